@@ -1,0 +1,20 @@
+/* embed: token ids -> residual stream. */
+#ifndef MP_CODELETS_EMBED_H
+#define MP_CODELETS_EMBED_H
+
+#include <stdint.h>
+
+struct embed_args {
+    const int32_t *ids;    /* [rows], each in [0, vocab) */
+    const uint16_t *table; /* [vocab][hidden_size], bf16 */
+    float *x;              /* out [rows][hidden_size] */
+    int64_t rows;
+    int hidden_size;
+};
+
+/* x[r] = table[ids[r]], widened to float32. One variant: a copy. */
+void embed_ref(const struct embed_args *a);
+
+extern struct starpu_codelet embed_codelet;
+
+#endif

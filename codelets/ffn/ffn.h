@@ -1,0 +1,32 @@
+/* ffn: RMSNorm, gate and up GEMM, SiLU(gate) * up, down GEMM, residual. */
+#ifndef MP_CODELETS_FFN_H
+#define MP_CODELETS_FFN_H
+
+#include "core/shape.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct ffn_weights {
+    const float *norm;          /* [hidden_size] RMSNorm gain */
+    const uint16_t *gate_up;    /* [2 * intermediate_size][hidden_size] bf16: gate rows, up rows */
+    const uint16_t *down;       /* [hidden_size][intermediate_size] bf16 */
+    const float *gate_up_bias;  /* [2 * intermediate_size], NULL unless shape->mlp_bias */
+    const float *down_bias;     /* [hidden_size], likewise */
+};
+
+struct ffn_args {
+    const struct mp_shape *shape;
+    struct ffn_weights weights;
+    float *x;     /* in and out [rows][hidden_size] */
+    int64_t rows;
+};
+
+size_t ffn_weights_at(const struct mp_shape *shape, const void *base, struct ffn_weights *out);
+
+void ffn_ref(const struct ffn_args *a);
+void ffn_fast(const struct ffn_args *a);
+
+extern struct starpu_codelet ffn_codelet;
+
+#endif

@@ -1,0 +1,41 @@
+/* hashing: SimHash codes of queries (decode) or of offloaded keys (prefill).
+ * MagicPIG (arXiv 2410.16179), section 4.1: bit k of table l is sign(x . W[:, l*K + k]). */
+#ifndef MP_CODELETS_HASHING_H
+#define MP_CODELETS_HASHING_H
+
+#include "core/dtype.h"
+
+#include <stdint.h>
+
+/* Strides are in elements. Vector i of head h starts at x + h*x_head_stride + i*x_vec_stride;
+ * its code in table l goes to codes[h*code_head_stride + i*code_vec_stride + l*code_table_stride].
+ * Queries: x [rows][num_heads][head_dim] -> codes [rows][num_heads][L].
+ * Keys: x [num_heads][capacity][head_dim] -> codes [num_heads][L][count]. */
+struct hashing_args {
+    const void *x;
+    enum mp_dtype dtype;       /* of x */
+    int64_t x_head_stride;
+    int64_t x_vec_stride;
+    int64_t count;             /* vectors per head */
+    int num_heads;
+    int head_dim;
+    int K;                     /* bits per code, 1..16, least significant bit first */
+    int L;                     /* tables */
+    const float *w;            /* [num_heads / heads_per_projection][head_dim][K * L] */
+    int heads_per_projection;  /* heads that share one W: G for queries with one W per KV head,
+                                  num_heads for one shared W */
+    uint16_t *codes;           /* out */
+    int64_t code_head_stride;
+    int64_t code_vec_stride;
+    int64_t code_table_stride;
+};
+
+/* Bit k of the code of table l = [x . W(:, l*K + k) > 0]. Variants may round the dot product
+ * differently, so a code may differ where it is within rounding of 0. */
+void hashing_ref(const struct hashing_args *a);
+void hashing_avx2(const struct hashing_args *a);
+void hashing_avx512(const struct hashing_args *a);
+
+extern struct starpu_codelet hashing_codelet;
+
+#endif

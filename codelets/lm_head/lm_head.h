@@ -1,0 +1,23 @@
+/* lm_head: final RMSNorm and vocabulary projection. */
+#ifndef MP_CODELETS_LM_HEAD_H
+#define MP_CODELETS_LM_HEAD_H
+
+#include "core/shape.h"
+
+#include <stdint.h>
+
+struct lm_head_args {
+    const struct mp_shape *shape;
+    const float *norm;  /* [hidden_size] final RMSNorm gain */
+    const uint16_t *w;  /* [vocab_size][hidden_size] bf16: the LM head or the tied embedding */
+    const float *x;     /* [rows][hidden_size] */
+    float *logits;      /* out [rows][vocab_size] */
+    int64_t rows;
+};
+
+void lm_head_ref(const struct lm_head_args *a);
+void lm_head_fast(const struct lm_head_args *a);
+
+extern struct starpu_codelet lm_head_codelet;
+
+#endif

@@ -1,0 +1,35 @@
+/* output: merge of the attention parts, O projection, bias, residual. */
+#ifndef MP_CODELETS_OUTPUT_H
+#define MP_CODELETS_OUTPUT_H
+
+#include "core/shape.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct output_weights {
+    const uint16_t *o;  /* [hidden_size][num_attention_heads * head_dim] bf16 */
+    const float *bias;  /* [hidden_size], NULL unless shape->output_bias */
+};
+
+struct output_args {
+    const struct mp_shape *shape;
+    struct output_weights weights;
+    const float *o_static;    /* [rows][num_attention_heads][head_dim] */
+    const float *lse_static;  /* [rows][num_attention_heads], natural log; NULL if o_static is all */
+    const float *o_sampled;   /* as o_static; NULL: nothing to merge */
+    const float *lse_sampled; /* -INFINITY where the selection was empty */
+    float *x;                 /* in and out [rows][hidden_size]: x += W_o * merged + bias */
+    int64_t rows;
+};
+
+size_t output_weights_at(const struct mp_shape *shape, const void *base,
+                         struct output_weights *out);
+
+/* o = sum_i exp(lse_i - max) o_i / sum_i exp(lse_i - max); a part with lse = -inf weighs 0. */
+void output_ref(const struct output_args *a);
+void output_fast(const struct output_args *a);
+
+extern struct starpu_codelet output_codelet;
+
+#endif

@@ -1,0 +1,28 @@
+/* prefill_attention: exact causal attention of a chunk of query rows over all tokens up to each
+ * row. Blocked with a running softmax (flash): memory does not grow with the prompt. */
+#ifndef MP_CODELETS_PREFILL_ATTENTION_H
+#define MP_CODELETS_PREFILL_ATTENTION_H
+
+#include "codelets/common/kv.h"
+
+struct prefill_attention_args {
+    const float *q;               /* [rows][num_heads][head_dim] */
+    const struct kv_cache *cache; /* staging area or dense cache, not centered */
+    int64_t first;                /* cache index of row 0's own token: row r attends to
+                                     0 .. first + r, inclusive */
+    float *o;                     /* out [rows][num_heads][head_dim] */
+    int64_t rows;
+    int num_heads;
+    int head_dim;
+    float scale;                  /* 1 / sqrt(head_dim) */
+};
+
+/* Two passes per row, no blocking: the oracle, and `mem_efficient: 0`. */
+void prefill_attention_ref(const struct prefill_attention_args *a);
+/* The fast ones need cache dtype MP_BF16. */
+void prefill_attention_avx2(const struct prefill_attention_args *a);
+void prefill_attention_avx512(const struct prefill_attention_args *a);
+
+extern struct starpu_codelet prefill_attention_codelet;
+
+#endif

@@ -1,0 +1,22 @@
+/* sample: logits -> next token id, one row per request. */
+#ifndef MP_CODELETS_SAMPLE_H
+#define MP_CODELETS_SAMPLE_H
+
+#include "core/sampling.h"
+
+#include <stdint.h>
+
+struct sample_args {
+    const float *logits;                      /* [rows][vocab_size] */
+    const struct mp_sampling *sampling;       /* the same for all rows */
+    struct mp_rng *const *rng;                /* [rows] one generator per request */
+    int32_t *ids;                             /* out [rows] */
+    int64_t rows;
+    int vocab_size;
+};
+
+void sample_ref(const struct sample_args *a);
+
+extern struct starpu_codelet sample_codelet;
+
+#endif

@@ -1,0 +1,33 @@
+/* sampled_attention: attention over the looked-up tokens, re-weighted by their sampling
+ * probability. MagicPIG (arXiv 2410.16179), equations 5 to 7; here
+ *   z = q.k_c / sqrt(d) - ln(u(cos) + 1e-4),  cos = q.k_c / (|q| |k_c|). */
+#ifndef MP_CODELETS_SAMPLED_ATTENTION_H
+#define MP_CODELETS_SAMPLED_ATTENTION_H
+
+#include "codelets/common/kv.h"
+#include "core/lsh.h"
+
+struct sampled_attention_args {
+    const float *q;                        /* [rows][num_heads][head_dim] */
+    const struct offloaded_kv *const *kv;  /* [rows]; NULL or count 0: empty selection */
+    const uint32_t *const *ids;            /* [rows] -> [num_heads][ids_stride[row]] */
+    const int64_t *ids_stride;             /* [rows] */
+    const int32_t *nnz;                    /* [rows][num_heads] */
+    const struct lsh_weight *weight;       /* ln(u + 1e-4) as a function of cos, for (K, L) */
+    float *o;                              /* out [rows][num_heads][head_dim]; 0 if empty */
+    float *lse;                            /* out [rows][num_heads]; -INFINITY if empty */
+    int64_t rows;
+    int num_heads;
+    int head_dim;
+    float scale;                           /* 1 / sqrt(head_dim) */
+};
+
+void sampled_attention_ref(const struct sampled_attention_args *a);
+/* The fast ones need kv dtype MP_BF16 and head_dim a multiple of 8 (16); otherwise they hand over
+ * to the reference. */
+void sampled_attention_avx2(const struct sampled_attention_args *a);
+void sampled_attention_avx512(const struct sampled_attention_args *a);
+
+extern struct starpu_codelet sampled_attention_codelet;
+
+#endif

@@ -1,0 +1,26 @@
+/* static_attention: exact attention of one query row per request over a whole cache (sink, local
+ * and generated tokens of a sparse layer, or everything of a dense one). */
+#ifndef MP_CODELETS_STATIC_ATTENTION_H
+#define MP_CODELETS_STATIC_ATTENTION_H
+
+#include "codelets/common/kv.h"
+
+struct static_attention_args {
+    const float *q;                         /* [rows][num_heads][head_dim] */
+    const struct kv_cache *const *cache;    /* [rows] */
+    const int64_t *length;                  /* [rows] tokens of the cache to attend, >= 1 */
+    float *o;                               /* out [rows][num_heads][head_dim] */
+    float *lse;                             /* out [rows][num_heads], natural log */
+    int64_t rows;
+    int num_heads;
+    int head_dim;
+    float scale;                            /* 1 / sqrt(head_dim) */
+};
+
+void static_attention_ref(const struct static_attention_args *a);
+void static_attention_avx2(const struct static_attention_args *a);
+void static_attention_avx512(const struct static_attention_args *a);
+
+extern struct starpu_codelet static_attention_codelet;
+
+#endif

@@ -1,0 +1,17 @@
+/* table_build: key codes -> hash tables, by counting sort. */
+#ifndef MP_CODELETS_TABLE_BUILD_H
+#define MP_CODELETS_TABLE_BUILD_H
+
+#include "codelets/common/kv.h"
+
+struct table_build_args {
+    const uint16_t *codes;     /* [num_kv_heads][L][count], each < 2^K */
+    struct lsh_tables *tables; /* out: ids and offsets; count, K, L and num_kv_heads are set */
+};
+
+/* One variant: a counting sort has nothing for vectors to do. Heads and tables in parallel. */
+void table_build_ref(const struct table_build_args *a);
+
+extern struct starpu_codelet table_build_codelet;
+
+#endif

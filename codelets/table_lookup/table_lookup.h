@@ -1,0 +1,28 @@
+/* table_lookup: query codes and tables -> ids of the tokens that collide in at least 2 tables.
+ * MagicPIG (arXiv 2410.16179), section 4.2. */
+#ifndef MP_CODELETS_TABLE_LOOKUP_H
+#define MP_CODELETS_TABLE_LOOKUP_H
+
+#include "codelets/common/kv.h"
+
+struct table_lookup_args {
+    const uint16_t *codes;                   /* [rows][num_heads][L] of the query heads */
+    const struct lsh_tables *const *tables;  /* [rows]; NULL or count 0: nothing offloaded */
+    uint32_t *const *ids;                    /* [rows] -> [num_heads][ids_stride[row]], out:
+                                                selected tokens, ascending */
+    const int64_t *ids_stride;               /* [rows] room per head, >= tables->count */
+    int32_t *nnz;                            /* out [rows][num_heads]: tokens selected */
+    int64_t rows;
+    int num_heads;                           /* query heads; consecutive
+                                                num_heads / num_kv_heads share a KV head */
+    int L;                                   /* of the codes; equals tables[r]->L */
+};
+
+/* Selected iff the code equals the query's in at least 2 of the L tables (L = 1: none). */
+void table_lookup_ref(const struct table_lookup_args *a);
+void table_lookup_avx2(const struct table_lookup_args *a);
+void table_lookup_avx512(const struct table_lookup_args *a);
+
+extern struct starpu_codelet table_lookup_codelet;
+
+#endif

@@ -1,0 +1,40 @@
+/* Recoverable errors: a return code plus one message a person can act on.
+ *
+ * Convention, everywhere in this project: a function that can fail returns 0 on success and a
+ * nonzero mp_code on failure, takes `struct mp_error *err` as its last parameter and fills it
+ * exactly once. A message says which file, key or line, what was found and what was expected.
+ * Broken invariants (bugs, not inputs) go through mp_panic and abort.
+ */
+#ifndef MP_CORE_ERROR_H
+#define MP_CORE_ERROR_H
+
+enum mp_code {
+    MP_OK = 0,
+    MP_ERR_USAGE,       /* bad flag, config key or value: the user can fix the command */
+    MP_ERR_IO,          /* a file cannot be opened, read or written */
+    MP_ERR_FORMAT,      /* a file's content is not what its format says */
+    MP_ERR_UNSUPPORTED, /* valid, but not implemented here; the message names it */
+    MP_ERR_MEMORY,      /* the plan or an allocation does not fit */
+    MP_ERR_RUNTIME,     /* StarPU, CUDA, hwloc or the operating system refused */
+    MP_ERR_INTERRUPTED, /* SIGINT: drained and flushed */
+};
+
+struct mp_error {
+    enum mp_code code;
+    char message[1024]; /* UTF-8, no trailing newline, truncated if longer */
+};
+
+/* Formats the message into err (which may be NULL: the message is then dropped) and returns code. */
+int mp_fail(struct mp_error *err, enum mp_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Puts "prefix: " before the message already in err; returns err->code. */
+int mp_fail_prefix(struct mp_error *err, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Prints file, line and message to stderr and aborts. For broken invariants only. */
+#define mp_panic(...) mp_panic_at(__FILE__, __LINE__, __VA_ARGS__)
+_Noreturn void mp_panic_at(const char *file, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

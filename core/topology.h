@@ -1,0 +1,42 @@
+/* The machine as hwloc sees it, and teams of OpenMP threads bound to its cores. */
+#ifndef MP_CORE_TOPOLOGY_H
+#define MP_CORE_TOPOLOGY_H
+
+#include "core/error.h"
+
+#include <stddef.h>
+
+struct mp_topology; /* opaque */
+
+/* Loads the topology, restricted to the cores this process may use (affinity mask, cgroup). */
+int mp_topology_load(struct mp_topology **out, struct mp_error *err);
+void mp_topology_free(struct mp_topology *t);
+
+/* Usable cores (one per physical core; hyper-threads are not counted), and NUMA nodes with any. */
+int mp_topology_cores(const struct mp_topology *t);
+int mp_topology_numa_nodes(const struct mp_topology *t);
+
+/* One line for the log, e.g. "1 NUMA node, 2 cores". */
+void mp_topology_describe(const struct mp_topology *t, char *out, size_t size);
+
+/* A team: cores that belong to one fat worker. */
+struct mp_team {
+    int num_threads;  /* >= 1 */
+    int *cores;       /* [num_threads] index of each thread's core in the topology */
+    int numa_node;    /* node of its first core */
+};
+
+/* Splits `threads` cores (0: all) into `workers` teams (0: one per NUMA node), consecutive cores
+ * of one node together, sizes as even as can be. Errors: more workers than threads, more threads
+ * than cores (message gives both numbers). Free with mp_teams_free. */
+int mp_teams_plan(const struct mp_topology *t, int workers, int threads, struct mp_team **teams,
+                  int *num_teams, struct mp_error *err);
+void mp_teams_free(struct mp_team *teams, int num_teams);
+
+/* Called on the worker's own thread: binds it to the team's first core, creates its OpenMP team
+ * with thread i bound to cores[i], makes that size the thread's default, and checks where every
+ * thread really runs. MP_ERR_RUNTIME if a thread could not be bound or two threads share a core. */
+int mp_team_bind_current(const struct mp_topology *t, const struct mp_team *team,
+                         struct mp_error *err);
+
+#endif
