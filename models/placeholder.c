@@ -1,0 +1,1 @@
+extern int mp_models_placeholder; int mp_models_placeholder;

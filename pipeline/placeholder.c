@@ -1,0 +1,1 @@
+extern int mp_pipeline_placeholder; int mp_pipeline_placeholder;

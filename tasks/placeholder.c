@@ -1,0 +1,1 @@
+extern int mp_tasks_placeholder; int mp_tasks_placeholder;
