@@ -10,6 +10,10 @@ struct mp_topology; /* opaque */
 
 /* Loads the topology, restricted to the cores this process may use (affinity mask, cgroup). */
 int mp_topology_load(struct mp_topology **out, struct mp_error *err);
+/* A machine that is only imagined, in hwloc's synthetic notation: "numa:2 core:4 pu:2" has two NUMA
+ * nodes of four cores with two hyper-threads each. For planning; nothing can be bound to it. */
+int mp_topology_load_synthetic(const char *description, struct mp_topology **out,
+                               struct mp_error *err);
 void mp_topology_free(struct mp_topology *t);
 
 /* Usable cores (one per physical core; hyper-threads are not counted), and NUMA nodes with any. */
@@ -23,7 +27,7 @@ void mp_topology_describe(const struct mp_topology *t, char *out, size_t size);
 struct mp_team {
     int num_threads;  /* >= 1 */
     int *cores;       /* [num_threads] index of each thread's core in the topology */
-    int numa_node;    /* node of its first core */
+    int numa_node;    /* node of its first core, as the operating system numbers them */
 };
 
 /* Splits `threads` cores (0: all) into `workers` teams (0: one per NUMA node), consecutive cores

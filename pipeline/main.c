@@ -1,4 +1,6 @@
-int main(void)
+#include "pipeline/cli.h"
+
+int main(int argc, char **argv)
 {
-    return 0;
+    return mp_cli_main(argc, argv);
 }

@@ -59,6 +59,12 @@ static inline int64_t lsh_num_blocks(int64_t tokens)
     return (tokens + LSH_BLOCK_TOKENS - 1) / LSH_BLOCK_TOKENS;
 }
 
+/* Tokens selected by a lookup for each (row, query head) of a step. */
+struct lsh_selection {
+    uint32_t **ids;      /* [rows] -> [num_heads][stride[row]], ascending */
+    int64_t *stride;     /* [rows] room per head, >= tokens in the row's tables */
+};
+
 /* Ids of table l of head h, block b. */
 static inline uint16_t *lsh_ids(const struct lsh_tables *t, int h, int64_t b, int l)
 {

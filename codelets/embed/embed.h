@@ -15,6 +15,12 @@ struct embed_args {
 /* x[r] = table[ids[r]], widened to float32. One variant: a copy. */
 void embed_ref(const struct embed_args *a);
 
+/* Task. Buffers: 0 ids R, 1 table R, 2 x W. */
+struct embed_task {
+    int64_t rows;
+    int hidden_size;
+};
+
 extern struct starpu_codelet embed_codelet;
 
 #endif

@@ -27,6 +27,13 @@ size_t ffn_weights_at(const struct mp_shape *shape, const void *base, struct ffn
 void ffn_ref(const struct ffn_args *a);
 void ffn_fast(const struct ffn_args *a);
 
+/* Task on rows [first_row, first_row + rows) of x. Buffers: 0 weights R, 1 x RW. */
+struct ffn_task {
+    const struct mp_shape *shape;
+    int64_t first_row;
+    int64_t rows;
+};
+
 extern struct starpu_codelet ffn_codelet;
 
 #endif

@@ -4,6 +4,7 @@
 #define MP_CODELETS_HASHING_H
 
 #include "core/dtype.h"
+#include "core/shape.h"
 
 #include <stdint.h>
 
@@ -36,6 +37,26 @@ void hashing_ref(const struct hashing_args *a);
 void hashing_avx2(const struct hashing_args *a);
 void hashing_avx512(const struct hashing_args *a);
 
+/* Task on the query heads of a step. Buffers: 0 q R, 1 w R, 2 codes W. */
+struct hashing_task {
+    const struct mp_shape *shape;
+    int K;
+    int L;
+    int heads_per_projection; /* of query heads */
+    int64_t rows;
+};
+
+/* Task on the offloaded keys of one layer: codes [num_kv_heads][L][count].
+ * Buffers: 0 struct offloaded_kv R, 1 w R, 2 codes W. */
+struct hashing_keys_task {
+    int K;
+    int L;
+    int heads_per_projection; /* of KV heads */
+    int64_t count;            /* offloaded tokens, for the cost estimate */
+    const struct mp_shape *shape;
+};
+
 extern struct starpu_codelet hashing_codelet;
+extern struct starpu_codelet hashing_keys_codelet;
 
 #endif

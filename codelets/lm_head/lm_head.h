@@ -18,6 +18,14 @@ struct lm_head_args {
 void lm_head_ref(const struct lm_head_args *a);
 void lm_head_fast(const struct lm_head_args *a);
 
+/* Task on rows [first_row, first_row + rows) of x; logits start at row 0.
+ * Buffers: 0 x R, 1 norm R, 2 w R, 3 logits W. */
+struct lm_head_task {
+    const struct mp_shape *shape;
+    int64_t first_row;
+    int64_t rows;
+};
+
 extern struct starpu_codelet lm_head_codelet;
 
 #endif

@@ -22,6 +22,15 @@ void offload_ref(const struct offload_args *a);
 void offload_avx2(const struct offload_args *a);
 void offload_avx512(const struct offload_args *a);
 
+/* Task. Buffers: 0 struct kv_cache fixed RW, 1 struct offloaded_kv RW, then one struct kv_cache R
+ * for each chunk of the prompt; they all describe the same staging area. */
+struct offload_task {
+    int64_t tokens;
+    int64_t sink;
+    int64_t window;
+    int kv_width; /* num_kv_heads * head_dim, for the cost estimate */
+};
+
 extern struct starpu_codelet offload_codelet;
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "core/shape.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,16 @@ size_t output_weights_at(const struct mp_shape *shape, const void *base,
 /* o = sum_i exp(lse_i - max) o_i / sum_i exp(lse_i - max); a part with lse = -inf weighs 0. */
 void output_ref(const struct output_args *a);
 void output_fast(const struct output_args *a);
+
+/* Task on rows [first_row, first_row + rows) of its buffers.
+ * Buffers: 0 weights R, 1 x RW, 2 o_static R, then either nothing more (one part that is all), or
+ * 3 lse_static R, 4 o_sampled R, 5 lse_sampled R. */
+struct output_task {
+    const struct mp_shape *shape;
+    int64_t first_row;
+    int64_t rows;
+    bool merge; /* buffers 3 to 5 are there */
+};
 
 extern struct starpu_codelet output_codelet;
 

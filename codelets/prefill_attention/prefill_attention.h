@@ -5,6 +5,8 @@
 
 #include "codelets/common/kv.h"
 
+#include <stdbool.h>
+
 struct prefill_attention_args {
     const float *q;               /* [rows][num_heads][head_dim] */
     const struct kv_cache *cache; /* staging area or dense cache, not centered */
@@ -22,6 +24,17 @@ void prefill_attention_ref(const struct prefill_attention_args *a);
 /* The fast ones need cache dtype MP_BF16. */
 void prefill_attention_avx2(const struct prefill_attention_args *a);
 void prefill_attention_avx512(const struct prefill_attention_args *a);
+
+/* Task on rows [first_row, first_row + rows) of a chunk. Buffers: 0 q R, 1 o W, then one struct
+ * kv_cache R for each chunk of the prompt up to this one; they all describe the same cache. */
+struct prefill_attention_task {
+    int64_t first;     /* cache index of the chunk's row 0 */
+    int64_t first_row;
+    int64_t rows;
+    int num_heads;
+    int head_dim;
+    bool blocked;      /* false: the plain two-pass reference, whatever the variant in force */
+};
 
 extern struct starpu_codelet prefill_attention_codelet;
 

@@ -44,6 +44,22 @@ void projection_ref(const struct projection_args *a);
 /* oneDNN GEMM or own GEMV, with the vector variant in force. */
 void projection_fast(const struct projection_args *a);
 
+/* One request's rows in a task: a projection_target whose cache is a buffer of the task. */
+struct projection_task_target {
+    int64_t index;
+    int64_t position;
+    const float *inv_freq;
+    float rope_scale;
+};
+
+/* Task. Buffers: 0 x R, 1 weights R, 2 q W, then one struct kv_cache RW a target. */
+struct projection_task {
+    const struct mp_shape *shape;
+    int64_t rows_per_target;
+    int64_t num_targets;
+    struct projection_task_target targets[]; /* [num_targets] */
+};
+
 extern struct starpu_codelet projection_codelet;
 
 #endif

@@ -17,6 +17,14 @@ struct sample_args {
 
 void sample_ref(const struct sample_args *a);
 
+/* Task. Buffers: 0 logits R, 1 ids W. */
+struct sample_task {
+    const struct mp_sampling *sampling;
+    int64_t rows;
+    int vocab_size;
+    struct mp_rng *rng[]; /* [rows] */
+};
+
 extern struct starpu_codelet sample_codelet;
 
 #endif

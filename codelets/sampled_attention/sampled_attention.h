@@ -28,6 +28,16 @@ void sampled_attention_ref(const struct sampled_attention_args *a);
 void sampled_attention_avx2(const struct sampled_attention_args *a);
 void sampled_attention_avx512(const struct sampled_attention_args *a);
 
+/* Task. Buffers: 0 q R, 1 struct lsh_selection R, 2 nnz R, 3 o W, 4 lse W, then one struct
+ * offloaded_kv R a row. */
+struct sampled_attention_task {
+    const struct lsh_weight *weight;
+    int64_t rows;
+    int num_heads;
+    int head_dim;
+    double expected_nnz; /* tokens over all rows and heads, for the cost estimate */
+};
+
 extern struct starpu_codelet sampled_attention_codelet;
 
 #endif

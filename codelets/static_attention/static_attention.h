@@ -21,6 +21,14 @@ void static_attention_ref(const struct static_attention_args *a);
 void static_attention_avx2(const struct static_attention_args *a);
 void static_attention_avx512(const struct static_attention_args *a);
 
+/* Task. Buffers: 0 q R, 1 o W, 2 lse W, then one struct kv_cache R a row. */
+struct static_attention_task {
+    int64_t rows;
+    int num_heads;
+    int head_dim;
+    int64_t length[]; /* [rows] tokens to attend */
+};
+
 extern struct starpu_codelet static_attention_codelet;
 
 #endif

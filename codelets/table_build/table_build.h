@@ -12,6 +12,13 @@ struct table_build_args {
 /* One variant: a counting sort has nothing for vectors to do. Heads and tables in parallel. */
 void table_build_ref(const struct table_build_args *a);
 
+/* Task. Buffers: 0 codes R, 1 struct lsh_tables RW (its count is set by the task). */
+struct table_build_task {
+    int64_t count; /* tokens */
+    int num_kv_heads;
+    int L;
+};
+
 extern struct starpu_codelet table_build_codelet;
 
 #endif

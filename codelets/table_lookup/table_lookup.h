@@ -23,6 +23,15 @@ void table_lookup_ref(const struct table_lookup_args *a);
 void table_lookup_avx2(const struct table_lookup_args *a);
 void table_lookup_avx512(const struct table_lookup_args *a);
 
+/* Task. Buffers: 0 codes R, 1 struct lsh_selection RW, 2 nnz W, then one struct lsh_tables R a
+ * row. */
+struct table_lookup_task {
+    int64_t rows;
+    int num_heads;
+    int L;
+    double expected_hits; /* bucket entries walked in all, for the cost estimate */
+};
+
 extern struct starpu_codelet table_lookup_codelet;
 
 #endif

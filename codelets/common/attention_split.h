@@ -1,0 +1,39 @@
+/* Sharing out decode attention: lists of tokens of any length are cut into pieces of about equal
+ * size, attended by any thread, and merged. */
+#ifndef MP_CODELETS_COMMON_ATTENTION_SPLIT_H
+#define MP_CODELETS_COMMON_ATTENTION_SPLIT_H
+
+#include <stdint.h>
+
+/* One list of tokens is attended by one query head (its sampled tokens) or by all query heads of
+ * a KV head (its cache). */
+struct attention_piece {
+    int64_t list;  /* index of the list */
+    int64_t first; /* first token, counted in the list */
+    int64_t count; /* tokens, >= 1 */
+};
+
+struct attention_split {
+    struct attention_piece *pieces; /* [num_pieces], list by list */
+    int64_t *first_piece;           /* [num_lists + 1] list i has pieces [i], .., [i + 1] - 1 */
+    int64_t num_pieces;
+    int64_t num_lists;
+};
+
+/* Floats of a partial, what one query head has seen of some tokens: the sum of exp(z - max) v, then
+ * max, then the sum of exp(z - max). Rounded up so that no two partials share a cache line. */
+static inline int64_t attention_partial_size(int head_dim)
+{
+    return (head_dim + 2 + 15) / 16 * 16;
+}
+
+/* Cuts lists of lengths[i] >= 0 tokens for the OpenMP team of the calling thread. The result is
+ * scratch of this thread. */
+struct attention_split attention_split(const int64_t *lengths, int64_t num_lists);
+
+/* Merges partials [num_pieces][heads][attention_partial_size] into o [num_lists][heads][head_dim]
+ * and lse [num_lists][heads] (natural log). A list without tokens gives 0 and -INFINITY. */
+void attention_merge(const struct attention_split *split, const float *partials, int heads,
+                     int head_dim, float *o, float *lse);
+
+#endif

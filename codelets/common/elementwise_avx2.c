@@ -1,0 +1,1 @@
+#include "codelets/common/elementwise_simd.h"

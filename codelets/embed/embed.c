@@ -1,0 +1,26 @@
+#include "codelets/embed/embed.h"
+
+#include "codelets/common/codelet.h"
+
+static void embed_cpu(void *buffers[], void *cl_arg)
+{
+    const struct embed_task *t = cl_arg;
+    embed_ref(&(struct embed_args){
+        .ids = MP_BUFFER(buffers, 0),
+        .table = MP_BUFFER(buffers, 1),
+        .x = MP_BUFFER(buffers, 2),
+        .rows = t->rows,
+        .hidden_size = t->hidden_size,
+    });
+}
+
+static double embed_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+{
+    (void)n;
+    const struct embed_task *t = task->cl_arg;
+    return mp_cost_us(arch, 0.0, 6.0 * (double)t->rows * t->hidden_size);
+}
+
+static struct starpu_perfmodel embed_model = MP_COST_MODEL("embed", embed_cost);
+
+struct starpu_codelet embed_codelet = MP_CODELET("embed", 0x9e9e9e, embed_cpu, &embed_model);

@@ -1,0 +1,90 @@
+#include "codelets/hashing/hashing.h"
+
+#include "codelets/common/codelet.h"
+#include "codelets/common/kv.h"
+#include "core/cpu.h"
+
+static void (*const variants[MP_ISA_COUNT])(const struct hashing_args *) = {
+    [MP_ISA_REF] = hashing_ref,
+    [MP_ISA_AVX2] = hashing_avx2,
+    [MP_ISA_AVX512] = hashing_avx512,
+};
+
+static void hashing_cpu(void *buffers[], void *cl_arg)
+{
+    const struct hashing_task *t = cl_arg;
+    int heads = t->shape->num_attention_heads;
+    MP_KERNEL(variants)(&(struct hashing_args){
+        .x = MP_BUFFER(buffers, 0),
+        .dtype = MP_F32,
+        .x_head_stride = t->shape->head_dim,
+        .x_vec_stride = mp_shape_q_width(t->shape),
+        .count = t->rows,
+        .num_heads = heads,
+        .head_dim = t->shape->head_dim,
+        .K = t->K,
+        .L = t->L,
+        .w = MP_BUFFER(buffers, 1),
+        .heads_per_projection = t->heads_per_projection,
+        .codes = MP_BUFFER(buffers, 2),
+        .code_head_stride = t->L,
+        .code_vec_stride = (int64_t)heads * t->L,
+        .code_table_stride = 1,
+    });
+}
+
+static void hashing_keys_cpu(void *buffers[], void *cl_arg)
+{
+    const struct hashing_keys_task *t = cl_arg;
+    const struct offloaded_kv *kv = MP_BUFFER(buffers, 0);
+    MP_KERNEL(variants)(&(struct hashing_args){
+        .x = kv->k,
+        .dtype = kv->dtype,
+        .x_head_stride = kv->capacity * kv->head_dim,
+        .x_vec_stride = kv->head_dim,
+        .count = kv->count,
+        .num_heads = kv->num_kv_heads,
+        .head_dim = kv->head_dim,
+        .K = t->K,
+        .L = t->L,
+        .w = MP_BUFFER(buffers, 1),
+        .heads_per_projection = t->heads_per_projection,
+        .codes = MP_BUFFER(buffers, 2),
+        .code_head_stride = t->L * kv->count,
+        .code_vec_stride = 1,
+        .code_table_stride = kv->count,
+    });
+}
+
+static double hashing_flops(double vectors, int head_dim, int K, int L)
+{
+    return 2.0 * vectors * head_dim * K * L;
+}
+
+static double hashing_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+{
+    (void)n;
+    const struct hashing_task *t = task->cl_arg;
+    double vectors = (double)t->rows * t->shape->num_attention_heads;
+    return mp_cost_us(arch, hashing_flops(vectors, t->shape->head_dim, t->K, t->L),
+                      4.0 * t->shape->head_dim * t->K * t->L);
+}
+
+static double hashing_keys_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
+                                unsigned n)
+{
+    (void)n;
+    const struct hashing_keys_task *t = task->cl_arg;
+    double vectors = (double)t->count * t->shape->num_key_value_heads;
+    return mp_cost_us(arch, hashing_flops(vectors, t->shape->head_dim, t->K, t->L),
+                      2.0 * vectors * (t->shape->head_dim + t->L));
+}
+
+static struct starpu_perfmodel hashing_model = MP_COST_MODEL("hashing", hashing_cost);
+static struct starpu_perfmodel hashing_keys_model =
+    MP_COST_MODEL("hashing_keys", hashing_keys_cost);
+
+struct starpu_codelet hashing_codelet =
+    MP_CODELET("hashing", 0xff7f0e, hashing_cpu, &hashing_model);
+struct starpu_codelet hashing_keys_codelet =
+    MP_CODELET("hashing_keys", 0xffbb78, hashing_keys_cpu, &hashing_keys_model);

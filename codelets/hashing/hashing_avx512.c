@@ -1,0 +1,1 @@
+#include "codelets/hashing/hashing_simd.h"

@@ -1,0 +1,36 @@
+#include "codelets/lm_head/lm_head.h"
+
+#include "codelets/common/codelet.h"
+#include "core/cpu.h"
+
+static void (*const variants[MP_ISA_COUNT])(const struct lm_head_args *) = {
+    [MP_ISA_REF] = lm_head_ref,
+    [MP_ISA_AVX2] = lm_head_fast,
+    [MP_ISA_AVX512] = lm_head_fast,
+};
+
+static void lm_head_cpu(void *buffers[], void *cl_arg)
+{
+    const struct lm_head_task *t = cl_arg;
+    MP_KERNEL(variants)(&(struct lm_head_args){
+        .shape = t->shape,
+        .norm = MP_BUFFER(buffers, 1),
+        .w = MP_BUFFER(buffers, 2),
+        .x = (const float *)MP_BUFFER(buffers, 0) + t->first_row * t->shape->hidden_size,
+        .logits = MP_BUFFER(buffers, 3),
+        .rows = t->rows,
+    });
+}
+
+static double lm_head_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+{
+    (void)n;
+    const struct lm_head_task *t = task->cl_arg;
+    double weights = (double)t->shape->vocab_size * t->shape->hidden_size;
+    return mp_cost_us(arch, 2.0 * weights * (double)t->rows, 2.0 * weights);
+}
+
+static struct starpu_perfmodel lm_head_model = MP_COST_MODEL("lm_head", lm_head_cost);
+
+struct starpu_codelet lm_head_codelet =
+    MP_CODELET("lm_head", 0x98df8a, lm_head_cpu, &lm_head_model);

@@ -1,0 +1,36 @@
+#include "codelets/offload/offload.h"
+
+#include "codelets/common/codelet.h"
+#include "core/cpu.h"
+
+static void (*const variants[MP_ISA_COUNT])(const struct offload_args *) = {
+    [MP_ISA_REF] = offload_ref,
+    [MP_ISA_AVX2] = offload_avx2,
+    [MP_ISA_AVX512] = offload_avx512,
+};
+
+static void offload_cpu(void *buffers[], void *cl_arg)
+{
+    const struct offload_task *t = cl_arg;
+    MP_KERNEL(variants)(&(struct offload_args){
+        .staging = MP_BUFFER(buffers, 2),
+        .tokens = t->tokens,
+        .sink = t->sink,
+        .window = t->window,
+        .fixed = MP_BUFFER(buffers, 0),
+        .offloaded = MP_BUFFER(buffers, 1),
+    });
+}
+
+static double offload_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+{
+    (void)n;
+    const struct offload_task *t = task->cl_arg;
+    /* Keys are read twice (mean, then centering), values once; both are written once. */
+    return mp_cost_us(arch, 0.0, 5.0 * 2.0 * (double)t->tokens * t->kv_width);
+}
+
+static struct starpu_perfmodel offload_model = MP_COST_MODEL("offload", offload_cost);
+
+struct starpu_codelet offload_codelet =
+    MP_CODELET("offload", 0xbcbd22, offload_cpu, &offload_model);

@@ -1,0 +1,1 @@
+#include "codelets/offload/offload_simd.h"

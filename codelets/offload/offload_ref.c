@@ -1,0 +1,59 @@
+#include "codelets/offload/offload_slot.h"
+
+#include <math.h>
+
+/* Mean key of head h over the offloaded tokens; 0 if there are none. */
+static void mean_key(const struct offload_args *a, int h, float *mean)
+{
+    const struct kv_cache *staging = a->staging;
+    int64_t count = offload_count(a);
+    int d = staging->head_dim;
+    for (int c = 0; c < d; c++) {
+        double sum = 0.0;
+        for (int64_t i = a->sink; i < a->sink + count; i++) {
+            size_t at = (size_t)((h * staging->capacity + i) * d + c);
+            sum += (double)mp_load(staging->k, staging->dtype, at);
+        }
+        mean[c] = count > 0 ? (float)(sum / (double)count) : 0.0f;
+    }
+}
+
+/* Writes k - mean and v of row `from` of the staging area to row `to` of k and v. Returns the norm
+ * of the key as it was stored, so that no cosine with it exceeds 1. */
+static float store_token(const struct kv_cache *staging, size_t from, const float *mean, void *k,
+                         void *v, enum mp_dtype dtype, size_t to)
+{
+    size_t d = (size_t)staging->head_dim;
+    double squared = 0.0;
+    for (size_t c = 0; c < d; c++) {
+        mp_store(k, dtype, to * d + c, mp_load(staging->k, staging->dtype, from * d + c) - mean[c]);
+        mp_store(v, dtype, to * d + c, mp_load(staging->v, staging->dtype, from * d + c));
+        double stored = (double)mp_load(k, dtype, to * d + c);
+        squared += stored * stored;
+    }
+    return (float)sqrt(squared);
+}
+
+void offload_ref(const struct offload_args *a)
+{
+    const struct kv_cache *staging = a->staging;
+    const struct kv_cache *fixed = a->fixed;
+    struct offloaded_kv *off = a->offloaded;
+    off->count = offload_count(a);
+#pragma omp parallel for
+    for (int h = 0; h < staging->num_kv_heads; h++) {
+        float *mean = fixed->k_mean + (int64_t)h * staging->head_dim;
+        mean_key(a, h, mean);
+        for (int64_t i = 0; i < a->tokens; i++) {
+            struct offload_slot slot = offload_slot(a, i);
+            size_t from = (size_t)(h * staging->capacity + i);
+            if (slot.offloaded) {
+                size_t to = (size_t)(h * off->capacity + slot.index);
+                off->k_norm[to] = store_token(staging, from, mean, off->k, off->v, off->dtype, to);
+            } else {
+                store_token(staging, from, mean, fixed->k, fixed->v, fixed->dtype,
+                            (size_t)(h * fixed->capacity + slot.index));
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+/* Which token of the prompt goes where. Private to the variants of offload. */
+#ifndef MP_CODELETS_OFFLOAD_SLOT_H
+#define MP_CODELETS_OFFLOAD_SLOT_H
+
+#include "codelets/offload/offload.h"
+
+#include <stdbool.h>
+
+struct offload_slot {
+    bool offloaded; /* to the offloaded set, otherwise to the static cache */
+    int64_t index;  /* token index there */
+};
+
+static inline int64_t offload_count(const struct offload_args *a)
+{
+    int64_t kept = a->sink + a->window;
+    return a->tokens > kept ? a->tokens - kept : 0;
+}
+
+static inline struct offload_slot offload_slot(const struct offload_args *a, int64_t token)
+{
+    int64_t count = offload_count(a);
+    if (count == 0 || token < a->sink) {
+        return (struct offload_slot){.offloaded = false, .index = token};
+    }
+    if (token < a->sink + count) {
+        return (struct offload_slot){.offloaded = true, .index = token - a->sink};
+    }
+    return (struct offload_slot){.offloaded = false, .index = token - count};
+}
+
+#endif

@@ -1,0 +1,53 @@
+#include "codelets/projection/projection.h"
+
+#include "codelets/common/codelet.h"
+#include "core/cpu.h"
+
+static void (*const variants[MP_ISA_COUNT])(const struct projection_args *) = {
+    [MP_ISA_REF] = projection_ref,
+    [MP_ISA_AVX2] = projection_fast,
+    [MP_ISA_AVX512] = projection_fast,
+};
+
+static void projection_cpu(void *buffers[], void *cl_arg)
+{
+    const struct projection_task *t = cl_arg;
+    struct projection_weights weights;
+    projection_weights_at(t->shape, MP_BUFFER(buffers, 1), &weights);
+
+    struct projection_target targets[t->num_targets];
+    for (int64_t i = 0; i < t->num_targets; i++) {
+        const struct projection_task_target *from = &t->targets[i];
+        targets[i] = (struct projection_target){
+            .cache = MP_BUFFER(buffers, 3 + i),
+            .index = from->index,
+            .position = from->position,
+            .inv_freq = from->inv_freq,
+            .rope_scale = from->rope_scale,
+        };
+    }
+    MP_KERNEL(variants)(&(struct projection_args){
+        .shape = t->shape,
+        .weights = weights,
+        .x = MP_BUFFER(buffers, 0),
+        .q = MP_BUFFER(buffers, 2),
+        .targets = targets,
+        .num_targets = t->num_targets,
+        .rows_per_target = t->rows_per_target,
+    });
+}
+
+static double projection_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
+                              unsigned n)
+{
+    (void)n;
+    const struct projection_task *t = task->cl_arg;
+    double weights = (double)mp_shape_qkv_rows(t->shape) * t->shape->hidden_size;
+    double rows = (double)(t->num_targets * t->rows_per_target);
+    return mp_cost_us(arch, 2.0 * weights * rows, 2.0 * weights);
+}
+
+static struct starpu_perfmodel projection_model = MP_COST_MODEL("projection", projection_cost);
+
+struct starpu_codelet projection_codelet =
+    MP_CODELET("projection", 0x1f77b4, projection_cpu, &projection_model);

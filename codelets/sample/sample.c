@@ -1,0 +1,27 @@
+#include "codelets/sample/sample.h"
+
+#include "codelets/common/codelet.h"
+
+static void sample_cpu(void *buffers[], void *cl_arg)
+{
+    const struct sample_task *t = cl_arg;
+    sample_ref(&(struct sample_args){
+        .logits = MP_BUFFER(buffers, 0),
+        .sampling = t->sampling,
+        .rng = t->rng,
+        .ids = MP_BUFFER(buffers, 1),
+        .rows = t->rows,
+        .vocab_size = t->vocab_size,
+    });
+}
+
+static double sample_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+{
+    (void)n;
+    const struct sample_task *t = task->cl_arg;
+    return mp_cost_us(arch, 0.0, 4.0 * (double)t->rows * t->vocab_size);
+}
+
+static struct starpu_perfmodel sample_model = MP_COST_MODEL("sample", sample_cost);
+
+struct starpu_codelet sample_codelet = MP_CODELET("sample", 0x7f7f7f, sample_cpu, &sample_model);

@@ -1,0 +1,52 @@
+#include "codelets/sampled_attention/sampled_attention.h"
+
+#include "codelets/common/codelet.h"
+#include "core/cpu.h"
+
+#include <math.h>
+
+static void (*const variants[MP_ISA_COUNT])(const struct sampled_attention_args *) = {
+    [MP_ISA_REF] = sampled_attention_ref,
+    [MP_ISA_AVX2] = sampled_attention_avx2,
+    [MP_ISA_AVX512] = sampled_attention_avx512,
+};
+
+static void sampled_attention_cpu(void *buffers[], void *cl_arg)
+{
+    const struct sampled_attention_task *t = cl_arg;
+    const struct lsh_selection *selection = MP_BUFFER(buffers, 1);
+    const struct offloaded_kv *kv[t->rows];
+    for (int64_t r = 0; r < t->rows; r++) {
+        kv[r] = MP_BUFFER(buffers, 5 + r);
+    }
+    MP_KERNEL(variants)(&(struct sampled_attention_args){
+        .q = MP_BUFFER(buffers, 0),
+        .kv = kv,
+        .ids = (const uint32_t *const *)selection->ids,
+        .ids_stride = selection->stride,
+        .nnz = MP_BUFFER(buffers, 2),
+        .weight = t->weight,
+        .o = MP_BUFFER(buffers, 3),
+        .lse = MP_BUFFER(buffers, 4),
+        .rows = t->rows,
+        .num_heads = t->num_heads,
+        .head_dim = t->head_dim,
+        .scale = 1.0f / sqrtf((float)t->head_dim),
+    });
+}
+
+static double sampled_attention_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
+                                     unsigned n)
+{
+    (void)n;
+    const struct sampled_attention_task *t = task->cl_arg;
+    /* One key and one value of bf16 and one norm a token, gathered. */
+    return mp_cost_us(arch, 4.0 * t->expected_nnz * t->head_dim,
+                      t->expected_nnz * (4.0 * t->head_dim + 8.0));
+}
+
+static struct starpu_perfmodel sampled_attention_model =
+    MP_COST_MODEL("sampled_attention", sampled_attention_cost);
+
+struct starpu_codelet sampled_attention_codelet = MP_CODELET(
+    "sampled_attention", 0xe377c2, sampled_attention_cpu, &sampled_attention_model);

@@ -1,0 +1,1 @@
+#include "codelets/sampled_attention/sampled_attention_simd.h"

@@ -1,0 +1,71 @@
+#include "codelets/sampled_attention/sampled_attention.h"
+
+#include "codelets/common/scratch.h"
+
+#include <math.h>
+#include <string.h>
+
+/* The logit of token `id` of KV head h. */
+static double logit(const struct sampled_attention_args *a, const struct offloaded_kv *kv, int h,
+                    uint32_t id, const float *q)
+{
+    size_t token = (size_t)(h * kv->capacity + id);
+    double dot = 0.0;
+    double q_squared = 0.0;
+    for (int c = 0; c < a->head_dim; c++) {
+        dot += (double)q[c] * (double)mp_load(kv->k, kv->dtype, token * (size_t)a->head_dim + c);
+        q_squared += (double)q[c] * (double)q[c];
+    }
+    double norms = sqrt(q_squared) * (double)kv->k_norm[token];
+    /* A zero vector has no direction; the least likely one makes no difference to its logit 0. */
+    double cosine = norms > 0.0 ? dot / norms : -1.0;
+    double u = lsh_collision_probability(cosine, a->weight->K, a->weight->L);
+    return dot * (double)a->scale - log(u + 1e-4);
+}
+
+/* One query head over its n selected tokens: two passes, all in double. */
+static void attend(const struct sampled_attention_args *a, const struct offloaded_kv *kv, int h,
+                   const float *q, const uint32_t *ids, int32_t n, float *o, float *lse)
+{
+    mp_scratch_reset();
+    double *z = mp_scratch((size_t)n, sizeof *z);
+    double max = -INFINITY;
+    for (int32_t j = 0; j < n; j++) {
+        z[j] = logit(a, kv, h, ids[j], q);
+        max = fmax(max, z[j]);
+    }
+    double *sum = mp_scratch((size_t)a->head_dim, sizeof *sum);
+    memset(sum, 0, (size_t)a->head_dim * sizeof *sum);
+    double total = 0.0;
+    for (int32_t j = 0; j < n; j++) {
+        double p = exp(z[j] - max);
+        size_t first = (size_t)(h * kv->capacity + ids[j]) * (size_t)a->head_dim;
+        total += p;
+        for (int c = 0; c < a->head_dim; c++) {
+            sum[c] += p * (double)mp_load(kv->v, kv->dtype, first + c);
+        }
+    }
+    for (int c = 0; c < a->head_dim; c++) {
+        o[c] = (float)(sum[c] / total);
+    }
+    *lse = (float)(max + log(total));
+}
+
+void sampled_attention_ref(const struct sampled_attention_args *a)
+{
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int64_t r = 0; r < a->rows; r++) {
+        for (int h = 0; h < a->num_heads; h++) {
+            int64_t head = r * a->num_heads + h;
+            float *o = a->o + head * a->head_dim;
+            const struct offloaded_kv *kv = a->kv[r];
+            if (kv == NULL || kv->count == 0 || a->nnz[head] == 0) {
+                memset(o, 0, (size_t)a->head_dim * sizeof *o);
+                a->lse[head] = -INFINITY;
+                continue;
+            }
+            attend(a, kv, h / (a->num_heads / kv->num_kv_heads), a->q + head * a->head_dim,
+                   a->ids[r] + h * a->ids_stride[r], a->nnz[head], o, &a->lse[head]);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+/* sampled_attention for the instruction set this is compiled for. */
+#include "codelets/common/attention_simd.h"
+#include "codelets/common/scratch.h"
+#include "codelets/sampled_attention/sampled_attention.h"
+
+static bool is_supported(const struct sampled_attention_args *a)
+{
+    for (int64_t r = 0; r < a->rows; r++) {
+        if (a->kv[r] != NULL && a->kv[r]->dtype != MP_BF16) {
+            return false;
+        }
+    }
+    return a->head_dim % VF_LANES == 0;
+}
+
+/* One list a query head: its selected tokens. */
+static struct attention_split split_heads(const struct sampled_attention_args *a)
+{
+    int64_t heads = a->rows * a->num_heads;
+    int64_t *lengths = mp_scratch((size_t)heads, sizeof *lengths);
+    for (int64_t i = 0; i < heads; i++) {
+        const struct offloaded_kv *kv = a->kv[i / a->num_heads];
+        lengths[i] = kv == NULL || kv->count == 0 ? 0 : a->nnz[i];
+    }
+    return attention_split(lengths, heads);
+}
+
+/* z = q.k / sqrt(d) - ln(u(cos) + 1e-4). The norm of k is computed from the row, which is in
+ * registers anyway: fetching it would cost one cache line more a token. */
+static void tile_logits(const struct sampled_attention_args *a, const float *dot,
+                        const float *k_squared, int n, float q_squared, float *z)
+{
+    for (int j = 0; j < n; j++) {
+        float cosine = dot[j] / sqrtf(q_squared * k_squared[j]);
+        z[j] = dot[j] * a->scale - lsh_log_weight(a->weight, cosine);
+    }
+}
+
+static void attend_piece(const struct sampled_attention_args *a,
+                         const struct attention_piece *piece, float *partial)
+{
+    int64_t row = piece->list / a->num_heads;
+    int64_t head = piece->list % a->num_heads;
+    const struct offloaded_kv *kv = a->kv[row];
+    const float *q = a->q + piece->list * a->head_dim;
+    int64_t kv_head = head / (a->num_heads / kv->num_kv_heads);
+    int64_t base = kv_head * kv->capacity * a->head_dim;
+    struct token_rows tokens = {.k = (const uint16_t *)kv->k + base,
+                                .v = (const uint16_t *)kv->v + base,
+                                .ids = a->ids[row] + head * a->ids_stride[row] + piece->first,
+                                .count = piece->count,
+                                .head_dim = a->head_dim};
+    prefetch_first_tile(&tokens);
+    float q_squared = 0.0f;
+    for (int c = 0; c < a->head_dim; c++) {
+        q_squared += q[c] * q[c];
+    }
+    partial_clear(partial, a->head_dim);
+    for (int64_t first = 0; first < piece->count; first += TILE) {
+        float dot[TILE];
+        float k_squared[TILE];
+        float z[TILE];
+        int n = piece->count - first < TILE ? (int)(piece->count - first) : TILE;
+        tile_dots(&tokens, first, n, q, 1, dot, k_squared, true);
+        tile_logits(a, dot, k_squared, n, q_squared, z);
+        tile_softmax(z, n, partial, a->head_dim);
+        tile_values(&tokens, first, n, z, 1, partial, true);
+    }
+}
+
+static void attend(const struct sampled_attention_args *a)
+{
+    mp_scratch_reset();
+    struct attention_split split = split_heads(a);
+    int64_t size = attention_partial_size(a->head_dim);
+    float *partials = mp_scratch((size_t)(split.num_pieces * size), sizeof *partials);
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t i = 0; i < split.num_pieces; i++) {
+        attend_piece(a, &split.pieces[i], partials + i * size);
+    }
+    attention_merge(&split, partials, 1, a->head_dim, a->o, a->lse);
+}
+
+void VF_NAME(sampled_attention)(const struct sampled_attention_args *a)
+{
+    if (is_supported(a)) {
+        attend(a);
+    } else {
+        sampled_attention_ref(a);
+    }
+}

@@ -1,0 +1,52 @@
+#include "codelets/static_attention/static_attention.h"
+
+#include "codelets/common/codelet.h"
+#include "core/cpu.h"
+
+#include <math.h>
+
+static void (*const variants[MP_ISA_COUNT])(const struct static_attention_args *) = {
+    [MP_ISA_REF] = static_attention_ref,
+    [MP_ISA_AVX2] = static_attention_avx2,
+    [MP_ISA_AVX512] = static_attention_avx512,
+};
+
+static void static_attention_cpu(void *buffers[], void *cl_arg)
+{
+    const struct static_attention_task *t = cl_arg;
+    const struct kv_cache *cache[t->rows];
+    for (int64_t r = 0; r < t->rows; r++) {
+        cache[r] = MP_BUFFER(buffers, 3 + r);
+    }
+    MP_KERNEL(variants)(&(struct static_attention_args){
+        .q = MP_BUFFER(buffers, 0),
+        .cache = cache,
+        .length = t->length,
+        .o = MP_BUFFER(buffers, 1),
+        .lse = MP_BUFFER(buffers, 2),
+        .rows = t->rows,
+        .num_heads = t->num_heads,
+        .head_dim = t->head_dim,
+        .scale = 1.0f / sqrtf((float)t->head_dim),
+    });
+}
+
+static double static_attention_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
+                                    unsigned n)
+{
+    (void)n;
+    const struct static_attention_task *t = task->cl_arg;
+    double tokens = 0.0;
+    for (int64_t r = 0; r < t->rows; r++) {
+        tokens += (double)t->length[r];
+    }
+    /* Counted as one KV head for each four query heads, the usual grouping. */
+    return mp_cost_us(arch, 4.0 * tokens * t->num_heads * t->head_dim,
+                      tokens * t->num_heads * t->head_dim);
+}
+
+static struct starpu_perfmodel static_attention_model =
+    MP_COST_MODEL("static_attention", static_attention_cost);
+
+struct starpu_codelet static_attention_codelet = MP_CODELET(
+    "static_attention", 0x9467bd, static_attention_cpu, &static_attention_model);

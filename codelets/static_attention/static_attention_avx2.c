@@ -1,0 +1,1 @@
+#include "codelets/static_attention/static_attention_simd.h"

@@ -1,0 +1,72 @@
+#include "core/file.h"
+
+#include "core/memory.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { FIRST_CHUNK = 64 * 1024 };
+
+/* Room for the whole file if its size is known, so that the usual case reads without growing. */
+static size_t first_capacity(FILE *file, size_t max_bytes)
+{
+    struct stat st;
+    if (fstat(fileno(file), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < FIRST_CHUNK) {
+        return FIRST_CHUNK;
+    }
+    size_t size = (size_t)st.st_size;
+    return (size < max_bytes ? size : max_bytes) + 2;
+}
+
+static int read_all(FILE *file, const char *path, size_t max_bytes, char **data, size_t *length,
+                    struct mp_error *err)
+{
+    size_t capacity = first_capacity(file, max_bytes);
+    char *buffer = mp_xmalloc(capacity);
+    size_t used = 0;
+    size_t got;
+    while ((got = fread(buffer + used, 1, capacity - 1 - used, file)) > 0) {
+        used += got;
+        if (used > max_bytes) {
+            free(buffer);
+            return mp_fail(err, MP_ERR_FORMAT, "%s: more than %zu bytes, the most expected here",
+                           path, max_bytes);
+        }
+        if (used == capacity - 1) {
+            capacity *= 2;
+            buffer = mp_xrealloc(buffer, capacity, 1);
+        }
+    }
+    if (ferror(file)) {
+        free(buffer);
+        return mp_fail(err, MP_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
+    }
+    buffer[used] = '\0';
+    *data = buffer;
+    *length = used;
+    return MP_OK;
+}
+
+const char *mp_file_name(const char *path)
+{
+    return strcmp(path, "-") == 0 ? "standard input" : path;
+}
+
+int mp_file_read(const char *path, size_t max_bytes, char **data, size_t *length,
+                 struct mp_error *err)
+{
+    bool is_stdin = strcmp(path, "-") == 0;
+    FILE *file = is_stdin ? stdin : fopen(path, "rb");
+    if (file == NULL) {
+        return mp_fail(err, MP_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
+    }
+    int rc = read_all(file, mp_file_name(path), max_bytes, data, length, err);
+    if (!is_stdin) {
+        fclose(file);
+    }
+    return rc;
+}

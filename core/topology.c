@@ -1,0 +1,268 @@
+#include "core/topology.h"
+
+#include "core/memory.h"
+
+#include <errno.h>
+#include <hwloc.h>
+#include <omp.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mp_topology {
+    hwloc_topology_t hwloc;
+    int core_depth; /* of physical cores, or of processing units where cores are unknown */
+    int num_cores;
+    int *node_start; /* [num_nodes + 1] first core of each NUMA node that has any; then num_cores */
+    int num_nodes;
+};
+
+static hwloc_obj_t core_at(const struct mp_topology *t, int core)
+{
+    return hwloc_get_obj_by_depth(t->hwloc, t->core_depth, (unsigned)core);
+}
+
+/* OS index of the node a core belongs to; the first one where it has several kinds of memory. */
+static int node_of(const struct mp_topology *t, int core)
+{
+    return hwloc_bitmap_first(core_at(t, core)->nodeset);
+}
+
+static int count_cores_and_nodes(struct mp_topology *t, struct mp_error *err)
+{
+    t->core_depth = hwloc_get_type_or_below_depth(t->hwloc, HWLOC_OBJ_CORE);
+    t->num_cores = (int)hwloc_get_nbobjs_by_depth(t->hwloc, t->core_depth);
+    if (t->num_cores < 1) {
+        return mp_fail(err, MP_ERR_RUNTIME, "topology: hwloc found no usable core");
+    }
+    t->node_start = mp_xcalloc((size_t)t->num_cores + 1, sizeof *t->node_start);
+    for (int core = 0; core < t->num_cores; core++) {
+        if (core == 0 || node_of(t, core) != node_of(t, core - 1)) {
+            t->node_start[t->num_nodes++] = core;
+        }
+    }
+    t->node_start[t->num_nodes] = t->num_cores;
+    return MP_OK;
+}
+
+/* The affinity mask this process was started with. OpenMP may have bound the main thread to one
+ * core since (OMP_PROC_BIND and the like); its places then still cover the whole mask. */
+static void add_allowed_cpus(hwloc_bitmap_t set)
+{
+    cpu_set_t mask;
+    if (sched_getaffinity(0, sizeof mask, &mask) == 0) {
+        for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+            if (CPU_ISSET(cpu, &mask)) {
+                hwloc_bitmap_set(set, cpu);
+            }
+        }
+    } else {
+        hwloc_bitmap_fill(set); /* more CPUs than the mask holds: leave it to the cgroup */
+    }
+    for (int place = 0; place < omp_get_num_places(); place++) {
+        int count = omp_get_place_num_procs(place);
+        int *cpus = mp_xcalloc((size_t)count, sizeof *cpus);
+        omp_get_place_proc_ids(place, cpus);
+        for (int i = 0; i < count; i++) {
+            hwloc_bitmap_set(set, (unsigned)cpus[i]);
+        }
+        free(cpus);
+    }
+}
+
+static int load_hwloc(struct mp_topology *t, const char *synthetic, struct mp_error *err)
+{
+    if (hwloc_topology_init(&t->hwloc) != 0) {
+        t->hwloc = NULL;
+        return mp_fail(err, MP_ERR_RUNTIME, "topology: hwloc cannot start: %s", strerror(errno));
+    }
+    if (synthetic != NULL && hwloc_topology_set_synthetic(t->hwloc, synthetic) != 0) {
+        return mp_fail(err, MP_ERR_USAGE, "topology \"%s\": not in hwloc's synthetic notation",
+                       synthetic);
+    }
+    if (hwloc_topology_load(t->hwloc) != 0) {
+        return mp_fail(err, MP_ERR_RUNTIME, "topology: hwloc cannot read it: %s", strerror(errno));
+    }
+    if (synthetic == NULL) {
+        hwloc_bitmap_t allowed = hwloc_bitmap_alloc();
+        add_allowed_cpus(allowed);
+        int failed = hwloc_topology_restrict(t->hwloc, allowed, 0);
+        hwloc_bitmap_free(allowed);
+        if (failed) {
+            return mp_fail(err, MP_ERR_RUNTIME,
+                           "topology: hwloc cannot restrict it to the affinity mask: %s",
+                           strerror(errno));
+        }
+    }
+    return count_cores_and_nodes(t, err);
+}
+
+static int load(struct mp_topology **out, const char *synthetic, struct mp_error *err)
+{
+    struct mp_topology *t = mp_xcalloc(1, sizeof *t);
+    int code = load_hwloc(t, synthetic, err);
+    if (code != MP_OK) {
+        mp_topology_free(t);
+        return code;
+    }
+    *out = t;
+    return MP_OK;
+}
+
+int mp_topology_load(struct mp_topology **out, struct mp_error *err)
+{
+    return load(out, NULL, err);
+}
+
+int mp_topology_load_synthetic(const char *description, struct mp_topology **out,
+                               struct mp_error *err)
+{
+    return load(out, description, err);
+}
+
+void mp_topology_free(struct mp_topology *t)
+{
+    if (t == NULL) {
+        return;
+    }
+    if (t->hwloc != NULL) {
+        hwloc_topology_destroy(t->hwloc);
+    }
+    free(t->node_start);
+    free(t);
+}
+
+int mp_topology_cores(const struct mp_topology *t)
+{
+    return t->num_cores;
+}
+
+int mp_topology_numa_nodes(const struct mp_topology *t)
+{
+    return t->num_nodes;
+}
+
+void mp_topology_describe(const struct mp_topology *t, char *out, size_t size)
+{
+    snprintf(out, size, "%d NUMA node%s, %d core%s", t->num_nodes, t->num_nodes == 1 ? "" : "s",
+             t->num_cores, t->num_cores == 1 ? "" : "s");
+}
+
+static int check_plan(const struct mp_topology *t, int workers, int threads, struct mp_error *err)
+{
+    if (workers < 0 || threads < 0) {
+        return mp_fail(err, MP_ERR_USAGE, "%d CPU workers with %d threads: expected 0 or more",
+                       workers, threads);
+    }
+    if (threads > t->num_cores) {
+        return mp_fail(err, MP_ERR_USAGE, "%d threads: this process may use %d cores", threads,
+                       t->num_cores);
+    }
+    if (workers > (threads == 0 ? t->num_cores : threads)) {
+        return mp_fail(err, MP_ERR_USAGE, "%d CPU workers: more than the %d threads to share out",
+                       workers, threads == 0 ? t->num_cores : threads);
+    }
+    return MP_OK;
+}
+
+static int min_int(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+int mp_teams_plan(const struct mp_topology *t, int workers, int threads, struct mp_team **teams,
+                  int *num_teams, struct mp_error *err)
+{
+    int code = check_plan(t, workers, threads, err);
+    if (code != MP_OK) {
+        return code;
+    }
+    threads = threads == 0 ? t->num_cores : threads;
+    workers = workers == 0 ? min_int(t->num_nodes, threads) : workers;
+
+    struct mp_team *plan = mp_xcalloc((size_t)workers, sizeof *plan);
+    int next = 0; /* first core not given away */
+    int left = threads;
+    for (int w = 0; w < workers; w++) {
+        struct mp_team *team = &plan[w];
+        team->num_threads = threads / workers + (w < threads % workers);
+        team->cores = mp_xcalloc((size_t)team->num_threads, sizeof *team->cores);
+        /* Teams spread over the nodes: each starts on its own one, unless the cores behind that
+         * would not be enough for this team and those after it. */
+        int home = t->node_start[(int)((int64_t)w * t->num_nodes / workers)];
+        if (next < home) {
+            next = min_int(home, t->num_cores - left);
+        }
+        for (int i = 0; i < team->num_threads; i++) {
+            team->cores[i] = next++;
+        }
+        team->numa_node = node_of(t, team->cores[0]);
+        left -= team->num_threads;
+    }
+    *teams = plan;
+    *num_teams = workers;
+    return MP_OK;
+}
+
+void mp_teams_free(struct mp_team *teams, int num_teams)
+{
+    for (int i = 0; i < num_teams; i++) {
+        free(teams[i].cores);
+    }
+    free(teams);
+}
+
+/* Binds the calling thread to a core and returns the CPU it runs on then; -1 if refused. */
+static int bind_thread(const struct mp_topology *t, int core)
+{
+    if (hwloc_set_cpubind(t->hwloc, core_at(t, core)->cpuset, HWLOC_CPUBIND_THREAD) != 0) {
+        return -1;
+    }
+    return sched_getcpu();
+}
+
+/* cpus[i]: where thread i ran after it was bound. */
+static int check_team(const struct mp_topology *t, const struct mp_team *team, int started,
+                      const int *cpus, struct mp_error *err)
+{
+    if (started != team->num_threads) {
+        return mp_fail(err, MP_ERR_RUNTIME, "OpenMP started %d of %d threads (OMP_THREAD_LIMIT?)",
+                       started, team->num_threads);
+    }
+    for (int i = 0; i < team->num_threads; i++) {
+        if (cpus[i] < 0 || !hwloc_bitmap_isset(core_at(t, team->cores[i])->cpuset,
+                                               (unsigned)cpus[i])) {
+            return mp_fail(err, MP_ERR_RUNTIME, "thread %d of %d could not be bound to core %d", i,
+                           team->num_threads, team->cores[i]);
+        }
+        for (int j = 0; j < i; j++) {
+            if (team->cores[j] == team->cores[i]) {
+                return mp_fail(err, MP_ERR_RUNTIME, "threads %d and %d share core %d", j, i,
+                               team->cores[i]);
+            }
+        }
+    }
+    return MP_OK;
+}
+
+int mp_team_bind_current(const struct mp_topology *t, const struct mp_team *team,
+                         struct mp_error *err)
+{
+    int *cpus = mp_xcalloc((size_t)team->num_threads, sizeof *cpus);
+    int started = 0;
+    omp_set_dynamic(0);
+    omp_set_num_threads(team->num_threads);
+#pragma omp parallel
+    {
+        int thread = omp_get_thread_num();
+        cpus[thread] = bind_thread(t, team->cores[thread]);
+        if (thread == 0) {
+            started = omp_get_num_threads();
+        }
+    }
+    int code = check_team(t, team, started, cpus, err);
+    free(cpus);
+    return code;
+}

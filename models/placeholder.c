@@ -1,1 +1,0 @@
-extern int mp_models_placeholder; int mp_models_placeholder;

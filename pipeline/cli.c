@@ -1,0 +1,288 @@
+#include "pipeline/cli.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+#include "pipeline/interrupt.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum verb {
+    GENERATE = 1 << 0,
+    LOGITS = 1 << 1,
+    TOKENIZE = 1 << 2,
+    DETOKENIZE = 1 << 3,
+    PLAN = 1 << 4,
+};
+
+static const struct {
+    const char *name;
+    enum verb bit;
+    bool takes_config; /* accepts --config and the configuration's flags */
+} VERBS[] = {
+    {"generate", GENERATE, true},      {"logits", LOGITS, true}, {"tokenize", TOKENIZE, false},
+    {"detokenize", DETOKENIZE, false}, {"plan", PLAN, true},
+};
+enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
+
+/* Options that are not configuration keys. */
+static const struct option {
+    const char *name;
+    enum { SWITCH, STRING, COUNT } kind;
+    size_t offset; /* of its field in struct mp_cli */
+    int verbs;     /* which take it */
+} OPTIONS[] = {
+    {"config", STRING, offsetof(struct mp_cli, config_path), GENERATE | LOGITS | PLAN},
+    {"input", STRING, offsetof(struct mp_cli, input), GENERATE | PLAN},
+    {"prompt", STRING, offsetof(struct mp_cli, prompt), GENERATE},
+    {"output", STRING, offsetof(struct mp_cli, output), GENERATE | LOGITS},
+    {"resume", SWITCH, offsetof(struct mp_cli, resume), GENERATE},
+    {"quiet", SWITCH, offsetof(struct mp_cli, quiet), GENERATE},
+    {"tokens", STRING, offsetof(struct mp_cli, tokens), LOGITS},
+    {"json", STRING, offsetof(struct mp_cli, json), TOKENIZE | DETOKENIZE},
+    {"no-special", SWITCH, offsetof(struct mp_cli, no_special), TOKENIZE},
+    {"context", COUNT, offsetof(struct mp_cli, context), PLAN},
+};
+enum { NUM_OPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
+
+/* Index into VERBS, or -1. */
+static int find_verb(const char *name)
+{
+    for (int i = 0; i < NUM_VERBS; i++) {
+        if (strcmp(VERBS[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static const struct option *find_option(const char *name, size_t length)
+{
+    for (int i = 0; i < NUM_OPTIONS; i++) {
+        if (strlen(OPTIONS[i].name) == length && strncmp(OPTIONS[i].name, name, length) == 0) {
+            return &OPTIONS[i];
+        }
+    }
+    return NULL;
+}
+
+/* One "--name value", "--name=value" or switch of the command line. */
+struct argument {
+    char name[64];
+    const char *value; /* NULL: a switch */
+};
+
+static int read_argument(int argc, char **argv, int *at, int verb, struct argument *out,
+                         struct mp_error *err)
+{
+    const char *text = argv[*at];
+    if (strncmp(text, "--", 2) != 0 || text[2] == '\0') {
+        return mp_fail(err, MP_ERR_USAGE, "found \"%s\", expected an option that starts with --",
+                       text);
+    }
+    const char *name = text + 2;
+    size_t length = strcspn(name, "=");
+    if (length >= sizeof out->name) {
+        return mp_fail(err, MP_ERR_USAGE, "unknown option --%s", name);
+    }
+    memcpy(out->name, name, length);
+    out->name[length] = '\0';
+    out->value = name[length] == '=' ? name + length + 1 : NULL;
+
+    const struct option *option = find_option(name, length);
+    bool known = option != NULL ? (option->verbs & (int)VERBS[verb].bit) != 0
+                                : mp_config_has_flag(out->name) &&
+                                      (VERBS[verb].takes_config || strcmp(out->name, "model") == 0);
+    if (!known) {
+        const char *nearest = mp_config_nearest_flag(out->name);
+        return mp_fail(err, MP_ERR_USAGE, "%s has no option --%s%s%s%s; see --help",
+                       VERBS[verb].name, out->name, nearest != NULL ? " (nearest: --" : "",
+                       nearest != NULL ? nearest : "", nearest != NULL ? ")" : "");
+    }
+    bool is_switch = option != NULL && option->kind == SWITCH;
+    if (is_switch && out->value != NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "--%s takes no value, found \"%s\"", out->name,
+                       out->value);
+    }
+    if (!is_switch && out->value == NULL) {
+        if (*at + 1 >= argc) {
+            return mp_fail(err, MP_ERR_USAGE, "--%s needs a value", out->name);
+        }
+        out->value = argv[++*at];
+    }
+    return 0;
+}
+
+static int parse_count(const char *name, const char *text, int64_t *out, struct mp_error *err)
+{
+    char *end;
+    errno = 0;
+    long long value = strtoll(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < 1) {
+        return mp_fail(err, MP_ERR_USAGE, "--%s: found \"%s\", expected a whole number from 1", name,
+                       text);
+    }
+    *out = value;
+    return 0;
+}
+
+static int store_option(struct mp_cli *cli, const struct option *option, const char *value,
+                        struct mp_error *err)
+{
+    void *field = (char *)cli + option->offset;
+    switch (option->kind) {
+    case SWITCH:
+        *(bool *)field = true;
+        return 0;
+    case STRING:
+        *(const char **)field = value;
+        return 0;
+    case COUNT:
+        return parse_count(option->name, value, field, err);
+    }
+    return 0;
+}
+
+static int parse_arguments(int argc, char **argv, int first, int verb, struct mp_cli *cli,
+                           struct mp_error *err)
+{
+    /* Flags override the file, so they are applied after it, wherever --config stands. */
+    struct argument *flags = mp_xcalloc((size_t)argc, sizeof *flags);
+    int num_flags = 0;
+    int code = 0;
+    for (int i = first; i < argc && code == 0; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            cli->help = true;
+            break;
+        }
+        struct argument a;
+        code = read_argument(argc, argv, &i, verb, &a, err);
+        if (code == 0) {
+            const struct option *option = find_option(a.name, strlen(a.name));
+            if (option != NULL) {
+                code = store_option(cli, option, a.value, err);
+            } else {
+                flags[num_flags++] = a;
+            }
+        }
+    }
+    if (code == 0 && !cli->help && cli->config_path != NULL) {
+        code = mp_config_load(&cli->config, cli->config_path, err);
+    }
+    for (int i = 0; i < num_flags && code == 0 && !cli->help; i++) {
+        code = mp_config_set_flag(&cli->config, flags[i].name, flags[i].value, err);
+    }
+    if (code == 0 && !cli->help) {
+        code = mp_config_check(&cli->config, err);
+    }
+    free(flags);
+    return code;
+}
+
+int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err)
+{
+    *out = (struct mp_cli){.verb = "generate"};
+    mp_config_init(&out->config);
+    int first = 1;
+    int verb = find_verb("generate");
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+        out->version = true;
+        return 0;
+    }
+    if (argc <= 1 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        out->help = true;
+        out->verb = NULL;
+        return 0;
+    }
+    if (argv[1][0] != '-') {
+        verb = find_verb(argv[1]);
+        if (verb < 0) {
+            return mp_fail(err, MP_ERR_USAGE,
+                           "found \"%s\", expected generate, logits, tokenize, detokenize or plan",
+                           argv[1]);
+        }
+        out->verb = VERBS[verb].name;
+        first = 2;
+    }
+    return parse_arguments(argc, argv, first, verb, out, err);
+}
+
+void mp_cli_free(struct mp_cli *cli)
+{
+    mp_config_free(&cli->config);
+}
+
+int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
+{
+    if (cli->config.model_path == NULL) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "no model: give --model DIR, or model_path in a --config file");
+    }
+    char *folder = NULL;
+    if (cli->config_path != NULL) {
+        const char *slash = strrchr(cli->config_path, '/');
+        folder = slash == NULL ? mp_xstrdup(".")
+                               : mp_xstrndup(cli->config_path, (size_t)(slash - cli->config_path) + 1);
+    }
+    int code = mp_config_resolve_model(cli->config.model_path, folder, out, err);
+    free(folder);
+    return code;
+}
+
+static int run_verb(const struct mp_cli *cli, int *failed, struct mp_error *err)
+{
+    switch (VERBS[find_verb(cli->verb)].bit) {
+    case GENERATE:
+        return mp_verb_generate(cli, failed, err);
+    case LOGITS:
+        return mp_verb_logits(cli, err);
+    case TOKENIZE:
+        return mp_verb_tokenize(cli, err);
+    case DETOKENIZE:
+        return mp_verb_detokenize(cli, err);
+    case PLAN:
+        return mp_verb_plan(cli, err);
+    }
+    return 0;
+}
+
+static int exit_status(int code, int failed)
+{
+    switch (code) {
+    case MP_OK:
+        return failed > 0 ? 1 : 0;
+    case MP_ERR_USAGE:
+        return 2;
+    case MP_ERR_INTERRUPTED:
+        return MP_EXIT_INTERRUPTED;
+    default:
+        return 1;
+    }
+}
+
+int mp_cli_main(int argc, char **argv)
+{
+    struct mp_error err;
+    struct mp_cli cli;
+    int failed = 0;
+    mp_interrupt_install();
+    int code = mp_cli_parse(argc, argv, &cli, &err);
+    if (code == 0 && cli.version) {
+        printf("magicpig-pipe %s\n", MAGICPIG_VERSION);
+    } else if (code == 0 && cli.help) {
+        mp_cli_help(cli.verb);
+    } else if (code == 0) {
+        code = run_verb(&cli, &failed, &err);
+    }
+    if (code == 0 && fflush(stdout) != 0) {
+        code = mp_fail(&err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
+    }
+    if (code != 0) {
+        mp_log(MP_LOG_ERROR, "%s", err.message);
+    }
+    mp_cli_free(&cli);
+    return exit_status(code, failed);
+}

@@ -1,0 +1,81 @@
+/* The engine's public interface. An engine is a model in memory with its runtime; a session is a
+ * set of requests decoded together. One thread drives them; neither is thread-safe.
+ *
+ * Errors: a nonzero mp_code and a message (core/error.h). After an error of a session call the
+ * session can only be closed. */
+#ifndef MP_PIPELINE_ENGINE_H
+#define MP_PIPELINE_ENGINE_H
+
+#include "core/config.h"
+#include "core/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mp_engine;
+struct mp_session;
+
+/* Opens the model directory, checks the plan for `tokens` of context (0: weights only) against the
+ * memory limit, starts StarPU and loads the weights. config must outlive the engine. */
+int mp_engine_open(const struct mp_config *config, const char *model_dir, int64_t tokens,
+                   struct mp_engine **out, struct mp_error *err);
+void mp_engine_close(struct mp_engine *e);
+
+/* What runs here, for people: the model, the workers, the kernels. */
+const char *mp_engine_model(const struct mp_engine *e);
+const char *mp_engine_runtime(const struct mp_engine *e);
+
+/* The memory plan the engine was opened with. */
+struct mp_plan;
+const struct mp_plan *mp_engine_plan(const struct mp_engine *e);
+
+/* Token ids are in [0, vocab_size); a prompt must fit the model's positions. */
+int mp_engine_vocab_size(const struct mp_engine *e);
+int64_t mp_engine_max_positions(const struct mp_engine *e);
+
+/* Full-attention logits of every position of ids[0 .. count): calls sink with consecutive row
+ * blocks [rows][vocab_size]; a nonzero return of sink stops. */
+typedef int mp_logits_sink(void *arg, const float *logits, int64_t rows, struct mp_error *err);
+int mp_engine_logits(struct mp_engine *e, const int32_t *ids, int64_t count, mp_logits_sink *sink,
+                     void *arg, struct mp_error *err);
+
+/* ---- sessions ---- */
+
+enum mp_finish {
+    MP_FINISH_NONE,   /* still generating */
+    MP_FINISH_EOS,    /* the last token is an end token */
+    MP_FINISH_LENGTH, /* max_new_tokens, or the model's positions are used up */
+};
+
+/* What a session knows of one request. */
+struct mp_request {
+    const int32_t *ids;       /* prompt, then generated tokens */
+    int64_t prompt_tokens;
+    int64_t generated_tokens; /* includes the end token */
+    enum mp_finish finish;
+    double prefill_seconds;   /* from the start of its prefill to its first token */
+    double decode_seconds;    /* after the first token, steps shared with other requests */
+    const double *sampled;    /* [num_hidden_layers] mean share of the context's tokens that each
+                                 sparse layer attended to; NaN: dense layer or nothing decoded */
+    double sampled_mean;      /* over the sparse layers; NaN if there is none */
+    int num_layers;
+};
+
+/* A session of config->batch slots. */
+int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_error *err);
+void mp_session_close(struct mp_session *s);
+
+/* Prefills a prompt of count >= 1 ids in a free slot and samples its first token. stream separates
+ * the random numbers of requests. Interrupted (MP_ERR_INTERRUPTED): the slot stays free. */
+int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count,
+                   int64_t max_new_tokens, uint64_t stream, int *slot, struct mp_error *err);
+
+/* Generates one token for every unfinished request; *active gets how many are still unfinished. */
+int mp_session_step(struct mp_session *s, int *active, struct mp_error *err);
+
+const struct mp_request *mp_session_request(const struct mp_session *s, int slot);
+
+/* Frees the slot and its KV. */
+void mp_session_remove(struct mp_session *s, int slot);
+
+#endif

@@ -1,0 +1,308 @@
+/* The main job: answer the prompts of a file. */
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "core/trace.h"
+#include "pipeline/cli.h"
+#include "pipeline/engine.h"
+#include "pipeline/interrupt.h"
+#include "pipeline/output.h"
+#include "pipeline/plan.h"
+#include "pipeline/prompts.h"
+#include "pipeline/summary.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What stdout still owes of one record. Texts appear in the records' order: the first unfinished
+ * one streams, later ones wait. */
+struct answer {
+    struct mp_token_stream *stream;
+    char *text;        /* decoded so far */
+    size_t length;     /* bytes */
+    size_t printed;    /* bytes already on stdout */
+    int64_t tokens;    /* generated tokens already decoded */
+    bool closed;       /* no more text will come */
+};
+
+struct generate {
+    const struct mp_cli *cli;
+    struct mp_prompts prompts;
+    struct mp_engine *engine;
+    struct mp_session *session;
+    struct mp_output *output;   /* NULL: no --output */
+    struct answer *answers;     /* [records] */
+    long *record_of;            /* [batch] record in each slot, -1: free */
+    size_t next;                /* next record to start */
+    size_t cursor;              /* first record whose text is not all on stdout */
+    bool stdout_broken;
+    struct mp_summary summary;
+    int64_t steps;              /* decode steps */
+    double step_seconds;
+    int failed;                 /* records that could not be run */
+};
+
+/* ---- text ---- */
+
+/* Prints what the record at the cursor has, and moves on past closed ones. */
+static int print_ready(struct generate *g, struct mp_error *err)
+{
+    bool wrote = false;
+    while (g->cursor < g->prompts.records.count) {
+        struct answer *a = &g->answers[g->cursor];
+        if (!g->stdout_broken && a->length > a->printed) {
+            fwrite(a->text + a->printed, 1, a->length - a->printed, stdout);
+            wrote = true;
+        }
+        a->printed = a->length;
+        if (!a->closed) {
+            break;
+        }
+        if (!g->stdout_broken && a->length > 0) {
+            fputc('\n', stdout);
+            wrote = true;
+        }
+        free(a->text);
+        a->text = NULL;
+        g->cursor++;
+    }
+    if (wrote && (fflush(stdout) != 0 || ferror(stdout))) {
+        g->stdout_broken = true;
+        if (g->output == NULL) {
+            return mp_fail(err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
+        }
+        mp_log(MP_LOG_WARNING, "stdout: cannot write: %s; going on for --output", strerror(errno));
+    }
+    return 0;
+}
+
+static void append_text(struct answer *a, const char *piece)
+{
+    size_t n = strlen(piece);
+    a->text = mp_xrealloc(a->text, a->length + n + 1, 1);
+    memcpy(a->text + a->length, piece, n + 1);
+    a->length += n;
+}
+
+/* Decodes what a request has generated since the last call. */
+static int decode_new(struct generate *g, size_t record, const struct mp_request *r,
+                      struct mp_error *err)
+{
+    struct answer *a = &g->answers[record];
+    for (; a->tokens < r->generated_tokens; a->tokens++) {
+        const char *piece;
+        int code = mp_token_stream_push(a->stream, r->ids[r->prompt_tokens + a->tokens], &piece, err);
+        if (code != 0) {
+            return code;
+        }
+        append_text(a, piece);
+    }
+    return 0;
+}
+
+static void close_answer(struct answer *a)
+{
+    if (a->stream != NULL) {
+        append_text(a, mp_token_stream_finish(a->stream));
+        mp_token_stream_free(a->stream);
+        a->stream = NULL;
+    }
+    a->closed = true;
+}
+
+/* ---- records ---- */
+
+static int report_failure(struct generate *g, size_t record, const char *message,
+                          struct mp_error *err)
+{
+    const struct mp_record *r = &g->prompts.records.items[record];
+    mp_log(MP_LOG_ERROR, "record %s: %s", r->id, message);
+    g->failed++;
+    g->answers[record].closed = true;
+    return g->output != NULL ? mp_output_write_error(g->output, r->id, message, err) : 0;
+}
+
+static int finish_record(struct generate *g, int slot, struct mp_error *err)
+{
+    size_t record = (size_t)g->record_of[slot];
+    const struct mp_record *r = &g->prompts.records.items[record];
+    const struct mp_request *request = mp_session_request(g->session, slot);
+    struct answer *a = &g->answers[record];
+
+    close_answer(a);
+    int code = 0;
+    if (g->output != NULL) {
+        code = mp_output_write(g->output, r->id, a->text, request, err);
+    }
+    mp_summary_add(&g->summary, request);
+    if (r->num_outputs > 0) {
+        g->summary.checked++;
+        g->summary.score_sum += mp_score(a->text, r->outputs, r->num_outputs);
+    }
+    g->record_of[slot] = -1;
+    mp_session_remove(g->session, slot);
+    return code;
+}
+
+/* Starts one record: its prefill and first token. A record that cannot run is reported. */
+static int start_record(struct generate *g, size_t record, struct mp_error *err)
+{
+    const struct mp_record *r = &g->prompts.records.items[record];
+    const struct mp_ids *ids = &g->prompts.ids[record];
+    if (g->output != NULL && mp_output_has(g->output, r->id)) {
+        g->answers[record].closed = true;
+        return 0;
+    }
+    if (r->error != NULL) {
+        return report_failure(g, record, r->error, err);
+    }
+    int slot;
+    int64_t most = r->max_new_tokens > 0 ? r->max_new_tokens : g->cli->config.gen_len;
+    int code = mp_session_add(g->session, ids->data, (int64_t)ids->count, most, record, &slot, err);
+    if (code == MP_ERR_USAGE || code == MP_ERR_MEMORY) {
+        char *message = mp_xasprintf("line %zu: %s", r->line, err->message);
+        code = report_failure(g, record, message, err);
+        free(message);
+        return code;
+    }
+    if (code != 0) {
+        return code;
+    }
+    g->record_of[slot] = (long)record;
+    g->answers[record].stream = mp_token_stream_new(g->prompts.tokenizer, true);
+    return 0;
+}
+
+/* ---- the loop ---- */
+
+static int free_slots(const struct generate *g)
+{
+    int n = 0;
+    for (int i = 0; i < g->cli->config.batch; i++) {
+        n += g->record_of[i] < 0;
+    }
+    return n;
+}
+
+/* Decodes and prints what every slot has, and takes finished requests out. */
+static int collect(struct generate *g, struct mp_error *err)
+{
+    int code = 0;
+    for (int i = 0; i < g->cli->config.batch && code == 0; i++) {
+        if (g->record_of[i] < 0) {
+            continue;
+        }
+        const struct mp_request *r = mp_session_request(g->session, i);
+        code = decode_new(g, (size_t)g->record_of[i], r, err);
+        if (code == 0 && r->finish != MP_FINISH_NONE) {
+            code = finish_record(g, i, err);
+        }
+    }
+    return code == 0 ? print_ready(g, err) : code;
+}
+
+static int run(struct generate *g, struct mp_error *err)
+{
+    size_t count = g->prompts.records.count;
+    int code = 0;
+    while (code == 0) {
+        while (code == 0 && g->next < count && free_slots(g) > 0) {
+            code = start_record(g, g->next++, err);
+            if (code == 0) {
+                code = collect(g, err);
+            }
+        }
+        if (code == 0 && mp_interrupted()) {
+            code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted: %lld of %zu requests finished",
+                           (long long)g->summary.requests, count);
+        }
+        if (code != 0 || free_slots(g) == g->cli->config.batch) {
+            break;
+        }
+        int active;
+        double start = mp_clock_seconds();
+        code = mp_session_step(g->session, &active, err);
+        g->step_seconds += mp_clock_seconds() - start;
+        g->steps++;
+        if (code == 0) {
+            code = collect(g, err);
+        }
+    }
+    return code;
+}
+
+static int open_all(struct generate *g, struct mp_error *err)
+{
+    const struct mp_config *config = &g->cli->config;
+    char *dir = NULL;
+    int code = mp_cli_model_dir(g->cli, &dir, err);
+    if (code == 0) {
+        code = mp_prompts_load(g->cli, dir, &g->prompts, err);
+    }
+    if (code == 0 && g->cli->output != NULL) {
+        code = mp_output_open(g->cli->output, g->cli->resume, &g->output, err);
+    }
+    if (code == 0 && config->trace_path != NULL) {
+        code = mp_trace_start(1 << 20, err);
+    }
+    if (code == 0) {
+        code = mp_engine_open(config, dir, g->prompts.longest, &g->engine, err);
+    }
+    if (code == 0) {
+        code = mp_session_open(g->engine, &g->session, err);
+    }
+    free(dir);
+    if (code != 0) {
+        return code;
+    }
+    g->answers = mp_xcalloc(g->prompts.records.count, sizeof *g->answers);
+    g->record_of = mp_xcalloc((size_t)config->batch, sizeof *g->record_of);
+    for (int i = 0; i < config->batch; i++) {
+        g->record_of[i] = -1;
+    }
+    mp_log(MP_LOG_INFO, "%s", mp_engine_model(g->engine));
+    mp_log(MP_LOG_INFO, "%s", mp_engine_runtime(g->engine));
+    return 0;
+}
+
+static int close_all(struct generate *g, int code, struct mp_error *err)
+{
+    mp_session_close(g->session);
+    mp_engine_close(g->engine);
+    if (g->output != NULL) {
+        int close_code = mp_output_close(g->output, code == 0 ? err : NULL);
+        code = code == 0 ? close_code : code;
+    }
+    for (size_t i = 0; g->answers != NULL && i < g->prompts.records.count; i++) {
+        mp_token_stream_free(g->answers[i].stream);
+        free(g->answers[i].text);
+    }
+    free(g->answers);
+    free(g->record_of);
+    mp_prompts_free(&g->prompts);
+    mp_summary_free(&g->summary);
+    return code;
+}
+
+int mp_verb_generate(const struct mp_cli *cli, int *failed, struct mp_error *err)
+{
+    if (cli->resume && cli->output == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "--resume needs --output FILE");
+    }
+    struct generate g = {.cli = cli};
+    int code = open_all(&g, err);
+    if (code == 0) {
+        code = run(&g, err);
+        if (!cli->quiet) {
+            mp_summary_print(&g.summary, mp_engine_plan(g.engine), g.steps, g.step_seconds);
+        }
+        if (cli->config.trace_path != NULL) {
+            int trace_code = mp_trace_write(cli->config.trace_path, code == 0 ? err : NULL);
+            code = code == 0 ? trace_code : code;
+        }
+    }
+    *failed = g.failed;
+    return close_all(&g, code, err);
+}

@@ -1,0 +1,79 @@
+/* What the pipeline's files share: the engine's and a session's insides. */
+#ifndef MP_PIPELINE_INTERNAL_H
+#define MP_PIPELINE_INTERNAL_H
+
+#include "core/rng.h"
+#include "models/model.h"
+#include "pipeline/engine.h"
+#include "pipeline/plan.h"
+#include "tasks/layer.h"
+#include "tasks/runtime.h"
+
+struct mp_engine {
+    const struct mp_config *config;
+    struct mp_model *model;
+    const struct mp_shape *shape;
+    struct mp_runtime *runtime;
+    enum mp_dtype dtype;             /* of every cache: bf16, or f32 on the reference path */
+    struct mp_model_weights weights;
+    struct mp_lsh lsh;
+    bool *sparse;                    /* [num_hidden_layers] */
+    struct mp_graph graph;
+    const int32_t *eos;              /* [num_eos] end tokens */
+    int num_eos;
+    struct mp_plan plan;             /* the memory plan it was opened with */
+    char description[512];
+};
+
+/* ---- lsh.c ---- */
+
+/* Draws the hash functions the configuration asks for. */
+int mp_lsh_create(struct mp_engine *e, struct mp_error *err);
+void mp_lsh_destroy(struct mp_engine *e);
+
+/* ---- kv.c ---- */
+
+/* KV of a request of `tokens` prompt tokens in all layers: [num_hidden_layers]. */
+int mp_kv_create(const struct mp_engine *e, int64_t tokens, struct mp_layer_kv **out,
+                 struct mp_error *err);
+void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
+
+/* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks. */
+int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens,
+                        struct mp_error *err);
+
+/* Allocates k and v for capacity tokens (and k_mean if centered); cache is otherwise set up. */
+int mp_kv_cache_create(struct kv_cache *cache, const struct mp_shape *shape, enum mp_dtype dtype,
+                       int64_t capacity, bool centered, struct mp_error *err);
+void mp_kv_cache_destroy(struct kv_cache *cache);
+
+/* Tokens of a prompt that a sparse layer keeps in its static cache, and the rest. */
+static inline int64_t mp_fixed_tokens(const struct mp_graph *g, int64_t tokens)
+{
+    return tokens < g->sink + g->window ? tokens : g->sink + g->window;
+}
+
+/* ---- prefill.c ---- */
+
+struct mp_prefill_job {
+    int request;             /* index, for traces */
+    const int32_t *ids;      /* [count] the prompt */
+    int64_t count;
+    struct mp_layer_kv *kv;  /* filled; NULL: nothing is kept */
+    const struct mp_rope *rope;
+    const struct mp_buffer *last_logits; /* gets [1][vocab_size] of the last token, or NULL */
+    mp_logits_sink *sink;    /* gets every row's logits, or NULL */
+    void *sink_arg;
+};
+
+/* Runs it to the end; shows a progress bar. MP_ERR_INTERRUPTED if the user asked to stop. */
+int mp_prefill_run(const struct mp_engine *e, const struct mp_prefill_job *job,
+                   struct mp_error *err);
+
+/* ---- step_buffers.c ---- */
+
+int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_buffers *out,
+                           struct mp_error *err);
+void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *b);
+
+#endif

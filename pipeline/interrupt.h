@@ -1,0 +1,16 @@
+/* SIGINT and SIGTERM: the first asks the work to stop at the next token or layer, a second one
+ * exits at once. */
+#ifndef MP_PIPELINE_INTERRUPT_H
+#define MP_PIPELINE_INTERRUPT_H
+
+#include <stdbool.h>
+
+/* Installs the handlers; also ignores SIGPIPE, so that a closed pipe is a write error. */
+void mp_interrupt_install(void);
+
+/* True once a signal has come. */
+bool mp_interrupted(void);
+
+enum { MP_EXIT_INTERRUPTED = 130 };
+
+#endif

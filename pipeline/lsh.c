@@ -1,0 +1,57 @@
+/* The hash functions of a run. */
+#include "core/lsh.h"
+
+#include "core/memory.h"
+#include "pipeline/internal.h"
+
+#include <stdlib.h>
+
+int mp_lsh_create(struct mp_engine *e, struct mp_error *err)
+{
+    const struct mp_config *c = e->config;
+    struct mp_lsh *lsh = &e->lsh;
+    lsh->K = c->lsh_K;
+    lsh->L = c->lsh_L;
+    if (lsh->K == 0) {
+        return 0;
+    }
+    lsh_weight_init(&lsh->weight, lsh->K, lsh->L);
+
+    int layers = e->shape->num_hidden_layers;
+    bool shared = c->lsh_projection == MP_LSH_SHARED;
+    lsh->layers_per_group = shared ? layers : c->lsh_layer_group;
+    lsh->kv_heads_per_projection = shared ? e->shape->num_key_value_heads : 1;
+
+    int groups = (layers + lsh->layers_per_group - 1) / lsh->layers_per_group;
+    int per_group = e->shape->num_key_value_heads / lsh->kv_heads_per_projection;
+    size_t size = (size_t)e->shape->head_dim * (size_t)(lsh->K * lsh->L);
+    lsh->projections = mp_xcalloc((size_t)groups, sizeof *lsh->projections);
+    for (int g = 0; g < groups; g++) {
+        int code = mp_buffer_alloc(&lsh->projections[g], (size_t)per_group * size * sizeof(float),
+                                   "LSH projections", err);
+        if (code != 0) {
+            return code;
+        }
+        for (int p = 0; p < per_group; p++) {
+            lsh_projection_draw((float *)lsh->projections[g].host + (size_t)p * size,
+                                e->shape->head_dim, lsh->K, lsh->L, c->lsh_seed,
+                                (uint64_t)(g * per_group + p));
+        }
+    }
+    return 0;
+}
+
+void mp_lsh_destroy(struct mp_engine *e)
+{
+    struct mp_lsh *lsh = &e->lsh;
+    if (lsh->projections == NULL) {
+        return;
+    }
+    int layers = e->shape->num_hidden_layers;
+    int groups = (layers + lsh->layers_per_group - 1) / lsh->layers_per_group;
+    for (int g = 0; g < groups; g++) {
+        mp_buffer_release(&lsh->projections[g]);
+    }
+    free(lsh->projections);
+    lsh->projections = NULL;
+}

@@ -1,0 +1,163 @@
+#include "pipeline/output.h"
+
+#include "core/json.h"
+#include "core/memory.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct mp_output {
+    FILE *file;
+    char *path;
+    char **done; /* [num_done] ids of the lines that were there */
+    size_t num_done;
+};
+
+static int io_error(const struct mp_output *o, const char *what, struct mp_error *err)
+{
+    return mp_fail(err, MP_ERR_IO, "%s: cannot %s: %s", o->path, what, strerror(errno));
+}
+
+/* The id of one line, if it is a finished request's. */
+static void remember_line(struct mp_output *o, const char *line, size_t length)
+{
+    struct mp_json *doc;
+    if (mp_json_parse(o->path, line, length, &doc, NULL) != 0) {
+        return;
+    }
+    const struct cJSON *root = mp_json_root(doc);
+    const char *id = NULL;
+    if (mp_json_find(root, "error") == NULL &&
+        mp_json_get_string(doc, root, "id", &id, NULL) == 0) {
+        o->done = mp_xrealloc(o->done, o->num_done + 1, sizeof *o->done);
+        o->done[o->num_done++] = mp_xstrdup(id);
+    }
+    mp_json_free(doc);
+}
+
+/* Reads the complete lines; cuts the file after the last one. */
+static int read_done(struct mp_output *o, struct mp_error *err)
+{
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t length;
+    off_t keep = 0;
+    rewind(o->file);
+    while ((length = getline(&line, &room, o->file)) > 0 && line[length - 1] == '\n') {
+        keep += length;
+        remember_line(o, line, (size_t)length - 1);
+    }
+    free(line);
+    if (ferror(o->file)) {
+        return io_error(o, "read", err);
+    }
+    if (ftruncate(fileno(o->file), keep) != 0) {
+        return io_error(o, "cut the incomplete last line of", err);
+    }
+    return 0;
+}
+
+int mp_output_open(const char *path, bool resume, struct mp_output **out, struct mp_error *err)
+{
+    struct mp_output *o = mp_xcalloc(1, sizeof *o);
+    o->path = mp_xstrdup(path);
+    o->file = fopen(path, "a+");
+    int code = 0;
+    if (o->file == NULL) {
+        code = io_error(o, "open for writing", err);
+    } else {
+        fseek(o->file, 0, SEEK_END);
+        if (ftell(o->file) > 0) {
+            code = resume ? read_done(o, err)
+                          : mp_fail(err, MP_ERR_USAGE,
+                                    "%s: exists and is not empty; add --resume to continue it, or "
+                                    "remove it",
+                                    path);
+        }
+    }
+    if (code != 0) {
+        mp_output_close(o, NULL);
+        return code;
+    }
+    *out = o;
+    return 0;
+}
+
+bool mp_output_has(const struct mp_output *o, const char *id)
+{
+    for (size_t i = 0; i < o->num_done; i++) {
+        if (strcmp(o->done[i], id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Writes object as one line, flushes and frees it. */
+static int write_line(struct mp_output *o, cJSON *object, struct mp_error *err)
+{
+    char *text = cJSON_PrintUnformatted(object);
+    cJSON_Delete(object);
+    if (text == NULL) {
+        return mp_fail(err, MP_ERR_MEMORY, "%s: out of memory for a line", o->path);
+    }
+    bool ok = fprintf(o->file, "%s\n", text) >= 0 && fflush(o->file) == 0;
+    cJSON_free(text);
+    return ok ? 0 : io_error(o, "write", err);
+}
+
+static const char *finish_name(enum mp_finish finish)
+{
+    return finish == MP_FINISH_EOS ? "eos" : finish == MP_FINISH_LENGTH ? "length" : "interrupted";
+}
+
+int mp_output_write(struct mp_output *o, const char *id, const char *text,
+                    const struct mp_request *request, struct mp_error *err)
+{
+    cJSON *line = cJSON_CreateObject();
+    cJSON_AddStringToObject(line, "id", id);
+    cJSON_AddStringToObject(line, "text", text);
+    cJSON_AddItemToObject(line, "token_ids",
+                          cJSON_CreateIntArray(request->ids + request->prompt_tokens,
+                                               (int)request->generated_tokens));
+    cJSON_AddNumberToObject(line, "prompt_tokens", (double)request->prompt_tokens);
+    cJSON_AddNumberToObject(line, "generated_tokens", (double)request->generated_tokens);
+    cJSON_AddStringToObject(line, "finish_reason", finish_name(request->finish));
+    cJSON_AddNumberToObject(line, "prefill_seconds", request->prefill_seconds);
+    cJSON_AddNumberToObject(line, "decode_seconds", request->decode_seconds);
+    if (isnan(request->sampled_mean)) {
+        cJSON_AddNullToObject(line, "sampled_fraction");
+    } else {
+        cJSON_AddNumberToObject(line, "sampled_fraction", request->sampled_mean);
+    }
+    return write_line(o, line, err);
+}
+
+int mp_output_write_error(struct mp_output *o, const char *id, const char *message,
+                          struct mp_error *err)
+{
+    cJSON *line = cJSON_CreateObject();
+    cJSON_AddStringToObject(line, "id", id);
+    cJSON_AddStringToObject(line, "error", message);
+    return write_line(o, line, err);
+}
+
+int mp_output_close(struct mp_output *o, struct mp_error *err)
+{
+    int code = 0;
+    if (o->file != NULL && fclose(o->file) != 0) {
+        code = io_error(o, "close", err);
+    }
+    for (size_t i = 0; i < o->num_done; i++) {
+        free(o->done[i]);
+    }
+    free(o->done);
+    free(o->path);
+    free(o);
+    return code;
+}

@@ -1,0 +1,31 @@
+/* --output: one complete JSON line per finished request. */
+#ifndef MP_PIPELINE_OUTPUT_H
+#define MP_PIPELINE_OUTPUT_H
+
+#include "core/error.h"
+#include "pipeline/engine.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct mp_output; /* opaque */
+
+/* Opens path for appending. If it exists and is not empty, resume must be set: the ids of its
+ * complete lines then count as done, and a last line cut short by a crash is removed. */
+int mp_output_open(const char *path, bool resume, struct mp_output **out, struct mp_error *err);
+
+/* True if a line of this id was there when the file was opened. */
+bool mp_output_has(const struct mp_output *o, const char *id);
+
+/* Appends and flushes one line: id, text, token_ids, prompt_tokens, generated_tokens,
+ * finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if nothing was sampled). */
+int mp_output_write(struct mp_output *o, const char *id, const char *text,
+                    const struct mp_request *request, struct mp_error *err);
+
+/* Appends a line {"id", "error"} for a record that could not be run. It does not count as done. */
+int mp_output_write_error(struct mp_output *o, const char *id, const char *message,
+                          struct mp_error *err);
+
+int mp_output_close(struct mp_output *o, struct mp_error *err);
+
+#endif

@@ -1,1 +1,0 @@
-extern int mp_pipeline_placeholder; int mp_pipeline_placeholder;

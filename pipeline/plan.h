@@ -1,0 +1,46 @@
+/* The memory plan: what a run will hold, before anything is loaded. */
+#ifndef MP_PIPELINE_PLAN_H
+#define MP_PIPELINE_PLAN_H
+
+#include "core/config.h"
+#include "core/error.h"
+#include "core/shape.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+enum mp_plan_row {
+    MP_PLAN_WEIGHTS,   /* bf16 matrices, f32 vectors */
+    MP_PLAN_HASH_FUNCTIONS, /* LSH projections */
+    MP_PLAN_STATIC_KV, /* sink, window and generated tokens of sparse layers */
+    MP_PLAN_DENSE_KV,  /* dense layers */
+    MP_PLAN_OFFLOADED_KV, /* offloaded keys, values and norms */
+    MP_PLAN_TABLES,    /* hash tables */
+    MP_PLAN_SELECTION, /* looked-up ids: the part of the reserved room a step touches */
+    MP_PLAN_PREFILL,   /* residual stream, q, o, staging, key codes of one request */
+    MP_PLAN_STEP,      /* decode activations and logits */
+    MP_PLAN_PROCESS,   /* code, libraries, tokenizer, kernel scratch: measured, see plan.c */
+    MP_PLAN_ROWS,
+};
+
+struct mp_plan {
+    int64_t tokens;               /* context planned for, per request */
+    int batch;                    /* requests */
+    int64_t bytes[MP_PLAN_ROWS];  /* bytes held; all requests together where it applies */
+    int64_t total;                /* their sum: the peak */
+};
+
+/* Plan of `config->batch` requests of `tokens` prompt tokens (0: weights only). */
+void mp_plan_make(const struct mp_config *config, const struct mp_shape *shape, int64_t tokens,
+                  struct mp_plan *out);
+
+/* Bytes the plan may use: config->memory_limit, else what the system says is available. */
+int64_t mp_plan_limit(const struct mp_config *config);
+
+/* MP_ERR_MEMORY with the numbers if it does not fit. */
+int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, struct mp_error *err);
+
+/* The plan as a table. */
+void mp_plan_print(const struct mp_plan *plan, const struct mp_config *config, FILE *out);
+
+#endif

@@ -1,0 +1,110 @@
+#include "pipeline/prompts.h"
+
+#include "core/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int mp_prompts_tokenizer(const char *model_dir, struct mp_tokenizer **out, struct mp_error *err)
+{
+    char *path = mp_xasprintf("%s/tokenizer.json", model_dir);
+    int code = mp_tokenizer_load(path, out, err);
+    free(path);
+    return code;
+}
+
+/* The id the post-processor puts before every text, or -1. */
+static int32_t leading_special(const struct mp_tokenizer *t)
+{
+    struct mp_ids ids = {0};
+    int32_t id = -1;
+    if (mp_tokenizer_encode(t, "", 0, true, &ids, NULL) == 0 && ids.count > 0) {
+        id = ids.data[0];
+    }
+    mp_ids_free(&ids);
+    return id;
+}
+
+static int encode(const struct mp_tokenizer *t, const char *text, size_t length, int32_t leading,
+                  struct mp_ids *out, struct mp_error *err)
+{
+    int code = mp_tokenizer_encode(t, text, length, true, out, err);
+    if (code == 0 && leading >= 0 && out->count >= 2 && out->data[0] == leading &&
+        out->data[1] == leading) {
+        out->count--;
+        memmove(out->data, out->data + 1, out->count * sizeof *out->data);
+    }
+    return code;
+}
+
+static void encode_record(const struct mp_tokenizer *t, struct mp_record *r, int32_t leading,
+                          struct mp_ids *out)
+{
+    if (r->error != NULL) {
+        return;
+    }
+    for (size_t i = 0; i < r->num_ids; i++) {
+        mp_ids_push(out, r->ids[i]);
+    }
+    struct mp_error err;
+    if (r->text != NULL && encode(t, r->text, r->text_length, leading, out, &err) != 0) {
+        r->error = mp_xasprintf("line %zu: input: %s", r->line, err.message);
+        out->count = 0;
+    }
+}
+
+static void records_of_prompt(const char *prompt, struct mp_records *out)
+{
+    out->items = mp_xcalloc(1, sizeof *out->items);
+    out->count = 1;
+    out->items[0] = (struct mp_record){
+        .id = mp_xstrdup("0"),
+        .text = mp_xstrdup(prompt),
+        .text_length = strlen(prompt),
+        .max_new_tokens = -1,
+        .line = 1,
+    };
+}
+
+int mp_prompts_load(const struct mp_cli *cli, const char *model_dir, struct mp_prompts *out,
+                    struct mp_error *err)
+{
+    *out = (struct mp_prompts){0};
+    if ((cli->input == NULL) == (cli->prompt == NULL)) {
+        return mp_fail(err, MP_ERR_USAGE, "give --input FILE%s",
+                       cli->input == NULL ? " or --prompt TEXT" : " or --prompt TEXT, not both");
+    }
+    int code = 0;
+    if (cli->prompt != NULL) {
+        records_of_prompt(cli->prompt, &out->records);
+    } else {
+        code = mp_records_load(cli->input, &out->records, err);
+    }
+    if (code == 0) {
+        code = mp_prompts_tokenizer(model_dir, &out->tokenizer, err);
+    }
+    if (code != 0) {
+        mp_prompts_free(out);
+        return code;
+    }
+    int32_t leading = leading_special(out->tokenizer);
+    out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);
+    for (size_t i = 0; i < out->records.count; i++) {
+        encode_record(out->tokenizer, &out->records.items[i], leading, &out->ids[i]);
+        if ((int64_t)out->ids[i].count > out->longest) {
+            out->longest = (int64_t)out->ids[i].count;
+        }
+    }
+    return 0;
+}
+
+void mp_prompts_free(struct mp_prompts *p)
+{
+    for (size_t i = 0; p->ids != NULL && i < p->records.count; i++) {
+        mp_ids_free(&p->ids[i]);
+    }
+    free(p->ids);
+    mp_records_free(&p->records);
+    mp_tokenizer_free(p->tokenizer);
+    *p = (struct mp_prompts){0};
+}

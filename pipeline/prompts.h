@@ -1,0 +1,26 @@
+/* Prompts: the records of the command line as token ids. */
+#ifndef MP_PIPELINE_PROMPTS_H
+#define MP_PIPELINE_PROMPTS_H
+
+#include "core/tokenizer.h"
+#include "pipeline/cli.h"
+#include "pipeline/records.h"
+
+struct mp_prompts {
+    struct mp_tokenizer *tokenizer;
+    struct mp_records records;
+    struct mp_ids *ids;    /* [records.count]; empty where the record has an error */
+    int64_t longest;       /* tokens of the longest prompt */
+};
+
+/* Reads --input or --prompt and tokenizes it with model_dir's tokenizer.json. A record that cannot
+ * be tokenized gets its `error` set. The BOS that the post-processor adds is dropped again where a
+ * text already starts with it. */
+int mp_prompts_load(const struct mp_cli *cli, const char *model_dir, struct mp_prompts *out,
+                    struct mp_error *err);
+void mp_prompts_free(struct mp_prompts *p);
+
+/* Loads model_dir/tokenizer.json. */
+int mp_prompts_tokenizer(const char *model_dir, struct mp_tokenizer **out, struct mp_error *err);
+
+#endif

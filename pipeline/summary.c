@@ -1,0 +1,102 @@
+#include "pipeline/summary.h"
+
+#include "core/memory.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+double mp_score(const char *text, char *const *expected, size_t count)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        found += strcasestr(text, expected[i]) != NULL;
+    }
+    return (double)found / (double)count;
+}
+
+void mp_summary_add(struct mp_summary *s, const struct mp_request *r)
+{
+    if (s->num_layers == 0) {
+        s->num_layers = r->num_layers;
+        s->sampled_sum = mp_xcalloc((size_t)r->num_layers, sizeof *s->sampled_sum);
+        s->sampled_count = mp_xcalloc((size_t)r->num_layers, sizeof *s->sampled_count);
+    }
+    s->requests++;
+    s->prompt_tokens += r->prompt_tokens;
+    s->generated_tokens += r->generated_tokens;
+    s->decoded_tokens += r->generated_tokens - 1;
+    s->prefill_seconds += r->prefill_seconds;
+    s->first_token_seconds = fmax(s->first_token_seconds, r->prefill_seconds);
+    s->decode_seconds += r->decode_seconds;
+    for (int l = 0; l < r->num_layers; l++) {
+        if (!isnan(r->sampled[l])) {
+            s->sampled_sum[l] += r->sampled[l];
+            s->sampled_count[l]++;
+        }
+    }
+}
+
+void mp_summary_free(struct mp_summary *s)
+{
+    free(s->sampled_sum);
+    free(s->sampled_count);
+    *s = (struct mp_summary){0};
+}
+
+static void print_sampled(const struct mp_summary *s)
+{
+    double sum = 0.0;
+    int sparse = 0;
+    for (int l = 0; l < s->num_layers; l++) {
+        if (s->sampled_count[l] > 0) {
+            sum += s->sampled_sum[l] / (double)s->sampled_count[l];
+            sparse++;
+        }
+    }
+    if (sparse == 0) {
+        fprintf(stderr, "  attended      all tokens: no layer sampled\n");
+        return;
+    }
+    fprintf(stderr, "  attended      %.2f %% of the context in the mean; per layer:",
+            100.0 * sum / sparse);
+    for (int l = 0; l < s->num_layers; l++) {
+        if (s->sampled_count[l] > 0) {
+            fprintf(stderr, " %.2f", 100.0 * s->sampled_sum[l] / (double)s->sampled_count[l]);
+        } else {
+            fprintf(stderr, " all");
+        }
+    }
+    fputc('\n', stderr);
+}
+
+void mp_summary_print(const struct mp_summary *s, const struct mp_plan *plan, int64_t steps,
+                      double step_seconds)
+{
+    if (s->requests == 0) {
+        return;
+    }
+    fprintf(stderr, "  prompts       %lld request%s, %lld tokens in %.2f s: %.0f tokens/s\n",
+            (long long)s->requests, s->requests == 1 ? "" : "s", (long long)s->prompt_tokens,
+            s->prefill_seconds, (double)s->prompt_tokens / s->prefill_seconds);
+    fprintf(stderr, "  first token   %.2f s%s\n", s->first_token_seconds,
+            s->requests == 1 ? "" : " (slowest request)");
+    fprintf(stderr, "  generated     %lld tokens", (long long)s->generated_tokens);
+    if (steps > 0) {
+        fprintf(stderr, "; decode %.2f ms a step, %.1f tokens/s", 1e3 * step_seconds / (double)steps,
+                (double)s->decoded_tokens / step_seconds);
+    }
+    fputc('\n', stderr);
+    print_sampled(s);
+
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    fprintf(stderr, "  memory        peak %.0f MiB, planned %.0f MiB\n",
+            (double)usage.ru_maxrss / 1024.0, (double)plan->total / (1024.0 * 1024.0));
+    if (s->checked > 0) {
+        fprintf(stderr, "  answers       %.1f of %lld contain what their records expect\n",
+                s->score_sum, (long long)s->checked);
+    }
+}

@@ -1,0 +1,37 @@
+/* The figures of a run, for people, on stderr. */
+#ifndef MP_PIPELINE_SUMMARY_H
+#define MP_PIPELINE_SUMMARY_H
+
+#include "pipeline/engine.h"
+#include "pipeline/plan.h"
+
+#include <stdint.h>
+
+/* Sums over finished requests. Start from mp_summary_new; free with mp_summary_free. */
+struct mp_summary {
+    int64_t requests;
+    int64_t prompt_tokens;
+    int64_t generated_tokens;
+    int64_t decoded_tokens;   /* generated after each first token */
+    double prefill_seconds;
+    double first_token_seconds; /* the slowest request's */
+    double decode_seconds;    /* sum over requests: steps are shared in a batch */
+    double *sampled_sum;      /* [num_layers] sum of the requests' means */
+    int64_t *sampled_count;   /* [num_layers] requests that sampled in the layer */
+    int num_layers;
+    int64_t checked;          /* requests that came with expected answers */
+    double score_sum;         /* sum of their scores */
+};
+
+void mp_summary_add(struct mp_summary *s, const struct mp_request *request);
+void mp_summary_free(struct mp_summary *s);
+
+/* Prints tokens, speeds, sampled fraction per layer, and peak memory beside the plan. steps and
+ * step_seconds: decode steps of the session and their time. */
+void mp_summary_print(const struct mp_summary *s, const struct mp_plan *plan, int64_t steps,
+                      double step_seconds);
+
+/* Share of the expected answers that text contains, ignoring ASCII case; count >= 1. */
+double mp_score(const char *text, char *const *expected, size_t count);
+
+#endif

@@ -1,0 +1,269 @@
+/* The small verbs: plan, logits, tokenize, detokenize. */
+#include "core/json.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "core/safetensors.h"
+#include "models/model.h"
+#include "pipeline/cli.h"
+#include "pipeline/engine.h"
+#include "pipeline/plan.h"
+#include "pipeline/prompts.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_JSON_BYTES = 1 << 30 };
+
+/* ---- plan ---- */
+
+int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
+{
+    char *dir = NULL;
+    struct mp_model *model = NULL;
+    int64_t tokens = cli->context;
+    if (tokens == 0 && cli->input == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "plan needs --context N or --input FILE");
+    }
+    int code = mp_cli_model_dir(cli, &dir, err);
+    if (code == 0) {
+        code = mp_model_open(dir, &model, err);
+    }
+    if (code == 0 && tokens == 0) {
+        struct mp_prompts prompts;
+        code = mp_prompts_load(cli, dir, &prompts, err);
+        if (code == 0) {
+            tokens = prompts.longest;
+            mp_prompts_free(&prompts);
+        }
+    }
+    if (code == 0) {
+        struct mp_plan plan;
+        mp_plan_make(&cli->config, mp_model_shape(model), tokens, &plan);
+        printf("model: %s\n", mp_model_description(model));
+        mp_plan_print(&plan, &cli->config, stdout);
+        code = mp_plan_check(&plan, &cli->config, err);
+    }
+    mp_model_close(model);
+    free(dir);
+    return code;
+}
+
+/* ---- token ids in JSON ---- */
+
+static int read_ids(const struct mp_json *doc, const struct cJSON *array, int32_t limit,
+                    struct mp_ids *out, struct mp_error *err)
+{
+    int code = mp_json_expect(doc, array, MP_JSON_ARRAY, err);
+    if (code != 0) {
+        return code;
+    }
+    for (const struct cJSON *v = mp_json_first(array); v != NULL; v = mp_json_after(v)) {
+        int64_t id;
+        code = mp_json_as_int(doc, v, 0, limit - 1, &id, err);
+        if (code != 0) {
+            return code;
+        }
+        mp_ids_push(out, (int32_t)id);
+    }
+    return 0;
+}
+
+/* ---- logits ---- */
+
+static int write_rows(void *arg, const float *logits, int64_t rows, struct mp_error *err)
+{
+    return mp_tensor_writer_rows(arg, logits, rows, err);
+}
+
+static int run_logits(struct mp_engine *e, const struct mp_ids *ids, const char *path,
+                      struct mp_error *err)
+{
+    struct mp_tensor_writer writer;
+    int code = mp_tensor_writer_open(&writer, path, "logits", (int64_t)ids->count,
+                                     mp_engine_vocab_size(e), err);
+    if (code != 0) {
+        return code;
+    }
+    code = mp_engine_logits(e, ids->data, (int64_t)ids->count, write_rows, &writer, err);
+    int close_code = mp_tensor_writer_close(&writer, code == 0 ? err : NULL);
+    if (code != 0) {
+        remove(path);
+        return code;
+    }
+    return close_code;
+}
+
+int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
+{
+    if (cli->tokens == NULL || cli->output == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "logits needs --tokens FILE and --output FILE");
+    }
+    struct mp_config config = cli->config;
+    config.lsh_K = 0; /* full attention */
+    config.num_cache_layers = 0;
+    char *dir = NULL;
+    struct mp_json *doc = NULL;
+    struct mp_engine *engine = NULL;
+    struct mp_ids ids = {0};
+
+    int code = mp_json_read_file(cli->tokens, MAX_JSON_BYTES, &doc, err);
+    if (code == 0) {
+        code = mp_cli_model_dir(cli, &dir, err);
+    }
+    if (code == 0) {
+        int64_t count = mp_json_kind(mp_json_root(doc)) == MP_JSON_ARRAY
+                            ? (int64_t)mp_json_count(mp_json_root(doc))
+                            : 0;
+        code = mp_engine_open(&config, dir, count, &engine, err);
+    }
+    if (code == 0) {
+        code = read_ids(doc, mp_json_root(doc), mp_engine_vocab_size(engine), &ids, err);
+    }
+    if (code == 0 && (ids.count == 0 || (int64_t)ids.count > mp_engine_max_positions(engine))) {
+        code = mp_fail(err, MP_ERR_USAGE, "%s: found %zu ids, expected 1 to %lld", cli->tokens,
+                       ids.count, (long long)mp_engine_max_positions(engine));
+    }
+    if (code == 0) {
+        mp_log(MP_LOG_INFO, "%s", mp_engine_runtime(engine));
+        code = run_logits(engine, &ids, cli->output, err);
+    }
+    mp_engine_close(engine);
+    mp_ids_free(&ids);
+    mp_json_free(doc);
+    free(dir);
+    return code;
+}
+
+/* ---- tokenize ---- */
+
+static int open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out,
+                          struct mp_error *err)
+{
+    if (cli->config.model_path == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "%s needs --model DIR", cli->verb);
+    }
+    /* A directory that only holds tokenizer.json will do. */
+    return mp_prompts_tokenizer(cli->config.model_path, out, err);
+}
+
+static int print_ids(const struct mp_tokenizer *t, const char *text, size_t length, bool special,
+                     struct mp_error *err)
+{
+    struct mp_ids ids = {0};
+    int code = mp_tokenizer_encode(t, text, length, special, &ids, err);
+    if (code == 0) {
+        putchar('[');
+        for (size_t i = 0; i < ids.count; i++) {
+            printf("%s%d", i > 0 ? ", " : "", (int)ids.data[i]);
+        }
+        puts("]");
+    }
+    mp_ids_free(&ids);
+    return code;
+}
+
+static int tokenize_stdin(const struct mp_tokenizer *t, bool special, struct mp_error *err)
+{
+    char *text = NULL;
+    size_t used = 0;
+    size_t room = 0;
+    size_t n;
+    do {
+        room += 65536;
+        text = mp_xrealloc(text, room, 1);
+        n = fread(text + used, 1, room - used, stdin);
+        used += n;
+    } while (used == room);
+    int code = ferror(stdin) ? mp_fail(err, MP_ERR_IO, "stdin: cannot read: %s", strerror(errno))
+                             : print_ids(t, text, used, special, err);
+    free(text);
+    return code;
+}
+
+static int tokenize_file(const struct mp_tokenizer *t, const char *path, bool special,
+                         struct mp_error *err)
+{
+    struct mp_json *doc;
+    int code = mp_json_read_file(path, MAX_JSON_BYTES, &doc, err);
+    if (code != 0) {
+        return code;
+    }
+    code = mp_json_expect(doc, mp_json_root(doc), MP_JSON_ARRAY, err);
+    if (code == 0) {
+        for (const struct cJSON *v = mp_json_first(mp_json_root(doc)); v != NULL && code == 0;
+             v = mp_json_after(v)) {
+            const char *text;
+            code = mp_json_as_string(doc, v, &text, err);
+            if (code == 0) {
+                code = print_ids(t, text, strlen(text), special, err);
+            }
+        }
+    }
+    mp_json_free(doc);
+    return code;
+}
+
+int mp_verb_tokenize(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct mp_tokenizer *t;
+    int code = open_tokenizer(cli, &t, err);
+    if (code != 0) {
+        return code;
+    }
+    code = cli->json != NULL ? tokenize_file(t, cli->json, !cli->no_special, err)
+                             : tokenize_stdin(t, !cli->no_special, err);
+    mp_tokenizer_free(t);
+    return code;
+}
+
+/* ---- detokenize ---- */
+
+static int print_text(const struct mp_tokenizer *t, const struct mp_ids *ids, struct mp_error *err)
+{
+    char *text;
+    int code = mp_tokenizer_decode(t, ids->data, ids->count, false, &text, NULL, err);
+    if (code != 0) {
+        return code;
+    }
+    cJSON *string = cJSON_CreateString(text);
+    char *quoted = string != NULL ? cJSON_PrintUnformatted(string) : NULL;
+    if (quoted == NULL) {
+        mp_panic("out of memory for a JSON string");
+    }
+    puts(quoted);
+    cJSON_free(quoted);
+    cJSON_Delete(string);
+    free(text);
+    return 0;
+}
+
+int mp_verb_detokenize(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct mp_tokenizer *t = NULL;
+    struct mp_json *doc = NULL;
+    if (cli->json == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "detokenize needs --json FILE");
+    }
+    int code = open_tokenizer(cli, &t, err);
+    if (code == 0) {
+        code = mp_json_read_file(cli->json, MAX_JSON_BYTES, &doc, err);
+    }
+    if (code == 0) {
+        code = mp_json_expect(doc, mp_json_root(doc), MP_JSON_ARRAY, err);
+    }
+    for (const struct cJSON *v = code == 0 ? mp_json_first(mp_json_root(doc)) : NULL;
+         v != NULL && code == 0; v = mp_json_after(v)) {
+        struct mp_ids ids = {0};
+        code = read_ids(doc, v, mp_tokenizer_size(t), &ids, err);
+        if (code == 0) {
+            code = print_text(t, &ids, err);
+        }
+        mp_ids_free(&ids);
+    }
+    mp_json_free(doc);
+    mp_tokenizer_free(t);
+    return code;
+}

@@ -1,0 +1,214 @@
+/* One token step of a micro-batch. mp_submit_decode_layer is the decode step of the design. */
+#include "codelets/hashing/hashing.h"
+#include "codelets/output/output.h"
+#include "codelets/projection/projection.h"
+#include "codelets/sampled_attention/sampled_attention.h"
+#include "codelets/static_attention/static_attention.h"
+#include "codelets/table_lookup/table_lookup.h"
+#include "core/memory.h"
+#include "tasks/layer.h"
+#include "tasks/task.h"
+
+static struct mp_span_info about(const struct mp_decode_step *s, int layer)
+{
+    return (struct mp_span_info){.layer = layer, .request = -1, .chunk = s->micro_batch};
+}
+
+static int submit_projection(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                             struct mp_error *err)
+{
+    struct projection_task *arg =
+        mp_xmalloc(sizeof *arg + (size_t)s->num_rows * sizeof arg->targets[0]);
+    *arg = (struct projection_task){
+        .shape = g->shape, .rows_per_target = 1, .num_targets = s->num_rows};
+
+    struct mp_span_info info = about(s, layer);
+    struct mp_task *t = mp_task_new(&projection_codelet, arg, 3 + s->num_rows, &info);
+    mp_task_reads(t, &s->buffers->x);
+    mp_task_reads(t, &g->weights->layers[layer].projection);
+    mp_task_writes(t, &s->buffers->q);
+    for (int r = 0; r < s->num_rows; r++) {
+        const struct mp_decode_row *row = &s->rows[r];
+        const struct mp_layer_kv *kv = &row->kv[layer];
+        arg->targets[r] = (struct projection_task_target){
+            .index = kv->sparse ? row->fixed_index : row->position,
+            .position = row->position,
+            .inv_freq = row->rope->inv_freq,
+            .rope_scale = row->rope->scale,
+        };
+        mp_task_updates(t, &kv->fixed_buffer);
+    }
+    return mp_task_submit(t, 0, err);
+}
+
+static int submit_hashing(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                          struct mp_error *err)
+{
+    struct hashing_task *arg = mp_xmalloc(sizeof *arg);
+    *arg = (struct hashing_task){
+        .shape = g->shape,
+        .K = g->lsh->K,
+        .L = g->lsh->L,
+        .heads_per_projection = g->lsh->kv_heads_per_projection * mp_shape_group(g->shape),
+        .rows = s->num_rows,
+    };
+    struct mp_span_info info = about(s, layer);
+    struct mp_task *t = mp_task_new(&hashing_codelet, arg, 3, &info);
+    mp_task_reads(t, &s->buffers->q);
+    mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
+    mp_task_writes(t, &s->buffers->codes);
+    return mp_task_submit(t, 0, err);
+}
+
+static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                         struct mp_error *err)
+{
+    struct table_lookup_task *arg = mp_xmalloc(sizeof *arg);
+    *arg = (struct table_lookup_task){
+        .rows = s->num_rows,
+        .num_heads = g->shape->num_attention_heads,
+        .L = g->lsh->L,
+    };
+    struct mp_span_info info = about(s, layer);
+    struct mp_task *t = mp_task_new(&table_lookup_codelet, arg, 3 + s->num_rows, &info);
+    mp_task_reads(t, &s->buffers->codes);
+    mp_task_updates(t, &s->buffers->selection_buffer);
+    mp_task_writes(t, &s->buffers->nnz[layer]);
+    for (int r = 0; r < s->num_rows; r++) {
+        const struct mp_layer_kv *kv = &s->rows[r].kv[layer];
+        /* A selected token was met at least twice; the tail met once is of the same order. */
+        arg->expected_hits += 4.0 * s->rows[r].expected_nnz[layer];
+        mp_task_reads(t, &kv->tables_buffer);
+    }
+    return mp_task_submit(t, 0, err);
+}
+
+static int submit_sampled_attention(const struct mp_graph *g, const struct mp_decode_step *s,
+                                    int layer, struct mp_error *err)
+{
+    struct sampled_attention_task *arg = mp_xmalloc(sizeof *arg);
+    *arg = (struct sampled_attention_task){
+        .weight = &g->lsh->weight,
+        .rows = s->num_rows,
+        .num_heads = g->shape->num_attention_heads,
+        .head_dim = g->shape->head_dim,
+    };
+    struct mp_span_info info = about(s, layer);
+    struct mp_task *t = mp_task_new(&sampled_attention_codelet, arg, 5 + s->num_rows, &info);
+    mp_task_reads(t, &s->buffers->q);
+    mp_task_reads(t, &s->buffers->selection_buffer);
+    mp_task_reads(t, &s->buffers->nnz[layer]);
+    mp_task_writes(t, &s->buffers->o_sampled);
+    mp_task_writes(t, &s->buffers->lse_sampled);
+    for (int r = 0; r < s->num_rows; r++) {
+        arg->expected_nnz += s->rows[r].expected_nnz[layer];
+        mp_task_reads(t, &s->rows[r].kv[layer].offloaded_buffer);
+    }
+    return mp_task_submit(t, 0, err);
+}
+
+static int submit_static_attention(const struct mp_graph *g, const struct mp_decode_step *s,
+                                   int layer, struct mp_error *err)
+{
+    struct static_attention_task *arg =
+        mp_xmalloc(sizeof *arg + (size_t)s->num_rows * sizeof arg->length[0]);
+    *arg = (struct static_attention_task){
+        .rows = s->num_rows,
+        .num_heads = g->shape->num_attention_heads,
+        .head_dim = g->shape->head_dim,
+    };
+    struct mp_span_info info = about(s, layer);
+    struct mp_task *t = mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, &info);
+    mp_task_reads(t, &s->buffers->q);
+    mp_task_writes(t, &s->buffers->o_static);
+    mp_task_writes(t, &s->buffers->lse_static);
+    for (int r = 0; r < s->num_rows; r++) {
+        const struct mp_decode_row *row = &s->rows[r];
+        const struct mp_layer_kv *kv = &row->kv[layer];
+        arg->length[r] = 1 + (kv->sparse ? row->fixed_index : row->position);
+        mp_task_reads(t, &kv->fixed_buffer);
+    }
+    return mp_task_submit(t, 0, err);
+}
+
+static int submit_output(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                         bool merge, struct mp_error *err)
+{
+    struct output_task *arg = mp_xmalloc(sizeof *arg);
+    *arg = (struct output_task){.shape = g->shape, .rows = s->num_rows, .merge = merge};
+    struct mp_span_info info = about(s, layer);
+    struct mp_task *t = mp_task_new(&output_codelet, arg, 6, &info);
+    mp_task_reads(t, &g->weights->layers[layer].output);
+    mp_task_updates(t, &s->buffers->x);
+    mp_task_reads(t, &s->buffers->o_static);
+    if (merge) {
+        mp_task_reads(t, &s->buffers->lse_static);
+        mp_task_reads(t, &s->buffers->o_sampled);
+        mp_task_reads(t, &s->buffers->lse_sampled);
+    }
+    return mp_task_submit(t, 0, err);
+}
+
+/* Dense layers attend to everything; so does a sparse one when no prompt of the micro-batch was
+ * longer than sink + window. */
+static bool samples(const struct mp_decode_step *s, int layer)
+{
+    for (int r = 0; r < s->num_rows; r++) {
+        const struct mp_layer_kv *kv = &s->rows[r].kv[layer];
+        if (kv->sparse && kv->offloaded.count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int mp_submit_decode_layer(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                           struct mp_error *err)
+{
+    bool sampled = samples(s, layer);
+    struct mp_span_info info = about(s, layer);
+
+    int code = submit_projection(g, s, layer, err);
+    if (code == 0 && sampled) {
+        code = submit_hashing(g, s, layer, err);
+    }
+    if (code == 0 && sampled) {
+        code = submit_lookup(g, s, layer, err);
+    }
+    if (code == 0 && sampled) {
+        code = submit_sampled_attention(g, s, layer, err);
+    }
+    if (code == 0) {
+        code = submit_static_attention(g, s, layer, err);
+    }
+    if (code == 0) {
+        code = submit_output(g, s, layer, sampled, err);
+    }
+    if (code == 0) {
+        code = mp_submit_ffn(g, layer, &s->buffers->x, 0, s->num_rows, &info, err);
+    }
+    return code;
+}
+
+int mp_submit_decode_embed(const struct mp_graph *g, const struct mp_decode_step *s,
+                           struct mp_error *err)
+{
+    struct mp_span_info info = about(s, -1);
+    return mp_submit_embed(g, &s->buffers->ids, &s->buffers->x, s->num_rows, &info, err);
+}
+
+int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_step *s,
+                            struct mp_error *err)
+{
+    struct mp_span_info info = about(s, -1);
+    int code = mp_submit_lm_head(g, &s->buffers->x, 0, s->num_rows, &s->buffers->logits, &info, err);
+    if (code != 0) {
+        return code;
+    }
+    struct mp_rng *rng[s->num_rows];
+    for (int r = 0; r < s->num_rows; r++) {
+        rng[r] = s->rows[r].rng;
+    }
+    return mp_submit_sample(g, &s->buffers->logits, &s->buffers->ids, s->sampling, rng, s->num_rows,
+                            &info, err);
+}

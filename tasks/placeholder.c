@@ -1,1 +1,0 @@
-extern int mp_tasks_placeholder; int mp_tasks_placeholder;

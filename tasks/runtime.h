@@ -1,0 +1,36 @@
+/* StarPU: start, workers with their own thread teams, stop. One runtime a process. */
+#ifndef MP_TASKS_RUNTIME_H
+#define MP_TASKS_RUNTIME_H
+
+#include "core/error.h"
+
+#include <stddef.h>
+
+struct mp_runtime; /* opaque */
+
+struct mp_runtime_options {
+    const char *scheduler; /* a StarPU policy name, e.g. "prio" */
+    int cpu_workers;       /* fat CPU workers; 0: one per NUMA node */
+    int threads;           /* OpenMP threads over all workers; 0: every core */
+};
+
+/* Starts StarPU and binds each CPU worker's team to its own cores, which is verified. Errors: an
+ * unknown policy (the message lists the known ones), more workers or threads than there are cores
+ * or than this StarPU was built for, a thread that does not run where it was bound. */
+int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime **out,
+                     struct mp_error *err);
+
+/* Waits for every task, then shuts StarPU down. All buffers must have been released. */
+void mp_runtime_stop(struct mp_runtime *rt);
+
+/* Waits until every submitted task has run. */
+int mp_runtime_wait(struct mp_error *err);
+
+/* Tasks submitted and not yet finished, and waiting until at most `limit` of them are left. */
+int mp_runtime_pending(void);
+int mp_runtime_wait_until(int limit, struct mp_error *err);
+
+/* One line for people: "StarPU 1.3.10, prio, 1 CPU worker of 2 threads (1 NUMA node, 2 cores)". */
+const char *mp_runtime_description(const struct mp_runtime *rt);
+
+#endif

@@ -1,0 +1,25 @@
+/* Building and submitting one task: a codelet, its argument, its buffers in the codelet's order. */
+#ifndef MP_TASKS_TASK_H
+#define MP_TASKS_TASK_H
+
+#include "core/error.h"
+#include "core/trace.h"
+#include "tasks/buffer.h"
+
+struct starpu_codelet;
+struct mp_task; /* opaque */
+
+/* A task of up to max_buffers buffers. arg is malloc'ed and becomes the task's. about names the
+ * work in traces and errors; about->op is taken from the codelet. */
+struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers,
+                            const struct mp_span_info *about);
+
+/* Appends a buffer that the task reads, writes whole, or reads and writes. */
+void mp_task_reads(struct mp_task *t, const struct mp_buffer *b);
+void mp_task_writes(struct mp_task *t, const struct mp_buffer *b);
+void mp_task_updates(struct mp_task *t, const struct mp_buffer *b);
+
+/* Hands the task over; it is freed in any case. priority: higher first, 0 is usual. */
+int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err);
+
+#endif

@@ -1,0 +1,370 @@
+/* Times one decode step's CPU attention for one layer of the Llama-3.1-8B shape: table_lookup,
+ * sampled_attention, and static_attention over the whole context (a dense layer), beside the
+ * bandwidth of this machine; and once the building of the tables.
+ *
+ *     bench_decode_attention [context] [K] [L] [threads] [isa]
+ *
+ * Keys and queries are random, which at (K, L) = (10, 150) selects about 1.5 % of the tokens. Each
+ * repetition has its own queries, so that caches do not help more than in real decoding. */
+#include "codelets/hashing/hashing.h"
+#include "codelets/sampled_attention/sampled_attention.h"
+#include "codelets/static_attention/static_attention.h"
+#include "codelets/table_build/table_build.h"
+#include "codelets/table_lookup/table_lookup.h"
+#include "core/clock.h"
+#include "core/cpu.h"
+#include "core/memory.h"
+#include "core/rng.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HEADS = 32, KV_HEADS = 8, GROUP = HEADS / KV_HEADS, HEAD_DIM = 128, REPEATS = 31 };
+
+typedef void (*hashing_kernel)(const struct hashing_args *);
+typedef void (*lookup_kernel)(const struct table_lookup_args *);
+typedef void (*sampled_kernel)(const struct sampled_attention_args *);
+typedef void (*static_kernel)(const struct static_attention_args *);
+
+#ifdef __x86_64__
+#define VARIANTS(op)                                                                               \
+    {                                                                                              \
+        op##_ref, op##_avx2, op##_avx512                                                           \
+    }
+#else
+#define VARIANTS(op)                                                                               \
+    {                                                                                              \
+        op##_ref                                                                                   \
+    }
+#endif
+static const hashing_kernel hashing_variants[MP_ISA_COUNT] = VARIANTS(hashing);
+static const lookup_kernel lookup_variants[MP_ISA_COUNT] = VARIANTS(table_lookup);
+static const sampled_kernel sampled_variants[MP_ISA_COUNT] = VARIANTS(sampled_attention);
+static const static_kernel static_variants[MP_ISA_COUNT] = VARIANTS(static_attention);
+
+/* One layer of one request, and what a step reads and writes. */
+struct bench {
+    struct offloaded_kv kv;
+    struct lsh_tables tables;
+    struct lsh_weight *weight;
+    float *w;         /* [HEAD_DIM][K * L], one projection for all heads */
+    float *q;         /* [REPEATS][HEADS][HEAD_DIM] */
+    uint16_t *codes;  /* [REPEATS][HEADS][L] */
+    uint32_t *ids;    /* [HEADS][count] */
+    int32_t nnz[HEADS];
+    float *o;         /* [HEADS][HEAD_DIM] */
+    float lse[HEADS];
+};
+
+static void *allocate(size_t count, size_t size)
+{
+    struct mp_error err;
+    void *p = mp_alloc(count, size, "benchmark", &err);
+    if (p == NULL) {
+        mp_panic("%s", err.message);
+    }
+    return p;
+}
+
+/* Uniform numbers in [-1, 1) are as good as normal ones for directions in 128 dimensions. */
+static void fill_kv(struct offloaded_kv *kv)
+{
+#pragma omp parallel for collapse(2)
+    for (int h = 0; h < KV_HEADS; h++) {
+        for (int64_t i = 0; i < kv->count; i++) {
+            struct mp_rng rng;
+            mp_rng_init(&rng, 1, (uint64_t)(h * kv->count + i));
+            int64_t token = h * kv->capacity + i;
+            double squared = 0.0;
+            for (int c = 0; c < HEAD_DIM; c++) {
+                float x = (float)(2.0 * mp_rng_uniform(&rng) - 1.0);
+                mp_store(kv->k, MP_BF16, (size_t)(token * HEAD_DIM + c), x);
+                mp_store(kv->v, MP_BF16, (size_t)(token * HEAD_DIM + c), -x);
+                squared += (double)x * (double)x;
+            }
+            kv->k_norm[token] = (float)sqrt(squared);
+        }
+    }
+}
+
+static void build_tables(struct bench *b)
+{
+    struct lsh_tables *t = &b->tables;
+    size_t codes_size = (size_t)(KV_HEADS * t->L) * (size_t)t->count;
+    uint16_t *codes = allocate(codes_size, sizeof *codes);
+    double start = mp_clock_seconds();
+    MP_KERNEL(hashing_variants)
+    (&(struct hashing_args){.x = b->kv.k,
+                            .dtype = MP_BF16,
+                            .x_head_stride = b->kv.capacity * HEAD_DIM,
+                            .x_vec_stride = HEAD_DIM,
+                            .count = t->count,
+                            .num_heads = KV_HEADS,
+                            .head_dim = HEAD_DIM,
+                            .K = t->K,
+                            .L = t->L,
+                            .w = b->w,
+                            .heads_per_projection = KV_HEADS,
+                            .codes = codes,
+                            .code_head_stride = t->L * t->count,
+                            .code_vec_stride = 1,
+                            .code_table_stride = t->count});
+    double hashed = mp_clock_seconds();
+    table_build_ref(&(struct table_build_args){.codes = codes, .tables = t});
+    double built = mp_clock_seconds();
+    double flop = 2.0 * (double)codes_size * t->K * HEAD_DIM;
+    printf("hashing            %9.3f s   %7.1f GFLOP/s\n", hashed - start,
+           flop / (hashed - start) * 1e-9);
+    printf("table_build        %9.3f s   %7.1f M ids/s\n", built - hashed,
+           (double)codes_size / (built - hashed) * 1e-6);
+    mp_free(codes);
+}
+
+static void make_queries(struct bench *b)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, 2, 0);
+    for (int i = 0; i < REPEATS * HEADS * HEAD_DIM; i++) {
+        b->q[i] = (float)mp_rng_normal(&rng);
+    }
+    MP_KERNEL(hashing_variants)
+    (&(struct hashing_args){.x = b->q,
+                            .dtype = MP_F32,
+                            .x_head_stride = HEAD_DIM,
+                            .x_vec_stride = HEADS * HEAD_DIM,
+                            .count = REPEATS,
+                            .num_heads = HEADS,
+                            .head_dim = HEAD_DIM,
+                            .K = b->tables.K,
+                            .L = b->tables.L,
+                            .w = b->w,
+                            .heads_per_projection = HEADS,
+                            .codes = b->codes,
+                            .code_head_stride = b->tables.L,
+                            .code_vec_stride = HEADS * b->tables.L,
+                            .code_table_stride = 1});
+}
+
+static struct bench make_bench(int64_t context, int K, int L)
+{
+    size_t n = (size_t)context * KV_HEADS;
+    size_t buckets = ((size_t)1 << K) + 1;
+    struct bench b = {
+        .kv = {.k = allocate(n * HEAD_DIM, sizeof(uint16_t)),
+               .v = allocate(n * HEAD_DIM, sizeof(uint16_t)),
+               .k_norm = allocate(n, sizeof(float)),
+               .count = context,
+               .capacity = context,
+               .num_kv_heads = KV_HEADS,
+               .head_dim = HEAD_DIM,
+               .dtype = MP_BF16},
+        .tables = {.ids = allocate(n * (size_t)L, sizeof(uint16_t)),
+                   .offsets = allocate((size_t)(KV_HEADS * L * lsh_num_blocks(context)) * buckets,
+                                       sizeof(uint32_t)),
+                   .count = context,
+                   .capacity = context,
+                   .num_kv_heads = KV_HEADS,
+                   .K = K,
+                   .L = L},
+        .weight = allocate(1, sizeof(struct lsh_weight)),
+        .w = allocate((size_t)(HEAD_DIM * K * L), sizeof(float)),
+        .q = allocate(REPEATS * HEADS * HEAD_DIM, sizeof(float)),
+        .codes = allocate((size_t)(REPEATS * HEADS * L), sizeof(uint16_t)),
+        .ids = allocate((size_t)context * HEADS, sizeof(uint32_t)),
+        .o = allocate(HEADS * HEAD_DIM, sizeof(float)),
+    };
+    lsh_weight_init(b.weight, K, L);
+    lsh_projection_draw(b.w, HEAD_DIM, K, L, 3, 0);
+    fill_kv(&b.kv);
+    build_tables(&b);
+    make_queries(&b);
+    return b;
+}
+
+static void release(struct bench *b)
+{
+    void *all[] = {b->kv.k,   b->kv.v, b->kv.k_norm, b->tables.ids, b->tables.offsets,
+                   b->weight, b->w,    b->q,         b->codes,      b->ids,
+                   b->o};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        mp_free(all[i]);
+    }
+}
+
+static void run_lookup(struct bench *b, int repeat)
+{
+    MP_KERNEL(lookup_variants)
+    (&(struct table_lookup_args){.codes = b->codes + (int64_t)repeat * HEADS * b->tables.L,
+                                 .tables = (const struct lsh_tables *[]){&b->tables},
+                                 .ids = (uint32_t *[]){b->ids},
+                                 .ids_stride = &b->kv.count,
+                                 .nnz = b->nnz,
+                                 .rows = 1,
+                                 .num_heads = HEADS,
+                                 .L = b->tables.L});
+}
+
+static void run_sampled(struct bench *b, int repeat)
+{
+    MP_KERNEL(sampled_variants)
+    (&(struct sampled_attention_args){.q = b->q + (int64_t)repeat * HEADS * HEAD_DIM,
+                                      .kv = (const struct offloaded_kv *[]){&b->kv},
+                                      .ids = (const uint32_t *[]){b->ids},
+                                      .ids_stride = &b->kv.count,
+                                      .nnz = b->nnz,
+                                      .weight = b->weight,
+                                      .o = b->o,
+                                      .lse = b->lse,
+                                      .rows = 1,
+                                      .num_heads = HEADS,
+                                      .head_dim = HEAD_DIM,
+                                      .scale = 1.0f / sqrtf(HEAD_DIM)});
+}
+
+static void run_static(struct bench *b, int repeat)
+{
+    const struct kv_cache cache = {.k = b->kv.k,
+                                   .v = b->kv.v,
+                                   .capacity = b->kv.capacity,
+                                   .num_kv_heads = KV_HEADS,
+                                   .head_dim = HEAD_DIM,
+                                   .dtype = MP_BF16};
+    MP_KERNEL(static_variants)
+    (&(struct static_attention_args){.q = b->q + (int64_t)repeat * HEADS * HEAD_DIM,
+                                     .cache = (const struct kv_cache *[]){&cache},
+                                     .length = &b->kv.count,
+                                     .o = b->o,
+                                     .lse = b->lse,
+                                     .rows = 1,
+                                     .num_heads = HEADS,
+                                     .head_dim = HEAD_DIM,
+                                     .scale = 1.0f / sqrtf(HEAD_DIM)});
+}
+
+/* Reads the selected rows of K and V and does nothing with them: one word of each cache line. */
+static void run_gather(struct bench *b, int repeat)
+{
+    int64_t total = 0;
+#pragma omp parallel for collapse(2) schedule(dynamic) reduction(+ : total)
+    for (int h = 0; h < HEADS; h++) {
+        for (int part = 0; part < 4; part++) {
+            int64_t base = h / GROUP * b->kv.capacity;
+            for (int32_t j = b->nnz[h] * part / 4; j < b->nnz[h] * (part + 1) / 4; j++) {
+                int64_t at = (base + b->ids[h * b->kv.count + j]) * HEAD_DIM;
+                for (int c = 0; c < HEAD_DIM; c += 32) {
+                    total += ((const uint16_t *)b->kv.k)[at + c];
+                    total += ((const uint16_t *)b->kv.v)[at + c];
+                }
+            }
+        }
+    }
+    b->o[0] = (float)(total + repeat);
+}
+
+/* Reads all of K and V. */
+static void run_stream(struct bench *b, int repeat)
+{
+    uint64_t total = 0;
+    int64_t n = b->kv.count * KV_HEADS * HEAD_DIM / 4;
+    const uint64_t *k = b->kv.k;
+    const uint64_t *v = b->kv.v;
+#pragma omp parallel for simd reduction(+ : total)
+    for (int64_t i = 0; i < n; i++) {
+        total += k[i] ^ v[i];
+    }
+    b->o[0] = (float)total + (float)repeat;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+struct timing {
+    double seconds; /* median */
+    double bytes;   /* mean bytes read of what `bytes_read` counts */
+};
+
+typedef void (*step)(struct bench *, int repeat);
+
+/* Looks up with the queries of each repetition, then times `run`; bytes are those of the selected
+ * rows. */
+static struct timing measure(struct bench *b, step run)
+{
+    double seconds[REPEATS];
+    double rows = 0.0;
+    for (int i = 0; i < REPEATS; i++) {
+        if (run != run_lookup) {
+            run_lookup(b, i);
+        }
+        double start = mp_clock_seconds();
+        run(b, i);
+        seconds[i] = mp_clock_seconds() - start;
+        for (int h = 0; h < HEADS; h++) {
+            rows += b->nnz[h];
+        }
+    }
+    qsort(seconds, REPEATS, sizeof seconds[0], compare_doubles);
+    return (struct timing){.seconds = seconds[REPEATS / 2],
+                           .bytes = rows / REPEATS * 2 * HEAD_DIM * sizeof(uint16_t)};
+}
+
+static void print_line(const char *name, double seconds, double bytes, double bound)
+{
+    printf("%-18s %9.3f ms  %7.1f GB/s", name, seconds * 1e3, bytes / seconds * 1e-9);
+    if (bound > 0.0) {
+        printf("  %5.2f of the bound", bound / seconds);
+    }
+    printf("\n");
+}
+
+static int64_t argument(int argc, char **argv, int i, int64_t otherwise, int64_t max)
+{
+    if (i >= argc) {
+        return otherwise;
+    }
+    char *end;
+    long long value = strtoll(argv[i], &end, 10);
+    if (*end != '\0' || value < 1 || value > max) {
+        fprintf(stderr, "argument %d: \"%s\" is not in 1 .. %lld\n", i, argv[i], (long long)max);
+        exit(2);
+    }
+    return value;
+}
+
+int main(int argc, char **argv)
+{
+    int64_t context = argument(argc, argv, 1, 98304, 1 << 24);
+    int K = (int)argument(argc, argv, 2, 10, 16);
+    int L = (int)argument(argc, argv, 3, 150, 4096);
+    omp_set_num_threads((int)argument(argc, argv, 4, omp_get_max_threads(), 1024));
+    struct mp_error err;
+    if (argc > 5 && mp_isa_select(argv[5], &err) != 0) {
+        fprintf(stderr, "%s\n", err.message);
+        return 2;
+    }
+    printf("context %lld, (K, L) = (%d, %d), %d threads, %s\n", (long long)context, K, L,
+           omp_get_max_threads(), mp_isa_name(mp_isa_current()));
+    struct bench b = make_bench(context, K, L);
+    double all = (double)context * KV_HEADS * HEAD_DIM * 2 * sizeof(uint16_t);
+    struct timing stream = measure(&b, run_stream);
+    struct timing gather = measure(&b, run_gather);
+    struct timing lookup = measure(&b, run_lookup);
+    struct timing sampled = measure(&b, run_sampled);
+    struct timing dense = measure(&b, run_static);
+    double share = sampled.bytes / (2 * HEAD_DIM * sizeof(uint16_t)) / (double)(context * HEADS);
+    printf("selected           %9.3f %%\n", share * 100.0);
+    print_line("stream (bound)", stream.seconds, all, 0.0);
+    print_line("gather (bound)", gather.seconds, gather.bytes, 0.0);
+    printf("%-18s %9.3f ms\n", "table_lookup", lookup.seconds * 1e3);
+    print_line("sampled_attention", sampled.seconds, sampled.bytes, gather.seconds);
+    print_line("static_attention", dense.seconds, all, stream.seconds);
+    printf("%-18s %9.3f ms\n", "lookup + sampled", (lookup.seconds + sampled.seconds) * 1e3);
+    release(&b);
+    return 0;
+}

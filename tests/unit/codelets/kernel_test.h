@@ -1,0 +1,74 @@
+/* What the kernel tests share: random data, and the comparison of a variant with the reference. */
+#ifndef MP_TESTS_KERNEL_TEST_H
+#define MP_TESTS_KERNEL_TEST_H
+
+#include "core/cpu.h"
+#include "core/dtype.h"
+#include "core/memory.h"
+#include "core/rng.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* Runs the statement that follows for each variant of `variants` (indexed by enum mp_isa) that
+ * exists and that this CPU can run; `isa` is its index. */
+#define FOR_EACH_VARIANT(isa, variants)                                                            \
+    for (enum mp_isa isa = MP_ISA_REF; isa <= mp_isa_detect(); isa++)                              \
+        if ((variants)[isa] != NULL)
+
+/* n numbers from N(0, scale^2). Free with free(). */
+static inline float *random_floats(size_t n, float scale, uint64_t seed)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, seed, 0);
+    float *x = mp_xmalloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = scale * (float)mp_rng_normal(&rng);
+    }
+    return x;
+}
+
+/* The same, stored as t. */
+static inline void *random_tensor(enum mp_dtype t, size_t n, float scale, uint64_t seed)
+{
+    float *x = random_floats(n, scale, seed);
+    void *out = mp_xmalloc(n * mp_dtype_size(t));
+    for (size_t i = 0; i < n; i++) {
+        mp_store(out, t, i, x[i]);
+    }
+    free(x);
+    return out;
+}
+
+/* |x - expected| / |expected|; NaN or infinite values never compare well. */
+static inline double relative_l2(const float *x, const float *expected, size_t n)
+{
+    double error = 0.0;
+    double norm = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)x[i] - (double)expected[i];
+        error += d * d;
+        norm += (double)expected[i] * (double)expected[i];
+    }
+    return isfinite(error) ? sqrt(error / (norm > 0.0 ? norm : 1.0)) : INFINITY;
+}
+
+/* Fails with a message that says how far x is off. */
+static inline void assert_close(const float *x, const float *expected, size_t n, double tolerance,
+                                const char *what)
+{
+    double error = relative_l2(x, expected, n);
+    if (!(error <= tolerance)) {
+        fail_msg("%s: relative L2 error %g, allowed %g", what, error, tolerance);
+    }
+}
+
+#endif

@@ -1,0 +1,236 @@
+/* sampled_attention: every variant against the reference, and the limits in which it is exact. */
+#include "codelets/sampled_attention/sampled_attention.h"
+#include "codelets/static_attention/static_attention.h"
+#include "kernel_test.h"
+
+typedef void (*kernel)(const struct sampled_attention_args *);
+static const kernel variants[MP_ISA_COUNT] = {
+    [MP_ISA_REF] = sampled_attention_ref,
+#ifdef __x86_64__
+    [MP_ISA_AVX2] = sampled_attention_avx2,
+    [MP_ISA_AVX512] = sampled_attention_avx512,
+#endif
+};
+
+static struct offloaded_kv random_kv(int64_t count, int num_kv_heads, int head_dim,
+                                     enum mp_dtype dtype, uint64_t seed)
+{
+    int64_t capacity = count + 5;
+    size_t vectors = (size_t)num_kv_heads * (size_t)capacity;
+    size_t d = (size_t)head_dim;
+    struct offloaded_kv kv = {.k = random_tensor(dtype, vectors * d, 1.0f, seed),
+                              .v = random_tensor(dtype, vectors * d, 1.0f, seed + 1),
+                              .k_norm = mp_xcalloc(vectors, sizeof(float)),
+                              .count = count,
+                              .capacity = capacity,
+                              .num_kv_heads = num_kv_heads,
+                              .head_dim = head_dim,
+                              .dtype = dtype};
+    memset(kv.k, 0, d * mp_dtype_size(dtype)); /* a token without direction */
+    for (size_t i = 0; i < vectors; i++) {
+        double squared = 0.0;
+        for (size_t c = 0; c < d; c++) {
+            double x = (double)mp_load(kv.k, dtype, i * d + c);
+            squared += x * x;
+        }
+        kv.k_norm[i] = (float)sqrt(squared);
+    }
+    return kv;
+}
+
+static void release(struct offloaded_kv *kv)
+{
+    free(kv->k);
+    free(kv->v);
+    free(kv->k_norm);
+}
+
+/* Selects each token with probability `share`, token 0 always; ids [num_heads][count]. */
+static void select_tokens(int64_t count, int num_heads, double share, uint32_t *ids, int32_t *nnz)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, 40, 0);
+    for (int h = 0; h < num_heads; h++) {
+        nnz[h] = 0;
+        for (int64_t i = 0; i < count; i++) {
+            if (i == 0 || mp_rng_uniform(&rng) < share) {
+                ids[h * count + nnz[h]++] = (uint32_t)i;
+            }
+        }
+    }
+}
+
+struct attention_case {
+    int64_t count;
+    double share;
+    int num_kv_heads, group, head_dim, K, L;
+    enum mp_dtype dtype;
+    float scale_q;
+};
+
+/* Three rows: no offloaded set, an empty selection, and the real one. */
+static void run_case(const struct attention_case *t)
+{
+    int num_heads = t->num_kv_heads * t->group;
+    size_t width = (size_t)num_heads * (size_t)t->head_dim;
+    struct offloaded_kv kv = random_kv(t->count, t->num_kv_heads, t->head_dim, t->dtype, 50);
+    uint32_t *selected = mp_xcalloc((size_t)(num_heads * t->count), sizeof *selected);
+    int32_t *nnz = mp_xcalloc((size_t)(3 * num_heads), sizeof *nnz);
+    select_tokens(t->count, num_heads, t->share, selected, nnz + 2 * num_heads);
+    struct lsh_weight *weight = mp_xmalloc(sizeof *weight);
+    lsh_weight_init(weight, t->K, t->L);
+    float *q = random_floats(3 * width, t->scale_q, 60);
+    memset(q + 2 * width, 0, (size_t)t->head_dim * sizeof *q); /* a query without direction */
+    float *expected = mp_xcalloc(3 * width, sizeof *expected);
+    float *o = mp_xcalloc(3 * width, sizeof *o);
+    float *expected_lse = mp_xcalloc((size_t)(3 * num_heads), sizeof *expected_lse);
+    float *lse = mp_xcalloc((size_t)(3 * num_heads), sizeof *lse);
+    struct sampled_attention_args a = {
+        .q = q,
+        .kv = (const struct offloaded_kv *[]){NULL, &kv, &kv},
+        .ids = (const uint32_t *[]){NULL, selected, selected},
+        .ids_stride = (int64_t[]){0, t->count, t->count},
+        .nnz = nnz,
+        .weight = weight,
+        .o = expected,
+        .lse = expected_lse,
+        .rows = 3,
+        .num_heads = num_heads,
+        .head_dim = t->head_dim,
+        .scale = 1.0f / sqrtf((float)t->head_dim)};
+    sampled_attention_ref(&a);
+    a.o = o;
+    a.lse = lse;
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        memset(o, 0xff, 3 * width * sizeof *o);
+        memset(lse, 0xff, (size_t)(3 * num_heads) * sizeof *lse);
+        variants[isa](&a);
+        for (size_t i = 0; i < 2 * width; i++) {
+            assert_true(o[i] == 0.0f);
+        }
+        for (int i = 0; i < 2 * num_heads; i++) {
+            assert_true(isinf(lse[i]) && lse[i] < 0.0f);
+        }
+        assert_close(o, expected, 3 * width, 2e-3, mp_isa_name(isa));
+        assert_close(lse + 2 * num_heads, expected_lse + 2 * num_heads, (size_t)num_heads, 2e-3,
+                     "lse");
+    }
+    free(selected);
+    free(nnz);
+    free(weight);
+    free(q);
+    free(expected);
+    free(o);
+    free(expected_lse);
+    free(lse);
+    release(&kv);
+}
+
+static void test_variants_agree(void **state)
+{
+    (void)state;
+    const struct attention_case cases[] = {
+        {.count = 9000, .share = 0.2, .num_kv_heads = 2, .group = 4, .head_dim = 128, .K = 10,
+         .L = 150, .dtype = MP_BF16, .scale_q = 1.0f},
+        {.count = 300, .share = 0.5, .num_kv_heads = 1, .group = 3, .head_dim = 64, .K = 8,
+         .L = 75, .dtype = MP_BF16, .scale_q = 20.0f},
+        {.count = 77, .share = 1.0, .num_kv_heads = 3, .group = 1, .head_dim = 80, .K = 16,
+         .L = 300, .dtype = MP_BF16, .scale_q = 1.0f},
+        {.count = 70, .share = 1.0, .num_kv_heads = 1, .group = 1, .head_dim = 24, .K = 9,
+         .L = 120, .dtype = MP_BF16, .scale_q = 1.0f},
+        {.count = 50, .share = 0.5, .num_kv_heads = 2, .group = 2, .head_dim = 18, .K = 1, .L = 2,
+         .dtype = MP_BF16, .scale_q = 1.0f},
+        {.count = 50, .share = 0.5, .num_kv_heads = 2, .group = 2, .head_dim = 64, .K = 10,
+         .L = 150, .dtype = MP_F32, .scale_q = 1.0f},
+        {.count = 1, .share = 1.0, .num_kv_heads = 1, .group = 2, .head_dim = 32, .K = 10,
+         .L = 150, .dtype = MP_BF16, .scale_q = 1.0f},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        run_case(&cases[i]);
+    }
+}
+
+/* When every token is selected and selection is certain (u = 1), the sampled part merged with the
+ * static part is exact attention over both. */
+static void test_converges_to_exact_attention(void **state)
+{
+    (void)state;
+    enum { N = 700, SAMPLED = 600, D = 64 };
+    struct offloaded_kv kv = random_kv(N, 1, D, MP_BF16, 70);
+    memset(kv.k_norm, 0, sizeof(float)); /* token 0 is the zero vector, u(-1) = 0: skip it */
+    kv.k = (uint16_t *)kv.k + D;
+    kv.v = (uint16_t *)kv.v + D;
+    kv.k_norm++;
+    struct kv_cache all = {.k = kv.k,
+                           .v = kv.v,
+                           .capacity = kv.capacity,
+                           .num_kv_heads = 1,
+                           .head_dim = D,
+                           .dtype = MP_BF16};
+    struct kv_cache rest = all;
+    rest.k = (uint16_t *)all.k + SAMPLED * D;
+    rest.v = (uint16_t *)all.v + SAMPLED * D;
+    uint32_t ids[SAMPLED];
+    for (uint32_t i = 0; i < SAMPLED; i++) {
+        ids[i] = i;
+    }
+    struct lsh_weight *weight = mp_xmalloc(sizeof *weight);
+    lsh_weight_init(weight, 1, 20000);
+    float *q = random_floats(D, 1.0f, 80);
+    float exact[D], exact_lse, part[D], part_lse;
+    struct static_attention_args s = {.q = q,
+                                      .cache = (const struct kv_cache *[]){&all},
+                                      .length = (int64_t[]){N - 1},
+                                      .o = exact,
+                                      .lse = &exact_lse,
+                                      .rows = 1,
+                                      .num_heads = 1,
+                                      .head_dim = D,
+                                      .scale = 0.125f};
+    static_attention_ref(&s);
+    s.cache = (const struct kv_cache *[]){&rest};
+    s.length = (int64_t[]){N - 1 - SAMPLED};
+    s.o = part;
+    s.lse = &part_lse;
+    static_attention_ref(&s);
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        float o[D], lse;
+        variants[isa](&(struct sampled_attention_args){
+            .q = q,
+            .kv = (const struct offloaded_kv *[]){&kv},
+            .ids = (const uint32_t *[]){ids},
+            .ids_stride = (int64_t[]){SAMPLED},
+            .nnz = (int32_t[]){SAMPLED},
+            .weight = weight,
+            .o = o,
+            .lse = &lse,
+            .rows = 1,
+            .num_heads = 1,
+            .head_dim = D,
+            .scale = 0.125f});
+        float weight_part = 1.0f / (1.0f + expf(lse - part_lse));
+        for (int c = 0; c < D; c++) {
+            o[c] = (1.0f - weight_part) * o[c] + weight_part * part[c];
+        }
+        assert_close(o, exact, D, 1e-3, mp_isa_name(isa));
+        lse = logf(expf(lse) + expf(part_lse));
+        assert_close(&lse, &exact_lse, 1, 1e-3, "lse");
+    }
+    kv.k = (uint16_t *)kv.k - D;
+    kv.v = (uint16_t *)kv.v - D;
+    kv.k_norm--;
+    free(weight);
+    free(q);
+    release(&kv);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_variants_agree),
+        cmocka_unit_test(test_converges_to_exact_attention),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,210 @@
+/* table_build and table_lookup: tables are sorted permutations; lookup selects exactly the tokens
+ * whose codes equal the query's in at least two tables. */
+#include "codelets/table_build/table_build.h"
+#include "codelets/table_lookup/table_lookup.h"
+#include "kernel_test.h"
+
+typedef void (*kernel)(const struct table_lookup_args *);
+static const kernel variants[MP_ISA_COUNT] = {
+    [MP_ISA_REF] = table_lookup_ref,
+#ifdef __x86_64__
+    [MP_ISA_AVX2] = table_lookup_avx2,
+    [MP_ISA_AVX512] = table_lookup_avx512,
+#endif
+};
+
+struct table_case {
+    int64_t count;
+    int num_kv_heads, group, K, L;
+    unsigned distinct; /* codes are drawn from 0 .. distinct - 1 */
+};
+
+/* Key codes, and the tables built from them. */
+struct fixture {
+    uint16_t *codes; /* [num_kv_heads][L][count] */
+    struct lsh_tables tables;
+};
+
+static uint16_t *random_codes(size_t n, unsigned distinct, uint64_t seed)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, seed, 0);
+    uint16_t *codes = mp_xmalloc(n * sizeof *codes);
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = (uint16_t)(mp_rng_next(&rng) % distinct);
+    }
+    return codes;
+}
+
+static struct fixture build(const struct table_case *t)
+{
+    int64_t capacity = t->count + 37;
+    size_t per_head = (size_t)t->L * (size_t)t->count;
+    size_t buckets = ((size_t)1 << t->K) + 1;
+    struct fixture f = {
+        .codes = random_codes((size_t)t->num_kv_heads * per_head, t->distinct, 3),
+        .tables = {.count = t->count,
+                   .capacity = capacity,
+                   .num_kv_heads = t->num_kv_heads,
+                   .K = t->K,
+                   .L = t->L}};
+    size_t tables = (size_t)t->num_kv_heads * (size_t)t->L;
+    f.tables.ids = mp_xcalloc(tables * (size_t)capacity, sizeof *f.tables.ids);
+    f.tables.offsets = mp_xcalloc(tables * (size_t)lsh_num_blocks(capacity) * buckets,
+                                  sizeof *f.tables.offsets);
+    table_build_ref(&(struct table_build_args){.codes = f.codes, .tables = &f.tables});
+    return f;
+}
+
+static void release(struct fixture *f)
+{
+    free(f->codes);
+    free(f->tables.ids);
+    free(f->tables.offsets);
+}
+
+/* Every bucket holds ascending ids of that code; together they are all tokens of the block. */
+static void check_table(const struct fixture *f, int h, int64_t b, int l)
+{
+    const struct lsh_tables *t = &f->tables;
+    int64_t rest = t->count - b * LSH_BLOCK_TOKENS;
+    uint32_t n = (uint32_t)(rest < LSH_BLOCK_TOKENS ? rest : LSH_BLOCK_TOKENS);
+    const uint32_t *offsets = lsh_offsets(t, h, b, l);
+    const uint16_t *ids = lsh_ids(t, h, b, l);
+    const uint16_t *codes =
+        f->codes + ((int64_t)h * t->L + l) * t->count + b * LSH_BLOCK_TOKENS;
+    assert_int_equal(offsets[0], 0);
+    assert_int_equal(offsets[(size_t)1 << t->K], n);
+    for (uint32_t c = 0; c < 1U << t->K; c++) {
+        assert_true(offsets[c] <= offsets[c + 1]);
+        for (uint32_t i = offsets[c]; i < offsets[c + 1]; i++) {
+            assert_true(ids[i] < n && codes[ids[i]] == c);
+            assert_true(i == offsets[c] || ids[i - 1] < ids[i]);
+        }
+    }
+}
+
+static void check_lookup(const struct fixture *f, const uint16_t *query_codes, int group,
+                         const struct table_lookup_args *a)
+{
+    const struct lsh_tables *t = &f->tables;
+    for (int h = 0; h < a->num_heads; h++) {
+        const uint16_t *q = query_codes + (int64_t)h * t->L;
+        const uint16_t *k = f->codes + (int64_t)(h / group) * t->L * t->count;
+        const uint32_t *ids = a->ids[0] + h * a->ids_stride[0];
+        int32_t nnz = 0;
+        for (int64_t i = 0; i < t->count; i++) {
+            int collisions = 0;
+            for (int l = 0; l < t->L; l++) {
+                collisions += k[l * t->count + i] == q[l];
+            }
+            if (collisions >= 2) {
+                assert_true(nnz < a->nnz[h]);
+                assert_int_equal(ids[nnz], i);
+                nnz++;
+            }
+        }
+        assert_int_equal(a->nnz[h], nnz);
+    }
+}
+
+static void run_case(const struct table_case *t)
+{
+    struct fixture f = build(t);
+    for (int h = 0; h < t->num_kv_heads; h++) {
+        for (int64_t b = 0; b < lsh_num_blocks(t->count); b++) {
+            for (int l = 0; l < t->L; l++) {
+                check_table(&f, h, b, l);
+            }
+        }
+    }
+    int num_heads = t->num_kv_heads * t->group;
+    uint16_t *codes = random_codes((size_t)(num_heads * t->L), t->distinct, 4);
+    const struct lsh_tables *tables[1] = {&f.tables};
+    int64_t stride[1] = {t->count};
+    uint32_t *ids[1] = {mp_xcalloc((size_t)(num_heads * t->count), sizeof(uint32_t))};
+    int32_t *nnz = mp_xcalloc((size_t)num_heads, sizeof *nnz);
+    struct table_lookup_args a = {.codes = codes,
+                                  .tables = tables,
+                                  .ids = ids,
+                                  .ids_stride = stride,
+                                  .nnz = nnz,
+                                  .rows = 1,
+                                  .num_heads = num_heads,
+                                  .L = t->L};
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        memset(nnz, 0xff, (size_t)num_heads * sizeof *nnz);
+        variants[isa](&a);
+        check_lookup(&f, codes, t->group, &a);
+    }
+    free(codes);
+    free(ids[0]);
+    free(nnz);
+    release(&f);
+}
+
+static void test_build_and_lookup(void **state)
+{
+    (void)state;
+    const struct table_case cases[] = {
+        /* across the edge of a block */
+        {.count = 70000, .num_kv_heads = 2, .group = 2, .K = 10, .L = 40, .distinct = 300},
+        /* exactly one block, 16 bits */
+        {.count = 65536, .num_kv_heads = 1, .group = 1, .K = 16, .L = 5, .distinct = 65536},
+        /* more tables than a byte counts; nearly every token collides about 256 times or more */
+        {.count = 999, .num_kv_heads = 1, .group = 4, .K = 1, .L = 512, .distinct = 2},
+        {.count = 130, .num_kv_heads = 1, .group = 1, .K = 3, .L = 300, .distinct = 1},
+        /* a single table selects nothing; a single token */
+        {.count = 100, .num_kv_heads = 1, .group = 2, .K = 2, .L = 1, .distinct = 2},
+        {.count = 1, .num_kv_heads = 1, .group = 1, .K = 2, .L = 3, .distinct = 2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        run_case(&cases[i]);
+    }
+}
+
+/* Rows of one step: no tables, empty tables, and real ones after them. */
+static void test_rows_without_tokens(void **state)
+{
+    (void)state;
+    const struct table_case some = {
+        .count = 64, .num_kv_heads = 1, .group = 1, .K = 1, .L = 2, .distinct = 1};
+    struct fixture f = build(&some);
+    struct lsh_tables empty = f.tables;
+    empty.count = 0;
+    table_build_ref(&(struct table_build_args){.codes = NULL, .tables = &empty});
+    const struct lsh_tables *tables[3] = {NULL, &empty, &f.tables};
+    uint32_t selected[64];
+    uint32_t *ids[3] = {NULL, NULL, selected};
+    const int64_t stride[3] = {0, 0, 64};
+    const uint16_t codes[3 * 2] = {0};
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        int32_t nnz[3] = {-1, -1, -1};
+        variants[isa](&(struct table_lookup_args){.codes = codes,
+                                                  .tables = tables,
+                                                  .ids = ids,
+                                                  .ids_stride = stride,
+                                                  .nnz = nnz,
+                                                  .rows = 3,
+                                                  .num_heads = 1,
+                                                  .L = 2});
+        assert_int_equal(nnz[0], 0);
+        assert_int_equal(nnz[1], 0);
+        assert_int_equal(nnz[2], 64);
+        for (uint32_t i = 0; i < 64; i++) {
+            assert_int_equal(selected[i], i);
+        }
+    }
+    release(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_build_and_lookup),
+        cmocka_unit_test(test_rows_without_tokens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

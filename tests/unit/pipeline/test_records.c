@@ -1,0 +1,297 @@
+/* Input records: every layout, broken ones among good ones, files that are none. */
+#include "pipeline/records.h"
+
+#include "core/clock.h"
+#include "core/memory.h"
+#include "tests/unit/bad_files.h"
+
+#include <stdlib.h>
+
+/* Loads records from text by way of a file. */
+static int load_bytes(const char *text, size_t length, struct mp_records *r, struct mp_error *err)
+{
+    char *path = mp_xasprintf("%s/records-%d.txt", MP_SCRATCH_DIR, (int)getpid());
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+    int rc = mp_records_load(path, r, err);
+    unlink(path);
+    free(path);
+    return rc;
+}
+
+/* Loads text and expects count records. */
+static struct mp_records load(const char *text, size_t count)
+{
+    struct mp_records r;
+    struct mp_error err;
+    if (load_bytes(text, strlen(text), &r, &err) != MP_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_int_equal(r.count, count);
+    return r;
+}
+
+static void check_text(const struct mp_record *r, const char *id, const char *text, size_t line)
+{
+    if (r->error != NULL) {
+        fail_msg("%s", r->error);
+    }
+    assert_string_equal(r->id, id);
+    assert_non_null(r->text);
+    assert_string_equal(r->text, text);
+    assert_int_equal(r->text_length, strlen(text));
+    assert_int_equal(r->line, line);
+}
+
+static void check_broken(const struct mp_record *r, const char *id, size_t line, const char *part)
+{
+    assert_non_null(r->error);
+    assert_string_equal(r->id, id);
+    assert_int_equal(r->line, line);
+    assert_true(r->text == NULL && r->ids == NULL && r->outputs == NULL);
+    if (strstr(r->error, part) == NULL) {
+        fail_msg("expected \"%s\", found \"%s\"", part, r->error);
+    }
+}
+
+static void test_one_object(void **state)
+{
+    (void)state;
+    struct mp_records r = load("{\"index\": 3, \"input\": \"caf\\u00e9\", \"outputs\": [\"x\", \"y\"],"
+                               " \"others\": {}, \"truncation\": -1, \"max_new_tokens\": 9}",
+                               1);
+    check_text(&r.items[0], "3", "caf\xc3\xa9", 1);
+    assert_int_equal(r.items[0].num_outputs, 2);
+    assert_string_equal(r.items[0].outputs[1], "y");
+    assert_int_equal(r.items[0].max_new_tokens, 9);
+    mp_records_free(&r);
+    assert_int_equal(r.count, 0);
+}
+
+static void test_pretty_printed_objects(void **state)
+{
+    (void)state;
+    struct mp_records r = load("\n{\n  \"input\": \"a\",\n  \"others\": {\n    \"k\": 1\n  }\n}\n"
+                               "{\n  \"input\": \"b\"\n}\n",
+                               2);
+    check_text(&r.items[0], "0", "a", 2);
+    check_text(&r.items[1], "1", "b", 8);
+    mp_records_free(&r);
+}
+
+static void test_array(void **state)
+{
+    (void)state;
+    struct mp_records r = load("[{\"input\": \"a\"}, {\"id\": \"x\", \"input\": \"b\"},\n"
+                               " {\"input\": 5},\n {\"index\": 7, \"id\": null, \"input\": \"d\"}]\n",
+                               4);
+    check_text(&r.items[0], "0", "a", 1);
+    check_text(&r.items[1], "x", "b", 1);
+    check_broken(&r.items[2], "2", 2, ":2: input: expected a string, found 5");
+    check_text(&r.items[3], "7", "d", 3);
+    assert_int_equal(r.items[0].max_new_tokens, -1);
+    assert_int_equal(r.items[0].num_outputs, 0);
+    mp_records_free(&r);
+}
+
+static void test_array_with_syntax_errors(void **state)
+{
+    (void)state;
+    struct mp_records r = load("[\n  {\"input\": \"a\"},\n  {\"input\": \"b\" \"c\"},\n"
+                               "  {\"input\": \"d\"}\n",
+                               3);
+    check_text(&r.items[0], "0", "a", 2);
+    check_broken(&r.items[1], "1", 3, ":3:17: expected ',' or '}'");
+    check_broken(&r.items[2], "2", 4, "expected ',' or ']' after the record");
+    mp_records_free(&r);
+
+    r = load("[{\"input\": \"a\"},", 1);
+    check_broken(&r.items[0], "0", 1, "the array of records is not closed");
+    mp_records_free(&r);
+
+    r = load("[{\"input\": \"a\"}] {\"input\": \"b\"}", 1);
+    check_broken(&r.items[0], "0", 1, "trailing bytes after the array of records");
+    mp_records_free(&r);
+}
+
+static void test_lines(void **state)
+{
+    (void)state;
+    struct mp_records r = load("\xef\xbb\xbf{\"input\": \"a\"}\r\n\r\n  \t\r\n{\"input\": \"b\\r\\n\"}\r\n"
+                               "{\"id\": \"last\", \"input\": \"\"}",
+                               3);
+    check_text(&r.items[0], "0", "a", 1);
+    check_text(&r.items[1], "1", "b\r\n", 4);
+    check_text(&r.items[2], "last", "", 5);
+    mp_records_free(&r);
+}
+
+static void test_broken_lines_among_good_ones(void **state)
+{
+    (void)state;
+    struct mp_records r = load("{\"input\": \"a\"}\n"
+                               "{\"input\": \"b\"\n"
+                               "{\"input\": \"c\"} x\n"
+                               "{\"input\": \"d\"}\n"
+                               "garbage\n"
+                               "{\"input\": \"unclosed}\n"
+                               "{\"id\": \"g\", \"input\": []}\n"
+                               "{\"input\": \"h\"} {\"input\": \"i\"}\n"
+                               "7\n"
+                               "{\"input\": \"j\"}\n",
+                               10);
+    check_text(&r.items[0], "0", "a", 1);
+    check_broken(&r.items[1], "1", 2, ":3:1: expected ',' or '}', found '{'");
+    check_broken(&r.items[2], "2", 3, ":3:16: trailing bytes after the record");
+    check_text(&r.items[3], "3", "d", 4);
+    check_broken(&r.items[4], "4", 5, ":5:1: expected a value, found 'g'");
+    check_broken(&r.items[5], "5", 6, "unescaped control character in a string");
+    check_broken(&r.items[6], "g", 7, ":7: input: expected at least one token id");
+    check_broken(&r.items[7], "7", 8, "trailing bytes after the record");
+    check_broken(&r.items[8], "8", 9, ":9: expected an object, found 7");
+    check_text(&r.items[9], "9", "j", 10);
+    mp_records_free(&r);
+}
+
+/* The objects inside a broken record are not records. */
+static void test_broken_pretty_printed_record(void **state)
+{
+    (void)state;
+    struct mp_records r = load("{\n  \"input\": \"a\",\n  \"others\": [\n    {\"input\": \"inner\"}\n"
+                               "    {\"input\": \"inner\"}\n  ]\n}\n{\n  \"input\": \"b\"\n}\n",
+                               2);
+    check_broken(&r.items[0], "0", 1, ":5:5: expected ',' or ']'");
+    check_text(&r.items[1], "1", "b", 8);
+    mp_records_free(&r);
+}
+
+static void test_ids(void **state)
+{
+    (void)state;
+    struct mp_records r = load("{\"input_ids\": [1, 2147483647, 0], \"input\": \"ignored\"}\n"
+                               "{\"input\": [5], \"input_ids\": null, \"outputs\": \"yes\"}\n",
+                               2);
+    assert_null(r.items[0].error);
+    assert_null(r.items[0].text);
+    assert_int_equal(r.items[0].num_ids, 3);
+    assert_int_equal(r.items[0].ids[1], INT32_MAX);
+    assert_int_equal(r.items[1].num_ids, 1);
+    assert_int_equal(r.items[1].ids[0], 5);
+    assert_int_equal(r.items[1].num_outputs, 1);
+    assert_string_equal(r.items[1].outputs[0], "yes");
+    mp_records_free(&r);
+}
+
+static void test_standard_input(void **state)
+{
+    (void)state;
+    char *path = mp_xasprintf("%s/stdin-%d.jsonl", MP_SCRATCH_DIR, (int)getpid());
+    FILE *file = fopen(path, "w");
+    fputs("{\"input\": \"from stdin\"}\n{\"input\": 1}\n", file);
+    fclose(file);
+    assert_non_null(freopen(path, "r", stdin));
+    struct mp_records r;
+    struct mp_error err;
+    assert_int_equal(mp_records_load("-", &r, &err), MP_OK);
+    assert_int_equal(r.count, 2);
+    check_text(&r.items[0], "0", "from stdin", 1);
+    check_broken(&r.items[1], "1", 2, "standard input:2: input: expected a string, found 1");
+    mp_records_free(&r);
+    unlink(path);
+    free(path);
+}
+
+/* A bad file fails as a whole, or its only record is broken. */
+static int load_bad(const char *path, struct mp_error *err)
+{
+    struct mp_records r;
+    int rc = mp_records_load(path, &r, err);
+    if (rc == MP_OK) {
+        assert_int_equal(r.count, 1);
+        assert_non_null(r.items[0].error);
+        rc = mp_fail(err, MP_ERR_FORMAT, "%s", r.items[0].error);
+        mp_records_free(&r);
+    }
+    return rc;
+}
+
+static void test_bad_files(void **state)
+{
+    (void)state;
+    check_bad_files("records", load_bad);
+    struct mp_error err;
+    assert_int_equal(load_bad("/nowhere/records.jsonl", &err), MP_ERR_IO);
+}
+
+/* Every prefix of a file with several records loads or fails, and never crashes. */
+static void test_every_prefix_is_survived(void **state)
+{
+    (void)state;
+    static const char text[] = "[{\"input\": \"a\\ud83d\\ude00\", \"outputs\": [\"x\"]},\n"
+                               " {\"input_ids\": [1, 2], \"id\": 1},\n {\"input\": \"c\"}]\n";
+    for (size_t n = 0; n < sizeof text; n++) {
+        struct mp_records r;
+        struct mp_error err = {.code = MP_OK};
+        int rc = load_bytes(text, n, &r, &err);
+        if (rc == MP_OK) {
+            assert_true(r.count >= 1 && r.count <= 3);
+            mp_records_free(&r);
+        } else {
+            assert_int_equal(rc, MP_ERR_FORMAT);
+        }
+    }
+}
+
+/* Many records, every other one broken, and one of 16 MiB: linear time. */
+static void test_huge(void **state)
+{
+    (void)state;
+    enum { LINES = 40000, BYTES = 16 << 20 };
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    for (int i = 0; i < LINES; i++) {
+        fprintf(out, i % 2 == 0 ? "{\"id\": %d, \"input\": \"x\"}\n" : "{\"id\": %d, \"input\": }\n", i);
+    }
+    fputs("{\"input\": \"", out);
+    for (int i = 0; i < BYTES / 16; i++) {
+        fputs("sixteen bytes!\\n", out);
+    }
+    fputs("\"}\n", out);
+    fclose(out);
+
+    struct mp_records r;
+    struct mp_error err;
+    double start = mp_clock_seconds();
+    assert_int_equal(load_bytes(text, size, &r, &err), MP_OK);
+    double seconds = mp_clock_seconds() - start;
+    printf("%.1f MiB in %.3f s\n", (double)size / (1 << 20), seconds);
+    assert_true(seconds < 20.0);
+    assert_int_equal(r.count, LINES + 1);
+    assert_non_null(r.items[1].error);
+    check_text(&r.items[LINES - 2], "39998", "x", LINES - 1);
+    assert_int_equal(r.items[LINES].text_length, BYTES / 16 * 15);
+    mp_records_free(&r);
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_object),
+        cmocka_unit_test(test_pretty_printed_objects),
+        cmocka_unit_test(test_array),
+        cmocka_unit_test(test_array_with_syntax_errors),
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_broken_lines_among_good_ones),
+        cmocka_unit_test(test_broken_pretty_printed_record),
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_standard_input),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_every_prefix_is_survived),
+        cmocka_unit_test(test_huge),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
