@@ -22,7 +22,7 @@ enum {
 /* Everything there is to say about every key, in the order of the help. */
 static const struct config_key keys[] = {
     {"model_path", "model", CONFIG_STRING, FIELD(model_path),
-     .help = "model: a Hugging Face directory, or a name in the local cache"},
+     .help = "Hugging Face directory, or a name in the local cache"},
     {"chunk_size", "chunk-size", CONFIG_INT64, FIELD(chunk_size), RANGE(1, 1 << 20),
      .initial = "8192", .help = "prompt tokens read at a time"},
     {"cache_layers", "cache-layers", CONFIG_LIST, FIELD(cache_layers), COUNT(num_cache_layers),
@@ -34,27 +34,26 @@ static const struct config_key keys[] = {
     {"mem_efficient", "mem-efficient", CONFIG_BOOL, FIELD(mem_efficient), RANGE(0, 1),
      .initial = "1", .help = "1: flash prefill; 0: plain reference prefill"},
     {"device_budget", "device-budget", CONFIG_INT64, FIELD(device_budget), RANGE(0, MAX_TOKENS),
-     .initial = "68", .help = "tokens always attended to: the first ones and the local window"},
+     .initial = "68", .help = "tokens always attended to: first ones and local window"},
     {"window_size", "window-size", CONFIG_INT64, FIELD(window_size), RANGE(0, MAX_TOKENS),
      .initial = "64", .help = "local window, part of the device budget"},
     {"generation_budget", "generation-budget", CONFIG_INT64, FIELD(generation_budget),
-     RANGE(1, MAX_TOKENS), .initial = "256",
-     .help = "generated tokens to have room for at first; it grows beyond"},
+     RANGE(1, MAX_TOKENS), .initial = "256", .help = "generated tokens to have room for at first"},
     {"gen_len", "gen-len", CONFIG_INT64, FIELD(gen_len), RANGE(1, MAX_TOKENS), .initial = "128",
      .help = "most tokens to generate for a request"},
     {"eos", "eos", CONFIG_LIST, FIELD(eos), COUNT(num_eos), RANGE(0, INT32_MAX), .unset = "model",
      .initial = "model", .help = "tokens that end a text; model: the model's own"},
     {"attention.lsh_projection", "lsh-projection", CONFIG_ENUM, FIELD(lsh_projection),
      .choices = "per_head|shared", .initial = "per_head",
-     .help = "a random projection for each KV head and layer group, or one for all"},
+     .help = "projections: one a KV head, or one for all"},
     {"attention.lsh_layer_group", "lsh-layer-group", CONFIG_INT, FIELD(lsh_layer_group),
      RANGE(1, MAX_LAYER), .initial = "16", .help = "layers that share a projection"},
     {"attention.seed", "lsh-seed", CONFIG_SEED, FIELD(lsh_seed), RANGE(0, 0x1p53), .initial = "0",
      .help = "seed of the projections"},
     {"sampling.temperature", "temperature", CONFIG_FLOAT, FIELD(sampling.temperature),
      RANGE(0, 100), .initial = "0", .help = "0: always the likeliest token"},
-    {"sampling.top_p", "top-p", CONFIG_FLOAT, FIELD(sampling.top_p), RANGE(1e-6, 1),
-     .initial = "1", .help = "sample from the likeliest tokens of this total probability"},
+    {"sampling.top_p", "top-p", CONFIG_FLOAT, FIELD(sampling.top_p), RANGE(1e-6, 1), .initial = "1",
+     .help = "sample from the likeliest tokens of this probability"},
     {"sampling.top_k", "top-k", CONFIG_INT, FIELD(sampling.top_k), RANGE(0, INT_MAX),
      .initial = "0", .help = "sample from this many likeliest tokens; 0: from all"},
     {"sampling.seed", "seed", CONFIG_SEED, FIELD(sampling.seed), RANGE(0, 0x1p53), .initial = "0",
@@ -62,7 +61,7 @@ static const struct config_key keys[] = {
     {"runtime.scheduler", "sched", CONFIG_STRING, FIELD(scheduler), .initial = "prio",
      .help = "StarPU scheduling policy"},
     {"runtime.cpu_workers", "cpu-workers", CONFIG_INT, FIELD(cpu_workers), RANGE(0, 1024),
-     .initial = "0", .help = "StarPU CPU workers, each a team of threads; 0: one a NUMA node"},
+     .initial = "0", .help = "CPU workers, each a team of threads; 0: one a NUMA node"},
     {"runtime.threads", "threads", CONFIG_INT, FIELD(threads), RANGE(0, 65536), .initial = "0",
      .help = "threads of all CPU workers together; 0: one a core"},
     {"runtime.batch", "batch", CONFIG_INT, FIELD(batch), RANGE(1, 256), .initial = "1",
@@ -248,8 +247,8 @@ int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
     if (key == NULL) {
         const char *meant = mp_config_nearest_flag(flag);
         return meant == NULL ? mp_fail(err, MP_ERR_USAGE, "unknown option --%s", flag)
-                             : mp_fail(err, MP_ERR_USAGE,
-                                       "unknown option --%s, did you mean --%s?", flag, meant);
+                             : mp_fail(err, MP_ERR_USAGE, "unknown option --%s, did you mean --%s?",
+                                       flag, meant);
     }
     return config_key_set_text(key, c, value, err);
 }
@@ -261,11 +260,10 @@ void mp_config_print_flags(FILE *out)
         [CONFIG_FLOAT] = "X",     [CONFIG_BOOL] = "0|1",  [CONFIG_STRING] = "NAME",
         [CONFIG_LIST] = "N,N...", [CONFIG_BYTES] = "SIZE"};
     for (size_t i = 0; i < NUM_KEYS; i++) {
-        const char *value =
-            keys[i].choices != NULL ? keys[i].choices : placeholders[keys[i].type];
+        const char *value = keys[i].choices != NULL ? keys[i].choices : placeholders[keys[i].type];
         char option[64];
         snprintf(option, sizeof option, "--%s %s", keys[i].flag, value);
-        fprintf(out, "  %-32s %s", option, keys[i].help);
+        fprintf(out, "  %-30s %s", option, keys[i].help);
         if (keys[i].initial != NULL) {
             fprintf(out, " (default %s)", keys[i].initial);
         }

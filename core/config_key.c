@@ -271,7 +271,8 @@ static int set_string_json(const struct config_key *key, struct mp_config *c,
         return rc;
     }
     int64_t bytes = 0;
-    bool good = key->type == CONFIG_BYTES ? parse_bytes(key, text, &bytes) : store_string(key, c, text);
+    bool good =
+        key->type == CONFIG_BYTES ? parse_bytes(key, text, &bytes) : store_string(key, c, text);
     if (!good) {
         char what[160];
         config_key_describe(key, what, sizeof what);
@@ -284,8 +285,7 @@ static int set_string_json(const struct config_key *key, struct mp_config *c,
 }
 
 static int set_list_json(const struct config_key *key, struct mp_config *c,
-                         const struct mp_json *doc, const struct cJSON *value,
-                         struct mp_error *err)
+                         const struct mp_json *doc, const struct cJSON *value, struct mp_error *err)
 {
     bool single = mp_json_kind(value) == MP_JSON_NUMBER;
     int rc = single ? MP_OK : mp_json_expect(doc, value, MP_JSON_ARRAY, err);
@@ -309,8 +309,7 @@ static int set_list_json(const struct config_key *key, struct mp_config *c,
 }
 
 int config_key_set_json(const struct config_key *key, struct mp_config *c,
-                        const struct mp_json *doc, const struct cJSON *value,
-                        struct mp_error *err)
+                        const struct mp_json *doc, const struct cJSON *value, struct mp_error *err)
 {
     enum mp_json_kind kind = mp_json_kind(value);
     double number = 0.0;

@@ -57,11 +57,11 @@ static char *read_commit(const char *repository)
 static void try_hub(struct search *s, const char *hub, const char *name)
 {
     const char *slash = strchr(name, '/');
-    char *repository = mp_xasprintf("%s/models--%.*s--%s", hub, (int)(slash - name), name,
-                                    slash + 1);
+    char *repository =
+        mp_xasprintf("%s/models--%.*s--%s", hub, (int)(slash - name), name, slash + 1);
     char *commit = read_commit(repository);
-    try_directory(s, mp_xasprintf("%s/snapshots/%s", repository,
-                                  commit != NULL ? commit : "<refs/main>"));
+    try_directory(
+        s, mp_xasprintf("%s/snapshots/%s", repository, commit != NULL ? commit : "<refs/main>"));
     free(commit);
     free(repository);
 }
@@ -79,8 +79,7 @@ static void try_hubs(struct search *s, const char *name)
     static const struct {
         const char *variable;
         const char *below;
-    } places[] = {
-        {"HF_HUB_CACHE", ""}, {"HF_HOME", "/hub"}, {"HOME", "/.cache/huggingface/hub"}};
+    } places[] = {{"HF_HUB_CACHE", ""}, {"HF_HOME", "/hub"}, {"HOME", "/.cache/huggingface/hub"}};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         const char *base = getenv(places[i].variable);
         if (base != NULL && base[0] != '\0') {

@@ -218,6 +218,7 @@ void mp_json_index_free(struct mp_json_index *index)
 static int fail_type(const struct mp_json *doc, const cJSON *value, const char *what,
                      struct mp_error *err)
 {
+    char number[32];
     switch (mp_json_kind(value)) {
     case MP_JSON_NULL:
         return mp_json_fail(doc, value, err, "expected %s, found null", what);
@@ -225,7 +226,12 @@ static int fail_type(const struct mp_json *doc, const cJSON *value, const char *
         return mp_json_fail(doc, value, err, "expected %s, found %s", what,
                             cJSON_IsTrue(value) ? "true" : "false");
     case MP_JSON_NUMBER:
-        return mp_json_fail(doc, value, err, "expected %s, found %.17g", what, value->valuedouble);
+        /* 17 digits are exact but turn 0.7 into 0.69999999999999996. */
+        snprintf(number, sizeof number, "%.15g", value->valuedouble);
+        if (strtod(number, NULL) != value->valuedouble) {
+            snprintf(number, sizeof number, "%.17g", value->valuedouble);
+        }
+        return mp_json_fail(doc, value, err, "expected %s, found %s", what, number);
     case MP_JSON_STRING:
         return mp_json_fail(doc, value, err, "expected %s, found \"%.80s\"", what,
                             value->valuestring);

@@ -41,8 +41,8 @@ int mp_json_parse(const char *name, const char *text, size_t length, struct mp_j
 
 /* A text that holds several values: where the next one starts. Begin with mp_json_text_init. */
 struct mp_json_text {
-    const char *name;  /* the file in messages; not owned */
-    const char *data;  /* [length] bytes; not owned */
+    const char *name; /* the file in messages; not owned */
+    const char *data; /* [length] bytes; not owned */
     size_t length;
     size_t at;         /* offset of the next byte to read */
     size_t line;       /* its line, from 1 */

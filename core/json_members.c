@@ -1,4 +1,5 @@
-/* Typed access to an object's members: each getter is a lookup and mp_json_as_* on what it finds. */
+/* Typed access to an object's members: each getter is a lookup and mp_json_as_* on what it finds.
+ */
 #include "core/json.h"
 
 /* The member, or NULL if it is missing or null. */

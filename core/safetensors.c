@@ -22,14 +22,11 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[] = {
-    [MP_ST_BOOL] = {"BOOL", 1},       [MP_ST_U8] = {"U8", 1},
-    [MP_ST_I8] = {"I8", 1},           [MP_ST_F8_E5M2] = {"F8_E5M2", 1},
-    [MP_ST_F8_E4M3] = {"F8_E4M3", 1}, [MP_ST_U16] = {"U16", 2},
-    [MP_ST_I16] = {"I16", 2},         [MP_ST_F16] = {"F16", 2},
-    [MP_ST_BF16] = {"BF16", 2},       [MP_ST_U32] = {"U32", 4},
-    [MP_ST_I32] = {"I32", 4},         [MP_ST_F32] = {"F32", 4},
-    [MP_ST_U64] = {"U64", 8},         [MP_ST_I64] = {"I64", 8},
-    [MP_ST_F64] = {"F64", 8},
+    [MP_ST_BOOL] = {"BOOL", 1},       [MP_ST_U8] = {"U8", 1},           [MP_ST_I8] = {"I8", 1},
+    [MP_ST_F8_E5M2] = {"F8_E5M2", 1}, [MP_ST_F8_E4M3] = {"F8_E4M3", 1}, [MP_ST_U16] = {"U16", 2},
+    [MP_ST_I16] = {"I16", 2},         [MP_ST_F16] = {"F16", 2},         [MP_ST_BF16] = {"BF16", 2},
+    [MP_ST_U32] = {"U32", 4},         [MP_ST_I32] = {"I32", 4},         [MP_ST_F32] = {"F32", 4},
+    [MP_ST_U64] = {"U64", 8},         [MP_ST_I64] = {"I64", 8},         [MP_ST_F64] = {"F64", 8},
 };
 
 size_t mp_st_dtype_size(enum mp_st_dtype dtype)

@@ -11,8 +11,7 @@
 
 enum { MAX_INDEX_BYTES = 100 << 20 };
 
-static int add_in_dir(struct mp_tensors *t, const char *dir, const char *name,
-                      struct mp_error *err)
+static int add_in_dir(struct mp_tensors *t, const char *dir, const char *name, struct mp_error *err)
 {
     char *path = mp_xasprintf("%s/%s", dir, name);
     int rc = mp_tensors_add_file(t, path, err);

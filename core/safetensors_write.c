@@ -28,9 +28,9 @@ int mp_tensor_writer_open(struct mp_tensor_writer *w, const char *path, const ch
     }
     *w = (struct mp_tensor_writer){
         .file = file, .path = mp_xstrdup(path), .rows = rows, .columns = columns};
-    char *header = mp_xasprintf(
-        "{\"%s\":{\"dtype\":\"F32\",\"shape\":[%lld,%lld],\"data_offsets\":[0,%zu]}}", name,
-        (long long)rows, (long long)columns, bytes);
+    char *header =
+        mp_xasprintf("{\"%s\":{\"dtype\":\"F32\",\"shape\":[%lld,%lld],\"data_offsets\":[0,%zu]}}",
+                     name, (long long)rows, (long long)columns, bytes);
     /* Spaces up to a multiple of 8 keep the data aligned. */
     int width = (int)((strlen(header) + 7) / 8 * 8);
     uint64_t length = htole64((uint64_t)width);

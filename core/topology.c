@@ -232,8 +232,8 @@ static int check_team(const struct mp_topology *t, const struct mp_team *team, i
                        started, team->num_threads);
     }
     for (int i = 0; i < team->num_threads; i++) {
-        if (cpus[i] < 0 || !hwloc_bitmap_isset(core_at(t, team->cores[i])->cpuset,
-                                               (unsigned)cpus[i])) {
+        if (cpus[i] < 0 ||
+            !hwloc_bitmap_isset(core_at(t, team->cores[i])->cpuset, (unsigned)cpus[i])) {
             return mp_fail(err, MP_ERR_RUNTIME, "thread %d of %d could not be bound to core %d", i,
                            team->num_threads, team->cores[i]);
         }

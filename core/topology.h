@@ -25,9 +25,9 @@ void mp_topology_describe(const struct mp_topology *t, char *out, size_t size);
 
 /* A team: cores that belong to one fat worker. */
 struct mp_team {
-    int num_threads;  /* >= 1 */
-    int *cores;       /* [num_threads] index of each thread's core in the topology */
-    int numa_node;    /* node of its first core, as the operating system numbers them */
+    int num_threads; /* >= 1 */
+    int *cores;      /* [num_threads] index of each thread's core in the topology */
+    int numa_node;   /* node of its first core, as the operating system numbers them */
 };
 
 /* Splits `threads` cores (0: all) into `workers` teams (0: one per NUMA node), consecutive cores
@@ -39,7 +39,10 @@ void mp_teams_free(struct mp_team *teams, int num_teams);
 
 /* Called on the worker's own thread: binds it to the team's first core, creates its OpenMP team
  * with thread i bound to cores[i], makes that size the thread's default, and checks where every
- * thread really runs. MP_ERR_RUNTIME if a thread could not be bound or two threads share a core. */
+ * thread really runs. MP_ERR_RUNTIME if a thread could not be bound or two threads share a core.
+ * Kernels then open parallel regions of the default size (or of one thread), never num_threads(n):
+ * libgomp ends the threads that a smaller team leaves out, and those that replace them later would
+ * all start on the first core. */
 int mp_team_bind_current(const struct mp_topology *t, const struct mp_team *team,
                          struct mp_error *err);
 

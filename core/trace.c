@@ -23,21 +23,21 @@ struct span {
  * trace is written. */
 struct track {
     struct track *next;
-    int id;                /* 1, 2, ... in order of creation */
-    char *name;            /* NULL until named */
-    uint64_t session;      /* the recording that spans, count and lost belong to */
-    struct span *spans;    /* [capacity]; NULL if it could not be allocated: all spans are lost */
+    int id;             /* 1, 2, ... in order of creation */
+    char *name;         /* NULL until named */
+    uint64_t session;   /* the recording that spans, count and lost belong to */
+    struct span *spans; /* [capacity]; NULL if it could not be allocated: all spans are lost */
     int64_t capacity;
     _Atomic int64_t count; /* spans complete; released after each store */
     _Atomic int64_t lost;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct track *tracks;       /* newest first */
+static struct track *tracks; /* newest first */
 static int num_tracks;
-static int64_t session_capacity;   /* spans per thread */
+static int64_t session_capacity; /* spans per thread */
 static uint64_t session_start_ns;
-static _Atomic uint64_t session;   /* counts calls of mp_trace_start */
+static _Atomic uint64_t session; /* counts calls of mp_trace_start */
 static _Atomic bool enabled;
 static _Thread_local struct track *own;
 
@@ -188,7 +188,9 @@ static int64_t write_track(FILE *out, struct track *t)
     write_json_string(out, t->name != NULL ? t->name : unnamed);
     fprintf(out, ",\"lost_spans\":%" PRId64 "}}", lost);
 
-    if (count > 0) { qsort(t->spans, (size_t)count, sizeof *t->spans, compare_spans); }
+    if (count > 0) {
+        qsort(t->spans, (size_t)count, sizeof *t->spans, compare_spans);
+    }
     for (int64_t i = 0; i < count; i++) {
         write_span(out, t->id, &t->spans[i]);
     }
@@ -197,9 +199,10 @@ static int64_t write_track(FILE *out, struct track *t)
 
 static int64_t write_events(FILE *out)
 {
-    fputs("{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n"
-          "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":1,\"args\":{\"name\":\"magicpig-pipe\"}}",
-          out);
+    fputs(
+        "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n"
+        "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":1,\"args\":{\"name\":\"magicpig-pipe\"}}",
+        out);
     int64_t lost = 0;
     for (struct track *t = tracks; t != NULL; t = t->next) {
         if (t->session == atomic_load(&session)) {

@@ -116,12 +116,12 @@ static int create_layer(struct mp_layer_kv *kv, const struct mp_engine *e, bool 
     kv->sparse = sparse;
     int64_t fixed = sparse ? mp_fixed_tokens(&e->graph, tokens) : tokens;
     int code = mp_kv_cache_create(&kv->fixed, e->shape, e->dtype,
-                                  fixed + e->config->generation_budget, sparse, err);
-    if (code == 0 && sparse && tokens > fixed) {
+                                  fixed + e->config->generation_budget, true, err);
+    if (code == 0) {
         code = create_offloaded(&kv->offloaded, e, tokens - fixed, err);
-        if (code == 0) {
-            code = create_tables(&kv->tables, e, tokens - fixed, err);
-        }
+    }
+    if (code == 0) {
+        code = create_tables(&kv->tables, e, tokens - fixed, err);
     }
     mp_buffer_wrap(&kv->fixed_buffer, &kv->fixed, sizeof kv->fixed);
     mp_buffer_wrap(&kv->offloaded_buffer, &kv->offloaded, sizeof kv->offloaded);

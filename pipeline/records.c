@@ -13,7 +13,7 @@
 
 struct reader {
     struct mp_json_text text;
-    bool in_array; /* one array around all records, with commas between them */
+    bool in_array;     /* one array around all records, with commas between them */
     size_t num_values; /* well-formed values read */
     struct mp_records *out;
 };
@@ -202,14 +202,14 @@ static void add_broken(struct reader *reader, size_t line, const struct mp_error
 
 /* ---- the text ---- */
 
-/* Whether only blanks are left on the line of t. */
-static bool at_line_end(const struct mp_json_text *t)
+/* Steps over blanks. True if that ends the line. */
+static bool skip_to_line_end(struct mp_json_text *t)
 {
-    size_t at = t->at;
-    while (at < t->length && (t->data[at] == ' ' || t->data[at] == '\t' || t->data[at] == '\r')) {
-        at++;
+    while (t->at < t->length &&
+           (t->data[t->at] == ' ' || t->data[t->at] == '\t' || t->data[t->at] == '\r')) {
+        t->at++;
     }
-    return at == t->length || t->data[at] == '\n';
+    return t->at == t->length || t->data[t->at] == '\n';
 }
 
 /* Steps over what must stand behind a record: the end of its line or, in an array, a comma or the
@@ -218,7 +218,7 @@ static int step_over_separator(struct reader *reader, bool *last, struct mp_erro
 {
     struct mp_json_text *t = &reader->text;
     if (!reader->in_array) {
-        if (!at_line_end(t)) {
+        if (!skip_to_line_end(t)) {
             return mp_json_text_fail(t, err, "trailing bytes after the record");
         }
         *last = !mp_json_skip_space(t);

@@ -53,7 +53,8 @@ struct mp_graph {
 /* KV of one request in one layer. The buffers wrap the structs before them. */
 struct mp_layer_kv {
     bool sparse;                   /* false: `fixed` holds every token, the rest is empty */
-    struct kv_cache fixed;         /* static cache, or the whole KV of a dense layer */
+    struct kv_cache fixed;         /* static cache, or the whole KV of a dense layer (there the
+                                      mean subtracted from the keys is 0) */
     struct offloaded_kv offloaded;
     struct lsh_tables tables;
     struct mp_buffer fixed_buffer;

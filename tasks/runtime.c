@@ -84,8 +84,10 @@ static int init_starpu(struct mp_runtime *rt, const char *scheduler, struct mp_e
                        rt->num_teams, STARPU_MAXCPUS);
     }
     /* Workers are bound by us, with their whole team: StarPU would pin each to a single core. */
-    if (setenv("STARPU_WORKERS_NOBIND", "1", 1) != 0) {
-        return mp_fail(err, MP_ERR_RUNTIME, "cannot set STARPU_WORKERS_NOBIND");
+    if (setenv("STARPU_WORKERS_NOBIND", "1", 1) != 0 ||
+        /* No chatter about calibration, unless the user has set it otherwise. */
+        setenv("STARPU_SILENT", "1", 0) != 0) {
+        return mp_fail(err, MP_ERR_RUNTIME, "cannot set StarPU's environment variables");
     }
 
     struct starpu_conf conf;

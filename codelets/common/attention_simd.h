@@ -15,7 +15,7 @@
 #include <stddef.h>
 
 enum {
-    TILE = 64,                             /* tokens; a multiple of VF_LANES */
+    TILE = 32,                              /* tokens; a multiple of VF_LANES */
     HEADS_AT_ONCE = VF_LANES == 16 ? 4 : 2, /* query heads that share each row once loaded */
 };
 
@@ -33,9 +33,10 @@ static inline const uint16_t *token_row(const struct token_rows *t, const uint16
     return base + (size_t)(t->ids != NULL ? t->ids[j] : j) * (size_t)t->head_dim;
 }
 
-/* Prefetches channels [c, end) of row j of base, if there is such a token. */
-static inline void prefetch_row(const struct token_rows *t, const uint16_t *base, int64_t j, int c,
-                                int end)
+/* Prefetches channels [c, end) of row j of base, if there is such a token. Always inlined: GCC
+ * takes a function that only prefetches for one without effect, and drops the calls. */
+static inline __attribute__((always_inline)) void
+prefetch_row(const struct token_rows *t, const uint16_t *base, int64_t j, int c, int end)
 {
     if (j < t->count) {
         const uint16_t *row = token_row(t, base, j);
@@ -46,7 +47,8 @@ static inline void prefetch_row(const struct token_rows *t, const uint16_t *base
 }
 
 /* To be called once before the tiles of a piece. */
-static inline void prefetch_first_tile(const struct token_rows *t)
+static inline __attribute__((always_inline)) void
+prefetch_first_tile(const struct token_rows *t)
 {
     for (int64_t j = 0; j < TILE; j++) {
         prefetch_row(t, t->k, j, 0, t->head_dim);

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 /* A cache that is always attended as a whole. Three uses: the static cache of a sparse layer
- * (sink, local window, generated tokens; keys centered), the whole KV of a dense layer, and the
- * staging area of one layer during prefill (the last two not centered). */
+ * (sink, local window, generated tokens; keys centered), the whole KV of a dense layer (its mean is
+ * 0), and the staging area of one layer during prefill (not centered). */
 struct kv_cache {
     void *k;             /* [num_kv_heads][capacity][head_dim], dtype */
     void *v;             /* the same shape */

@@ -21,9 +21,14 @@ struct prefill_attention_args {
 
 /* Two passes per row, no blocking: the oracle, and `mem_efficient: 0`. */
 void prefill_attention_ref(const struct prefill_attention_args *a);
-/* The fast ones need cache dtype MP_BF16. */
+/* The fast ones need cache dtype MP_BF16; otherwise they hand over to the reference. */
 void prefill_attention_avx2(const struct prefill_attention_args *a);
+/* Takes the better one of the next two that the CPU can run. */
 void prefill_attention_avx512(const struct prefill_attention_args *a);
+/* AMX tiles of bf16; queries in two parts, weights rounded to bf16. */
+void prefill_attention_amx(const struct prefill_attention_args *a);
+/* As the AVX2 one, in int16, on 512 bits; needs AVX512_VNNI. */
+void prefill_attention_vnni(const struct prefill_attention_args *a);
 
 /* Task on rows [first_row, first_row + rows) of a chunk. Buffers: 0 q R, 1 o W, then one struct
  * kv_cache R for each chunk of the prompt up to this one; they all describe the same cache. */

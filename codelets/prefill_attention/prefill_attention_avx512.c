@@ -1,14 +1,13 @@
-/* Every CPU with AVX512_BF16, which this variant requires, also has AVX512_VNNI: one instruction
- * for two int16 multiply-adds per lane. */
-#pragma GCC target("avx512vnni")
-
-#include "codelets/prefill_attention/prefill_attention_int16.h"
+#include "codelets/prefill_attention/prefill_attention.h"
+#include "core/cpu.h"
 
 void prefill_attention_avx512(const struct prefill_attention_args *a)
 {
-    if (a->cache->dtype != MP_BF16) {
-        prefill_attention_ref(a);
-        return;
+    if (mp_cpu_has_amx_bf16()) {
+        prefill_attention_amx(a);
+    } else if (__builtin_cpu_supports("avx512vnni")) {
+        prefill_attention_vnni(a);
+    } else {
+        prefill_attention_avx2(a);
     }
-    flash_attention(a);
 }

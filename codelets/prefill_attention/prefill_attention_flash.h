@@ -101,6 +101,15 @@ static inline int64_t cache_offset(const struct flash *f, int64_t key)
     return ((int64_t)f->kv_head * f->a->cache->capacity + key) * f->a->head_dim;
 }
 
+/* Puts key j of the tile, width packed numbers, in its column. */
+static inline void store_key(struct flash *f, int j, const uint16_t *packed)
+{
+    uint16_t *column = f->tile.k + j / PANEL * PANEL * f->width + j % PANEL * 2;
+    for (int c = 0; c < f->width; c += 2) {
+        memcpy(column + c * PANEL, packed + c, 2 * sizeof *packed);
+    }
+}
+
 static inline int num_rows(const struct flash *f)
 {
     return (int)f->tokens * f->group;
@@ -154,16 +163,20 @@ static inline int64_t visible_keys(const struct flash *f, int i, int64_t key0)
     return n < KEY_TILE ? n : KEY_TILE;
 }
 
-/* Weights of one row from its n scores; returns their sum and the row's maximum. */
-static inline float row_weights(const float *score, uint16_t *weight, int n, float q_scale,
-                                float *max)
+static inline float row_max(const float *score, int n)
 {
     vf largest = vf_load(score);
     for (int j = VF_LANES; j < n; j += VF_LANES) {
         largest = vf_max(largest, vf_load(score + j));
     }
-    *max = vf_reduce_max(largest);
-    vf top = vf_set1(*max);
+    return vf_reduce_max(largest);
+}
+
+/* Weights of one row from its n scores, relative to the largest; returns their sum. */
+static inline float row_weights(const float *score, uint16_t *weight, int n, float q_scale,
+                                float max)
+{
+    vf top = vf_set1(max);
     vf scale = vf_set1(q_scale);
     vf shift = vf_set1(WEIGHT_LOG2);
     vf sum = vf_zero();
@@ -185,8 +198,11 @@ static void strip_softmax(struct flash *f, int strip, int n)
     float max[STRIP_LANES] = {0};
     float sum[STRIP_LANES] = {0};
     for (int i = 0; i < STRIP_ROWS; i++) {
+        max[i] = row_max(f->score + i * KEY_TILE, n);
+    }
+    for (int i = 0; i < STRIP_ROWS; i++) {
         sum[i] = row_weights(f->score + i * KEY_TILE, f->weight + i * KEY_TILE, n, q_scale[i],
-                             &max[i]);
+                             max[i]);
     }
     for (int i = 0; i < STRIP_LANES; i += VF_LANES) {
         float *run_max = f->max + strip * STRIP_LANES + i;

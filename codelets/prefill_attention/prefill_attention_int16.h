@@ -54,7 +54,7 @@ static inline vi vi_set1(int32_t x)
 /* sum += a . b over the pair of int16 in each 32-bit lane. */
 static inline void vi_dot(vi *sum, vi a, vi b)
 {
-    *sum = _mm512_dpwssd_epi32(*sum, a, b);
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
 }
 
 static inline vi vi_from_vf(vf x)
@@ -149,9 +149,11 @@ static float quantise(const float *x, int width, uint16_t *out)
         squares = vf_fma(v, v, squares);
         largest = vf_max(largest, vf_max(v, vf_sub(vf_zero(), v)));
     }
-    float norm = fmaxf(sqrtf(vf_reduce_add(squares)), min_norm);
-    float most = fmaxf(vf_reduce_max(largest), min_norm);
-    float scale = fminf(max_norm / norm, INT16_MAX / most);
+    float norm = sqrtf(vf_reduce_add(squares));
+    float most = vf_reduce_max(largest);
+    float by_norm = max_norm / (norm > min_norm ? norm : min_norm);
+    float by_most = INT16_MAX / (most > min_norm ? most : min_norm);
+    float scale = by_norm < by_most ? by_norm : by_most;
     for (int c = 0; c < width; c += PANEL) {
         vf x0 = vf_mul(vf_load(x + c), vf_set1(scale));
         vf x1 = vf_mul(vf_load(x + c + VF_LANES), vf_set1(scale));
@@ -181,10 +183,7 @@ static void pack_keys(struct flash *f, int64_t key0, int n)
     for (int j = 0; j < n; j++) {
         widen_row(k + (int64_t)j * f->a->head_dim, f->a->head_dim, f->width, row);
         f->tile.k_scale[j] = quantise(row, f->width, packed);
-        uint16_t *column = f->tile.k + (j / PANEL * f->width / 2 * PANEL + j % PANEL) * 2;
-        for (int c = 0; c < f->width; c += 2) {
-            memcpy(column + c * PANEL, packed + c, 2 * sizeof *packed);
-        }
+        store_key(f, j, packed);
     }
 }
 

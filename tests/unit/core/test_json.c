@@ -36,8 +36,9 @@ static void test_bad_files(void **state)
 static void test_every_prefix_fails(void **state)
 {
     (void)state;
-    static const char text[] = "\xef\xbb\xbf{\"a\\u00e9\": [1.5e-3, -0, true, null, \"\\ud83d\\ude00"
-                               "\xe2\x82\xac\"], \"b\": {\"c\": false}}";
+    static const char text[] =
+        "\xef\xbb\xbf{\"a\\u00e9\": [1.5e-3, -0, true, null, \"\\ud83d\\ude00"
+        "\xe2\x82\xac\"], \"b\": {\"c\": false}}";
     for (size_t n = 0; n <= sizeof text - 1; n++) {
         char *exact = malloc(n == 0 ? 1 : n); /* no byte to spare: the sanitizer sees overruns */
         memcpy(exact, text, n);
@@ -53,7 +54,8 @@ static void test_every_prefix_fails(void **state)
 static void test_every_flipped_byte_is_survived(void **state)
 {
     (void)state;
-    static const char text[] = "{\"k\\u0041\": [12.5, \"\xe2\x82\xac\\n\", {\"x\": null}], \"l\": 1e5}";
+    static const char text[] =
+        "{\"k\\u0041\": [12.5, \"\xe2\x82\xac\\n\", {\"x\": null}], \"l\": 1e5}";
     char copy[sizeof text];
     for (size_t i = 0; i < sizeof text - 1; i++) {
         for (int value = 0; value < 256; value++) {
@@ -71,7 +73,8 @@ static void test_every_flipped_byte_is_survived(void **state)
 static void test_values_and_order(void **state)
 {
     (void)state;
-    struct mp_json *doc = parse(" {\"s\": \"\\u20ac\\ud83d\\ude00\\n\", \"n\": [1, 2.5], \"e\": {}} ");
+    struct mp_json *doc =
+        parse(" {\"s\": \"\\u20ac\\ud83d\\ude00\\n\", \"n\": [1, 2.5], \"e\": {}} ");
     const struct cJSON *root = mp_json_root(doc);
     assert_int_equal(mp_json_kind(root), MP_JSON_OBJECT);
     assert_int_equal(mp_json_count(root), 3);
@@ -114,8 +117,7 @@ static void test_integers(void **state)
     assert_true(v == -MP_JSON_MAX_INT);
     assert_int_equal(mp_json_get_int(doc, root, "e", 0, INT64_MAX, &v, &err), MP_ERR_FORMAT);
     assert_int_equal(mp_json_get_int(doc, root, "f", 0, 10, &v, &err), MP_ERR_FORMAT);
-    assert_string_equal(err.message,
-                        "test.json: f: expected an integer from 0 to 10, found 8.25");
+    assert_string_equal(err.message, "test.json: f: expected an integer from 0 to 10, found 8.25");
     assert_int_equal(mp_json_get_int(doc, root, "g", 0, 10, &v, &err), MP_ERR_FORMAT);
     assert_string_equal(err.message, "test.json: g: expected an integer from 0 to 10, found \"8\"");
     mp_json_free(doc);
@@ -260,8 +262,8 @@ static void test_big_file(void **state)
         char key[64];
         snprintf(key, sizeof key, "\xc4\xa0token \xc4\xa0%d", i);
         int64_t id = -1;
-        assert_int_equal(
-            mp_json_as_int(doc, mp_json_index_find(index, key), 0, ENTRIES, &id, &err), MP_OK);
+        assert_int_equal(mp_json_as_int(doc, mp_json_index_find(index, key), 0, ENTRIES, &id, &err),
+                         MP_OK);
         assert_int_equal(id, i);
     }
     assert_null(mp_json_index_find(index, "absent"));

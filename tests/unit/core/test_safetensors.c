@@ -78,7 +78,8 @@ static void test_file_errors(void **state)
     assert_int_equal(read_bad(MP_TEST_DATA, &err), MP_ERR_IO);
 }
 
-/* A header length just above 100 MiB in a file that has room for it (sparse, so it costs nothing). */
+/* A header length just above 100 MiB in a file that has room for it (sparse, so it costs nothing).
+ */
 static void test_header_over_the_limit(void **state)
 {
     (void)state;
@@ -324,9 +325,9 @@ static void test_long_list_of_missing(void **state)
     char index[65536] = "{\"weight_map\": {";
     size_t used = strlen(index);
     for (int i = 0; i < 500; i++) {
-        used += (size_t)snprintf(index + used, sizeof index - used,
-                                 "%s\"model.layers.%d.missing.weight\": " SHARD1, i == 0 ? "" : ",",
-                                 i);
+        used +=
+            (size_t)snprintf(index + used, sizeof index - used,
+                             "%s\"model.layers.%d.missing.weight\": " SHARD1, i == 0 ? "" : ",", i);
     }
     snprintf(index + used, sizeof index - used, "}}");
     check_index(index, "500 tensors are in no file: model.layers.0.missing.weight, ");

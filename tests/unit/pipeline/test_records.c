@@ -59,9 +59,10 @@ static void check_broken(const struct mp_record *r, const char *id, size_t line,
 static void test_one_object(void **state)
 {
     (void)state;
-    struct mp_records r = load("{\"index\": 3, \"input\": \"caf\\u00e9\", \"outputs\": [\"x\", \"y\"],"
-                               " \"others\": {}, \"truncation\": -1, \"max_new_tokens\": 9}",
-                               1);
+    struct mp_records r =
+        load("{\"index\": 3, \"input\": \"caf\\u00e9\", \"outputs\": [\"x\", \"y\"],"
+             " \"others\": {}, \"truncation\": -1, \"max_new_tokens\": 9}",
+             1);
     check_text(&r.items[0], "3", "caf\xc3\xa9", 1);
     assert_int_equal(r.items[0].num_outputs, 2);
     assert_string_equal(r.items[0].outputs[1], "y");
@@ -84,9 +85,10 @@ static void test_pretty_printed_objects(void **state)
 static void test_array(void **state)
 {
     (void)state;
-    struct mp_records r = load("[{\"input\": \"a\"}, {\"id\": \"x\", \"input\": \"b\"},\n"
-                               " {\"input\": 5},\n {\"index\": 7, \"id\": null, \"input\": \"d\"}]\n",
-                               4);
+    struct mp_records r =
+        load("[{\"input\": \"a\"}, {\"id\": \"x\", \"input\": \"b\"},\n"
+             " {\"input\": 5},\n {\"index\": 7, \"id\": null, \"input\": \"d\"}]\n",
+             4);
     check_text(&r.items[0], "0", "a", 1);
     check_text(&r.items[1], "x", "b", 1);
     check_broken(&r.items[2], "2", 2, ":2: input: expected a string, found 5");
@@ -107,21 +109,24 @@ static void test_array_with_syntax_errors(void **state)
     check_broken(&r.items[2], "2", 4, "expected ',' or ']' after the record");
     mp_records_free(&r);
 
-    r = load("[{\"input\": \"a\"},", 1);
-    check_broken(&r.items[0], "0", 1, "the array of records is not closed");
+    r = load("[{\"input\": \"a\"},\n{\"input\": \"b\"},", 2);
+    check_text(&r.items[0], "0", "a", 1);
+    check_broken(&r.items[1], "1", 2, ":2:16: the array of records is not closed");
     mp_records_free(&r);
 
-    r = load("[{\"input\": \"a\"}] {\"input\": \"b\"}", 1);
-    check_broken(&r.items[0], "0", 1, "trailing bytes after the array of records");
+    r = load("[{\"input\": \"a\"},\n{\"input\": \"b\"}] {\"input\": \"c\"}", 2);
+    check_text(&r.items[0], "0", "a", 1);
+    check_broken(&r.items[1], "1", 2, ":2:17: trailing bytes after the array of records");
     mp_records_free(&r);
 }
 
 static void test_lines(void **state)
 {
     (void)state;
-    struct mp_records r = load("\xef\xbb\xbf{\"input\": \"a\"}\r\n\r\n  \t\r\n{\"input\": \"b\\r\\n\"}\r\n"
-                               "{\"id\": \"last\", \"input\": \"\"}",
-                               3);
+    struct mp_records r =
+        load("\xef\xbb\xbf{\"input\": \"a\"}\r\n\r\n  \t\r\n{\"input\": \"b\\r\\n\"}\r\n"
+             "{\"id\": \"last\", \"input\": \"\"}",
+             3);
     check_text(&r.items[0], "0", "a", 1);
     check_text(&r.items[1], "1", "b\r\n", 4);
     check_text(&r.items[2], "last", "", 5);
@@ -138,8 +143,8 @@ static void test_broken_lines_among_good_ones(void **state)
                                "garbage\n"
                                "{\"input\": \"unclosed}\n"
                                "{\"id\": \"g\", \"input\": []}\n"
-                               "{\"input\": \"h\"} {\"input\": \"i\"}\n"
                                "7\n"
+                               "{\"input\": \"h\"} {\"input\": \"i\"}\n"
                                "{\"input\": \"j\"}\n",
                                10);
     check_text(&r.items[0], "0", "a", 1);
@@ -149,8 +154,8 @@ static void test_broken_lines_among_good_ones(void **state)
     check_broken(&r.items[4], "4", 5, ":5:1: expected a value, found 'g'");
     check_broken(&r.items[5], "5", 6, "unescaped control character in a string");
     check_broken(&r.items[6], "g", 7, ":7: input: expected at least one token id");
-    check_broken(&r.items[7], "7", 8, "trailing bytes after the record");
-    check_broken(&r.items[8], "8", 9, ":9: expected an object, found 7");
+    check_broken(&r.items[7], "7", 8, ":8: expected an object, found 7");
+    check_broken(&r.items[8], "8", 9, ":9:16: trailing bytes after the record");
     check_text(&r.items[9], "9", "j", 10);
     mp_records_free(&r);
 }
@@ -159,9 +164,10 @@ static void test_broken_lines_among_good_ones(void **state)
 static void test_broken_pretty_printed_record(void **state)
 {
     (void)state;
-    struct mp_records r = load("{\n  \"input\": \"a\",\n  \"others\": [\n    {\"input\": \"inner\"}\n"
-                               "    {\"input\": \"inner\"}\n  ]\n}\n{\n  \"input\": \"b\"\n}\n",
-                               2);
+    struct mp_records r =
+        load("{\n  \"input\": \"a\",\n  \"others\": [\n    {\"input\": \"inner\"}\n"
+             "    {\"input\": \"inner\"}\n  ]\n}\n{\n  \"input\": \"b\"\n}\n",
+             2);
     check_broken(&r.items[0], "0", 1, ":5:5: expected ',' or ']'");
     check_text(&r.items[1], "1", "b", 8);
     mp_records_free(&r);
@@ -253,7 +259,8 @@ static void test_huge(void **state)
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     for (int i = 0; i < LINES; i++) {
-        fprintf(out, i % 2 == 0 ? "{\"id\": %d, \"input\": \"x\"}\n" : "{\"id\": %d, \"input\": }\n", i);
+        fprintf(out,
+                i % 2 == 0 ? "{\"id\": %d, \"input\": \"x\"}\n" : "{\"id\": %d, \"input\": }\n", i);
     }
     fputs("{\"input\": \"", out);
     for (int i = 0; i < BYTES / 16; i++) {

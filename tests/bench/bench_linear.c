@@ -1,0 +1,215 @@
+/* Times linear_fast, the matrix product of every dense op, at the shapes of the demo model and of
+ * Llama-3.1-8B: decode sizes in GB/s of weights beside a plain read of the same bytes, and prefill
+ * sizes in GFLOP/s beside the float32 multiply-add peak (AMX goes beyond it).
+ *
+ *     bench_linear [threads] [isa]
+ *
+ * Each repetition multiplies with another matrix of a pool larger than the caches, as the layers
+ * of a model do. */
+#include "codelets/common/linear.h"
+#include "codelets/common/scratch.h"
+#include "core/clock.h"
+#include "core/cpu.h"
+#include "core/memory.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { REPEATS = 15, POOL_BYTES = 256 << 20, MAX_ROWS = 2048, MAX_IN = 14336, MAX_OUT = 14336 };
+
+struct size {
+    int in;
+    int out;
+};
+
+static const struct size sizes[] = {
+    {256, 704}, {704, 256}, {256, 768}, {4096, 4096}, {4096, 14336}, {14336, 4096},
+};
+static const int64_t row_counts[] = {1, 4, 16, 2048};
+
+static volatile double sink; /* results that nothing else uses */
+
+static void *allocate(size_t bytes)
+{
+    struct mp_error err;
+    void *p = mp_alloc(bytes, 1, "benchmark", &err);
+    if (p == NULL) {
+        mp_panic("%s", err.message);
+    }
+    return p;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *seconds)
+{
+    qsort(seconds, REPEATS, sizeof seconds[0], compare_doubles);
+    return seconds[REPEATS / 2];
+}
+
+/* The matrix of repetition i. */
+static const uint16_t *matrix(const uint16_t *pool, struct size s, int i)
+{
+    size_t bytes = (size_t)s.in * (size_t)s.out * sizeof *pool;
+    return pool + (size_t)i % (POOL_BYTES / bytes) * (bytes / sizeof *pool);
+}
+
+/* Median time of reading one matrix and doing nothing with it. */
+static double time_read(const uint16_t *pool, struct size s)
+{
+    double seconds[REPEATS];
+    int64_t n = (int64_t)s.in * s.out / 4;
+    for (int i = 0; i < REPEATS; i++) {
+        const uint64_t *w = (const uint64_t *)matrix(pool, s, i);
+        uint64_t total = 0;
+        double start = mp_clock_seconds();
+#pragma omp parallel for simd reduction(+ : total) schedule(static)
+        for (int64_t j = 0; j < n; j++) {
+            total += w[j];
+        }
+        seconds[i] = mp_clock_seconds() - start;
+        sink = (double)total;
+    }
+    return median(seconds);
+}
+
+static double time_linear(const uint16_t *pool, struct size s, const float *x, float *y,
+                          int64_t rows)
+{
+    double seconds[REPEATS];
+    for (int i = -1; i < REPEATS; i++) { /* the first is a warm-up */
+        mp_scratch_reset();
+        double start = mp_clock_seconds();
+        linear_fast(&(struct linear_args){
+            .x = x,
+            .x_stride = s.in,
+            .w = matrix(pool, s, i + 1),
+            .y = y,
+            .y_stride = s.out,
+            .rows = rows,
+            .in = s.in,
+            .out = s.out,
+        });
+        if (i >= 0) {
+            seconds[i] = mp_clock_seconds() - start;
+        }
+    }
+    return median(seconds);
+}
+
+/* Independent chains of multiply-adds, which the compiler keeps in registers; returns the number of
+ * floating-point operations. */
+static inline __attribute__((always_inline)) double multiply_add(int chains)
+{
+    typedef float vector __attribute__((vector_size(64)));
+    enum { STEPS = 1 << 22 };
+    vector x[10] = {0};
+    vector factor = {0.5f};
+    for (int i = 0; i < STEPS; i++) {
+        for (int c = 0; c < chains; c++) {
+            x[c] = x[c] * factor + factor;
+        }
+    }
+    for (int c = 0; c < chains; c++) {
+        sink = (double)x[c][0];
+    }
+    return 2.0 * 16 * chains * STEPS;
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx2,fma"))) static double multiply_add_avx2(void)
+{
+    return multiply_add(6);
+}
+
+__attribute__((target("avx512f,prefer-vector-width=512"))) static double multiply_add_avx512(void)
+{
+    return multiply_add(10);
+}
+#endif
+
+static double multiply_add_ref(void)
+{
+    return multiply_add(3);
+}
+
+/* float32 operations per second of the whole team. */
+static double measure_peak(void)
+{
+    static double (*const variants[MP_ISA_COUNT])(void) = {
+        [MP_ISA_REF] = multiply_add_ref,
+#ifdef __x86_64__
+        [MP_ISA_AVX2] = multiply_add_avx2,
+        [MP_ISA_AVX512] = multiply_add_avx512,
+#endif
+    };
+    double best = 0.0;
+    for (int i = 0; i < 5; i++) {
+        double flop = 0.0;
+        double start = mp_clock_seconds();
+#pragma omp parallel reduction(+ : flop)
+        flop += MP_KERNEL(variants)();
+        double rate = flop / (mp_clock_seconds() - start);
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
+static void print_line(const uint16_t *pool, struct size s, const float *x, float *y, int64_t rows,
+                       double peak)
+{
+    double seconds = time_linear(pool, s, x, y, rows);
+    printf("%5d -> %5d  %5lld rows  %10.3f ms", s.in, s.out, (long long)rows, seconds * 1e3);
+    if (rows <= LINEAR_GEMV_MAX_ROWS) {
+        double bytes = (double)s.in * s.out * sizeof *pool;
+        double read = time_read(pool, s);
+        printf("  %8.1f GB/s     %5.2f of a plain read (%.1f GB/s)\n", bytes / seconds * 1e-9,
+               read / seconds, bytes / read * 1e-9);
+    } else {
+        double rate = 2.0 * s.in * s.out * (double)rows / seconds;
+        printf("  %8.1f GFLOP/s  %5.2f of the multiply-add peak\n", rate * 1e-9, rate / peak);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int threads = argc > 1 ? atoi(argv[1]) : omp_get_max_threads();
+    struct mp_error err;
+    if (threads < 1 || (argc > 2 && mp_isa_select(argv[2], &err) != 0)) {
+        fprintf(stderr, "%s\n", threads < 1 ? "threads: not a positive number" : err.message);
+        return 2;
+    }
+    omp_set_num_threads(threads);
+    double peak = measure_peak();
+    printf("%d threads, %s, peak %.0f GFLOP/s\n", threads, mp_isa_name(mp_isa_current()),
+           peak * 1e-9);
+
+    uint16_t *pool = allocate(POOL_BYTES);
+    float *x = allocate((size_t)MAX_ROWS * MAX_IN * sizeof *x);
+    float *y = allocate((size_t)MAX_ROWS * MAX_OUT * sizeof *y);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < POOL_BYTES / sizeof *pool; i++) {
+        pool[i] = (uint16_t)(0x3c00 + i % 97);
+    }
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < (size_t)MAX_ROWS * MAX_IN; i++) {
+        x[i] = (float)(i % 89) * 0.01f - 0.4f;
+    }
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (size_t r = 0; r < sizeof row_counts / sizeof row_counts[0]; r++) {
+            print_line(pool, sizes[i], x, y, row_counts[r], peak);
+        }
+    }
+    linear_release();
+    mp_scratch_release();
+    mp_free(pool);
+    mp_free(x);
+    mp_free(y);
+    return 0;
+}
