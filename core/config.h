@@ -15,6 +15,14 @@ enum mp_lsh_projection {
     MP_LSH_SHARED,   /* one W for everything */
 };
 
+/* Precision of RoPE's inverse frequencies. float32 is right for models as they are published;
+ * bfloat16 reproduces code that casts a whole model, this buffer included, to bfloat16: its
+ * rotations differ by up to one part in 512, which the model may have been trained with. */
+enum mp_rope_inv_freq {
+    MP_ROPE_FLOAT32,
+    MP_ROPE_BFLOAT16,
+};
+
 struct mp_config {
     /* The original's keys. */
     char *model_path;        /* model_path / --model; NULL until given */
@@ -35,6 +43,7 @@ struct mp_config {
     enum mp_lsh_projection lsh_projection; /* attention.lsh_projection: "per_head" | "shared" */
     int lsh_layer_group;     /* attention.lsh_layer_group: layers per group, default 16 */
     uint64_t lsh_seed;       /* attention.seed, default 0 */
+    enum mp_rope_inv_freq rope_inv_freq; /* attention.rope_inv_freq: "float32" | "bfloat16" */
     /* sampling: temperature, top_p, top_k, seed */
     struct mp_sampling sampling;
     /* runtime */

@@ -33,7 +33,9 @@ static int parse_value(struct mp_json_text *t, const char *name, struct mp_json 
         return rc;
     }
     size_t length = (size_t)(t->data + t->at - start);
-    cJSON *root = cJSON_ParseWithLengthOpts(start, length, NULL, 0);
+    char *copy = t->allow_nul ? mp_json_replace_nul_escapes(start, &length) : NULL;
+    cJSON *root = cJSON_ParseWithLengthOpts(copy != NULL ? copy : start, length, NULL, 0);
+    free(copy);
     if (root == NULL) {
         /* The scanner found the text well-formed: cJSON can only have run out of memory. */
         return mp_fail(err, MP_ERR_MEMORY, "%s: out of memory while parsing %zu bytes of JSON",
@@ -58,36 +60,57 @@ int mp_json_next(struct mp_json_text *t, struct mp_json **out, struct mp_error *
     return rc;
 }
 
-int mp_json_parse(const char *name, const char *text, size_t length, struct mp_json **out,
-                  struct mp_error *err)
+/* The one value of a text. */
+static int parse_whole(struct mp_json_text *t, struct mp_json **out, struct mp_error *err)
 {
-    struct mp_json_text t;
-    mp_json_text_init(&t, name, text, length);
-    mp_json_skip_space(&t);
+    mp_json_skip_space(t);
     struct mp_json *doc = NULL;
-    int rc = parse_value(&t, name, &doc, err);
+    int rc = parse_value(t, t->name, &doc, err);
     if (rc != MP_OK) {
         return rc;
     }
-    if (mp_json_skip_space(&t)) {
+    if (mp_json_skip_space(t)) {
         mp_json_free(doc);
-        return mp_json_text_fail(&t, err, "trailing bytes after the value");
+        return mp_json_text_fail(t, err, "trailing bytes after the value");
     }
     *out = doc;
     return MP_OK;
 }
 
-int mp_json_read_file(const char *path, size_t max_bytes, struct mp_json **out,
-                      struct mp_error *err)
+int mp_json_parse(const char *name, const char *text, size_t length, struct mp_json **out,
+                  struct mp_error *err)
+{
+    struct mp_json_text t;
+    mp_json_text_init(&t, name, text, length);
+    return parse_whole(&t, out, err);
+}
+
+static int read_file(const char *path, size_t max_bytes, bool allow_nul, struct mp_json **out,
+                     struct mp_error *err)
 {
     char *text;
     size_t length;
     int rc = mp_file_read(path, max_bytes, &text, &length, err);
     if (rc == MP_OK) {
-        rc = mp_json_parse(mp_file_name(path), text, length, out, err);
+        struct mp_json_text t;
+        mp_json_text_init(&t, mp_file_name(path), text, length);
+        t.allow_nul = allow_nul;
+        rc = parse_whole(&t, out, err);
         free(text);
     }
     return rc;
+}
+
+int mp_json_read_file(const char *path, size_t max_bytes, struct mp_json **out,
+                      struct mp_error *err)
+{
+    return read_file(path, max_bytes, false, out, err);
+}
+
+int mp_json_read_file_with_nul(const char *path, size_t max_bytes, struct mp_json **out,
+                               struct mp_error *err)
+{
+    return read_file(path, max_bytes, true, out, err);
 }
 
 void mp_json_free(struct mp_json *doc)

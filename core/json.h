@@ -35,6 +35,11 @@ struct mp_json; /* a document: opaque */
 int mp_json_read_file(const char *path, size_t max_bytes, struct mp_json **out,
                       struct mp_error *err);
 
+/* The same, but strings and keys may contain \u0000, which they then have as MP_JSON_NUL. */
+#define MP_JSON_NUL "\xc0\x80" /* the one form of NUL that a C string can hold; no valid UTF-8 */
+int mp_json_read_file_with_nul(const char *path, size_t max_bytes, struct mp_json **out,
+                               struct mp_error *err);
+
 /* The same for text in memory (no NUL needed at its end); name stands for the file in messages. */
 int mp_json_parse(const char *name, const char *text, size_t length, struct mp_json **out,
                   struct mp_error *err);
@@ -47,6 +52,7 @@ struct mp_json_text {
     size_t at;         /* offset of the next byte to read */
     size_t line;       /* its line, from 1 */
     size_t line_start; /* offset of that line's first byte */
+    bool allow_nul;    /* as in mp_json_read_file_with_nul; off at first */
 };
 void mp_json_text_init(struct mp_json_text *t, const char *name, const char *data, size_t length);
 
@@ -106,6 +112,9 @@ int mp_json_as_bool(const struct mp_json *doc, const struct cJSON *value, bool *
                     struct mp_error *err);
 int mp_json_as_string(const struct mp_json *doc, const struct cJSON *value, const char **out,
                       struct mp_error *err);
+/* A malloc'ed copy of a string of a document, NUL-terminated, each MP_JSON_NUL in it one NUL byte;
+ * *length gets its bytes. */
+char *mp_json_string_bytes(const char *string, size_t *length);
 /* Checks that value is a container of this kind (MP_JSON_ARRAY or MP_JSON_OBJECT). */
 int mp_json_expect(const struct mp_json *doc, const struct cJSON *value, enum mp_json_kind kind,
                    struct mp_error *err);

@@ -109,7 +109,7 @@ static const char *decode_unicode_escape(const struct mp_json_text *t, size_t *a
         return "\\u needs four hexadecimal digits";
     }
     *at += 6;
-    if (high == 0) {
+    if (high == 0 && !t->allow_nul) {
         return "NUL character in a string";
     }
     if (high < 0xd800 || high > 0xdfff) {

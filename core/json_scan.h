@@ -8,4 +8,8 @@
  * failure err is filled and t stays anywhere inside the text. */
 int mp_json_scan(struct mp_json_text *t, struct mp_error *err);
 
+/* A malloc'ed copy of checked JSON text[0..*length) with each escaped NUL as MP_JSON_NUL (without
+ * a NUL at the end); *length gets its bytes. */
+char *mp_json_replace_nul_escapes(const char *text, size_t *length);
+
 #endif

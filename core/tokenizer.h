@@ -44,6 +44,8 @@ int mp_token_stream_push(struct mp_token_stream *s, int32_t id, const char **pie
                          struct mp_error *err);
 /* What was held back, at the end. */
 const char *mp_token_stream_finish(struct mp_token_stream *s);
+/* Bytes of the piece given last: it may contain NULs. */
+size_t mp_token_stream_piece_length(const struct mp_token_stream *s);
 void mp_token_stream_free(struct mp_token_stream *s);
 
 #endif

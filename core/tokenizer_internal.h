@@ -68,7 +68,7 @@ struct mp_pieces {
     struct mp_piece {
         size_t start;
         size_t end;
-    } *items; /* [count] */
+    } * items; /* [count] */
     size_t count;
     size_t capacity;
 };
@@ -161,8 +161,8 @@ struct mp_vocab {
     struct mp_token *tokens; /* [size], by id */
     int32_t size;
     int32_t capacity;
-    int32_t *slots;     /* [slot_count] ids by hash of text, -1: free; only tokens of the model */
-    size_t slot_count;  /* a power of two */
+    int32_t *slots;    /* [slot_count] ids by hash of text, -1: free; only tokens of the model */
+    size_t slot_count; /* a power of two */
 };
 /* Gives id a text, which it takes over; false if id has one already. */
 bool mp_vocab_set(struct mp_vocab *v, int32_t id, char *text, size_t length);
@@ -244,7 +244,7 @@ struct mp_bpe *mp_bpe_new(const struct mp_tokenizer *t, struct mp_ids *out);
 void mp_bpe_word(struct mp_bpe *b, const char *word, size_t length);
 void mp_bpe_free(struct mp_bpe *b);
 
-/* ---- loading (tokenizer_load.c, tokenizer_load_steps.c, tokenizer_load_model.c) ---- */
+/* ---- loading (tokenizer_load*.c) ---- */
 
 struct mp_json;
 struct cJSON;
@@ -253,6 +253,7 @@ struct mp_loader {
     struct mp_tokenizer *t;
     const struct mp_json *doc;
     struct mp_error *err;
+    bool fused; /* decoder: from here on the tokens' texts are one text */
 };
 
 /* Each reads one top-level value of the file (NULL: missing) into l->t. */
@@ -269,6 +270,19 @@ int mp_load_unsupported(struct mp_loader *l, const struct cJSON *value, const ch
 /* A required string member with its NULs, appended to out. */
 int mp_load_bytes(struct mp_loader *l, const struct cJSON *object, const char *key,
                   struct mp_bytes *out);
+/* The same for a member that must be one character. */
+int mp_load_character(struct mp_loader *l, const struct cJSON *object, const char *key,
+                      struct mp_bytes *out);
+
+/* The members of a Metaspace, which is a pre-tokenizer and a decoder. */
+struct mp_metaspace {
+    struct mp_bytes replacement; /* one character, instead of spaces; the caller frees it */
+    bool prepend;                /* one more before each piece of text, */
+    bool prepend_first;          /* only before the first */
+    bool split;                  /* each starts a new piece */
+};
+int mp_load_metaspace(struct mp_loader *l, const struct cJSON *object, struct mp_metaspace *m);
+
 /* {"type": "Sequence", <key>: [...]}: calls load on each element. */
 int mp_load_sequence(struct mp_loader *l, const struct cJSON *sequence, const char *key,
                      int (*load)(struct mp_loader *l, const struct cJSON *element));

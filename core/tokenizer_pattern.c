@@ -24,8 +24,8 @@ struct mp_pattern *mp_pattern_new(const char *text, size_t length, bool literal,
         snprintf(why, size, "intersections (&&) of character classes are not supported");
         return NULL;
     }
-    uint32_t options = literal ? PCRE2_UTF | PCRE2_LITERAL
-                               : PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
+    uint32_t options =
+        literal ? PCRE2_UTF | PCRE2_LITERAL : PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C;
     int code;
     PCRE2_SIZE offset;
     pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)text, length, options, &code, &offset, NULL);

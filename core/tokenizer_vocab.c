@@ -48,8 +48,7 @@ bool mp_vocab_set(struct mp_vocab *v, int32_t id, char *text, size_t length)
             capacity *= 2;
         }
         v->tokens = mp_xrealloc(v->tokens, (size_t)capacity, sizeof *v->tokens);
-        memset(v->tokens + v->capacity, 0,
-               (size_t)(capacity - v->capacity) * sizeof *v->tokens);
+        memset(v->tokens + v->capacity, 0, (size_t)(capacity - v->capacity) * sizeof *v->tokens);
         v->capacity = capacity;
     }
     if (v->tokens[id].text != NULL) {

@@ -216,11 +216,21 @@ int64_t mp_engine_max_positions(const struct mp_engine *e)
     return mp_model_max_positions(e->model);
 }
 
+void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out)
+{
+    mp_model_rope(e->model, seq_len, out->inv_freq, &out->scale);
+    if (e->config->rope_inv_freq == MP_ROPE_BFLOAT16) {
+        for (int i = 0; i < e->shape->head_dim / 2; i++) {
+            out->inv_freq[i] = mp_bf16_to_f32(mp_f32_to_bf16(out->inv_freq[i]));
+        }
+    }
+}
+
 int mp_engine_logits(struct mp_engine *e, const int32_t *ids, int64_t count, mp_logits_sink *sink,
                      void *arg, struct mp_error *err)
 {
     struct mp_rope rope;
-    mp_model_rope(e->model, count, rope.inv_freq, &rope.scale);
+    mp_engine_rope(e, count, &rope);
     return mp_prefill_run(e,
                           &(struct mp_prefill_job){
                               .ids = ids,

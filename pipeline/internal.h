@@ -25,6 +25,9 @@ struct mp_engine {
     char description[512];
 };
 
+/* RoPE of a request at seq_len tokens, in the precision the configuration asks for. */
+void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out);
+
 /* ---- lsh.c ---- */
 
 /* Draws the hash functions the configuration asks for. */

@@ -79,8 +79,7 @@ int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens,
 static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, int64_t tokens,
                             struct mp_error *err)
 {
-    size_t heads = (size_t)e->shape->num_key_value_heads;
-    size_t width = heads * (size_t)e->shape->head_dim;
+    size_t width = (size_t)e->shape->num_key_value_heads * (size_t)e->shape->head_dim;
     *kv = (struct offloaded_kv){
         .capacity = tokens,
         .num_kv_heads = e->shape->num_key_value_heads,
@@ -89,8 +88,7 @@ static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, 
     };
     kv->k = mp_alloc(width * (size_t)tokens, mp_dtype_size(e->dtype), "offloaded keys", err);
     kv->v = mp_alloc(width * (size_t)tokens, mp_dtype_size(e->dtype), "offloaded values", err);
-    kv->k_norm = mp_alloc(heads * (size_t)tokens, sizeof(float), "key norms", err);
-    return kv->k == NULL || kv->v == NULL || kv->k_norm == NULL ? MP_ERR_MEMORY : 0;
+    return kv->k == NULL || kv->v == NULL ? MP_ERR_MEMORY : 0;
 }
 
 static int create_tables(struct lsh_tables *t, const struct mp_engine *e, int64_t tokens,
@@ -157,7 +155,6 @@ void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
         mp_kv_cache_destroy(&kv[l].fixed);
         mp_free(kv[l].offloaded.k);
         mp_free(kv[l].offloaded.v);
-        mp_free(kv[l].offloaded.k_norm);
         mp_free(kv[l].tables.ids);
         mp_free(kv[l].tables.offsets);
     }

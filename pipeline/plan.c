@@ -113,8 +113,7 @@ void mp_plan_make(const struct mp_config *config, const struct mp_shape *s, int6
         int64_t room = config->generation_budget;
         b[MP_PLAN_STATIC_KV] = batch * sparse * (fixed + room) * kv_token;
         b[MP_PLAN_DENSE_KV] = batch * dense * (tokens + room) * kv_token;
-        b[MP_PLAN_OFFLOADED_KV] =
-            batch * sparse * offloaded * (kv_token + 4 * (int64_t)s->num_key_value_heads);
+        b[MP_PLAN_OFFLOADED_KV] = batch * sparse * offloaded * kv_token;
         b[MP_PLAN_TABLES] =
             batch * sparse * tables *
             (offloaded * 2 + lsh_num_blocks(offloaded) * buckets * 4);

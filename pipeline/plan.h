@@ -14,7 +14,7 @@ enum mp_plan_row {
     MP_PLAN_HASH_FUNCTIONS, /* LSH projections */
     MP_PLAN_STATIC_KV, /* sink, window and generated tokens of sparse layers */
     MP_PLAN_DENSE_KV,  /* dense layers */
-    MP_PLAN_OFFLOADED_KV, /* offloaded keys, values and norms */
+    MP_PLAN_OFFLOADED_KV, /* offloaded keys and values */
     MP_PLAN_TABLES,    /* hash tables */
     MP_PLAN_SELECTION, /* looked-up ids: the part of the reserved room a step touches */
     MP_PLAN_PREFILL,   /* residual stream, q, o, staging, key codes of one request */

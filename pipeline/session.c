@@ -150,7 +150,7 @@ static int open_slot(const struct mp_engine *e, struct slot *r, const int32_t *i
         .sampled_mean = NAN,
     };
     mp_rng_init(&r->rng, e->config->sampling.seed, stream);
-    mp_model_rope(e->model, count, r->rope.inv_freq, &r->rope.scale);
+    mp_engine_rope(e, count, &r->rope);
 
     int64_t offloaded = offloaded_tokens(r);
     for (size_t l = 0; l < layers; l++) {
@@ -290,7 +290,7 @@ static int gather_rows(struct mp_session *s, int m, struct mp_decode_row *rows, 
         int64_t fixed_index = r->fixed_prompt + fed;
         code = reserve(s->engine, r, position, fixed_index, err);
         if (mp_model_rope_varies(s->engine->model)) {
-            mp_model_rope(s->engine->model, position + 1, r->rope.inv_freq, &r->rope.scale);
+            mp_engine_rope(s->engine, position + 1, &r->rope);
         }
         ((int32_t *)b->ids.host)[n] = r->ids[position];
         b->selection.ids[n] = r->selection;

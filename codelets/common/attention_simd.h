@@ -21,11 +21,11 @@ enum {
 
 /* The tokens of a piece: token j has row ids[j], or row j if ids is NULL. */
 struct token_rows {
-    const uint16_t *k;   /* bf16 rows of head_dim */
+    const uint16_t *k; /* bf16 rows of head_dim */
     const uint16_t *v;
     const uint32_t *ids;
     int64_t count;
-    int head_dim;        /* a multiple of VF_LANES */
+    int head_dim; /* a multiple of VF_LANES */
 };
 
 static inline const uint16_t *token_row(const struct token_rows *t, const uint16_t *base, int64_t j)
@@ -47,8 +47,7 @@ prefetch_row(const struct token_rows *t, const uint16_t *base, int64_t j, int c,
 }
 
 /* To be called once before the tiles of a piece. */
-static inline __attribute__((always_inline)) void
-prefetch_first_tile(const struct token_rows *t)
+static inline __attribute__((always_inline)) void prefetch_first_tile(const struct token_rows *t)
 {
     for (int64_t j = 0; j < TILE; j++) {
         prefetch_row(t, t->k, j, 0, t->head_dim);
@@ -58,9 +57,10 @@ prefetch_first_tile(const struct token_rows *t)
 /* dots[g][j] = q[g] . k_j and, unless it is NULL, k_squared[j] = k_j . k_j for the n tokens from
  * `first`. q is [heads][head_dim] with heads <= HEADS_AT_ONCE, the results have rows of TILE.
  * Prefetches the values of the same tokens if asked to. */
-static inline __attribute__((always_inline)) void
-tile_dots(const struct token_rows *t, int64_t first, int n, const float *q, const int heads,
-          float *dots, float *k_squared, bool prefetch)
+static inline __attribute__((always_inline)) void tile_dots(const struct token_rows *t,
+                                                            int64_t first, int n, const float *q,
+                                                            const int heads, float *dots,
+                                                            float *k_squared, bool prefetch)
 {
     for (int j = 0; j < n; j += 4) {
         const uint16_t *row[4]; /* the last token stands in for those beyond n */
@@ -131,8 +131,8 @@ static inline void tile_softmax(float *z, int n, float *partial, int head_dim)
 /* tile_values for `vectors` vectors of channels from c, heads * vectors <= 4 * HEADS_AT_ONCE, all
  * accumulated in registers. Prefetches the same channels of the keys one tile ahead if asked to. */
 static inline __attribute__((always_inline)) void
-tile_values_block(const struct token_rows *t, int64_t first, int n, const float *p,
-                  const int heads, float *partials, int c, const int vectors, bool prefetch)
+tile_values_block(const struct token_rows *t, int64_t first, int n, const float *p, const int heads,
+                  float *partials, int c, const int vectors, bool prefetch)
 {
     int64_t stride = attention_partial_size(t->head_dim);
     vf sum[HEADS_AT_ONCE][8];
@@ -166,9 +166,10 @@ tile_values_block(const struct token_rows *t, int64_t first, int n, const float 
 
 /* Adds the sums of p[g][j] v_j over the n tokens from `first` to the partials of `heads` heads.
  * p has rows of TILE. Prefetches the keys one tile ahead if asked to. */
-static inline __attribute__((always_inline)) void
-tile_values(const struct token_rows *t, int64_t first, int n, const float *p, const int heads,
-            float *partials, bool prefetch)
+static inline __attribute__((always_inline)) void tile_values(const struct token_rows *t,
+                                                              int64_t first, int n, const float *p,
+                                                              const int heads, float *partials,
+                                                              bool prefetch)
 {
     const int most = heads == 1 ? 8 : 4;
     int c = 0;

@@ -29,7 +29,6 @@ struct kv_cache {
 struct offloaded_kv {
     void *k;             /* [num_kv_heads][capacity][head_dim], dtype, centered */
     void *v;             /* the same shape */
-    float *k_norm;       /* [num_kv_heads][capacity], Euclidean norm of each centered key */
     int64_t count;       /* tokens, may be 0 */
     int64_t capacity;    /* tokens allocated per head, >= count */
     int num_kv_heads;

@@ -26,7 +26,8 @@ struct product {
     dnnl_memory_t y;
 };
 
-/* Products a thread keeps: four shapes a layer for full blocks of rows, and the last ragged ones. */
+/* Products a thread keeps: four shapes a layer for full blocks of rows, and the last ragged ones.
+ */
 enum { MAX_PRODUCTS = 32 };
 
 static _Thread_local struct {
@@ -123,8 +124,7 @@ static void product_create(struct product *p, const struct product_key *key)
     dnnl_memory_desc_t y;
     matrix_init(&x, (dnnl_dims_t){key->rows, key->in}, dnnl_bf16, (dnnl_dims_t){key->in, 1});
     matrix_init(&w, (dnnl_dims_t){key->in, key->out}, dnnl_bf16, (dnnl_dims_t){1, key->in});
-    matrix_init(&y, (dnnl_dims_t){key->rows, key->out}, dnnl_f32,
-                (dnnl_dims_t){key->y_stride, 1});
+    matrix_init(&y, (dnnl_dims_t){key->rows, key->out}, dnnl_f32, (dnnl_dims_t){key->y_stride, 1});
 
     dnnl_post_ops_t ops;
     dnnl_primitive_attr_t attr;

@@ -8,7 +8,8 @@
 
 enum {
     OUTPUTS = 4,
-    ROWS = VF_LANES == 16 ? 6 : 3, /* OUTPUTS * ROWS sums, ROWS of x and one of W fit the registers */
+    ROWS =
+        VF_LANES == 16 ? 6 : 3, /* OUTPUTS * ROWS sums, ROWS of x and one of W fit the registers */
 };
 
 /* Writes the sum for output o of row r. */
@@ -23,8 +24,8 @@ static inline void finish(const struct linear_args *a, int64_t r, int o, float s
 
 /* Rows [r, r + rows) times outputs [o, o + outputs). Inlined with constant sizes, so that the sums
  * live in registers. */
-static inline __attribute__((always_inline)) void tile(const struct linear_args *a, int64_t r, int o,
-                                                       int rows, int outputs)
+static inline __attribute__((always_inline)) void tile(const struct linear_args *a, int64_t r,
+                                                       int o, int rows, int outputs)
 {
     const float *x = a->x + r * a->x_stride;
     const uint16_t *w = a->w + (int64_t)o * a->in;

@@ -13,8 +13,7 @@ void lm_head_fast(const struct lm_head_args *a)
         int64_t rows = row_block(first, a->rows);
         mp_scratch_reset();
         float *normed = mp_scratch((size_t)rows * (size_t)hidden, sizeof *normed);
-        rms_norm_rows(normed, a->x + first * hidden, a->norm, rows, hidden,
-                      a->shape->rms_norm_eps);
+        rms_norm_rows(normed, a->x + first * hidden, a->norm, rows, hidden, a->shape->rms_norm_eps);
         linear_fast(&(struct linear_args){
             .x = normed,
             .x_stride = hidden,

@@ -17,7 +17,7 @@ struct offload_args {
     struct offloaded_kv *offloaded;  /* out: tokens sink .. tokens - window - 1; count is set */
 };
 
-/* Mean over the offloaded keys per KV head and channel, in double; then k - mean, v, |k - mean|. */
+/* Mean over the offloaded keys per KV head and channel, in double; then k - mean and v. */
 void offload_ref(const struct offload_args *a);
 void offload_avx2(const struct offload_args *a);
 void offload_avx512(const struct offload_args *a);

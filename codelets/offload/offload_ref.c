@@ -1,7 +1,5 @@
 #include "codelets/offload/offload_slot.h"
 
-#include <math.h>
-
 /* Mean key of head h over the offloaded tokens; 0 if there are none. */
 static void mean_key(const struct offload_args *a, int h, float *mean)
 {
@@ -18,20 +16,15 @@ static void mean_key(const struct offload_args *a, int h, float *mean)
     }
 }
 
-/* Writes k - mean and v of row `from` of the staging area to row `to` of k and v. Returns the norm
- * of the key as it was stored, so that no cosine with it exceeds 1. */
-static float store_token(const struct kv_cache *staging, size_t from, const float *mean, void *k,
+/* Writes k - mean and v of row `from` of the staging area to row `to` of k and v. */
+static void store_token(const struct kv_cache *staging, size_t from, const float *mean, void *k,
                          void *v, enum mp_dtype dtype, size_t to)
 {
     size_t d = (size_t)staging->head_dim;
-    double squared = 0.0;
     for (size_t c = 0; c < d; c++) {
         mp_store(k, dtype, to * d + c, mp_load(staging->k, staging->dtype, from * d + c) - mean[c]);
         mp_store(v, dtype, to * d + c, mp_load(staging->v, staging->dtype, from * d + c));
-        double stored = (double)mp_load(k, dtype, to * d + c);
-        squared += stored * stored;
     }
-    return (float)sqrt(squared);
 }
 
 void offload_ref(const struct offload_args *a)
@@ -48,8 +41,8 @@ void offload_ref(const struct offload_args *a)
             struct offload_slot slot = offload_slot(a, i);
             size_t from = (size_t)(h * staging->capacity + i);
             if (slot.offloaded) {
-                size_t to = (size_t)(h * off->capacity + slot.index);
-                off->k_norm[to] = store_token(staging, from, mean, off->k, off->v, off->dtype, to);
+                store_token(staging, from, mean, off->k, off->v, off->dtype,
+                            (size_t)(h * off->capacity + slot.index));
             } else {
                 store_token(staging, from, mean, fixed->k, fixed->v, fixed->dtype,
                             (size_t)(h * fixed->capacity + slot.index));

@@ -3,7 +3,6 @@
 #include "codelets/common/simd.h"
 #include "codelets/offload/offload_slot.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Tokens per unit of parallel work; the sums of the units are added in order, so that the mean
@@ -55,16 +54,11 @@ static void mean_keys(const struct offload_args *a)
     }
 }
 
-/* Stores k - mean; returns the norm of what was stored. */
-static float store_key(const uint16_t *k, const float *mean, int head_dim, uint16_t *out)
+static void store_key(const uint16_t *k, const float *mean, int head_dim, uint16_t *out)
 {
-    vf squared = vf_zero();
     for (int c = 0; c < head_dim; c += VF_LANES) {
         vf_store_bf16(out + c, vf_sub(vf_load_bf16(k + c), vf_load(mean + c)));
-        vf stored = vf_load_bf16(out + c);
-        squared = vf_fma(stored, stored, squared);
     }
-    return sqrtf(vf_reduce_add(squared));
 }
 
 static void store_tokens(const struct offload_args *a, int h, int64_t first, int64_t end)
@@ -80,11 +74,8 @@ static void store_tokens(const struct offload_args *a, int h, int64_t first, int
         int64_t token = h * (slot.offloaded ? off->capacity : fixed->capacity) + slot.index;
         uint16_t *k = slot.offloaded ? off->k : fixed->k;
         uint16_t *v = slot.offloaded ? off->v : fixed->v;
-        float norm = store_key((const uint16_t *)staging->k + from, mean, d, k + token * d);
+        store_key((const uint16_t *)staging->k + from, mean, d, k + token * d);
         memcpy(v + token * d, (const uint16_t *)staging->v + from, (size_t)d * sizeof *v);
-        if (slot.offloaded) {
-            off->k_norm[token] = norm;
-        }
     }
 }
 

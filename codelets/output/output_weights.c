@@ -1,8 +1,7 @@
 #include "codelets/common/weight_block.h"
 #include "codelets/output/output.h"
 
-size_t output_weights_at(const struct mp_shape *shape, const void *base,
-                         struct output_weights *out)
+size_t output_weights_at(const struct mp_shape *shape, const void *base, struct output_weights *out)
 {
     size_t hidden = (size_t)shape->hidden_size;
     struct weight_block block = {base, 0};

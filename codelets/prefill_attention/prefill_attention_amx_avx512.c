@@ -1,6 +1,6 @@
-/* Both products on AMX tiles of bf16 with float32 sums. Keys and values are used as they are stored.
- * A query is the sum of two bf16 numbers, so that scores are exact to float32; weights are rounded
- * to bf16, an error of about 1e-3 of the output. */
+/* Both products on AMX tiles of bf16 with float32 sums. Keys and values are used as they are
+ * stored. A query is the sum of two bf16 numbers, so that scores are exact to float32; weights are
+ * rounded to bf16, an error of about 1e-3 of the output. */
 #pragma GCC target("amx-tile,amx-bf16")
 
 #include "codelets/common/simd.h"
@@ -9,7 +9,7 @@ enum {
     STRIP_ROWS = 32, /* two tiles of rows by two tiles of columns are summed at a time */
     PANEL = 16,      /* columns of a tile of sums */
     KEY_TILE = 256,
-    KEY_STEP = 32,   /* bf16 numbers in a row of a tile */
+    KEY_STEP = 32, /* bf16 numbers in a row of a tile */
     QUERY_PARTS = 2,
     WEIGHT_LOG2 = 0,
 };

@@ -25,33 +25,33 @@
 #include <string.h>
 
 enum {
-    BLOCK_ROWS = 1024, /* most query rows that share the packing of a tile */
+    BLOCK_ROWS = 2048, /* most query rows that share the packing of a tile */
     STRIP_LANES = (STRIP_ROWS + VF_LANES - 1) / VF_LANES * VF_LANES,
 };
 
 /* Keys and values of one KV head, packed in pairs for the products. Panels are PANEL wide. */
 struct tile {
     uint16_t *k;    /* [KEY_TILE / PANEL][width / 2][PANEL][2]: pairs of channels */
-    float *k_scale; /* [KEY_TILE] real score = q_scale * k_scale * score */
+    float *k_scale; /* [KEY_TILE] size of one unit of each packed key, if keys are scaled */
     uint16_t *v;    /* [width / PANEL][KEY_TILE / 2][PANEL][2]: pairs of keys */
-    float *v_scale; /* [width] */
+    float *v_scale; /* [width] the same of each channel of the packed values */
 };
 
 /* Working memory of one thread. */
 struct flash {
     const struct prefill_attention_args *a;
-    int group;       /* query heads per KV head */
-    int width;       /* head_dim rounded up to KEY_STEP; the rest is zero */
-    int kv_head;     /* of the block */
-    int64_t token0;  /* first query token of the block */
-    int64_t tokens;  /* query tokens of the block */
-    uint16_t *q;     /* [strips][QUERY_PARTS * width * STRIP_ROWS], packed by pack_query */
-    float *q_scale;  /* [strips][STRIP_LANES] turns scores into log2 of the weight */
-    float *max;      /* [strips][STRIP_LANES] running maximum of that logarithm */
-    float *sum;      /* [strips][STRIP_LANES] running sum of the weights relative to max */
-    float *o;        /* [strips][STRIP_ROWS][width] running sum of weighted values */
+    int group;      /* query heads per KV head */
+    int width;      /* head_dim rounded up to KEY_STEP; the rest is zero */
+    int kv_head;    /* of the block */
+    int64_t token0; /* first query token of the block */
+    int64_t tokens; /* query tokens of the block */
+    uint16_t *q;    /* [strips][QUERY_PARTS * width * STRIP_ROWS], packed by pack_query */
+    float *q_scale; /* [strips][STRIP_LANES] turns scores into log2 of the weight */
+    float *max;     /* [strips][STRIP_LANES] running maximum of that logarithm */
+    float *sum;     /* [strips][STRIP_LANES] running sum of the weights relative to max */
+    float *o;       /* [strips][STRIP_ROWS][width] running sum of weighted values */
     struct tile tile;
-    float *score;    /* [STRIP_ROWS][KEY_TILE] of one strip */
+    float *score;     /* [STRIP_ROWS][KEY_TILE] of one strip */
     uint16_t *weight; /* [STRIP_ROWS][KEY_TILE] relative to the strip row's largest in the tile */
     float keep[STRIP_LANES]; /* factor on what a row has summed before this tile */
     float gain[STRIP_LANES]; /* factor on what this tile adds */
@@ -201,8 +201,8 @@ static void strip_softmax(struct flash *f, int strip, int n)
         max[i] = row_max(f->score + i * KEY_TILE, n);
     }
     for (int i = 0; i < STRIP_ROWS; i++) {
-        sum[i] = row_weights(f->score + i * KEY_TILE, f->weight + i * KEY_TILE, n, q_scale[i],
-                             max[i]);
+        sum[i] =
+            row_weights(f->score + i * KEY_TILE, f->weight + i * KEY_TILE, n, q_scale[i], max[i]);
     }
     for (int i = 0; i < STRIP_LANES; i += VF_LANES) {
         float *run_max = f->max + strip * STRIP_LANES + i;

@@ -51,7 +51,8 @@ static inline vi vi_set1(int32_t x)
     return _mm512_set1_epi32(x);
 }
 
-/* sum += a . b over the pair of int16 in each 32-bit lane. */
+/* sum += a . b over the pair of int16 in each 32-bit lane. In assembly, here and below, because the
+ * compiler otherwise moves a strip's broadcasts ahead of its sums and spills the sums. */
 static inline void vi_dot(vi *sum, vi a, vi b)
 {
     __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(a), "v"(b));
@@ -106,8 +107,6 @@ static inline vi vi_set1(int32_t x)
 
 static inline void vi_dot(vi *sum, vi a, vi b)
 {
-    /* As assembly because compilers otherwise reorder a whole strip's multiplications before its
-     * additions and spill the sums. */
     __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(_mm256_madd_epi16(a, b)));
 }
 
@@ -205,8 +204,8 @@ static void pack_value_panel(struct flash *f, int64_t key0, int n, int c0)
     }
     memset(rows[n], 0, (size_t)(KEY_TILE - n) * sizeof rows[0]);
     for (int h = 0; h < 2; h++) {
-        vf unit = vf_mul(vf_max(vf_sqrt(squares[h]), vf_set1(min_norm)),
-                         vf_set1(1.0f / max_value_norm));
+        vf unit =
+            vf_mul(vf_max(vf_sqrt(squares[h]), vf_set1(min_norm)), vf_set1(1.0f / max_value_norm));
         scale[h] = vf_div(vf_set1(1.0f), unit);
         vf_store(f->tile.v_scale + c0 + h * VF_LANES, unit);
     }
@@ -229,9 +228,9 @@ static void pack_tile(struct flash *f, int64_t key0, int n)
 
 /* sum[i] = row i of a times one panel b, over `pairs` pairs. Both strides, in numbers, must be
  * constants: the rows then need no pointers of their own. */
-static inline __attribute__((always_inline)) void
-panel_product(const uint16_t *a, int row_stride, int pair_stride, const uint16_t *b, int pairs,
-              vi sum[STRIP_ROWS][2])
+static inline __attribute__((always_inline)) void panel_product(const uint16_t *a, int row_stride,
+                                                                int pair_stride, const uint16_t *b,
+                                                                int pairs, vi sum[STRIP_ROWS][2])
 {
 #pragma GCC unroll 12
     for (int i = 0; i < STRIP_ROWS; i++) {

@@ -1,5 +1,3 @@
-#pragma GCC target("avx512vnni")
-
 #include "codelets/prefill_attention/prefill_attention_int16.h"
 
 void prefill_attention_vnni(const struct prefill_attention_args *a)

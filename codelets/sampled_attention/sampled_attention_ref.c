@@ -12,13 +12,17 @@ static double logit(const struct sampled_attention_args *a, const struct offload
     size_t token = (size_t)(h * kv->capacity + id);
     double dot = 0.0;
     double q_squared = 0.0;
+    double k_squared = 0.0;
     for (int c = 0; c < a->head_dim; c++) {
-        dot += (double)q[c] * (double)mp_load(kv->k, kv->dtype, token * (size_t)a->head_dim + c);
+        double k = (double)mp_load(kv->k, kv->dtype, token * (size_t)a->head_dim + c);
+        dot += (double)q[c] * k;
         q_squared += (double)q[c] * (double)q[c];
+        k_squared += k * k;
     }
-    double norms = sqrt(q_squared) * (double)kv->k_norm[token];
-    /* A zero vector has no direction; the least likely one makes no difference to its logit 0. */
-    double cosine = norms > 0.0 ? dot / norms : -1.0;
+    double norms = sqrt(q_squared * k_squared);
+    /* A zero vector (a single offloaded key is one, once centered) has no direction: its bits agree
+     * with another vector's as often as those of an orthogonal one. */
+    double cosine = norms > 0.0 ? dot / norms : 0.0;
     double u = lsh_collision_probability(cosine, a->weight->K, a->weight->L);
     return dot * (double)a->scale - log(u + 1e-4);
 }

@@ -26,12 +26,14 @@ static struct attention_split split_heads(const struct sampled_attention_args *a
 }
 
 /* z = q.k / sqrt(d) - ln(u(cos) + 1e-4). The norm of k is computed from the row, which is in
- * registers anyway: fetching it would cost one cache line more a token. */
+ * registers anyway: storing it would cost one more cache line a token. A zero vector counts as
+ * orthogonal to everything. */
 static void tile_logits(const struct sampled_attention_args *a, const float *dot,
                         const float *k_squared, int n, float q_squared, float *z)
 {
     for (int j = 0; j < n; j++) {
-        float cosine = dot[j] / sqrtf(q_squared * k_squared[j]);
+        float norms = sqrtf(q_squared * k_squared[j]);
+        float cosine = norms > 0.0f ? dot[j] / norms : 0.0f;
         z[j] = dot[j] * a->scale - lsh_log_weight(a->weight, cosine);
     }
 }

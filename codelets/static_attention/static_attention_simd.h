@@ -26,9 +26,10 @@ static struct attention_split split_kv_heads(const struct static_attention_args 
 }
 
 /* One tile of tokens for `heads` query heads, whose partials follow each other. */
-static inline __attribute__((always_inline)) void
-attend_tile(const struct token_rows *tokens, int64_t first, int n, const float *q,
-            const int heads, float scale, float *partials, bool prefetch)
+static inline __attribute__((always_inline)) void attend_tile(const struct token_rows *tokens,
+                                                              int64_t first, int n, const float *q,
+                                                              const int heads, float scale,
+                                                              float *partials, bool prefetch)
 {
     float z[HEADS_AT_ONCE * TILE];
     tile_dots(tokens, first, n, q, heads, z, NULL, prefetch);
@@ -36,15 +37,15 @@ attend_tile(const struct token_rows *tokens, int64_t first, int n, const float *
         for (int j = 0; j < n; j++) {
             z[g * TILE + j] *= scale;
         }
-        tile_softmax(z + g * TILE, n,
-                     partials + g * attention_partial_size(tokens->head_dim), tokens->head_dim);
+        tile_softmax(z + g * TILE, n, partials + g * attention_partial_size(tokens->head_dim),
+                     tokens->head_dim);
     }
     tile_values(tokens, first, n, z, heads, partials, prefetch);
 }
 
 /* All query heads of a KV head go over each tile while it is in the cache. */
-static void attend_piece(const struct static_attention_args *a,
-                         const struct attention_piece *piece, int group, float *partials)
+static void attend_piece(const struct static_attention_args *a, const struct attention_piece *piece,
+                         int group, float *partials)
 {
     int num_kv_heads = a->num_heads / group;
     const struct kv_cache *cache = a->cache[piece->list / num_kv_heads];

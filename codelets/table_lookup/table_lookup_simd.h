@@ -10,12 +10,15 @@
 #include <string.h>
 
 enum {
-    LINE = 64,                  /* bytes of a cache line, states looked at together */
-    BUCKETS_AHEAD = 8,          /* buckets whose ids are on their way while one is walked */
-    MAX_PREFETCHED_LINES = 8,   /* of a bucket; the hardware follows a longer run by itself */
+    LINE = 64,                /* bytes of a cache line, states looked at together */
+    AHEAD = 8,                /* tables whose ids are on their way while one is walked */
+    MAX_PREFETCHED_LINES = 8, /* of a bucket; the hardware follows a longer run by itself */
 };
 
-static inline void prefetch_bucket(const uint16_t *ids, uint32_t first, uint32_t end)
+/* Always inlined: GCC takes a function that only prefetches for one without effect, and drops the
+ * calls. */
+static inline __attribute__((always_inline)) void prefetch_bucket(const uint16_t *ids,
+                                                                  uint32_t first, uint32_t end)
 {
     const char *p = (const char *)(ids + first);
     const char *last = (const char *)(ids + end);
@@ -32,18 +35,20 @@ static inline void walk_bucket(const uint16_t *restrict ids, uint32_t first, uin
     }
 }
 
-/* Records the collisions of all tokens of block b. */
+/* Records the collisions of all tokens of block b. Each bucket is two dependent misses, its offsets
+ * and its ids, so the tables pass through three stages, AHEAD tables apart. */
 static void walk_tables(const struct lsh_tables *t, int h, int64_t b, const uint16_t *codes,
                         uint8_t *state)
 {
-    for (int l = 0; l < t->L; l++) {
-        _mm_prefetch((const char *)(lsh_offsets(t, h, b, l) + codes[l]), _MM_HINT_T0);
-    }
-    for (int l = -BUCKETS_AHEAD; l < t->L; l++) {
-        int ahead = l + BUCKETS_AHEAD;
-        if (ahead < t->L) {
-            const uint32_t *bucket = lsh_offsets(t, h, b, ahead) + codes[ahead];
-            prefetch_bucket(lsh_ids(t, h, b, ahead), bucket[0], bucket[1]);
+    for (int l = -2 * AHEAD; l < t->L; l++) {
+        int second = l + AHEAD;
+        int first = l + 2 * AHEAD;
+        if (first < t->L) {
+            _mm_prefetch((const char *)(lsh_offsets(t, h, b, first) + codes[first]), _MM_HINT_T0);
+        }
+        if (second >= 0 && second < t->L) {
+            const uint32_t *bucket = lsh_offsets(t, h, b, second) + codes[second];
+            prefetch_bucket(lsh_ids(t, h, b, second), bucket[0], bucket[1]);
         }
         if (l >= 0) {
             const uint32_t *bucket = lsh_offsets(t, h, b, l) + codes[l];

@@ -50,12 +50,12 @@ struct bench {
     struct offloaded_kv kv;
     struct lsh_tables tables;
     struct lsh_weight *weight;
-    float *w;         /* [HEAD_DIM][K * L], one projection for all heads */
-    float *q;         /* [REPEATS][HEADS][HEAD_DIM] */
-    uint16_t *codes;  /* [REPEATS][HEADS][L] */
-    uint32_t *ids;    /* [HEADS][count] */
+    float *w;        /* [HEAD_DIM][K * L], one projection for all heads */
+    float *q;        /* [REPEATS][HEADS][HEAD_DIM] */
+    uint16_t *codes; /* [REPEATS][HEADS][L] */
+    uint32_t *ids;   /* [HEADS][count] */
     int32_t nnz[HEADS];
-    float *o;         /* [HEADS][HEAD_DIM] */
+    float *o; /* [HEADS][HEAD_DIM] */
     float lse[HEADS];
 };
 
@@ -78,14 +78,11 @@ static void fill_kv(struct offloaded_kv *kv)
             struct mp_rng rng;
             mp_rng_init(&rng, 1, (uint64_t)(h * kv->count + i));
             int64_t token = h * kv->capacity + i;
-            double squared = 0.0;
             for (int c = 0; c < HEAD_DIM; c++) {
                 float x = (float)(2.0 * mp_rng_uniform(&rng) - 1.0);
                 mp_store(kv->k, MP_BF16, (size_t)(token * HEAD_DIM + c), x);
                 mp_store(kv->v, MP_BF16, (size_t)(token * HEAD_DIM + c), -x);
-                squared += (double)x * (double)x;
             }
-            kv->k_norm[token] = (float)sqrt(squared);
         }
     }
 }
@@ -155,7 +152,6 @@ static struct bench make_bench(int64_t context, int K, int L)
     struct bench b = {
         .kv = {.k = allocate(n * HEAD_DIM, sizeof(uint16_t)),
                .v = allocate(n * HEAD_DIM, sizeof(uint16_t)),
-               .k_norm = allocate(n, sizeof(float)),
                .count = context,
                .capacity = context,
                .num_kv_heads = KV_HEADS,
@@ -186,9 +182,9 @@ static struct bench make_bench(int64_t context, int K, int L)
 
 static void release(struct bench *b)
 {
-    void *all[] = {b->kv.k,   b->kv.v, b->kv.k_norm, b->tables.ids, b->tables.offsets,
-                   b->weight, b->w,    b->q,         b->codes,      b->ids,
-                   b->o};
+    void *all[] = {b->kv.k,           b->kv.v,   b->tables.ids,
+                   b->tables.offsets, b->weight, b->w,         b->q,
+                   b->codes,          b->ids,    b->o};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_free(all[i]);
     }
@@ -287,13 +283,12 @@ static int compare_doubles(const void *a, const void *b)
 
 struct timing {
     double seconds; /* median */
-    double bytes;   /* mean bytes read of what `bytes_read` counts */
+    double bytes;   /* mean bytes of the selected rows of K and V */
 };
 
 typedef void (*step)(struct bench *, int repeat);
 
-/* Looks up with the queries of each repetition, then times `run`; bytes are those of the selected
- * rows. */
+/* Times `run` with the queries of each repetition, looked up beforehand. */
 static struct timing measure(struct bench *b, step run)
 {
     double seconds[REPEATS];

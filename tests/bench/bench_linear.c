@@ -16,7 +16,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { REPEATS = 15, POOL_BYTES = 256 << 20, MAX_ROWS = 2048, MAX_IN = 14336, MAX_OUT = 14336 };
+enum {
+    REPEATS = 15,
+    GEMM_REPEATS = 3,
+    PEAK_STEPS = 1 << 22,
+    POOL_BYTES = 256 << 20,
+    MAX_ROWS = 2048,
+    MAX_IN = 14336,
+    MAX_OUT = 14336
+};
 
 struct size {
     int in;
@@ -47,10 +55,10 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double median(double *seconds)
+static double median(double *seconds, int n)
 {
-    qsort(seconds, REPEATS, sizeof seconds[0], compare_doubles);
-    return seconds[REPEATS / 2];
+    qsort(seconds, (size_t)n, sizeof seconds[0], compare_doubles);
+    return seconds[n / 2];
 }
 
 /* The matrix of repetition i. */
@@ -76,14 +84,15 @@ static double time_read(const uint16_t *pool, struct size s)
         seconds[i] = mp_clock_seconds() - start;
         sink = (double)total;
     }
-    return median(seconds);
+    return median(seconds, REPEATS);
 }
 
 static double time_linear(const uint16_t *pool, struct size s, const float *x, float *y,
                           int64_t rows)
 {
     double seconds[REPEATS];
-    for (int i = -1; i < REPEATS; i++) { /* the first is a warm-up */
+    int repeats = rows <= LINEAR_GEMV_MAX_ROWS ? REPEATS : GEMM_REPEATS;
+    for (int i = -1; i < repeats; i++) { /* the first is a warm-up */
         mp_scratch_reset();
         double start = mp_clock_seconds();
         linear_fast(&(struct linear_args){
@@ -100,47 +109,37 @@ static double time_linear(const uint16_t *pool, struct size s, const float *x, f
             seconds[i] = mp_clock_seconds() - start;
         }
     }
-    return median(seconds);
+    return median(seconds, repeats);
 }
 
-/* Independent chains of multiply-adds, which the compiler keeps in registers; returns the number of
- * floating-point operations. */
-static inline __attribute__((always_inline)) double multiply_add(int chains)
-{
-    typedef float vector __attribute__((vector_size(64)));
-    enum { STEPS = 1 << 22 };
-    vector x[10] = {0};
-    vector factor = {0.5f};
-    for (int i = 0; i < STEPS; i++) {
-        for (int c = 0; c < chains; c++) {
-            x[c] = x[c] * factor + factor;
-        }
+/* Independent chains of multiply-adds on vectors of `bytes`, as many as registers hold; returns the
+ * number of floating-point operations. */
+#define MULTIPLY_ADD(name, bytes, chains)                                                          \
+    static double name(void)                                                                       \
+    {                                                                                              \
+        typedef float vector __attribute__((vector_size(bytes)));                                  \
+        vector x[chains] = {0};                                                                    \
+        vector factor = {0.5f};                                                                    \
+        for (int i = 0; i < PEAK_STEPS; i++) {                                                     \
+            _Pragma("GCC unroll 16") for (int c = 0; c < (chains); c++)                            \
+            {                                                                                      \
+                x[c] = x[c] * factor + factor;                                                     \
+            }                                                                                      \
+        }                                                                                          \
+        for (int c = 0; c < (chains); c++) {                                                       \
+            sink = (double)x[c][0];                                                                \
+        }                                                                                          \
+        return 2.0 * (bytes) / sizeof(float) * (chains)*PEAK_STEPS;                                \
     }
-    for (int c = 0; c < chains; c++) {
-        sink = (double)x[c][0];
-    }
-    return 2.0 * 16 * chains * STEPS;
-}
 
+MULTIPLY_ADD(multiply_add_ref, 16, 12)
 #ifdef __x86_64__
-__attribute__((target("avx2,fma"))) static double multiply_add_avx2(void)
-{
-    return multiply_add(6);
-}
-
-__attribute__((target("avx512f,prefer-vector-width=512"))) static double multiply_add_avx512(void)
-{
-    return multiply_add(10);
-}
+__attribute__((target("avx2,fma"))) MULTIPLY_ADD(multiply_add_avx2, 32, 12)
+    __attribute__((target("avx512f"))) MULTIPLY_ADD(multiply_add_avx512, 64, 16)
 #endif
 
-static double multiply_add_ref(void)
-{
-    return multiply_add(3);
-}
-
-/* float32 operations per second of the whole team. */
-static double measure_peak(void)
+    /* float32 operations per second of the whole team. */
+    static double measure_peak(void)
 {
     static double (*const variants[MP_ISA_COUNT])(void) = {
         [MP_ISA_REF] = multiply_add_ref,
@@ -187,6 +186,7 @@ int main(int argc, char **argv)
     }
     omp_set_num_threads(threads);
     double peak = measure_peak();
+    setvbuf(stdout, NULL, _IOLBF, 0);
     printf("%d threads, %s, peak %.0f GFLOP/s\n", threads, mp_isa_name(mp_isa_current()),
            peak * 1e-9);
 

@@ -8,7 +8,9 @@
 #include "core/cpu.h"
 #include "core/memory.h"
 #include "core/rng.h"
+#include "core/shape.h"
 
+#include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +18,6 @@
 enum { MAX_REPEATS = 99 };
 
 typedef void kernel(const struct prefill_attention_args *a);
-
-static kernel *const kernels[MP_ISA_COUNT] = {
-    [MP_ISA_REF] = prefill_attention_ref,
-    [MP_ISA_AVX2] = prefill_attention_avx2,
-    [MP_ISA_AVX512] = prefill_attention_avx512,
-};
 
 /* Multiply-adds per iteration: enough independent chains of 8 lanes to hide the latency. */
 enum { CHAINS = 12, LANES = 8, ITERATIONS = 20000000 };
@@ -80,12 +76,55 @@ static double median_seconds(kernel *run, const struct prefill_attention_args *a
     return seconds[repeats / 2];
 }
 
-static void fill_bf16(uint16_t *p, size_t count)
+static void report(const char *name, kernel *run, const struct prefill_attention_args *a,
+                   double operations, int repeats)
+{
+    double seconds = median_seconds(run, a, repeats);
+    double peak = measure_peak();
+    double rate = operations / seconds * 1e-9;
+    printf("%-4s %9.1f ms  %7.1f GFLOP/s  %.2f of the AVX2 float32 peak (%.1f)\n", name,
+           seconds * 1e3, rate, rate / peak, peak);
+}
+
+static uint16_t *random_bf16(size_t count, uint64_t seed)
 {
     struct mp_rng rng;
-    mp_rng_init(&rng, 1, 0);
+    mp_rng_init(&rng, seed, 0);
+    uint16_t *x = mp_xcalloc(count, sizeof *x);
     for (size_t i = 0; i < count; i++) {
-        p[i] = mp_f32_to_bf16((float)mp_rng_normal(&rng));
+        x[i] = mp_f32_to_bf16((float)mp_rng_normal(&rng));
+    }
+    return x;
+}
+
+static float *random_floats(size_t count, uint64_t seed)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, seed, 0);
+    float *x = mp_xcalloc(count, sizeof *x);
+    for (size_t i = 0; i < count; i++) {
+        x[i] = (float)mp_rng_normal(&rng);
+    }
+    return x;
+}
+
+static void report_variants(const struct prefill_attention_args *a, int repeats)
+{
+    double pairs = ((double)a->first + (double)(a->rows + 1) / 2) * (double)a->rows * a->num_heads;
+    double operations = 4.0 * pairs * a->head_dim;
+    printf("%lld rows at %lld, %d/%d heads of %d, %d threads, %.1f GFLOP\n", (long long)a->rows,
+           (long long)a->first, a->num_heads, a->cache->num_kv_heads, a->head_dim,
+           omp_get_max_threads(), operations * 1e-9);
+    /* The reference is far too slow for these sizes. */
+    enum mp_isa isa = mp_isa_detect();
+    if (isa >= MP_ISA_AVX2) {
+        report("avx2", prefill_attention_avx2, a, operations, repeats);
+    }
+    if (isa >= MP_ISA_AVX512 && __builtin_cpu_supports("avx512vnni")) {
+        report("vnni", prefill_attention_vnni, a, operations, repeats);
+    }
+    if (isa >= MP_ISA_AVX512 && mp_cpu_has_amx_bf16()) {
+        report("amx", prefill_attention_amx, a, operations, repeats);
     }
 }
 
@@ -102,50 +141,32 @@ int main(int argc, char **argv)
     int head_dim = (int)size[4];
     int repeats = (int)size[5];
     if (rows < 1 || first < 0 || num_kv_heads < 1 || num_heads < 1 ||
-        num_heads % num_kv_heads != 0 || head_dim < 2 || repeats < 1 || repeats > MAX_REPEATS) {
+        num_heads % num_kv_heads != 0 || head_dim < 2 || head_dim > MP_MAX_HEAD_DIM ||
+        repeats < 1 || repeats > MAX_REPEATS) {
         fprintf(stderr, "usage: %s [rows first num_heads num_kv_heads head_dim [repeats]]\n",
                 argv[0]);
         return 1;
     }
 
-    size_t kv_elements = (size_t)((first + rows) * num_kv_heads * head_dim);
-    size_t q_elements = (size_t)(rows * num_heads * head_dim);
-    struct kv_cache cache = {.k = mp_xcalloc(kv_elements, 2),
-                             .v = mp_xcalloc(kv_elements, 2),
+    size_t kv_size = (size_t)((first + rows) * num_kv_heads * head_dim);
+    size_t q_size = (size_t)(rows * num_heads * head_dim);
+    struct kv_cache cache = {.k = random_bf16(kv_size, 1),
+                             .v = random_bf16(kv_size, 2),
                              .capacity = first + rows,
                              .num_kv_heads = num_kv_heads,
                              .head_dim = head_dim,
                              .dtype = MP_BF16};
-    float *q = mp_xcalloc(q_elements, sizeof *q);
-    float *o = mp_xcalloc(q_elements, sizeof *o);
-    fill_bf16(cache.k, kv_elements);
-    fill_bf16(cache.v, kv_elements);
-    struct mp_rng rng;
-    mp_rng_init(&rng, 2, 0);
-    for (size_t i = 0; i < q_elements; i++) {
-        q[i] = (float)mp_rng_normal(&rng);
-    }
-    struct prefill_attention_args args = {.q = q,
-                                          .cache = &cache,
-                                          .first = first,
-                                          .o = o,
-                                          .rows = rows,
-                                          .num_heads = num_heads,
-                                          .head_dim = head_dim,
-                                          .scale = 0.125f};
-    double pairs = ((double)first + (double)(rows + 1) / 2) * (double)rows * num_heads;
-    double operations = 4.0 * pairs * head_dim;
-    printf("%lld rows at %lld, %d/%d heads of %d, %d threads, %.1f GFLOP\n", (long long)rows,
-           (long long)first, num_heads, num_kv_heads, head_dim, omp_get_max_threads(),
-           operations * 1e-9);
-    /* The reference is far too slow for these sizes. */
-    for (enum mp_isa isa = MP_ISA_AVX2; isa <= mp_isa_detect(); isa++) {
-        double seconds = median_seconds(kernels[isa], &args, repeats);
-        double peak = measure_peak();
-        double rate = operations / seconds * 1e-9;
-        printf("%-6s %9.1f ms  %7.1f GFLOP/s  %.2f of the AVX2 float32 peak (%.1f)\n",
-               mp_isa_name(isa), seconds * 1e3, rate, rate / peak, peak);
-    }
+    float *q = random_floats(q_size, 3);
+    float *o = mp_xcalloc(q_size, sizeof *o);
+    report_variants(&(struct prefill_attention_args){.q = q,
+                                                     .cache = &cache,
+                                                     .first = first,
+                                                     .o = o,
+                                                     .rows = rows,
+                                                     .num_heads = num_heads,
+                                                     .head_dim = head_dim,
+                                                     .scale = 1.0f / sqrtf((float)head_dim)},
+                    repeats);
     free(cache.k);
     free(cache.v);
     free(q);

@@ -109,10 +109,10 @@ static void test_layout(void **state)
     struct model m = model_create(50, 37, true);
     const char *base = m.block;
     assert_ptr_equal(m.weights.norm, base);
-    assert_ptr_equal(m.weights.gate_up, base + 256);            /* 50 * 4 */
-    assert_ptr_equal(m.weights.down, base + 256 + 7424);        /* 2 * 37 * 50 * 2 = 7400 */
+    assert_ptr_equal(m.weights.gate_up, base + 256);              /* 50 * 4 */
+    assert_ptr_equal(m.weights.down, base + 256 + 7424);          /* 2 * 37 * 50 * 2 = 7400 */
     assert_ptr_equal(m.weights.gate_up_bias, base + 7680 + 3712); /* 37 * 50 * 2 = 3700 */
-    assert_ptr_equal(m.weights.down_bias, base + 11392 + 320);  /* 2 * 37 * 4 = 296 */
+    assert_ptr_equal(m.weights.down_bias, base + 11392 + 320);    /* 2 * 37 * 4 = 296 */
     assert_int_equal(ffn_weights_at(&m.shape, NULL, NULL), 11712 + 256);
     mp_free(m.block);
 }

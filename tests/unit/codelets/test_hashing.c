@@ -107,8 +107,8 @@ static void compare_case(const struct hash_case *t, bool query_layout)
         for (int h = 0; h < t->num_heads; h++) {
             for (int64_t i = 0; i < t->count; i++) {
                 for (int l = 0; l < t->L; l++) {
-                    int64_t at = h * a.code_head_stride + i * a.code_vec_stride +
-                                 l * a.code_table_stride;
+                    int64_t at =
+                        h * a.code_head_stride + i * a.code_vec_stride + l * a.code_table_stride;
                     unsigned difference = (unsigned)(codes[at] ^ expected[at]);
                     if (difference != 0) {
                         assert_within_rounding(&a, h, i, l, difference);
@@ -127,15 +127,40 @@ static void test_variants_agree(void **state)
 {
     (void)state;
     const struct hash_case cases[] = {
-        {.head_dim = 128, .K = 10, .L = 150, .num_heads = 2, .heads_per_projection = 1,
-         .count = 197, .dtype = MP_BF16},
-        {.head_dim = 64, .K = 16, .L = 33, .num_heads = 4, .heads_per_projection = 2, .count = 7,
-         .dtype = MP_F32},
-        {.head_dim = 33, .K = 1, .L = 1, .num_heads = 1, .heads_per_projection = 1, .count = 1,
-         .dtype = MP_F32},
-        {.head_dim = 80, .K = 7, .L = 65, .num_heads = 3, .heads_per_projection = 3, .count = 130,
+        {.head_dim = 128,
+         .K = 10,
+         .L = 150,
+         .num_heads = 2,
+         .heads_per_projection = 1,
+         .count = 197,
          .dtype = MP_BF16},
-        {.head_dim = 16, .K = 11, .L = 32, .num_heads = 2, .heads_per_projection = 1, .count = 0,
+        {.head_dim = 64,
+         .K = 16,
+         .L = 33,
+         .num_heads = 4,
+         .heads_per_projection = 2,
+         .count = 7,
+         .dtype = MP_F32},
+        {.head_dim = 33,
+         .K = 1,
+         .L = 1,
+         .num_heads = 1,
+         .heads_per_projection = 1,
+         .count = 1,
+         .dtype = MP_F32},
+        {.head_dim = 80,
+         .K = 7,
+         .L = 65,
+         .num_heads = 3,
+         .heads_per_projection = 3,
+         .count = 130,
+         .dtype = MP_BF16},
+        {.head_dim = 16,
+         .K = 11,
+         .L = 32,
+         .num_heads = 2,
+         .heads_per_projection = 1,
+         .count = 0,
          .dtype = MP_BF16},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -97,7 +97,14 @@ static void test_known_values(void **state)
     {
         float y[] = {100.0f, 200.0f, 300.0f, 400.0f};
         struct linear_args a = {
-            .x = x, .x_stride = 3, .w = w_bf16, .y = y, .y_stride = 2, .rows = 2, .in = 3, .out = 2,
+            .x = x,
+            .x_stride = 3,
+            .w = w_bf16,
+            .y = y,
+            .y_stride = 2,
+            .rows = 2,
+            .in = 3,
+            .out = 2,
         };
         linear_fast(&a);
         assert_true(y[0] == -2.0f && y[1] == 3.75f && y[2] == -5.0f && y[3] == -0.75f);

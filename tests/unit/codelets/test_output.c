@@ -73,9 +73,10 @@ static float *naive(const struct problem *p, bool merge)
             int64_t h = r * p->shape.num_attention_heads + c / p->shape.head_dim;
             double w0 = merge ? exp(p->lse[0][h]) : 1.0;
             double w1 = merge ? exp(p->lse[1][h]) : 0.0;
-            double o = w0 + w1 == 0.0 ? 0.0
-                                      : (w0 * p->o[0][r * width + c] + w1 * p->o[1][r * width + c]) /
-                                            (w0 + w1);
+            double o =
+                w0 + w1 == 0.0
+                    ? 0.0
+                    : (w0 * p->o[0][r * width + c] + w1 * p->o[1][r * width + c]) / (w0 + w1);
             sum += o * mp_bf16_to_f32(p->weights.o[row * width + c]);
         }
         x[i] = (float)(sum + (p->weights.bias != NULL ? p->weights.bias[row] : 0.0f));

@@ -131,8 +131,8 @@ static void naive_head(const struct problem *p, int64_t row, int head, double *o
         int64_t o = head * d + c;
         out[c] = p->weights.bias != NULL ? p->weights.bias[o] : 0.0;
         for (int i = 0; i < hidden; i++) {
-            out[c] += x[i] * scale * p->weights.norm[i] *
-                      mp_bf16_to_f32(p->weights.qkv[o * hidden + i]);
+            out[c] +=
+                x[i] * scale * p->weights.norm[i] * mp_bf16_to_f32(p->weights.qkv[o * hidden + i]);
         }
     }
 }

@@ -20,21 +20,12 @@ static struct offloaded_kv random_kv(int64_t count, int num_kv_heads, int head_d
     size_t d = (size_t)head_dim;
     struct offloaded_kv kv = {.k = random_tensor(dtype, vectors * d, 1.0f, seed),
                               .v = random_tensor(dtype, vectors * d, 1.0f, seed + 1),
-                              .k_norm = mp_xcalloc(vectors, sizeof(float)),
                               .count = count,
                               .capacity = capacity,
                               .num_kv_heads = num_kv_heads,
                               .head_dim = head_dim,
                               .dtype = dtype};
     memset(kv.k, 0, d * mp_dtype_size(dtype)); /* a token without direction */
-    for (size_t i = 0; i < vectors; i++) {
-        double squared = 0.0;
-        for (size_t c = 0; c < d; c++) {
-            double x = (double)mp_load(kv.k, dtype, i * d + c);
-            squared += x * x;
-        }
-        kv.k_norm[i] = (float)sqrt(squared);
-    }
     return kv;
 }
 
@@ -42,7 +33,6 @@ static void release(struct offloaded_kv *kv)
 {
     free(kv->k);
     free(kv->v);
-    free(kv->k_norm);
 }
 
 /* Selects each token with probability `share`, token 0 always; ids [num_heads][count]. */
@@ -85,19 +75,18 @@ static void run_case(const struct attention_case *t)
     float *o = mp_xcalloc(3 * width, sizeof *o);
     float *expected_lse = mp_xcalloc((size_t)(3 * num_heads), sizeof *expected_lse);
     float *lse = mp_xcalloc((size_t)(3 * num_heads), sizeof *lse);
-    struct sampled_attention_args a = {
-        .q = q,
-        .kv = (const struct offloaded_kv *[]){NULL, &kv, &kv},
-        .ids = (const uint32_t *[]){NULL, selected, selected},
-        .ids_stride = (int64_t[]){0, t->count, t->count},
-        .nnz = nnz,
-        .weight = weight,
-        .o = expected,
-        .lse = expected_lse,
-        .rows = 3,
-        .num_heads = num_heads,
-        .head_dim = t->head_dim,
-        .scale = 1.0f / sqrtf((float)t->head_dim)};
+    struct sampled_attention_args a = {.q = q,
+                                       .kv = (const struct offloaded_kv *[]){NULL, &kv, &kv},
+                                       .ids = (const uint32_t *[]){NULL, selected, selected},
+                                       .ids_stride = (int64_t[]){0, t->count, t->count},
+                                       .nnz = nnz,
+                                       .weight = weight,
+                                       .o = expected,
+                                       .lse = expected_lse,
+                                       .rows = 3,
+                                       .num_heads = num_heads,
+                                       .head_dim = t->head_dim,
+                                       .scale = 1.0f / sqrtf((float)t->head_dim)};
     sampled_attention_ref(&a);
     a.o = o;
     a.lse = lse;
@@ -131,20 +120,69 @@ static void test_variants_agree(void **state)
 {
     (void)state;
     const struct attention_case cases[] = {
-        {.count = 9000, .share = 0.2, .num_kv_heads = 2, .group = 4, .head_dim = 128, .K = 10,
-         .L = 150, .dtype = MP_BF16, .scale_q = 1.0f},
-        {.count = 300, .share = 0.5, .num_kv_heads = 1, .group = 3, .head_dim = 64, .K = 8,
-         .L = 75, .dtype = MP_BF16, .scale_q = 20.0f},
-        {.count = 77, .share = 1.0, .num_kv_heads = 3, .group = 1, .head_dim = 80, .K = 16,
-         .L = 300, .dtype = MP_BF16, .scale_q = 1.0f},
-        {.count = 70, .share = 1.0, .num_kv_heads = 1, .group = 1, .head_dim = 24, .K = 9,
-         .L = 120, .dtype = MP_BF16, .scale_q = 1.0f},
-        {.count = 50, .share = 0.5, .num_kv_heads = 2, .group = 2, .head_dim = 18, .K = 1, .L = 2,
-         .dtype = MP_BF16, .scale_q = 1.0f},
-        {.count = 50, .share = 0.5, .num_kv_heads = 2, .group = 2, .head_dim = 64, .K = 10,
-         .L = 150, .dtype = MP_F32, .scale_q = 1.0f},
-        {.count = 1, .share = 1.0, .num_kv_heads = 1, .group = 2, .head_dim = 32, .K = 10,
-         .L = 150, .dtype = MP_BF16, .scale_q = 1.0f},
+        {.count = 9000,
+         .share = 0.2,
+         .num_kv_heads = 2,
+         .group = 4,
+         .head_dim = 128,
+         .K = 10,
+         .L = 150,
+         .dtype = MP_BF16,
+         .scale_q = 1.0f},
+        {.count = 300,
+         .share = 0.5,
+         .num_kv_heads = 1,
+         .group = 3,
+         .head_dim = 64,
+         .K = 8,
+         .L = 75,
+         .dtype = MP_BF16,
+         .scale_q = 20.0f},
+        {.count = 77,
+         .share = 1.0,
+         .num_kv_heads = 3,
+         .group = 1,
+         .head_dim = 80,
+         .K = 16,
+         .L = 300,
+         .dtype = MP_BF16,
+         .scale_q = 1.0f},
+        {.count = 70,
+         .share = 1.0,
+         .num_kv_heads = 1,
+         .group = 1,
+         .head_dim = 24,
+         .K = 9,
+         .L = 120,
+         .dtype = MP_BF16,
+         .scale_q = 1.0f},
+        {.count = 50,
+         .share = 0.5,
+         .num_kv_heads = 2,
+         .group = 2,
+         .head_dim = 18,
+         .K = 1,
+         .L = 2,
+         .dtype = MP_BF16,
+         .scale_q = 1.0f},
+        {.count = 50,
+         .share = 0.5,
+         .num_kv_heads = 2,
+         .group = 2,
+         .head_dim = 64,
+         .K = 10,
+         .L = 150,
+         .dtype = MP_F32,
+         .scale_q = 1.0f},
+        {.count = 1,
+         .share = 1.0,
+         .num_kv_heads = 1,
+         .group = 2,
+         .head_dim = 32,
+         .K = 10,
+         .L = 150,
+         .dtype = MP_BF16,
+         .scale_q = 1.0f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         run_case(&cases[i]);
@@ -158,10 +196,6 @@ static void test_converges_to_exact_attention(void **state)
     (void)state;
     enum { N = 700, SAMPLED = 600, D = 64 };
     struct offloaded_kv kv = random_kv(N, 1, D, MP_BF16, 70);
-    memset(kv.k_norm, 0, sizeof(float)); /* token 0 is the zero vector, u(-1) = 0: skip it */
-    kv.k = (uint16_t *)kv.k + D;
-    kv.v = (uint16_t *)kv.v + D;
-    kv.k_norm++;
     struct kv_cache all = {.k = kv.k,
                            .v = kv.v,
                            .capacity = kv.capacity,
@@ -181,7 +215,7 @@ static void test_converges_to_exact_attention(void **state)
     float exact[D], exact_lse, part[D], part_lse;
     struct static_attention_args s = {.q = q,
                                       .cache = (const struct kv_cache *[]){&all},
-                                      .length = (int64_t[]){N - 1},
+                                      .length = (int64_t[]){N},
                                       .o = exact,
                                       .lse = &exact_lse,
                                       .rows = 1,
@@ -190,26 +224,25 @@ static void test_converges_to_exact_attention(void **state)
                                       .scale = 0.125f};
     static_attention_ref(&s);
     s.cache = (const struct kv_cache *[]){&rest};
-    s.length = (int64_t[]){N - 1 - SAMPLED};
+    s.length = (int64_t[]){N - SAMPLED};
     s.o = part;
     s.lse = &part_lse;
     static_attention_ref(&s);
     FOR_EACH_VARIANT(isa, variants)
     {
         float o[D], lse;
-        variants[isa](&(struct sampled_attention_args){
-            .q = q,
-            .kv = (const struct offloaded_kv *[]){&kv},
-            .ids = (const uint32_t *[]){ids},
-            .ids_stride = (int64_t[]){SAMPLED},
-            .nnz = (int32_t[]){SAMPLED},
-            .weight = weight,
-            .o = o,
-            .lse = &lse,
-            .rows = 1,
-            .num_heads = 1,
-            .head_dim = D,
-            .scale = 0.125f});
+        variants[isa](&(struct sampled_attention_args){.q = q,
+                                                       .kv = (const struct offloaded_kv *[]){&kv},
+                                                       .ids = (const uint32_t *[]){ids},
+                                                       .ids_stride = (int64_t[]){SAMPLED},
+                                                       .nnz = (int32_t[]){SAMPLED},
+                                                       .weight = weight,
+                                                       .o = o,
+                                                       .lse = &lse,
+                                                       .rows = 1,
+                                                       .num_heads = 1,
+                                                       .head_dim = D,
+                                                       .scale = 0.125f});
         float weight_part = 1.0f / (1.0f + expf(lse - part_lse));
         for (int c = 0; c < D; c++) {
             o[c] = (1.0f - weight_part) * o[c] + weight_part * part[c];
@@ -218,9 +251,6 @@ static void test_converges_to_exact_attention(void **state)
         lse = logf(expf(lse) + expf(part_lse));
         assert_close(&lse, &exact_lse, 1, 1e-3, "lse");
     }
-    kv.k = (uint16_t *)kv.k - D;
-    kv.v = (uint16_t *)kv.v - D;
-    kv.k_norm--;
     free(weight);
     free(q);
     release(&kv);

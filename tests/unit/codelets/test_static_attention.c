@@ -44,7 +44,7 @@ struct attention_case {
     int64_t length[2]; /* of two rows; capacity is a little more than the longer one */
     int num_kv_heads, group, head_dim;
     enum mp_dtype dtype;
-    float scale_q;     /* of the queries: large ones make a peaked softmax */
+    float scale_q; /* of the queries: large ones make a peaked softmax */
 };
 
 static void run_case(const struct attention_case *t)
@@ -102,17 +102,41 @@ static void test_variants_agree(void **state)
 {
     (void)state;
     const struct attention_case cases[] = {
-        {.length = {1, 5000}, .num_kv_heads = 2, .group = 4, .head_dim = 128, .dtype = MP_BF16,
+        {.length = {1, 5000},
+         .num_kv_heads = 2,
+         .group = 4,
+         .head_dim = 128,
+         .dtype = MP_BF16,
          .scale_q = 1.0f},
-        {.length = {65, 300}, .num_kv_heads = 1, .group = 3, .head_dim = 64, .dtype = MP_BF16,
+        {.length = {65, 300},
+         .num_kv_heads = 1,
+         .group = 3,
+         .head_dim = 64,
+         .dtype = MP_BF16,
          .scale_q = 30.0f},
-        {.length = {63, 64}, .num_kv_heads = 3, .group = 1, .head_dim = 80, .dtype = MP_BF16,
+        {.length = {63, 64},
+         .num_kv_heads = 3,
+         .group = 1,
+         .head_dim = 80,
+         .dtype = MP_BF16,
          .scale_q = 1.0f},
-        {.length = {2, 130}, .num_kv_heads = 1, .group = 1, .head_dim = 24, .dtype = MP_BF16,
+        {.length = {2, 130},
+         .num_kv_heads = 1,
+         .group = 1,
+         .head_dim = 24,
+         .dtype = MP_BF16,
          .scale_q = 1.0f},
-        {.length = {7, 77}, .num_kv_heads = 2, .group = 2, .head_dim = 18, .dtype = MP_BF16,
+        {.length = {7, 77},
+         .num_kv_heads = 2,
+         .group = 2,
+         .head_dim = 18,
+         .dtype = MP_BF16,
          .scale_q = 1.0f},
-        {.length = {7, 77}, .num_kv_heads = 2, .group = 2, .head_dim = 64, .dtype = MP_F32,
+        {.length = {7, 77},
+         .num_kv_heads = 2,
+         .group = 2,
+         .head_dim = 64,
+         .dtype = MP_F32,
          .scale_q = 1.0f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

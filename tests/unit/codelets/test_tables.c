@@ -41,17 +41,16 @@ static struct fixture build(const struct table_case *t)
     int64_t capacity = t->count + 37;
     size_t per_head = (size_t)t->L * (size_t)t->count;
     size_t buckets = ((size_t)1 << t->K) + 1;
-    struct fixture f = {
-        .codes = random_codes((size_t)t->num_kv_heads * per_head, t->distinct, 3),
-        .tables = {.count = t->count,
-                   .capacity = capacity,
-                   .num_kv_heads = t->num_kv_heads,
-                   .K = t->K,
-                   .L = t->L}};
+    struct fixture f = {.codes = random_codes((size_t)t->num_kv_heads * per_head, t->distinct, 3),
+                        .tables = {.count = t->count,
+                                   .capacity = capacity,
+                                   .num_kv_heads = t->num_kv_heads,
+                                   .K = t->K,
+                                   .L = t->L}};
     size_t tables = (size_t)t->num_kv_heads * (size_t)t->L;
     f.tables.ids = mp_xcalloc(tables * (size_t)capacity, sizeof *f.tables.ids);
-    f.tables.offsets = mp_xcalloc(tables * (size_t)lsh_num_blocks(capacity) * buckets,
-                                  sizeof *f.tables.offsets);
+    f.tables.offsets =
+        mp_xcalloc(tables * (size_t)lsh_num_blocks(capacity) * buckets, sizeof *f.tables.offsets);
     table_build_ref(&(struct table_build_args){.codes = f.codes, .tables = &f.tables});
     return f;
 }
@@ -71,8 +70,7 @@ static void check_table(const struct fixture *f, int h, int64_t b, int l)
     uint32_t n = (uint32_t)(rest < LSH_BLOCK_TOKENS ? rest : LSH_BLOCK_TOKENS);
     const uint32_t *offsets = lsh_offsets(t, h, b, l);
     const uint16_t *ids = lsh_ids(t, h, b, l);
-    const uint16_t *codes =
-        f->codes + ((int64_t)h * t->L + l) * t->count + b * LSH_BLOCK_TOKENS;
+    const uint16_t *codes = f->codes + ((int64_t)h * t->L + l) * t->count + b * LSH_BLOCK_TOKENS;
     assert_int_equal(offsets[0], 0);
     assert_int_equal(offsets[(size_t)1 << t->K], n);
     for (uint32_t c = 0; c < 1U << t->K; c++) {

@@ -95,6 +95,7 @@ static void check_every_key(const struct mp_config *c)
     assert_int_equal(c->lsh_projection, MP_LSH_SHARED);
     assert_int_equal(c->lsh_layer_group, 4);
     assert_true(c->lsh_seed == UINT64_C(9007199254740992));
+    assert_int_equal(c->rope_inv_freq, MP_ROPE_BFLOAT16);
     assert_true(c->sampling.temperature == 0.75F && c->sampling.top_p == 0.5F);
     assert_true(c->sampling.top_k == 40 && c->sampling.seed == 7);
     assert_string_equal(c->scheduler, "dmdas");
@@ -144,6 +145,7 @@ static void test_every_flag(void **state)
         {"lsh-layer-group", "4"},
         {"temperature", "0.75"},
         {"lsh-seed", "9007199254740992"},
+        {"rope-inv-freq", "bfloat16"},
         {"top-p", "0.5"},
         {"top-k", "40"},
         {"seed", "7"},

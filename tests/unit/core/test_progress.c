@@ -30,8 +30,11 @@ static void capture(void (*what)(void), int from, int to)
     close(saved);
 
     assert_int_equal(fcntl(from, F_SETFL, O_NONBLOCK), 0);
-    ssize_t length = read(from, seen, sizeof seen - 1);
-    seen[length > 0 ? length : 0] = '\0';
+    size_t used = 0;
+    for (ssize_t got; (got = read(from, seen + used, sizeof seen - 1 - used)) > 0;) {
+        used += (size_t)got;
+    }
+    seen[used] = '\0';
     close(from);
     close(to);
 }

@@ -1,0 +1,37 @@
+# Shortcuts; CMake does the work (CMakePresets.json). `make help` lists them.
+
+CONFIG := configs/magicpig_config.json
+INPUT := configs/data32k.json
+
+.PHONY: build demo check asan format clean help deps
+.DELETE_ON_ERROR:
+
+build: build/release/build.ninja ## build the program and its tests into build/release
+	cmake --build --preset release
+
+demo: build/release/build.ninja ## build, then answer a 32K-token prompt with the embedded model
+	cmake --build --preset release --target magicpig-pipe
+	build/release/magicpig-pipe --config $(CONFIG) --input $(INPUT)
+
+check: build ## build and run all tests
+	ctest --preset release
+
+asan: build/asan/build.ninja ## all tests under the address and undefined-behaviour sanitizers
+	cmake --build --preset asan
+	ctest --preset asan
+
+format: ## put every C file into the project's format
+	git ls-files -z '*.c' '*.h' '*.cu' | xargs -0 clang-format -i
+
+clean: ## remove everything that was built
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(MAKEFILE_LIST)
+
+# Installs missing packages; silent and quick when there are none.
+deps:
+	@scripts/deps.sh
+
+build/%/build.ninja: CMakePresets.json | deps
+	cmake --preset $*

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Checks that the layers do not leak (CONTRIBUTING.md, "Rooms and layers"). Prints every offending
+# line and exits 1 if there is any. Usage: scripts/check_layers.sh [source folder]
+set -euo pipefail
+shopt -s globstar nullglob
+cd "${1:-"$(dirname "$0")/.."}"
+
+core=(core/**/*.[ch])
+codelets=(codelets/**/*.[ch] codelets/**/*.cu)
+models=(models/**/*.[ch])
+tasks=(tasks/**/*.[ch])
+pipeline=(pipeline/**/*.[ch])
+
+# Kernels: all of codelets/ but <op>/<op>.[ch], where the codelet is, and what codelets share.
+kernels=()
+for file in "${codelets[@]}"; do
+    name=$(basename "${file%.*}")
+    if [[ $name != "$(basename "$(dirname "$file")")" && $name != codelet ]]; then
+        kernels+=("$file")
+    fi
+done
+
+violations=0
+forbid() { # forbid RULE PATTERN FILE...: no line of the files matches the pattern
+    local rule=$1 pattern=$2 status=0
+    shift 2
+    if [[ $# -eq 0 ]]; then
+        echo "$rule: no source files under $PWD" >&2
+        exit 2
+    fi
+    grep -nHE -- "$pattern" "$@" >&2 || status=$?
+    if [[ $status -eq 0 ]]; then
+        echo "^ $rule" >&2
+        violations=1
+    elif [[ $status -gt 1 ]]; then
+        exit "$status"
+    fi
+}
+
+forbid 'core/ and models/ know no StarPU; kernels neither' \
+    '#include *[<"]starpu|\<(starpu|STARPU)_' "${core[@]}" "${models[@]}" "${kernels[@]}"
+forbid 'CUDA belongs to codelets/' \
+    '#include *[<"](cuda|cublas|cudnn)|\<(cuda|cublas|cudnn)[A-Z]|\<CUdeviceptr\>' \
+    "${core[@]}" "${models[@]}" "${tasks[@]}" "${pipeline[@]}"
+forbid 'device pointers belong to codelets/' \
+    '\<STARPU_[A-Z]+_GET_(PTR|DEV_HANDLE)\>' "${models[@]}" "${tasks[@]}" "${pipeline[@]}"
+forbid 'kernels belong to codelets/' \
+    'immintrin\.h|\<_mm[0-9]*_|\<__global__\>' "${models[@]}" "${tasks[@]}" "${pipeline[@]}"
+forbid 'names of models belong to models/' \
+    '[Ll]lama|LLAMA|[Mm]i[sx]tral|[Qq]wen|[Gg]emma|[Dd]eep[Ss]eek|[Ff]alcon' \
+    "${core[@]}" "${codelets[@]}" "${tasks[@]}" "${pipeline[@]}"
+
+forbid 'core/ includes no other room' '#include "(codelets|models|tasks|pipeline)/' "${core[@]}"
+forbid 'codelets/ includes core/ only' '#include "(models|tasks|pipeline)/' "${codelets[@]}"
+forbid 'models/ includes core/ and codelets/ only' '#include "(tasks|pipeline)/' "${models[@]}"
+forbid 'tasks/ includes core/ and codelets/ only' '#include "(models|pipeline)/' "${tasks[@]}"
+
+# libgomp ends the threads that a smaller team leaves out; core/topology.h says what follows.
+forbid 'kernels run in the team they find' '\<omp\>.*\<num_threads *\(' "${codelets[@]}"
+
+exit "$violations"

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs the Debian (or Ubuntu) packages that are missing to build and test. Says nothing when
+# there are none. Without root it prints the command to run and exits 1.
+set -euo pipefail
+
+packages=(
+    gcc libc6-dev cmake ninja-build pkg-config # build
+    libstarpu-dev                              # task runtime
+    libhwloc-dev                               # topology, binding
+    libdnnl-dev                                # bf16 GEMM
+    libcjson-dev                               # JSON
+    libpcre2-dev libutf8proc-dev               # tokenizer
+    libcmocka-dev                              # tests
+)
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "deps.sh: not a Debian system; needed, by their Debian names: ${packages[*]}" >&2
+    exit 0
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) || true
+    if [[ $status != installed ]]; then
+        missing+=("$package")
+    fi
+done
+if [[ ${#missing[@]} -eq 0 ]]; then
+    exit 0
+fi
+
+if [[ $(id -u) -ne 0 ]]; then
+    echo "deps.sh: packages are missing; install them with:" >&2
+    echo "  sudo apt-get update && sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+fi
+echo "deps.sh: installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -qq --no-install-recommends "${missing[@]}"

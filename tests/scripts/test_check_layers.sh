@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# scripts/check_layers.sh accepts a clean tree and refuses each kind of leak, naming the line.
+set -euo pipefail
+check=$(cd "$(dirname "$0")/../.." && pwd)/scripts/check_layers.sh
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+
+plant() { # a clean tree
+    rm -rf "${tree:?}"/*
+    mkdir -p "$tree"/{core,models,tasks,pipeline,codelets/ffn,codelets/common}
+    echo '#include "core/error.h"' | tee "$tree"/{core,models,tasks,pipeline}/a.c \
+        "$tree"/codelets/ffn/ffn_ref.c >"$tree/codelets/common/simd.h"
+    # What is allowed: StarPU in codelets and tasks, CUDA in codelets, vectors in kernels.
+    echo '#include <starpu.h>' | tee "$tree"/codelets/ffn/ffn.c "$tree"/tasks/runtime.c \
+        >"$tree/codelets/common/codelet.h"
+    echo '#include <cuda_runtime.h>' >"$tree/codelets/ffn/ffn_cuda.cu"
+    echo '#include <immintrin.h>' >"$tree/codelets/ffn/ffn_avx2.c"
+    echo '    conf.ncuda = 0;' >>"$tree/tasks/runtime.c"
+    echo '/* The names of a llama and a mistral belong here. */' >>"$tree/models/a.c"
+}
+
+refuse() { # refuse FILE LINE: with LINE in FILE the check fails and points there
+    plant
+    echo "$2" >>"$tree/$1"
+    if said=$("$check" "$tree" 2>&1); then
+        echo "not refused in $1: $2"
+        exit 1
+    fi
+    if [[ $said != *"$1:"*"$2"* ]]; then
+        echo "refused, but without naming $1: $said"
+        exit 1
+    fi
+}
+
+plant
+"$check" "$tree"
+
+refuse core/a.c '#include <starpu.h>'
+refuse core/new.h '    starpu_shutdown();'
+refuse models/a.c '    int x = STARPU_MAX;'
+refuse codelets/ffn/ffn_ref.c '#include "starpu.h"'
+refuse codelets/ffn/ffn_avx512.c '#include <starpu.h>'
+refuse codelets/ffn/ffn_fast.c '    starpu_task_insert();'
+refuse codelets/ffn/ffn_cuda.cu '    cudaStream_t s = starpu_cuda_get_local_stream();'
+refuse codelets/common/simd.h '#include <starpu.h>'
+refuse core/a.c '#include <cuda_runtime.h>'
+refuse tasks/a.c '    cudaMalloc(&p, n);'
+refuse models/a.c '    CUdeviceptr p;'
+refuse pipeline/a.c '#include <cublas_v2.h>'
+refuse pipeline/a.c '    float *x = STARPU_VECTOR_GET_PTR(buffers[0]);'
+refuse tasks/a.c '    p = STARPU_VARIABLE_GET_DEV_HANDLE(b);'
+refuse pipeline/a.c '#include <immintrin.h>'
+refuse core/a.c '    if (strcmp(type, "llama") == 0) {'
+refuse tasks/a.c '/* Qwen3 */'
+refuse codelets/ffn/ffn.c 'bool is_mixtral;'
+refuse pipeline/a.c 'LLAMA_EOS'
+refuse core/a.c '#include "tasks/runtime.h"'
+refuse codelets/ffn/ffn.c '#include "pipeline/engine.h"'
+refuse models/a.c '#include "tasks/runtime.h"'
+refuse tasks/a.c '#include "models/model.h"'
+refuse codelets/ffn/ffn_fast.c '#pragma omp parallel for num_threads(2)'
+
+# A folder without the sources is a mistake, not a pass.
+rm -rf "${tree:?}"/*
+if "$check" "$tree" 2>/dev/null; then
+    echo 'an empty folder passes'
+    exit 1
+fi
+echo 'check_layers: 1 clean tree accepted, 24 leaks and an empty folder refused'

@@ -1,0 +1,79 @@
+/* Helpers of the tokenizer's tests. */
+#ifndef MP_TESTS_TOKENIZER_TEST_H
+#define MP_TESTS_TOKENIZER_TEST_H
+
+#include "core/tokenizer.h"
+
+#include "core/memory.h"
+#include "tests/unit/bad_files.h"
+
+#include <stdlib.h>
+
+static inline struct mp_tokenizer *load_tokenizer(const char *path)
+{
+    struct mp_tokenizer *t = NULL;
+    struct mp_error err;
+    if (mp_tokenizer_load(path, &t, &err) != MP_OK) {
+        fail_msg("%s", err.message);
+    }
+    return t;
+}
+
+static inline struct mp_ids encode(const struct mp_tokenizer *t, const char *text, size_t length,
+                                   bool add_special)
+{
+    struct mp_ids ids = {0};
+    struct mp_error err;
+    if (mp_tokenizer_encode(t, text, length, add_special, &ids, &err) != MP_OK) {
+        fail_msg("%s", err.message);
+    }
+    return ids;
+}
+
+static inline char *decode(const struct mp_tokenizer *t, const struct mp_ids *ids,
+                           bool skip_special, size_t *length)
+{
+    char *text = NULL;
+    struct mp_error err;
+    if (mp_tokenizer_decode(t, ids->data, ids->count, skip_special, &text, length, &err) != MP_OK) {
+        fail_msg("%s", err.message);
+    }
+    return text;
+}
+
+/* Appends a stream's last piece to text[0..*length). */
+static inline char *append_piece(const struct mp_token_stream *s, const char *piece, char *text,
+                                 size_t *length)
+{
+    size_t n = mp_token_stream_piece_length(s);
+    assert_int_equal(piece[n], '\0');
+    text = mp_xrealloc(text, *length + n + 1, 1);
+    memcpy(text + *length, piece, n + 1);
+    *length += n;
+    return text;
+}
+
+/* Streams ids and checks that the pieces are what decoding them together gives. */
+static inline void check_stream(const struct mp_tokenizer *t, const struct mp_ids *ids,
+                                bool skip_special)
+{
+    size_t expected_length;
+    char *expected = decode(t, ids, skip_special, &expected_length);
+    struct mp_token_stream *s = mp_token_stream_new(t, skip_special);
+    char *text = NULL;
+    size_t length = 0;
+    for (size_t i = 0; i < ids->count; i++) {
+        const char *piece;
+        struct mp_error err;
+        assert_int_equal(mp_token_stream_push(s, ids->data[i], &piece, &err), MP_OK);
+        text = append_piece(s, piece, text, &length);
+    }
+    text = append_piece(s, mp_token_stream_finish(s), text, &length);
+    assert_int_equal(length, expected_length);
+    assert_memory_equal(text, expected, length + 1);
+    mp_token_stream_free(s);
+    free(text);
+    free(expected);
+}
+
+#endif

@@ -1,0 +1,83 @@
+/* Opening engines in tests. Errors fail the test with their message. */
+#ifndef MP_TESTS_ENGINE_FIXTURE_H
+#define MP_TESTS_ENGINE_FIXTURE_H
+
+#include "core/json.h"
+#include "core/tokenizer.h"
+#include "pipeline/engine.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define DEMO_MODEL MP_SOURCE_DIR "/models/demo"
+#define GOLDEN MP_TEST_DATA "/golden/"
+
+#define ASSERT_OK(call)                                                                            \
+    do {                                                                                           \
+        if ((call) != 0) {                                                                         \
+            fail_msg("%s", err.message);                                                           \
+        }                                                                                          \
+    } while (0)
+
+/* Sets flags given as "name", "value" pairs ending in NULL. */
+static inline void set_flags(struct mp_config *config, const char *const *flags)
+{
+    struct mp_error err;
+    for (int i = 0; flags != NULL && flags[i] != NULL; i += 2) {
+        ASSERT_OK(mp_config_set_flag(config, flags[i], flags[i + 1], &err));
+    }
+    ASSERT_OK(mp_config_check(config, &err));
+}
+
+static inline struct mp_engine *open_engine(const struct mp_config *config, const char *dir,
+                                            int64_t tokens)
+{
+    struct mp_error err;
+    struct mp_engine *engine;
+    ASSERT_OK(mp_engine_open(config, dir, tokens, &engine, &err));
+    return engine;
+}
+
+/* An array of ids in a JSON object. */
+static inline void read_ids(const struct mp_json *doc, const struct cJSON *object, const char *key,
+                            struct mp_ids *out)
+{
+    struct mp_error err;
+    const struct cJSON *array;
+    ASSERT_OK(mp_json_get_array(doc, object, key, &array, &err));
+    for (const struct cJSON *v = mp_json_first(array); v != NULL; v = mp_json_after(v)) {
+        int64_t id;
+        ASSERT_OK(mp_json_as_int(doc, v, 0, INT32_MAX, &id, &err));
+        mp_ids_push(out, (int32_t)id);
+    }
+}
+
+static inline struct mp_json *read_json(const char *path)
+{
+    struct mp_error err;
+    struct mp_json *doc = NULL;
+    ASSERT_OK(mp_json_read_file(path, 1 << 28, &doc, &err));
+    return doc;
+}
+
+/* Adds a prompt and decodes until it has finished. Returns the slot. */
+static inline int generate(struct mp_session *session, const struct mp_ids *prompt,
+                           int64_t max_new_tokens)
+{
+    struct mp_error err;
+    int slot;
+    ASSERT_OK(mp_session_add(session, prompt->data, (int64_t)prompt->count, max_new_tokens, 0, &slot,
+                             &err));
+    int active = 1;
+    while (mp_session_request(session, slot)->finish == MP_FINISH_NONE) {
+        ASSERT_OK(mp_session_step(session, &active, &err));
+    }
+    return slot;
+}
+
+#endif

@@ -1,0 +1,188 @@
+/* Logits and greedy tokens of the reference models, on every kernel variant this CPU has. */
+#include "core/cpu.h"
+#include "core/safetensors.h"
+#include "engine_fixture.h"
+
+#include <math.h>
+
+/* The three random models were run by code that had cast them as a whole, RoPE's frequencies
+ * included, to bfloat16; the demo model was not. */
+static const struct golden {
+    const char *name;
+    const char *model;
+    const char *ids;      /* file with input_ids (object) or a bare array */
+    const char *logits;
+    const char *rope_inv_freq;
+} MODELS[] = {
+    {"llama3-rope", GOLDEN "llama3-rope", GOLDEN "llama3-rope/golden.json",
+     GOLDEN "llama3-rope/golden_logits.safetensors", "bfloat16"},
+    {"mistral", GOLDEN "mistral", GOLDEN "mistral/golden.json",
+     GOLDEN "mistral/golden_logits.safetensors", "bfloat16"},
+    {"qwen3", GOLDEN "qwen3", GOLDEN "qwen3/golden.json",
+     GOLDEN "qwen3/golden_logits.safetensors", "bfloat16"},
+    {"demo", DEMO_MODEL, GOLDEN "demo/golden_input_ids.json",
+     GOLDEN "demo/golden_logits.safetensors", "float32"},
+};
+enum { NUM_MODELS = sizeof MODELS / sizeof MODELS[0] };
+
+/* Running comparison of rows with the reference. */
+struct comparison {
+    const float *reference; /* next row */
+    int vocab_size;
+    int64_t rows;
+    double difference; /* sum of squares */
+    double norm;
+};
+
+static int compare_rows(void *arg, const float *logits, int64_t rows, struct mp_error *err)
+{
+    (void)err;
+    struct comparison *c = arg;
+    for (int64_t i = 0; i < rows * c->vocab_size; i++) {
+        double d = (double)logits[i] - (double)c->reference[i];
+        c->difference += d * d;
+        c->norm += (double)c->reference[i] * (double)c->reference[i];
+    }
+    c->reference += rows * c->vocab_size;
+    c->rows += rows;
+    return 0;
+}
+
+static void read_prompt(const struct golden *g, struct mp_ids *ids)
+{
+    struct mp_json *doc = read_json(g->ids);
+    const struct cJSON *root = mp_json_root(doc);
+    struct mp_error err;
+    if (mp_json_kind(root) == MP_JSON_OBJECT) {
+        read_ids(doc, root, "input_ids", ids);
+    } else {
+        for (const struct cJSON *v = mp_json_first(root); v != NULL; v = mp_json_after(v)) {
+            int64_t id;
+            ASSERT_OK(mp_json_as_int(doc, v, 0, INT32_MAX, &id, &err));
+            mp_ids_push(ids, (int32_t)id);
+        }
+    }
+    mp_json_free(doc);
+}
+
+static double logits_error(const struct golden *g, const char *const *flags)
+{
+    struct mp_error err;
+    struct mp_config config;
+    struct mp_ids ids = {0};
+    struct mp_tensors *tensors;
+    mp_config_init(&config);
+    set_flags(&config, flags);
+    read_prompt(g, &ids);
+    ASSERT_OK(mp_tensors_open_file(g->logits, &tensors, &err));
+    const struct mp_tensor *logits = mp_tensors_find(tensors, "logits");
+    assert_non_null(logits);
+    assert_int_equal(logits->shape[0], ids.count);
+
+    struct mp_engine *engine = open_engine(&config, g->model, (int64_t)ids.count);
+    assert_int_equal(logits->shape[1], mp_engine_vocab_size(engine));
+    struct comparison c = {.reference = logits->data, .vocab_size = (int)logits->shape[1]};
+    ASSERT_OK(mp_engine_logits(engine, ids.data, (int64_t)ids.count, compare_rows, &c, &err));
+    assert_int_equal(c.rows, ids.count);
+
+    mp_engine_close(engine);
+    mp_tensors_close(tensors);
+    mp_ids_free(&ids);
+    mp_config_free(&config);
+    return sqrt(c.difference / c.norm);
+}
+
+static void test_logits(void **state)
+{
+    (void)state;
+    for (int m = 0; m < NUM_MODELS; m++) {
+        for (int isa = MP_ISA_REF; isa <= (int)mp_isa_detect(); isa++) {
+            const char *const flags[] = {"isa",           mp_isa_name((enum mp_isa)isa),
+                                         "lsh-k",         "0",
+                                         "cache-layers",  "none",
+                                         "chunk-size",    "48",
+                                         "rope-inv-freq", MODELS[m].rope_inv_freq,
+                                         NULL};
+            double error = logits_error(&MODELS[m], flags);
+            print_message("%-12s %-7s relative L2 %.1e\n", MODELS[m].name,
+                          mp_isa_name((enum mp_isa)isa), error);
+            assert_true(error <= (isa == MP_ISA_REF ? 1e-4 : 1e-2));
+        }
+    }
+}
+
+/* The flag is there because the frequencies matter: without it the error is far larger. */
+static void test_rope_inv_freq_acts(void **state)
+{
+    (void)state;
+    const char *const flags[] = {"isa",          "ref",  "lsh-k",         "0",
+                                 "cache-layers", "none", "rope-inv-freq", "float32", NULL};
+    assert_true(logits_error(&MODELS[0], flags) > 1e-2);
+}
+
+/* Greedy tokens after the prompt. Where the reference's two best logits were within 0.05 of each
+ * other either is right; from there on the texts may differ. */
+static void check_greedy(const struct golden *g, const char *isa)
+{
+    struct mp_error err;
+    struct mp_config config;
+    struct mp_ids prompt = {0};
+    struct mp_ids greedy = {0};
+    struct mp_json *doc = read_json(g->ids);
+    const struct cJSON *gaps;
+    read_ids(doc, mp_json_root(doc), "input_ids", &prompt);
+    read_ids(doc, mp_json_root(doc), "greedy", &greedy);
+    ASSERT_OK(mp_json_get_array(doc, mp_json_root(doc), "top1_top2_gap", &gaps, &err));
+
+    mp_config_init(&config);
+    const char *const flags[] = {"isa", isa,      "lsh-k",         "0",
+                                 "eos", "none",   "rope-inv-freq", g->rope_inv_freq,
+                                 "generation-budget", "5", NULL};
+    set_flags(&config, flags);
+    struct mp_engine *engine = open_engine(&config, g->model, (int64_t)prompt.count);
+    struct mp_session *session;
+    ASSERT_OK(mp_session_open(engine, &session, &err));
+    const struct mp_request *r =
+        mp_session_request(session, generate(session, &prompt, (int64_t)greedy.count));
+    assert_int_equal(r->generated_tokens, greedy.count);
+
+    const struct cJSON *gap = mp_json_first(gaps);
+    size_t compared = 0;
+    for (; compared < greedy.count; compared++, gap = mp_json_after(gap)) {
+        double value;
+        ASSERT_OK(mp_json_as_number(doc, gap, 0, INFINITY, &value, &err));
+        int32_t found = r->ids[r->prompt_tokens + (int64_t)compared];
+        if (found != greedy.data[compared]) {
+            assert_true(value <= 0.05);
+            break;
+        }
+    }
+    print_message("%-12s %-7s %zu of %zu greedy tokens equal\n", g->name, isa, compared,
+                  greedy.count);
+    mp_session_close(session);
+    mp_engine_close(engine);
+    mp_config_free(&config);
+    mp_ids_free(&prompt);
+    mp_ids_free(&greedy);
+    mp_json_free(doc);
+}
+
+static void test_greedy(void **state)
+{
+    (void)state;
+    for (int m = 0; m < NUM_MODELS - 1; m++) {
+        for (int isa = MP_ISA_REF; isa <= (int)mp_isa_detect(); isa++) {
+            check_greedy(&MODELS[m], mp_isa_name((enum mp_isa)isa));
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_rope_inv_freq_acts),
+        cmocka_unit_test(test_greedy),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
