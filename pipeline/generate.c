@@ -12,6 +12,7 @@
 #include "pipeline/summary.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,15 +133,12 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
     struct answer *a = &g->answers[record];
 
     close_answer(a);
+    double score = r->num_outputs > 0 ? mp_score(a->text, r->outputs, r->num_outputs) : NAN;
     int code = 0;
     if (g->output != NULL) {
-        code = mp_output_write(g->output, r->id, a->text, request, err);
+        code = mp_output_write(g->output, r->id, a->text, request, score, err);
     }
-    mp_summary_add(&g->summary, request);
-    if (r->num_outputs > 0) {
-        g->summary.checked++;
-        g->summary.score_sum += mp_score(a->text, r->outputs, r->num_outputs);
-    }
+    mp_summary_add(&g->summary, request, score);
     g->record_of[slot] = -1;
     mp_session_remove(g->session, slot);
     return code;

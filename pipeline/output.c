@@ -116,8 +116,17 @@ static const char *finish_name(enum mp_finish finish)
     return finish == MP_FINISH_EOS ? "eos" : finish == MP_FINISH_LENGTH ? "length" : "interrupted";
 }
 
+static void add_number_or_null(cJSON *line, const char *key, double value)
+{
+    if (isnan(value)) {
+        cJSON_AddNullToObject(line, key);
+    } else {
+        cJSON_AddNumberToObject(line, key, value);
+    }
+}
+
 int mp_output_write(struct mp_output *o, const char *id, const char *text,
-                    const struct mp_request *request, struct mp_error *err)
+                    const struct mp_request *request, double score, struct mp_error *err)
 {
     cJSON *line = cJSON_CreateObject();
     cJSON_AddStringToObject(line, "id", id);
@@ -130,11 +139,8 @@ int mp_output_write(struct mp_output *o, const char *id, const char *text,
     cJSON_AddStringToObject(line, "finish_reason", finish_name(request->finish));
     cJSON_AddNumberToObject(line, "prefill_seconds", request->prefill_seconds);
     cJSON_AddNumberToObject(line, "decode_seconds", request->decode_seconds);
-    if (isnan(request->sampled_mean)) {
-        cJSON_AddNullToObject(line, "sampled_fraction");
-    } else {
-        cJSON_AddNumberToObject(line, "sampled_fraction", request->sampled_mean);
-    }
+    add_number_or_null(line, "sampled_fraction", request->sampled_mean);
+    add_number_or_null(line, "score", score);
     return write_line(o, line, err);
 }
 

@@ -18,9 +18,10 @@ int mp_output_open(const char *path, bool resume, struct mp_output **out, struct
 bool mp_output_has(const struct mp_output *o, const char *id);
 
 /* Appends and flushes one line: id, text, token_ids, prompt_tokens, generated_tokens,
- * finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if nothing was sampled). */
+ * finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if nothing was sampled),
+ * score (share of the expected answers in the text; null if score is NaN: none were given). */
 int mp_output_write(struct mp_output *o, const char *id, const char *text,
-                    const struct mp_request *request, struct mp_error *err);
+                    const struct mp_request *request, double score, struct mp_error *err);
 
 /* Appends a line {"id", "error"} for a record that could not be run. It does not count as done. */
 int mp_output_write_error(struct mp_output *o, const char *id, const char *message,

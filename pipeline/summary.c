@@ -17,7 +17,7 @@ double mp_score(const char *text, char *const *expected, size_t count)
     return (double)found / (double)count;
 }
 
-void mp_summary_add(struct mp_summary *s, const struct mp_request *r)
+void mp_summary_add(struct mp_summary *s, const struct mp_request *r, double score)
 {
     if (s->num_layers == 0) {
         s->num_layers = r->num_layers;
@@ -30,7 +30,10 @@ void mp_summary_add(struct mp_summary *s, const struct mp_request *r)
     s->decoded_tokens += r->generated_tokens - 1;
     s->prefill_seconds += r->prefill_seconds;
     s->first_token_seconds = fmax(s->first_token_seconds, r->prefill_seconds);
-    s->decode_seconds += r->decode_seconds;
+    if (!isnan(score)) {
+        s->checked++;
+        s->score_sum += score;
+    }
     for (int l = 0; l < r->num_layers; l++) {
         if (!isnan(r->sampled[l])) {
             s->sampled_sum[l] += r->sampled[l];

@@ -15,7 +15,6 @@ struct mp_summary {
     int64_t decoded_tokens;   /* generated after each first token */
     double prefill_seconds;
     double first_token_seconds; /* the slowest request's */
-    double decode_seconds;    /* sum over requests: steps are shared in a batch */
     double *sampled_sum;      /* [num_layers] sum of the requests' means */
     int64_t *sampled_count;   /* [num_layers] requests that sampled in the layer */
     int num_layers;
@@ -23,7 +22,8 @@ struct mp_summary {
     double score_sum;         /* sum of their scores */
 };
 
-void mp_summary_add(struct mp_summary *s, const struct mp_request *request);
+/* score: of its answer; NaN if the record expects none. */
+void mp_summary_add(struct mp_summary *s, const struct mp_request *request, double score);
 void mp_summary_free(struct mp_summary *s);
 
 /* Prints tokens, speeds, sampled fraction per layer, and peak memory beside the plan. steps and

@@ -7,6 +7,7 @@
 #include "core/dtype.h"
 
 enum {
+    PREFETCH_BYTES = 512, /* how far ahead of its use W is asked for */
     OUTPUTS = 4,
     ROWS =
         VF_LANES == 16 ? 6 : 3, /* OUTPUTS * ROWS sums, ROWS of x and one of W fit the registers */
@@ -42,7 +43,9 @@ static inline __attribute__((always_inline)) void tile(const struct linear_args 
             x_part[i] = vf_load(x + i * a->x_stride + c);
         }
         for (int j = 0; j < outputs; j++) {
-            vf w_part = vf_load_bf16(w + (int64_t)j * a->in + c);
+            const uint16_t *from = w + (int64_t)j * a->in + c;
+            _mm_prefetch((const char *)from + PREFETCH_BYTES, _MM_HINT_T0);
+            vf w_part = vf_load_bf16(from);
             for (int i = 0; i < rows; i++) {
                 sums[i][j] = vf_fma(x_part[i], w_part, sums[i][j]);
             }

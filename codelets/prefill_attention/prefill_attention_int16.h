@@ -1,7 +1,7 @@
 /* Both products of flash attention in int16 with exact int32 sums, twice the multiply-adds per
  * instruction of float32. No sum can overflow: by Cauchy-Schwarz |a.b| <= |a| |b|, and the scales
  * bound the Euclidean norms, so that
- *   queries and keys:  |q| |k| <= 46341^2 = 2^31,
+ *   queries and keys:  |q| |k| <= 46340^2 < 2^31,
  *   weights, values:   |w| <= 2^14 sqrt(128) (each at most 2^14), |v| <= 11585 per channel.
  * Scales are per query row, per key, and per (tile, channel) of the values; weights are relative to
  * the row's largest in the tile. Included by *_avx2.c and *_avx512.c. */
