@@ -86,8 +86,7 @@ static int set_added_id(struct mp_loader *l, const struct cJSON *token, int32_t 
 static int add_to_set(struct mp_loader *l, const struct cJSON *token, struct mp_added_token added,
                       bool normalized)
 {
-    struct mp_pieces text = {0};
-    text.text = added.content;
+    struct mp_pieces text = {.text = added.content};
     mp_pieces_push(&text, 0, added.content.length);
     int rc = MP_OK;
     if (normalized) {
@@ -205,8 +204,7 @@ static int load_template(struct mp_loader *l, const struct cJSON *template)
             sequences++;
         } else {
             return mp_json_fail(l->doc, v, l->err,
-                                "expected {\"SpecialToken\": ...} or "
-                                "{\"Sequence\": ...}");
+                                "expected {\"SpecialToken\": ...} or {\"Sequence\": ...}");
         }
     }
     if (sequences != 1) {

@@ -8,7 +8,7 @@
 #include <dnnl.h>
 #include <stddef.h>
 
-/* Rows of W that are widened to float32 at a time where there is no bf16 product. */
+/* Elements of W that are widened to float32 at a time where there is no bf16 product. */
 enum { WIDEN_ELEMENTS = 1 << 20 };
 
 static void (*const gemv[MP_ISA_COUNT])(const struct linear_args *) = {

@@ -6,12 +6,8 @@
 
 #include "core/dtype.h"
 
-enum {
-    PREFETCH_BYTES = 512, /* how far ahead of its use W is asked for */
-    OUTPUTS = 4,
-    ROWS =
-        VF_LANES == 16 ? 6 : 3, /* OUTPUTS * ROWS sums, ROWS of x and one of W fit the registers */
-};
+/* OUTPUTS * ROWS sums, ROWS vectors of x and one of W fit the registers. */
+enum { OUTPUTS = 4, ROWS = VF_LANES == 16 ? 6 : 3 };
 
 /* Writes the sum for output o of row r. */
 static inline void finish(const struct linear_args *a, int64_t r, int o, float sum)
@@ -30,6 +26,7 @@ static inline __attribute__((always_inline)) void tile(const struct linear_args 
 {
     const float *x = a->x + r * a->x_stride;
     const uint16_t *w = a->w + (int64_t)o * a->in;
+    int64_t next = (int64_t)outputs * a->in; /* the same place in the next tile of W */
     int whole = a->in - a->in % VF_LANES;
     vf sums[ROWS][OUTPUTS];
     for (int i = 0; i < rows; i++) {
@@ -44,7 +41,7 @@ static inline __attribute__((always_inline)) void tile(const struct linear_args 
         }
         for (int j = 0; j < outputs; j++) {
             const uint16_t *from = w + (int64_t)j * a->in + c;
-            _mm_prefetch((const char *)from + PREFETCH_BYTES, _MM_HINT_T0);
+            _mm_prefetch((const char *)(from + next), _MM_HINT_T0);
             vf w_part = vf_load_bf16(from);
             for (int i = 0; i < rows; i++) {
                 sums[i][j] = vf_fma(x_part[i], w_part, sums[i][j]);

@@ -4,9 +4,9 @@
  *
  *     bench_linear [threads] [isa]
  *
- * Each repetition multiplies with the next matrix of a pool of 256 MiB, as the layers of a model
- * do: the demo's matrices stay in a last-level cache, the large ones come from memory. The shortest
- * time counts. */
+ * Each repetition multiplies with the next of 16 matrices, or of those that fit in 256 MiB: the
+ * demo's stay in the last-level cache, the large ones come from memory. The shortest time counts.
+ */
 #include "codelets/common/linear.h"
 #include "codelets/common/scratch.h"
 #include "core/clock.h"
@@ -19,13 +19,14 @@
 #include <stdlib.h>
 
 enum {
-    REPEATS = 15,
+    REPEATS = 64,
+    MATRICES = 16,
     GEMM_REPEATS = 3,
     PEAK_STEPS = 1 << 22,
     POOL_BYTES = 256 << 20,
     MAX_ROWS = 2048,
     MAX_IN = 14336,
-    MAX_OUT = 14336
+    MAX_OUT = 14336,
 };
 
 struct size {
@@ -54,7 +55,7 @@ static void *allocate(size_t bytes)
 static const uint16_t *matrix(const uint16_t *pool, struct size s, int i)
 {
     size_t bytes = (size_t)s.in * (size_t)s.out * sizeof *pool;
-    return pool + (size_t)i % (POOL_BYTES / bytes) * (bytes / sizeof *pool);
+    return pool + (size_t)i % MATRICES % (POOL_BYTES / bytes) * (bytes / sizeof *pool);
 }
 
 /* Shortest time of reading one matrix and doing nothing with it. */
