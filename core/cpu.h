@@ -29,6 +29,13 @@ int mp_isa_select(const char *name, struct mp_error *err);
 /* The variant in force (the best one until mp_isa_select is called). */
 enum mp_isa mp_isa_current(void);
 
+/* An x86-64 kernel in a table of variants; elsewhere it is not compiled and the entry is NULL. */
+#if defined(__x86_64__)
+#define MP_X86(kernel) (kernel)
+#else
+#define MP_X86(kernel) NULL
+#endif
+
 /* Picks from a table of function pointers indexed by enum mp_isa the entry for the variant in
  * force, or the next lower one that is there. variants[MP_ISA_REF] is never NULL. */
 #define MP_KERNEL(variants)                                                                        \

@@ -1,6 +1,7 @@
 #include "tasks/runtime.h"
 
 #include "codelets/common/codelet.h"
+#include "codelets/common/linear.h"
 #include "codelets/common/scratch.h"
 #include "core/memory.h"
 #include "core/topology.h"
@@ -53,10 +54,11 @@ static void bind_worker(void *arg)
     }
 }
 
-static void release_scratch(void *arg)
+static void release_worker_memory(void *arg)
 {
     (void)arg;
     mp_scratch_release();
+    linear_release();
 }
 
 static int check_scheduler(const char *name, struct mp_error *err)
@@ -177,7 +179,7 @@ void mp_runtime_stop(struct mp_runtime *rt)
     }
     if (rt->started) {
         starpu_task_wait_for_all();
-        starpu_execute_on_each_worker(release_scratch, NULL, STARPU_CPU);
+        starpu_execute_on_each_worker(release_worker_memory, NULL, STARPU_CPU);
         starpu_shutdown();
     }
     mp_teams_free(rt->teams, rt->num_teams);

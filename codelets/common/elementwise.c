@@ -7,8 +7,8 @@
 
 static const struct elementwise *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = &elementwise_ref,
-    [MP_ISA_AVX2] = &elementwise_avx2,
-    [MP_ISA_AVX512] = &elementwise_avx512,
+    [MP_ISA_AVX2] = MP_X86(&elementwise_avx2),
+    [MP_ISA_AVX512] = MP_X86(&elementwise_avx512),
 };
 
 const struct elementwise *elementwise_current(void)

@@ -17,6 +17,8 @@ struct elementwise {
     void (*blend)(float *y, const float *a, float weight_a, const float *b, float weight_b, int n);
     /* Rounded to nearest, ties to even. */
     void (*to_bf16)(uint16_t *y, const float *x, int64_t n);
+    /* x = high + low to about 16 bits: high is x rounded, low the rounded rest. */
+    void (*split_bf16)(uint16_t *high, uint16_t *low, const float *x, int64_t n);
     void (*from_bf16)(float *y, const uint16_t *x, int64_t n);
 };
 

@@ -48,6 +48,14 @@ static void to_bf16(uint16_t *y, const float *x, int64_t n)
     }
 }
 
+static void split_bf16(uint16_t *high, uint16_t *low, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        high[i] = mp_f32_to_bf16(x[i]);
+        low[i] = mp_f32_to_bf16(x[i] - mp_bf16_to_f32(high[i]));
+    }
+}
+
 static void from_bf16(float *y, const uint16_t *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -61,5 +69,6 @@ const struct elementwise elementwise_ref = {
     .rope = rope,
     .blend = blend,
     .to_bf16 = to_bf16,
+    .split_bf16 = split_bf16,
     .from_bf16 = from_bf16,
 };

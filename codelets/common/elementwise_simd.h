@@ -78,6 +78,17 @@ static void to_bf16(uint16_t *y, const float *x, int64_t n)
     elementwise_ref.to_bf16(y + whole, x + whole, n - whole);
 }
 
+static void split_bf16(uint16_t *high, uint16_t *low, const float *x, int64_t n)
+{
+    int64_t whole = n - n % VF_LANES;
+    for (int64_t i = 0; i < whole; i += VF_LANES) {
+        vf v = vf_load(x + i);
+        vf_store_bf16(high + i, v);
+        vf_store_bf16(low + i, vf_sub(v, vf_load_bf16(high + i)));
+    }
+    elementwise_ref.split_bf16(high + whole, low + whole, x + whole, n - whole);
+}
+
 static void from_bf16(float *y, const uint16_t *x, int64_t n)
 {
     int64_t whole = n - n % VF_LANES;
@@ -93,5 +104,6 @@ const struct elementwise VF_NAME(elementwise) = {
     .rope = rope,
     .blend = blend,
     .to_bf16 = to_bf16,
+    .split_bf16 = split_bf16,
     .from_bf16 = from_bf16,
 };

@@ -25,8 +25,7 @@ enum { LINEAR_GEMV_MAX_ROWS = 16 };
 void linear_ref(const struct linear_args *a);
 
 /* The best way for the rows and the vector variant in force, on the calling thread's OpenMP team:
- * own kernel up to LINEAR_GEMV_MAX_ROWS rows, oneDNN above. x is rounded to bf16 only above that
- * and only with AVX-512. Takes scratch without resetting it: the calling kernel resets. */
+ * own kernel up to LINEAR_GEMV_MAX_ROWS rows, oneDNN above. Takes scratch without resetting it: the calling kernel resets. */
 void linear_fast(const struct linear_args *a);
 
 /* Frees what linear_fast keeps for the calling thread (oneDNN primitives by shape). */
@@ -38,7 +37,9 @@ void linear_release(void);
 void linear_gemv_avx2(const struct linear_args *a);
 void linear_gemv_avx512(const struct linear_args *a);
 
-/* bf16 x bf16 -> float32 through oneDNN (AVX-512 BF16 or AMX); bias must be NULL. */
+/* bf16 x bf16 -> float32 through oneDNN (AVX-512 BF16 or AMX); bias must be NULL. x is split into
+ * two bf16 parts and multiplied twice: rounding it to one would cost more accuracy than all other
+ * roundings of a layer together, and prefill's time goes to its attention. */
 void linear_matmul_bf16(const struct linear_args *a);
 
 #endif

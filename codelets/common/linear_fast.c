@@ -13,8 +13,8 @@ enum { WIDEN_ELEMENTS = 1 << 20 };
 
 static void (*const gemv[MP_ISA_COUNT])(const struct linear_args *) = {
     [MP_ISA_REF] = linear_ref,
-    [MP_ISA_AVX2] = linear_gemv_avx2,
-    [MP_ISA_AVX512] = linear_gemv_avx512,
+    [MP_ISA_AVX2] = MP_X86(linear_gemv_avx2),
+    [MP_ISA_AVX512] = MP_X86(linear_gemv_avx512),
 };
 
 /* Puts the bias into y, so that the product can be added to it. */

@@ -183,21 +183,15 @@ void linear_release(void)
     memset(&cache, 0, sizeof cache);
 }
 
-void linear_matmul_bf16(const struct linear_args *a)
+/* y = x W^T for x in bf16, or added to y. */
+static void run_product(const struct linear_args *a, uint16_t *x, bool accumulate)
 {
-    const struct elementwise *e = elementwise_current();
-    uint16_t *x = mp_scratch((size_t)a->rows * (size_t)a->in, sizeof *x);
-#pragma omp parallel for schedule(static)
-    for (int64_t r = 0; r < a->rows; r++) {
-        e->to_bf16(x + r * a->in, a->x + r * a->x_stride, a->in);
-    }
-
     struct product *p = product_get(&(struct product_key){
         .rows = a->rows,
         .in = a->in,
         .out = a->out,
         .y_stride = a->y_stride,
-        .accumulate = a->accumulate,
+        .accumulate = accumulate,
         .threads = omp_get_max_threads(),
     });
     check(dnnl_memory_set_data_handle(p->x, x), "the address of x");
@@ -210,4 +204,18 @@ void linear_matmul_bf16(const struct linear_args *a)
     };
     check(dnnl_primitive_execute(p->primitive, cache.stream, 3, args), "to run a product");
     check(dnnl_stream_wait(cache.stream), "to wait for a product");
+}
+
+void linear_matmul_bf16(const struct linear_args *a)
+{
+    const struct elementwise *e = elementwise_current();
+    size_t size = (size_t)a->rows * (size_t)a->in;
+    uint16_t *high = mp_scratch(size, sizeof *high);
+    uint16_t *low = mp_scratch(size, sizeof *low);
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < a->rows; r++) {
+        e->split_bf16(high + r * a->in, low + r * a->in, a->x + r * a->x_stride, a->in);
+    }
+    run_product(a, high, a->accumulate);
+    run_product(a, low, true);
 }

@@ -6,8 +6,8 @@
 
 static void (*const variants[MP_ISA_COUNT])(const struct hashing_args *) = {
     [MP_ISA_REF] = hashing_ref,
-    [MP_ISA_AVX2] = hashing_avx2,
-    [MP_ISA_AVX512] = hashing_avx512,
+    [MP_ISA_AVX2] = MP_X86(hashing_avx2),
+    [MP_ISA_AVX512] = MP_X86(hashing_avx512),
 };
 
 static void hashing_cpu(void *buffers[], void *cl_arg)

@@ -5,8 +5,8 @@
 
 static void (*const variants[MP_ISA_COUNT])(const struct offload_args *) = {
     [MP_ISA_REF] = offload_ref,
-    [MP_ISA_AVX2] = offload_avx2,
-    [MP_ISA_AVX512] = offload_avx512,
+    [MP_ISA_AVX2] = MP_X86(offload_avx2),
+    [MP_ISA_AVX512] = MP_X86(offload_avx512),
 };
 
 static void offload_cpu(void *buffers[], void *cl_arg)

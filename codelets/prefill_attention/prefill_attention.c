@@ -7,8 +7,8 @@
 
 static void (*const variants[MP_ISA_COUNT])(const struct prefill_attention_args *) = {
     [MP_ISA_REF] = prefill_attention_ref,
-    [MP_ISA_AVX2] = prefill_attention_avx2,
-    [MP_ISA_AVX512] = prefill_attention_avx512,
+    [MP_ISA_AVX2] = MP_X86(prefill_attention_avx2),
+    [MP_ISA_AVX512] = MP_X86(prefill_attention_avx512),
 };
 
 static void prefill_attention_cpu(void *buffers[], void *cl_arg)

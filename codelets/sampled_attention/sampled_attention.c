@@ -7,8 +7,8 @@
 
 static void (*const variants[MP_ISA_COUNT])(const struct sampled_attention_args *) = {
     [MP_ISA_REF] = sampled_attention_ref,
-    [MP_ISA_AVX2] = sampled_attention_avx2,
-    [MP_ISA_AVX512] = sampled_attention_avx512,
+    [MP_ISA_AVX2] = MP_X86(sampled_attention_avx2),
+    [MP_ISA_AVX512] = MP_X86(sampled_attention_avx512),
 };
 
 static void sampled_attention_cpu(void *buffers[], void *cl_arg)

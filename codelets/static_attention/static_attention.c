@@ -7,8 +7,8 @@
 
 static void (*const variants[MP_ISA_COUNT])(const struct static_attention_args *) = {
     [MP_ISA_REF] = static_attention_ref,
-    [MP_ISA_AVX2] = static_attention_avx2,
-    [MP_ISA_AVX512] = static_attention_avx512,
+    [MP_ISA_AVX2] = MP_X86(static_attention_avx2),
+    [MP_ISA_AVX512] = MP_X86(static_attention_avx512),
 };
 
 static void static_attention_cpu(void *buffers[], void *cl_arg)

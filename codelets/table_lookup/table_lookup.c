@@ -5,8 +5,8 @@
 
 static void (*const variants[MP_ISA_COUNT])(const struct table_lookup_args *) = {
     [MP_ISA_REF] = table_lookup_ref,
-    [MP_ISA_AVX2] = table_lookup_avx2,
-    [MP_ISA_AVX512] = table_lookup_avx512,
+    [MP_ISA_AVX2] = MP_X86(table_lookup_avx2),
+    [MP_ISA_AVX512] = MP_X86(table_lookup_avx512),
 };
 
 static void table_lookup_cpu(void *buffers[], void *cl_arg)

@@ -206,6 +206,15 @@ static void check_elementwise(const struct elementwise *e, int n)
     e->to_bf16(half, a, n);
     ref->to_bf16(half_expected, a, n);
     assert_memory_equal(half, half_expected, size * sizeof *half);
+    uint16_t *low = mp_xcalloc(size, sizeof *low);
+    e->split_bf16(half, low, a, n);
+    assert_memory_equal(half, half_expected, size * sizeof *half);
+    for (int i = 0; i < n; i++) {
+        float sum = mp_bf16_to_f32(half[i]) + mp_bf16_to_f32(low[i]);
+        assert_true(fabsf(sum - a[i]) <= fabsf(a[i]) / 65536.0f);
+    }
+    assert_int_equal(low[n], 0);
+    free(low);
     e->from_bf16(y, half, n);
     for (int i = 0; i < n; i++) {
         assert_true(y[i] == mp_bf16_to_f32(half[i]));
