@@ -150,6 +150,11 @@ int mp_json_opt_array(const struct mp_json *doc, const struct cJSON *object, con
 int mp_json_opt_object(const struct mp_json *doc, const struct cJSON *object, const char *key,
                        const struct cJSON **out, struct mp_error *err);
 
+/* ---- writing ---- */
+
+/* text[0 .. length) as a JSON string with its quotes, malloc'ed. NULs become \u0000; text is UTF-8. */
+char *mp_json_quote(const char *text, size_t length);
+
 /* ---- index of a big object ---- */
 
 /* A hash index over an object's keys, built once. The object's document must outlive it. */

@@ -79,11 +79,13 @@ static int print_ready(struct generate *g, struct mp_error *err)
     return 0;
 }
 
-static void append_text(struct answer *a, const char *piece)
+/* Appends the piece the stream gave last; it may contain NULs. */
+static void append_piece(struct answer *a, const char *piece)
 {
-    size_t n = strlen(piece);
+    size_t n = mp_token_stream_piece_length(a->stream);
     a->text = mp_xrealloc(a->text, a->length + n + 1, 1);
-    memcpy(a->text + a->length, piece, n + 1);
+    memcpy(a->text + a->length, piece, n);
+    a->text[a->length + n] = '\0';
     a->length += n;
 }
 
@@ -98,7 +100,7 @@ static int decode_new(struct generate *g, size_t record, const struct mp_request
         if (code != 0) {
             return code;
         }
-        append_text(a, piece);
+        append_piece(a, piece);
     }
     return 0;
 }
@@ -106,7 +108,7 @@ static int decode_new(struct generate *g, size_t record, const struct mp_request
 static void close_answer(struct answer *a)
 {
     if (a->stream != NULL) {
-        append_text(a, mp_token_stream_finish(a->stream));
+        append_piece(a, mp_token_stream_finish(a->stream));
         mp_token_stream_free(a->stream);
         a->stream = NULL;
     }
@@ -136,7 +138,7 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
     double score = r->num_outputs > 0 ? mp_score(a->text, r->outputs, r->num_outputs) : NAN;
     int code = 0;
     if (g->output != NULL) {
-        code = mp_output_write(g->output, r->id, a->text, request, score, err);
+        code = mp_output_write(g->output, r->id, a->text, a->length, request, score, err);
     }
     mp_summary_add(&g->summary, request, score);
     g->record_of[slot] = -1;

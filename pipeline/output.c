@@ -125,12 +125,14 @@ static void add_number_or_null(cJSON *line, const char *key, double value)
     }
 }
 
-int mp_output_write(struct mp_output *o, const char *id, const char *text,
+int mp_output_write(struct mp_output *o, const char *id, const char *text, size_t length,
                     const struct mp_request *request, double score, struct mp_error *err)
 {
     cJSON *line = cJSON_CreateObject();
     cJSON_AddStringToObject(line, "id", id);
-    cJSON_AddStringToObject(line, "text", text);
+    char *quoted = mp_json_quote(text, length);
+    cJSON_AddRawToObject(line, "text", quoted);
+    free(quoted);
     cJSON_AddItemToObject(line, "token_ids",
                           cJSON_CreateIntArray(request->ids + request->prompt_tokens,
                                                (int)request->generated_tokens));

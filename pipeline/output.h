@@ -20,7 +20,7 @@ bool mp_output_has(const struct mp_output *o, const char *id);
 /* Appends and flushes one line: id, text, token_ids, prompt_tokens, generated_tokens,
  * finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if nothing was sampled),
  * score (share of the expected answers in the text; null if score is NaN: none were given). */
-int mp_output_write(struct mp_output *o, const char *id, const char *text,
+int mp_output_write(struct mp_output *o, const char *id, const char *text, size_t length,
                     const struct mp_request *request, double score, struct mp_error *err);
 
 /* Appends a line {"id", "error"} for a record that could not be run. It does not count as done. */

@@ -9,7 +9,6 @@
 #include "pipeline/plan.h"
 #include "pipeline/prompts.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,6 +164,21 @@ static int print_ids(const struct mp_tokenizer *t, const char *text, size_t leng
     return code;
 }
 
+/* One element of the file: a string. */
+static int print_ids_of(const struct mp_tokenizer *t, const struct mp_json *doc,
+                        const struct cJSON *value, bool special, struct mp_error *err)
+{
+    const char *string;
+    int code = mp_json_as_string(doc, value, &string, err);
+    if (code == 0) {
+        size_t length;
+        char *text = mp_json_string_bytes(string, &length);
+        code = print_ids(t, text, length, special, err);
+        free(text);
+    }
+    return code;
+}
+
 static int tokenize_stdin(const struct mp_tokenizer *t, bool special, struct mp_error *err)
 {
     char *text = NULL;
@@ -187,20 +201,14 @@ static int tokenize_file(const struct mp_tokenizer *t, const char *path, bool sp
                          struct mp_error *err)
 {
     struct mp_json *doc;
-    int code = mp_json_read_file(path, MAX_JSON_BYTES, &doc, err);
+    int code = mp_json_read_file_with_nul(path, MAX_JSON_BYTES, &doc, err);
     if (code != 0) {
         return code;
     }
     code = mp_json_expect(doc, mp_json_root(doc), MP_JSON_ARRAY, err);
-    if (code == 0) {
-        for (const struct cJSON *v = mp_json_first(mp_json_root(doc)); v != NULL && code == 0;
-             v = mp_json_after(v)) {
-            const char *text;
-            code = mp_json_as_string(doc, v, &text, err);
-            if (code == 0) {
-                code = print_ids(t, text, strlen(text), special, err);
-            }
-        }
+    for (const struct cJSON *v = code == 0 ? mp_json_first(mp_json_root(doc)) : NULL;
+         v != NULL && code == 0; v = mp_json_after(v)) {
+        code = print_ids_of(t, doc, v, special, err);
     }
     mp_json_free(doc);
     return code;
@@ -224,18 +232,14 @@ int mp_verb_tokenize(const struct mp_cli *cli, struct mp_error *err)
 static int print_text(const struct mp_tokenizer *t, const struct mp_ids *ids, struct mp_error *err)
 {
     char *text;
-    int code = mp_tokenizer_decode(t, ids->data, ids->count, false, &text, NULL, err);
+    size_t length;
+    int code = mp_tokenizer_decode(t, ids->data, ids->count, false, &text, &length, err);
     if (code != 0) {
         return code;
     }
-    cJSON *string = cJSON_CreateString(text);
-    char *quoted = string != NULL ? cJSON_PrintUnformatted(string) : NULL;
-    if (quoted == NULL) {
-        mp_panic("out of memory for a JSON string");
-    }
+    char *quoted = mp_json_quote(text, length);
     puts(quoted);
-    cJSON_free(quoted);
-    cJSON_Delete(string);
+    free(quoted);
     free(text);
     return 0;
 }

@@ -62,11 +62,24 @@ static void test_still_strict(void **state)
     }
 }
 
+static void test_quote(void **state)
+{
+    (void)state;
+    static const char text[] = "a\"\\/\n\x01\0\xc3\xa9";
+    char *quoted = mp_json_quote(text, sizeof text - 1);
+    assert_string_equal(quoted, "\"a\\\"\\\\/\\n\\u0001\\u0000\xc3\xa9\"");
+    free(quoted);
+    quoted = mp_json_quote("", 0);
+    assert_string_equal(quoted, "\"\"");
+    free(quoted);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_strings_and_keys),
         cmocka_unit_test(test_still_strict),
+        cmocka_unit_test(test_quote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
