@@ -1,10 +1,13 @@
-# Shortcuts; CMake does the work (CMakePresets.json). `make help` lists them.
+# Shortcuts; CMake does the work (CMakePresets.json). `make` lists them.
 
 CONFIG := configs/magicpig_config.json
 INPUT := configs/data32k.json
 
-.PHONY: build demo check asan format clean help deps
+.PHONY: help build demo check asan format clean deps
 .DELETE_ON_ERROR:
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(MAKEFILE_LIST)
 
 build: build/release/build.ninja ## build the program and its tests into build/release
 	cmake --build --preset release
@@ -25,9 +28,6 @@ format: ## put every C file into the project's format
 
 clean: ## remove everything that was built
 	rm -rf build
-
-help: ## this list
-	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(MAKEFILE_LIST)
 
 # Installs missing packages; silent and quick when there are none.
 deps:

@@ -52,7 +52,7 @@ static const struct config_key keys[] = {
      .help = "seed of the projections"},
     {"attention.rope_inv_freq", "rope-inv-freq", CONFIG_ENUM, FIELD(rope_inv_freq),
      .choices = "float32|bfloat16", .initial = "float32",
-     .help = "bfloat16: as code that casts the whole model computes it"},
+     .help = "bfloat16: as code that casts the whole model"},
     {"sampling.temperature", "temperature", CONFIG_FLOAT, FIELD(sampling.temperature),
      RANGE(0, 100), .initial = "0", .help = "0: always the likeliest token"},
     {"sampling.top_p", "top-p", CONFIG_FLOAT, FIELD(sampling.top_p), RANGE(1e-6, 1), .initial = "1",
@@ -102,8 +102,7 @@ void mp_config_free(struct mp_config *c)
 
 /* ---- suggestions ---- */
 
-/* Levenshtein distance; names longer than MAX_NAME are far from everything. */
-static size_t edit_distance(const char *a, const char *b)
+size_t mp_edit_distance(const char *a, const char *b)
 {
     size_t n = strlen(b);
     if (strlen(a) > MAX_NAME || n > MAX_NAME) {
@@ -126,6 +125,11 @@ static size_t edit_distance(const char *a, const char *b)
     return row[n];
 }
 
+size_t mp_farthest_meant(const char *name)
+{
+    return strlen(name) / 2 + 1;
+}
+
 /* A key's name without its section. */
 static const char *last_part(const char *path)
 {
@@ -137,11 +141,11 @@ static const char *last_part(const char *path)
 static const char *nearest(const char *name, bool among_flags)
 {
     const char *best = NULL;
-    size_t best_distance = strlen(name) / 2 + 1;
+    size_t best_distance = mp_farthest_meant(name);
     for (size_t i = 0; i < NUM_KEYS; i++) {
         const char *known = among_flags ? keys[i].flag : keys[i].path;
-        size_t whole = edit_distance(name, known);
-        size_t part = edit_distance(last_part(name), last_part(known)); /* in the wrong section */
+        size_t whole = mp_edit_distance(name, known);
+        size_t part = mp_edit_distance(last_part(name), last_part(known)); /* in the wrong section */
         size_t distance = whole < part ? whole : part;
         if (distance < best_distance) {
             best_distance = distance;

@@ -72,6 +72,10 @@ int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
 bool mp_config_has_flag(const char *flag);
 /* The known flag nearest to a misspelt one, or NULL. */
 const char *mp_config_nearest_flag(const char *flag);
+/* Levenshtein distance in bytes; names of more than 64 bytes are far (SIZE_MAX) from everything. */
+size_t mp_edit_distance(const char *a, const char *b);
+/* A known name is a likely correction of a misspelt one if it is less than this far from it. */
+size_t mp_farthest_meant(const char *name);
 
 /* Checks that span several keys (window_size <= device_budget, ...). Call after all overrides. */
 int mp_config_check(const struct mp_config *c, struct mp_error *err);

@@ -2,6 +2,7 @@
 
 #include "core/log.h"
 #include "core/memory.h"
+#include "core/trace.h"
 #include "pipeline/interrupt.h"
 
 #include <errno.h>
@@ -9,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { TRACE_SPANS = 1 << 20 }; /* per thread */
 
 enum verb {
     GENERATE = 1 << 0,
@@ -59,14 +62,42 @@ static int find_verb(const char *name)
     return -1;
 }
 
-static const struct option *find_option(const char *name, size_t length)
+static const struct option *find_option(const char *name)
 {
     for (int i = 0; i < NUM_OPTIONS; i++) {
-        if (strlen(OPTIONS[i].name) == length && strncmp(OPTIONS[i].name, name, length) == 0) {
+        if (strcmp(OPTIONS[i].name, name) == 0) {
             return &OPTIONS[i];
         }
     }
     return NULL;
+}
+
+static bool verb_takes(int verb, const char *name)
+{
+    const struct option *option = find_option(name);
+    return option != NULL
+               ? (option->verbs & (int)VERBS[verb].bit) != 0
+               : mp_config_has_flag(name) && (VERBS[verb].takes_config || strcmp(name, "model") == 0);
+}
+
+/* The option of the verb that a misspelt one is nearest to, or NULL. */
+static const char *nearest_option(int verb, const char *name)
+{
+    size_t distance = mp_farthest_meant(name);
+    const char *best = mp_config_nearest_flag(name);
+    if (best != NULL && verb_takes(verb, best)) {
+        distance = mp_edit_distance(name, best);
+    } else {
+        best = NULL;
+    }
+    for (int i = 0; i < NUM_OPTIONS; i++) {
+        size_t d = mp_edit_distance(name, OPTIONS[i].name);
+        if (d < distance && verb_takes(verb, OPTIONS[i].name)) {
+            distance = d;
+            best = OPTIONS[i].name;
+        }
+    }
+    return best;
 }
 
 /* One "--name value", "--name=value" or switch of the command line. */
@@ -92,16 +123,13 @@ static int read_argument(int argc, char **argv, int *at, int verb, struct argume
     out->name[length] = '\0';
     out->value = name[length] == '=' ? name + length + 1 : NULL;
 
-    const struct option *option = find_option(name, length);
-    bool known = option != NULL ? (option->verbs & (int)VERBS[verb].bit) != 0
-                                : mp_config_has_flag(out->name) &&
-                                      (VERBS[verb].takes_config || strcmp(out->name, "model") == 0);
-    if (!known) {
-        const char *nearest = mp_config_nearest_flag(out->name);
+    if (!verb_takes(verb, out->name)) {
+        const char *nearest = nearest_option(verb, out->name);
         return mp_fail(err, MP_ERR_USAGE, "%s has no option --%s%s%s%s; see --help",
                        VERBS[verb].name, out->name, nearest != NULL ? " (nearest: --" : "",
                        nearest != NULL ? nearest : "", nearest != NULL ? ")" : "");
     }
+    const struct option *option = find_option(out->name);
     bool is_switch = option != NULL && option->kind == SWITCH;
     if (is_switch && out->value != NULL) {
         return mp_fail(err, MP_ERR_USAGE, "--%s takes no value, found \"%s\"", out->name,
@@ -161,7 +189,7 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
         struct argument a;
         code = read_argument(argc, argv, &i, verb, &a, err);
         if (code == 0) {
-            const struct option *option = find_option(a.name, strlen(a.name));
+            const struct option *option = find_option(a.name);
             if (option != NULL) {
                 code = store_option(cli, option, a.value, err);
             } else {
@@ -225,14 +253,14 @@ int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
     if (cli->config_path != NULL) {
         const char *slash = strrchr(cli->config_path, '/');
         folder = slash == NULL ? mp_xstrdup(".")
-                               : mp_xstrndup(cli->config_path, (size_t)(slash - cli->config_path) + 1);
+                               : mp_xstrndup(cli->config_path, (size_t)(slash - cli->config_path));
     }
     int code = mp_config_resolve_model(cli->config.model_path, folder, out, err);
     free(folder);
-    return code;
+    return code == 0 ? 0 : MP_ERR_USAGE;
 }
 
-static int run_verb(const struct mp_cli *cli, int *failed, struct mp_error *err)
+static int dispatch(const struct mp_cli *cli, int *failed, struct mp_error *err)
 {
     switch (VERBS[find_verb(cli->verb)].bit) {
     case GENERATE:
@@ -247,6 +275,21 @@ static int run_verb(const struct mp_cli *cli, int *failed, struct mp_error *err)
         return mp_verb_plan(cli, err);
     }
     return 0;
+}
+
+/* Runs the verb, under a trace if the configuration names a file for one. */
+static int run_verb(const struct mp_cli *cli, int *failed, struct mp_error *err)
+{
+    const char *trace = cli->config.trace_path;
+    int code = trace != NULL ? mp_trace_start(TRACE_SPANS, err) : 0;
+    if (code == 0) {
+        code = dispatch(cli, failed, err);
+    }
+    if (trace != NULL) {
+        int trace_code = mp_trace_write(trace, code == 0 ? err : NULL);
+        code = code == 0 ? trace_code : code;
+    }
+    return code;
 }
 
 static int exit_status(int code, int failed)
@@ -269,7 +312,8 @@ int mp_cli_main(int argc, char **argv)
     struct mp_cli cli;
     int failed = 0;
     mp_interrupt_install();
-    int code = mp_cli_parse(argc, argv, &cli, &err);
+    /* Whatever is wrong with a command line or its configuration file is the user's to correct. */
+    int code = mp_cli_parse(argc, argv, &cli, &err) == 0 ? 0 : MP_ERR_USAGE;
     if (code == 0 && cli.version) {
         printf("magicpig-pipe %s\n", MAGICPIG_VERSION);
     } else if (code == 0 && cli.help) {

@@ -170,8 +170,10 @@ int mp_engine_open(const struct mp_config *config, const char *model_dir, int64_
         .sink = config->device_budget - config->window_size,
         .window = config->window_size,
     };
-    snprintf(e->description, sizeof e->description, "%s; kernels: %s",
-             mp_runtime_description(e->runtime), mp_isa_name(mp_isa_current()));
+    bool amx = mp_isa_current() == MP_ISA_AVX512 && mp_cpu_has_amx_bf16();
+    snprintf(e->description, sizeof e->description, "%s; kernels: %s%s",
+             mp_runtime_description(e->runtime), mp_isa_name(mp_isa_current()),
+             amx ? " with AMX" : "");
     *out = e;
     return 0;
 }

@@ -55,9 +55,10 @@ struct mp_request {
     enum mp_finish finish;
     double prefill_seconds;   /* from the start of its prefill to its first token */
     double decode_seconds;    /* after the first token, steps shared with other requests */
-    const double *sampled;    /* [num_hidden_layers] mean share of the context's tokens that each
-                                 sparse layer attended to; NaN: dense layer or nothing decoded */
-    double sampled_mean;      /* over the sparse layers; NaN if there is none */
+    const double *sampled;    /* [num_layers] mean share of the offloaded tokens that each sparse
+                                 layer sampled, over heads and steps; NaN: dense layer, nothing
+                                 offloaded or nothing decoded */
+    double sampled_mean;      /* over the sparse layers; NaN if they all are */
     int num_layers;
 };
 

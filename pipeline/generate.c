@@ -2,7 +2,6 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/memory.h"
-#include "core/trace.h"
 #include "pipeline/cli.h"
 #include "pipeline/engine.h"
 #include "pipeline/interrupt.h"
@@ -244,9 +243,6 @@ static int open_all(struct generate *g, struct mp_error *err)
     if (code == 0 && g->cli->output != NULL) {
         code = mp_output_open(g->cli->output, g->cli->resume, &g->output, err);
     }
-    if (code == 0 && config->trace_path != NULL) {
-        code = mp_trace_start(1 << 20, err);
-    }
     if (code == 0) {
         code = mp_engine_open(config, dir, g->prompts.longest, &g->engine, err);
     }
@@ -297,10 +293,6 @@ int mp_verb_generate(const struct mp_cli *cli, int *failed, struct mp_error *err
         code = run(&g, err);
         if (!cli->quiet) {
             mp_summary_print(&g.summary, mp_engine_plan(g.engine), g.steps, g.step_seconds);
-        }
-        if (cli->config.trace_path != NULL) {
-            int trace_code = mp_trace_write(cli->config.trace_path, code == 0 ? err : NULL);
-            code = code == 0 ? trace_code : code;
         }
     }
     *failed = g.failed;

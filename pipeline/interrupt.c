@@ -14,6 +14,9 @@ static void on_signal(int signal_number)
         _exit(MP_EXIT_INTERRUPTED);
     }
     interrupted = 1;
+    static const char message[] = "magicpig-pipe: stopping soon; interrupt again to exit at once\n";
+    ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
+    (void)ignored;
 }
 
 void mp_interrupt_install(void)

@@ -11,7 +11,7 @@
 
 /* Code, StarPU, oneDNN with its generated kernels, the tokenizer and the kernels' scratch: resident
  * memory of a short run less everything else in its plan. */
-static const int64_t PROCESS_BYTES = INT64_C(96) << 20;
+static const int64_t PROCESS_BYTES = INT64_C(48) << 20;
 
 /* Share of the room for looked-up ids that a step writes to: pages never touched cost nothing. */
 static const double SELECTED_SHARE = 0.1;

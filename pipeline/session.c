@@ -20,7 +20,7 @@ struct slot {
     struct mp_rng rng;
     uint32_t *selection;      /* [num_attention_heads][offloaded tokens] room for a lookup */
     double *expected_nnz;     /* [num_hidden_layers] tokens the last step selected, all heads */
-    double *sampled_sum;      /* [num_hidden_layers] sum over steps of the share attended */
+    double *sampled_sum;      /* [num_hidden_layers] sum over steps of the share sampled */
     double *sampled_mean;     /* [num_hidden_layers] the same as a mean; info.sampled */
     int64_t steps;            /* decode steps done */
 };
@@ -339,26 +339,27 @@ static int submit_step(const struct mp_session *s, const struct mp_decode_step *
 
 /* Adds what a step selected to a request's statistics. */
 static void count_selection(const struct mp_session *s, struct slot *r,
-                            const struct mp_step_buffers *b, int row, int64_t fixed_length)
+                            const struct mp_step_buffers *b, int row)
 {
     int heads = s->engine->shape->num_attention_heads;
-    double context = (double)(offloaded_tokens(r) + fixed_length);
+    double candidates = (double)(offloaded_tokens(r) * heads);
     double total = 0.0;
     int sparse_layers = 0;
     r->steps++;
+    if (candidates == 0.0) {
+        return;
+    }
     for (int l = 0; l < s->engine->shape->num_hidden_layers; l++) {
         if (!s->engine->sparse[l]) {
             continue;
         }
+        const int32_t *counts = (const int32_t *)b->nnz[l].host + (int64_t)row * heads;
         double nnz = 0.0;
-        if (offloaded_tokens(r) > 0) {
-            const int32_t *counts = (const int32_t *)b->nnz[l].host + (int64_t)row * heads;
-            for (int h = 0; h < heads; h++) {
-                nnz += counts[h];
-            }
+        for (int h = 0; h < heads; h++) {
+            nnz += counts[h];
         }
         r->expected_nnz[l] = nnz;
-        r->sampled_sum[l] += (nnz / heads + (double)fixed_length) / context;
+        r->sampled_sum[l] += nnz / candidates;
         r->sampled_mean[l] = r->sampled_sum[l] / (double)r->steps;
         total += r->sampled_mean[l];
         sparse_layers++;
@@ -399,7 +400,7 @@ int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
         for (int n = 0; n < steps[m].num_rows; n++) {
             struct slot *r = &s->slots[slot_of[m][n]];
             r->info.decode_seconds += seconds;
-            count_selection(s, r, &s->buffers[m], n, rows[m][n].fixed_index + 1);
+            count_selection(s, r, &s->buffers[m], n);
             append_token(s->engine, r, ((const int32_t *)s->buffers[m].ids.host)[n]);
             *active += r->info.finish == MP_FINISH_NONE;
         }

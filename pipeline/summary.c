@@ -60,10 +60,10 @@ static void print_sampled(const struct mp_summary *s)
         }
     }
     if (sparse == 0) {
-        fprintf(stderr, "  attended      all tokens: no layer sampled\n");
+        fprintf(stderr, "  sampled       nothing: every layer attended to all tokens\n");
         return;
     }
-    fprintf(stderr, "  attended      %.2f %% of the context in the mean; per layer:",
+    fprintf(stderr, "  sampled       %.2f %% of the offloaded tokens in the mean; per layer:",
             100.0 * sum / sparse);
     for (int l = 0; l < s->num_layers; l++) {
         if (s->sampled_count[l] > 0) {

@@ -1,0 +1,316 @@
+# Cases of the verb generate.
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154  # variables of cli_test.sh and lib.sh
+
+# ---- inputs and outputs ----
+
+story() { # story SEED SENTENCES: a text to prompt with
+    awk -v seed="$1" -v count="$2" 'BEGIN {
+        split("baker sailor weaver doctor guard painter", who, " ")
+        split("carried painted cleaned sold wrapped hid", did, " ")
+        split("lantern barrel blanket rope clock map", what, " ")
+        for (i = 0; i < count; i++) {
+            seed = (seed * 1103 + 12345) % 65536
+            printf "The old %s %s the %s. ", who[seed % 6 + 1], did[int(seed / 6) % 6 + 1],
+                   what[int(seed / 36) % 6 + 1]
+        }
+    }'
+}
+
+# The program's own reader, which takes nothing but one strict JSON value, judges a file that holds
+# an object.
+expect_json_object() { # expect_json_object FILE
+    expect_refusal 1 'expected an array, found an object' detokenize --model "$demo" --json "$1"
+}
+
+# One line of --output. An id may hold what is escaped in JSON.
+number='-?[0-9][-+.0-9e]*'
+string='([^"\\]|\\.)*'
+output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+(,[0-9]+)*\\],"
+output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
+output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,"
+output_line+="\"sampled_fraction\":($number|null),\"score\":($number|null)\\}\$"
+
+ids_of() { # ids_of FILE: the ids of an --output file's finished requests, in order
+    sed -n 's/^{"id":"\([^"]*\)","text".*/\1/p' "$1" | paste -sd ' '
+}
+
+# ---- the demo ----
+
+demo_4k() { # demo_4k ARGUMENT...: exactly the number that the record expects
+    local wanted
+    wanted=$(sed -n 's/.*"outputs": \["\([0-9]*\)"\].*/\1/p' "$source_dir/configs/data4k.json")
+    run --config "$source_dir/configs/magicpig_config.json" \
+        --input "$source_dir/configs/data4k.json" "$@"
+    expect_status 0
+    expect "$command: stdout" "$(<out)" ": $wanted."
+}
+
+case_demo_4k() {
+    demo_4k
+    expect_match model err '^magicpig-pipe: llama, 8 layers'
+    expect_match kernels err 'StarPU .*workers? with [0-9]+ threads.*; kernels: (ref|avx2|avx512)$'
+    expect_match prompts err '^  prompts +1 request, [0-9]+ tokens in .* s: [0-9]+ tokens/s$'
+    expect_match 'first token' err '^  first token +[0-9.]+ s$'
+    expect_match decode err '^  generated +[0-9]+ tokens; decode [0-9.]+ ms a step, [0-9.]+ tokens/s$'
+    expect_match attended err \
+        '^  attended +[0-9.]+ % of the context in the mean; per layer: all( [0-9.]+){7}$'
+    expect_match memory err '^  memory +peak [0-9]+ MiB, planned [0-9]+ MiB$'
+    expect_match answers err '^  answers +1\.0 of 1 '
+    demo_4k --quiet
+    expect_lines '--quiet' err '^  ' 0
+}
+
+schedulers() { # schedulers WORKERS
+    local scheduler
+    for scheduler in eager lws prio dmda; do
+        demo_4k --cpu-workers "$1" --sched "$scheduler"
+        expect_match "$command" err "StarPU [0-9.]+, $scheduler, $1 CPU worker"
+    done
+}
+
+case_one_worker() { schedulers 1; }
+case_two_workers() { schedulers 2; }
+
+case_original_prompt() {
+    local input=$source_dir/../shared/data/data4k.jsonl
+    [[ -e $input ]] || exit 77
+    run --config "$source_dir/configs/magicpig_config.json" --input "$input"
+    expect_status 0
+    expect "$command: stdout" "$(<out)" ': 8090293.'
+}
+
+# ---- records ----
+
+case_records() {
+    cat >records.jsonl <<'END'
+{"id": "text", "input": "Hello world", "max_new_tokens": 4}
+{"id": "number", "input": 5}
+{"index": 7, "input_ids": [4091, 39, 762, 78, 1807], "max_new_tokens": 4}
+
+{"id": "cut", "input": "abc
+{"id": "foreign", "input_ids": [99999]}
+{"id": "", "input": "", "max_new_tokens": 2}
+END
+    generate --input records.jsonl --output answers.jsonl --eos none
+    expect_status 1
+    expect_match 'wrong type' err 'record number: records.jsonl:2: input: expected a string, found 5'
+    expect_match 'cut record' err 'records.jsonl:5:'
+    expect_match 'id out of range' err 'record foreign: .*6.* 99999, expected 0 to 4095'
+    expect_lines 'failures' err '^magicpig-pipe: error: record' 3
+    expect_match summary err '^  prompts +3 requests'
+    expect_lines 'text' answers.jsonl '^\{"id":"text".*"generated_tokens":4,' 1
+    # The same prompt as text and as ids.
+    expect '"input" and "input_ids"' "$(sed -n 2p out)" "$(sed -n 1p out)"
+    expect_lines 'index as id' answers.jsonl '^\{"id":"7".*"prompt_tokens":5,' 1
+    expect_lines 'empty prompt' answers.jsonl '"prompt_tokens":1,"generated_tokens":2,' 1
+    expect_lines 'broken records' answers.jsonl '^\{"id":"[^"]*","error":"[^"]' 3
+}
+
+case_record_forms() {
+    local form
+    printf '{"input": "Hello"}' >object
+    printf '[{"input": "Hello"}]' >array
+    printf '\n{"input": "Hello"}\n\n' >lines
+    printf '{\n  "input":\n    "Hello"\n}\n' >spread
+    generate --prompt Hello --gen-len 4 --eos none
+    expect_status 0
+    expect_lines 'an answer' out . 1
+    cp out expected
+    for form in object array lines spread; do
+        generate --input "$form" --gen-len 4 --eos none
+        expect_status 0
+        expect "$command: stdout" "$(<out)" "$(<expected)"
+        generate --input - --gen-len 4 --eos none <"$form"
+        expect_status 0
+        expect "$form through stdin" "$(<out)" "$(<expected)"
+    done
+    generate --prompt '' --gen-len 2 --eos none
+    expect_status 0
+    expect_match 'empty prompt' err '^  prompts +1 request, 1 token'
+}
+
+case_too_long() {
+    awk 'BEGIN {
+        printf "{\"id\": \"long\", \"input_ids\": [64"
+        for (i = 1; i < 65537; i++) printf ", 64"
+        print "]}\n{\"id\": \"short\", \"input\": \"Hello\"}"
+    }' >records.jsonl
+    generate --input records.jsonl --gen-len 2 --eos none --output answers.jsonl
+    expect_status 1
+    expect_match 'too long' err 'record long: line 1: .*found 65537 tokens.* 65536 positions'
+    expect finished "$(ids_of answers.jsonl)" short
+}
+
+# Later records finish first; texts still come in the records' order, whatever the batch.
+case_batch() {
+    local i lengths=(12 3 8 2 6 1)
+    for i in 0 1 2 3 4 5; do
+        printf '{"id": "%d", "input": "%s", "max_new_tokens": %d}\n' "$i" \
+            "$(story "$i" $((15 + 9 * i)))" "${lengths[i]}"
+    done >records.jsonl
+    generate --input records.jsonl --eos none --output one.jsonl --batch 1
+    expect_status 0
+    cp out one
+    expect 'order with --batch 1' "$(ids_of one.jsonl)" '0 1 2 3 4 5'
+    generate --input records.jsonl --eos none --output three.jsonl --batch 3 --micro-batches 2
+    expect_status 0
+    expect 'stdout of --batch 3' "$(<out)" "$(<one)"
+    if [[ $(ids_of three.jsonl) == '0 1 2 3 4 5' ]]; then
+        fail 'order of --output with --batch 3' '0 1 2 3 4 5' 'short requests before long ones'
+    fi
+    expect 'token ids' "$(sort three.jsonl | sed 's/,"prefill_seconds.*//')" \
+        "$(sed 's/,"prefill_seconds.*//' one.jsonl)"
+}
+
+# ---- --output, signals, outputs that cannot be written ----
+
+case_output() {
+    cat >records.jsonl <<'END'
+{"id": "a", "input": "Hello", "outputs": ["no such answer"]}
+{"id": "b \" quoted", "input": "world"}
+{"input": "again"}
+END
+    generate --input records.jsonl --gen-len 3 --eos none --output answers.jsonl
+    expect_status 0
+    expect_lines 'complete lines' answers.jsonl "$output_line" 3
+    expect_lines 'score' answers.jsonl '^\{"id":"a".*"score":0\}$' 1
+    expect_lines 'position as id' answers.jsonl '^\{"id":"2",' 1
+    expect_lines 'three tokens' answers.jsonl '"token_ids":\[[0-9]+,[0-9]+,[0-9]+\],' 3
+    cp answers.jsonl first.jsonl
+    expect_refusal 2 'answers.jsonl: exists .*--resume' --model "$demo" --input records.jsonl \
+        --output answers.jsonl
+    expect 'refused: file' "$(<answers.jsonl)" "$(<first.jsonl)"
+}
+
+case_resume() {
+    local i
+    for i in a b c d; do
+        printf '{"id": "%s", "input": "%s"}\n' "$i" "$(story 1 5)$i"
+    done >records.jsonl
+    generate --input records.jsonl --gen-len 3 --eos none --output whole.jsonl
+    expect_status 0
+    cp out whole
+    # Two lines and a half.
+    { head -n 2 whole.jsonl && sed -n 3p whole.jsonl | head -c 60; } >answers.jsonl
+    generate --input records.jsonl --gen-len 3 --eos none --output answers.jsonl --resume
+    expect_status 0
+    expect 'resumed: stdout' "$(<out)" "$(tail -n 2 whole)"
+    expect_lines 'complete lines' answers.jsonl "$output_line" 4
+    expect 'token ids' "$(sed 's/,"prefill_seconds.*//' answers.jsonl)" \
+        "$(sed 's/,"prefill_seconds.*//' whole.jsonl)"
+    generate --input records.jsonl --output answers.jsonl --resume
+    expect_status 0
+    expect 'nothing left: stdout' "$(<out)" ''
+    expect 'nothing left: lines' "$(wc -l <answers.jsonl)" 4
+    generate --input records.jsonl --gen-len 3 --eos none --output new.jsonl --resume
+    expect_status 0
+    expect '--resume of no file' "$(ids_of new.jsonl)" 'a b c d'
+    expect_refusal 2 '--resume needs --output' --model "$demo" --prompt x --resume
+}
+
+case_interrupt() {
+    printf '{"id": "short", "input": "Hello", "max_new_tokens": 3}
+{"id": "long", "input": "Hello", "max_new_tokens": 60000}\n' >records.jsonl
+    start --input records.jsonl --eos none --output answers.jsonl
+    wait_for answers.jsonl '"short"'
+    sleep 0.5
+    kill -INT "$child"
+    wait_child
+    expect_status 130
+    expect_match 'while generating' err 'interrupted: 1 of 2 requests finished'
+    expect finished "$(ids_of answers.jsonl)" short
+    expect_lines 'complete lines' answers.jsonl "$output_line" 1
+}
+
+case_interrupt_prefill() {
+    start --input "$source_dir/configs/data32k.json"
+    wait_for err 'kernels:'
+    sleep 0.3
+    kill -INT "$child"
+    wait_for err 'interrupt again to exit at once'
+    local begin=$SECONDS
+    kill -INT "$child"
+    wait_child
+    expect_status 130
+    ((SECONDS - begin <= 3)) || fail 'second signal' "$((SECONDS - begin)) s" 'at most 3 s'
+    expect stdout "$(<out)" ''
+
+    start --input "$source_dir/configs/data4k.json"
+    wait_for err 'kernels:'
+    kill -TERM "$child"
+    wait_child
+    expect_status 130
+    expect_match 'one signal' err 'interrupted'
+}
+
+case_closed_pipe() {
+    local arguments=(--model "$demo" --prompt Hello --gen-len 400 --eos none)
+    "$binary" "${arguments[@]}" --output answers.jsonl 2>err | head -c 1 >out
+    status=${PIPESTATUS[0]} command='with --output'
+    check_crash "$command"
+    expect_status 0
+    expect_lines 'complete lines' answers.jsonl "$output_line" 1
+    expect_match 'all tokens' answers.jsonl '"generated_tokens":400,'
+    expect_match 'closed pipe' err 'warning: stdout: .*Broken pipe'
+
+    "$binary" "${arguments[@]}" 2>err | head -c 1 >out
+    status=${PIPESTATUS[0]} command='without --output'
+    check_crash "$command"
+    expect_status 1
+    expect_match 'closed pipe' err 'error: stdout: .*Broken pipe'
+}
+
+case_full_disk() {
+    [[ -c /dev/full ]] || exit 77
+    generate --prompt Hello --gen-len 2 --output /dev/full
+    expect_status 1
+    expect_match '--output' err 'error: /dev/full: cannot write: No space'
+    echo '[1, 2]' >ids.json
+    expect_refusal 1 '/dev/full: cannot write: No space' \
+        logits --model "$demo" --tokens ids.json --output /dev/full
+    [[ -c /dev/full ]] || fail 'the device' 'gone' 'still there'
+    local verb
+    for verb in generate tokenize plan --help; do
+        local arguments=("$verb")
+        case $verb in
+        generate) arguments+=(--model "$demo" --prompt Hello --gen-len 2) ;;
+        tokenize) arguments+=(--model "$demo") ;;
+        plan) arguments+=(--model "$demo" --context 100) ;;
+        esac
+        status=0
+        command="$verb to a full stdout"
+        "$binary" "${arguments[@]}" 2>err >/dev/full || status=$?
+        check_crash "$command"
+        expect_status 1
+        expect_match "$command" err 'error: stdout: cannot write: No space'
+    done
+}
+
+# ---- trace ----
+
+case_trace() {
+    local workers=2 op
+    generate --prompt "$(story 3 60)" --gen-len 4 --eos none --cpu-workers "$workers" \
+        --trace trace.json
+    expect_status 0
+    expect_json_object trace.json
+    expect_lines 'one list of events' trace.json '"traceEvents":\[' 1
+    expect_lines 'tracks' trace.json '"thread_name".*"name":"cpu worker [0-9]+"' "$workers"
+    for op in embed projection hashing table_build table_lookup sampled_attention static_attention \
+        prefill_attention output ffn offload lm_head sample; do
+        expect_match "spans of $op" trace.json "\"ph\":\"X\",\"name\":\"$op\",\"pid\":1,\"tid\":[0-9]+,"
+    done
+    # A worker runs one task at a time: its spans are in order and do not overlap.
+    sed -n 's/.*"ph":"X".*"tid":\([0-9]*\),"ts":\([0-9.]*\),"dur":\([0-9.]*\),.*/\1 \2 \3/p' \
+        trace.json >spans
+    expect 'spans out of order or over the one before' \
+        "$(awk '$2 < end[$1] - 0.001 { bad++ } { end[$1] = $2 + $3 } END { print (NR > 0), bad + 0 }' spans)" \
+        '1 0'
+
+    # The answer is there even if the trace cannot be written; the status tells.
+    generate --prompt Hello --gen-len 2 --eos none --trace absent/trace.json
+    expect_status 1
+    expect_lines 'an answer' out . 1
+    expect_match 'trace' err 'error: absent/trace.json: cannot write the trace'
+}

@@ -1,0 +1,118 @@
+/* The memory plan against numbers worked out by hand, and its limits. */
+#include "engine_fixture.h"
+#include "pipeline/plan.h"
+#include "pipeline/summary.h"
+
+#include <string.h>
+
+static const struct mp_shape SHAPE = {
+    .hidden_size = 4096,
+    .num_hidden_layers = 32,
+    .num_attention_heads = 32,
+    .num_key_value_heads = 8,
+    .head_dim = 128,
+    .intermediate_size = 14336,
+    .vocab_size = 128256,
+    .rms_norm_eps = 1e-5f,
+};
+
+static struct mp_plan make_plan(const char *const *flags, int64_t tokens)
+{
+    struct mp_config config;
+    struct mp_plan plan;
+    mp_config_init(&config);
+    set_flags(&config, flags);
+    mp_plan_make(&config, &SHAPE, tokens, &plan);
+    mp_config_free(&config);
+    return plan;
+}
+
+/* Llama-3.1-8B at 98,304 tokens with layers 0 and 16 dense. */
+static void test_llama_8b(void **state)
+{
+    (void)state;
+    static const char *const flags[] = {"cache-layers", "0,16", NULL};
+    struct mp_plan p = make_plan(flags, 98304);
+    const int64_t kv = 2 * 2 * 8 * 128; /* bytes a token and layer */
+    const int64_t offloaded = 98304 - 68;
+    assert_int_equal(p.bytes[MP_PLAN_DENSE_KV], 2 * (98304 + 256) * kv);
+    assert_int_equal(p.bytes[MP_PLAN_STATIC_KV], 30 * (68 + 256) * kv);
+    assert_int_equal(p.bytes[MP_PLAN_OFFLOADED_KV], 30 * offloaded * kv);
+    assert_int_equal(p.bytes[MP_PLAN_TABLES], 30 * 8 * 150 * (offloaded * 2 + 2 * 1025 * 4));
+    /* 8.03 billion parameters of two bytes, and a little for norms. */
+    assert_true(p.bytes[MP_PLAN_WEIGHTS] > INT64_C(16060) * 1000000 &&
+                p.bytes[MP_PLAN_WEIGHTS] < INT64_C(16070) * 1000000);
+    int64_t sum = 0;
+    for (int i = 0; i < MP_PLAN_ROWS; i++) {
+        sum += p.bytes[i];
+    }
+    assert_int_equal(p.total, sum);
+    /* The design's bound on KV and tables of a 96K request. */
+    int64_t request = p.bytes[MP_PLAN_DENSE_KV] + p.bytes[MP_PLAN_STATIC_KV] +
+                      p.bytes[MP_PLAN_OFFLOADED_KV] + p.bytes[MP_PLAN_TABLES];
+    assert_true(request <= INT64_C(19) << 30);
+}
+
+static void test_scaling(void **state)
+{
+    (void)state;
+    static const char *const four[] = {"batch", "4", NULL};
+    static const char *const full[] = {"lsh-k", "0", NULL};
+    static const char *const reference[] = {"isa", "ref", NULL};
+    struct mp_plan one = make_plan(NULL, 10000);
+    struct mp_plan p = make_plan(four, 10000);
+    assert_int_equal(p.bytes[MP_PLAN_TABLES], 4 * one.bytes[MP_PLAN_TABLES]);
+    assert_int_equal(p.bytes[MP_PLAN_WEIGHTS], one.bytes[MP_PLAN_WEIGHTS]);
+    assert_int_equal(p.bytes[MP_PLAN_PREFILL], one.bytes[MP_PLAN_PREFILL]);
+
+    p = make_plan(full, 10000);
+    assert_int_equal(p.bytes[MP_PLAN_TABLES], 0);
+    assert_int_equal(p.bytes[MP_PLAN_HASH_FUNCTIONS], 0);
+    assert_int_equal(p.bytes[MP_PLAN_OFFLOADED_KV], 0);
+
+    p = make_plan(reference, 10000);
+    assert_int_equal(p.bytes[MP_PLAN_OFFLOADED_KV], 2 * one.bytes[MP_PLAN_OFFLOADED_KV]);
+
+    p = make_plan(NULL, 68);
+    assert_int_equal(p.bytes[MP_PLAN_OFFLOADED_KV], 0);
+    assert_int_equal(p.bytes[MP_PLAN_TABLES], 0);
+}
+
+static void test_limit(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_config config;
+    struct mp_plan plan;
+    mp_config_init(&config);
+    mp_plan_make(&config, &SHAPE, 98304, &plan);
+    config.memory_limit = plan.total;
+    ASSERT_OK(mp_plan_check(&plan, &config, &err));
+    config.memory_limit = plan.total - 1;
+    assert_int_equal(mp_plan_check(&plan, &config, &err), MP_ERR_MEMORY);
+    assert_non_null(strstr(err.message, "98304 tokens"));
+    assert_non_null(strstr(err.message, "weights"));
+    config.memory_limit = 0;
+    assert_true(mp_plan_limit(&config) > 0);
+    mp_config_free(&config);
+}
+
+static void test_score(void **state)
+{
+    (void)state;
+    char *expected[] = {"ABC", "17"};
+    assert_float_equal(mp_score(": abc, 17.", expected, 2), 1.0, 0);
+    assert_float_equal(mp_score(": 17.", expected, 2), 0.5, 0);
+    assert_float_equal(mp_score("", expected, 2), 0.0, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_llama_8b),
+        cmocka_unit_test(test_scaling),
+        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_score),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
