@@ -145,7 +145,8 @@ static const char *nearest(const char *name, bool among_flags)
     for (size_t i = 0; i < NUM_KEYS; i++) {
         const char *known = among_flags ? keys[i].flag : keys[i].path;
         size_t whole = mp_edit_distance(name, known);
-        size_t part = mp_edit_distance(last_part(name), last_part(known)); /* in the wrong section */
+        /* The name may be right and its section wrong. */
+        size_t part = mp_edit_distance(last_part(name), last_part(known));
         size_t distance = whole < part ? whole : part;
         if (distance < best_distance) {
             best_distance = distance;

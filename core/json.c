@@ -3,7 +3,6 @@
 #include "core/file.h"
 #include "core/json_scan.h"
 #include "core/memory.h"
-#include "core/strmap.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -15,10 +14,6 @@
 struct mp_json {
     char *name; /* the file, for messages */
     cJSON *root;
-};
-
-struct mp_json_index {
-    struct mp_strmap map; /* key -> const cJSON * */
 };
 
 /* ---- reading ---- */
@@ -209,30 +204,6 @@ int mp_json_fail(const struct mp_json *doc, const cJSON *value, struct mp_error 
     va_end(args);
     const char *separator = path[0] == '\0' ? "" : ": ";
     return mp_fail(err, MP_ERR_FORMAT, "%s: %s%s%s", doc->name, path, separator, message);
-}
-
-/* ---- index ---- */
-
-struct mp_json_index *mp_json_index_new(const cJSON *object)
-{
-    struct mp_json_index *index = mp_xcalloc(1, sizeof *index);
-    for (const cJSON *v = object->child; v != NULL; v = v->next) {
-        mp_strmap_add(&index->map, v->string, v);
-    }
-    return index;
-}
-
-const cJSON *mp_json_index_find(const struct mp_json_index *index, const char *key)
-{
-    return mp_strmap_get(&index->map, key);
-}
-
-void mp_json_index_free(struct mp_json_index *index)
-{
-    if (index != NULL) {
-        mp_strmap_free(&index->map);
-        free(index);
-    }
 }
 
 /* ---- typed access to one value ---- */

@@ -92,8 +92,8 @@ size_t mp_json_count(const struct cJSON *container); /* walks the container */
 /* Key of an object's member; NULL for array elements and the root. */
 const char *mp_json_key(const struct cJSON *member);
 
-/* Member by exact key, or NULL (also when object is NULL or no object). Linear: for objects of
- * more than some dozens of keys use an index. */
+/* Member by exact key, or NULL (also when object is NULL or no object). Linear: walk
+ * objects of more than some dozens of keys once instead. */
 const struct cJSON *mp_json_find(const struct cJSON *object, const char *key);
 
 /* Fills err with MP_ERR_FORMAT "file: key.path: message" for a value of the document. */
@@ -154,13 +154,5 @@ int mp_json_opt_object(const struct mp_json *doc, const struct cJSON *object, co
 
 /* text[0 .. length) as a JSON string with its quotes, malloc'ed. NULs become \u0000; text is UTF-8. */
 char *mp_json_quote(const char *text, size_t length);
-
-/* ---- index of a big object ---- */
-
-/* A hash index over an object's keys, built once. The object's document must outlive it. */
-struct mp_json_index;
-struct mp_json_index *mp_json_index_new(const struct cJSON *object);
-const struct cJSON *mp_json_index_find(const struct mp_json_index *index, const char *key);
-void mp_json_index_free(struct mp_json_index *index);
 
 #endif

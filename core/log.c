@@ -15,7 +15,6 @@ static const struct {
     [MP_LOG_ERROR] = {"error: ", "\033[1;31m"},
     [MP_LOG_WARNING] = {"warning: ", "\033[1;33m"},
     [MP_LOG_INFO] = {"", ""},
-    [MP_LOG_DEBUG] = {"debug: ", "\033[2m"},
 };
 
 void mp_log_set_level(enum mp_log_level level)

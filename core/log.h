@@ -2,7 +2,7 @@
 #ifndef MP_CORE_LOG_H
 #define MP_CORE_LOG_H
 
-enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARNING, MP_LOG_INFO, MP_LOG_DEBUG };
+enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARNING, MP_LOG_INFO };
 
 /* Messages above this level are dropped; MP_LOG_INFO at start. */
 void mp_log_set_level(enum mp_log_level level);

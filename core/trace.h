@@ -1,5 +1,5 @@
 /* A low-cost recorder of spans, written as Chrome trace events (ui.perfetto.dev opens them).
- * Recording is two clock reads and one store into a ring owned by the recording thread. */
+ * Recording is two clock reads and one store into a buffer owned by the recording thread. */
 #ifndef MP_CORE_TRACE_H
 #define MP_CORE_TRACE_H
 

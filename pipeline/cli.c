@@ -72,12 +72,30 @@ static const struct option *find_option(const char *name)
     return NULL;
 }
 
+/* Configuration flags that act for `logits`, which has full attention and generates nothing. */
+static const char *const LOGITS_FLAGS[] = {"model", "chunk-size",   "mem-efficient", "rope-inv-freq",
+                                           "sched", "cpu-workers",  "threads",       "isa",
+                                           "trace", "memory-limit", NULL};
+
+/* Whether a configuration flag acts for a verb. */
+static bool flag_acts(int verb, const char *name)
+{
+    if (VERBS[verb].bit == LOGITS) {
+        for (int i = 0; LOGITS_FLAGS[i] != NULL; i++) {
+            if (strcmp(LOGITS_FLAGS[i], name) == 0) {
+                return true;
+            }
+        }
+        return false;
+    }
+    return VERBS[verb].takes_config || strcmp(name, "model") == 0;
+}
+
 static bool verb_takes(int verb, const char *name)
 {
     const struct option *option = find_option(name);
-    return option != NULL
-               ? (option->verbs & (int)VERBS[verb].bit) != 0
-               : mp_config_has_flag(name) && (VERBS[verb].takes_config || strcmp(name, "model") == 0);
+    return option != NULL ? (option->verbs & (int)VERBS[verb].bit) != 0
+                          : mp_config_has_flag(name) && flag_acts(verb, name);
 }
 
 /* The option of the verb that a misspelt one is nearest to, or NULL. */
@@ -150,8 +168,8 @@ static int parse_count(const char *name, const char *text, int64_t *out, struct 
     errno = 0;
     long long value = strtoll(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || value < 1) {
-        return mp_fail(err, MP_ERR_USAGE, "--%s: found \"%s\", expected a whole number from 1", name,
-                       text);
+        return mp_fail(err, MP_ERR_USAGE, "--%s: found \"%s\", expected a whole number from 1",
+                       name, text);
     }
     *out = value;
     return 0;
@@ -281,11 +299,21 @@ static int dispatch(const struct mp_cli *cli, int *failed, struct mp_error *err)
 static int run_verb(const struct mp_cli *cli, int *failed, struct mp_error *err)
 {
     const char *trace = cli->config.trace_path;
-    int code = trace != NULL ? mp_trace_start(TRACE_SPANS, err) : 0;
+    if (trace == NULL) {
+        return dispatch(cli, failed, err);
+    }
+    /* A path that cannot be written is better known before the work than after it. */
+    FILE *file = fopen(trace, "a");
+    if (file == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "trace.file: %s: cannot open for writing: %s", trace,
+                       strerror(errno));
+    }
+    fclose(file);
+    int code = mp_trace_start(TRACE_SPANS, err);
     if (code == 0) {
         code = dispatch(cli, failed, err);
     }
-    if (trace != NULL) {
+    if (code == 0 || code == MP_ERR_INTERRUPTED) {
         int trace_code = mp_trace_write(trace, code == 0 ? err : NULL);
         code = code == 0 ? trace_code : code;
     }

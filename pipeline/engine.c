@@ -30,6 +30,9 @@ static int mark_sparse_layers(struct mp_engine *e, struct mp_error *err)
         }
         e->sparse[l] = false;
     }
+    for (int l = 0; l < layers; l++) {
+        e->num_sparse_layers += e->sparse[l];
+    }
     return 0;
 }
 
@@ -115,48 +118,22 @@ static void release_weights(struct mp_engine *e)
     free(w->layers);
 }
 
-/* ---- open and close ---- */
+/* ---- open, start and close ---- */
 
-static int open_model(struct mp_engine *e, const char *model_dir, int64_t tokens,
-                      struct mp_error *err)
-{
-    int code = mp_isa_select(e->config->isa, err);
-    if (code == 0) {
-        code = mp_model_open(model_dir, &e->model, err);
-    }
-    if (code != 0) {
-        return code;
-    }
-    e->shape = mp_model_shape(e->model);
-    e->dtype = mp_isa_current() == MP_ISA_REF ? MP_F32 : MP_BF16;
-    choose_eos(e);
-    code = mark_sparse_layers(e, err);
-    if (code == 0) {
-        mp_plan_make(e->config, e->shape, tokens, &e->plan);
-        code = mp_plan_check(&e->plan, e->config, err);
-    }
-    return code;
-}
-
-int mp_engine_open(const struct mp_config *config, const char *model_dir, int64_t tokens,
-                   struct mp_engine **out, struct mp_error *err)
+int mp_engine_open(const struct mp_config *config, const char *model_dir, struct mp_engine **out,
+                   struct mp_error *err)
 {
     struct mp_engine *e = mp_xcalloc(1, sizeof *e);
     e->config = config;
-    int code = open_model(e, model_dir, tokens, err);
+    int code = mp_isa_select(config->isa, err);
     if (code == 0) {
-        struct mp_runtime_options options = {
-            .scheduler = config->scheduler,
-            .cpu_workers = config->cpu_workers,
-            .threads = config->threads,
-        };
-        code = mp_runtime_start(&options, &e->runtime, err);
+        code = mp_model_open(model_dir, &e->model, err);
     }
     if (code == 0) {
-        code = load_weights(e, err);
-    }
-    if (code == 0) {
-        code = mp_lsh_create(e, err);
+        e->shape = mp_model_shape(e->model);
+        e->dtype = mp_isa_current() == MP_ISA_REF ? MP_F32 : MP_BF16;
+        choose_eos(e);
+        code = mark_sparse_layers(e, err);
     }
     if (code != 0) {
         mp_engine_close(e);
@@ -170,11 +147,50 @@ int mp_engine_open(const struct mp_config *config, const char *model_dir, int64_
         .sink = config->device_budget - config->window_size,
         .window = config->window_size,
     };
+    *out = e;
+    return 0;
+}
+
+void mp_engine_plan(const struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp_plan *out)
+{
+    mp_plan_make(
+        &(struct mp_plan_run){
+            .config = e->config,
+            .shape = e->shape,
+            .sparse_layers = e->num_sparse_layers,
+            .dtype = e->dtype,
+            .tokens = tokens,
+            .keep_kv = keep_kv,
+        },
+        out);
+}
+
+int mp_engine_start(struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp_error *err)
+{
+    struct mp_plan plan;
+    mp_engine_plan(e, tokens, keep_kv, &plan);
+    int code = mp_plan_check(&plan, e->config, err);
+    if (code == 0) {
+        struct mp_runtime_options options = {
+            .scheduler = e->config->scheduler,
+            .cpu_workers = e->config->cpu_workers,
+            .threads = e->config->threads,
+        };
+        code = mp_runtime_start(&options, &e->runtime, err);
+    }
+    if (code == 0) {
+        code = load_weights(e, err);
+    }
+    if (code == 0) {
+        code = mp_lsh_create(e, err);
+    }
+    if (code != 0) {
+        return code;
+    }
     bool amx = mp_isa_current() == MP_ISA_AVX512 && mp_cpu_has_amx_bf16();
     snprintf(e->description, sizeof e->description, "%s; kernels: %s%s",
              mp_runtime_description(e->runtime), mp_isa_name(mp_isa_current()),
              amx ? " with AMX" : "");
-    *out = e;
     return 0;
 }
 
@@ -201,11 +217,6 @@ const char *mp_engine_model(const struct mp_engine *e)
 const char *mp_engine_runtime(const struct mp_engine *e)
 {
     return e->description;
-}
-
-const struct mp_plan *mp_engine_plan(const struct mp_engine *e)
-{
-    return &e->plan;
 }
 
 int mp_engine_vocab_size(const struct mp_engine *e)

@@ -1,8 +1,7 @@
 /* The engine's public interface. An engine is a model in memory with its runtime; a session is a
  * set of requests decoded together. One thread drives them; neither is thread-safe.
  *
- * Errors: a nonzero mp_code and a message (core/error.h). After an error of a session call the
- * session can only be closed. */
+ * Errors: a nonzero mp_code and a message (core/error.h). */
 #ifndef MP_PIPELINE_ENGINE_H
 #define MP_PIPELINE_ENGINE_H
 
@@ -15,21 +14,29 @@
 struct mp_engine;
 struct mp_session;
 
-/* Opens the model directory, checks the plan for `tokens` of context (0: weights only) against the
- * memory limit, starts StarPU and loads the weights. config must outlive the engine. */
-int mp_engine_open(const struct mp_config *config, const char *model_dir, int64_t tokens,
-                   struct mp_engine **out, struct mp_error *err);
+/* Reads what the model directory says of the model and settles the kernels: enough to check
+ * prompts and to plan. config must outlive the engine. */
+int mp_engine_open(const struct mp_config *config, const char *model_dir, struct mp_engine **out,
+                   struct mp_error *err);
 void mp_engine_close(struct mp_engine *e);
 
-/* What runs here, for people: the model, the workers, the kernels. */
+/* Whether a prompt can run here: 1 to max_positions ids, each in [0, vocab_size), at least one
+ * token to generate, not too many chunks. MP_ERR_USAGE says why not. */
+int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t count,
+                           int64_t max_new_tokens, struct mp_error *err);
+
+/* The memory plan for prompts of up to `tokens`; keep_kv: for sessions, not only for logits. */
+struct mp_plan;
+void mp_engine_plan(const struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp_plan *out);
+
+/* Checks that plan against the memory limit, starts StarPU and loads the weights. Everything below
+ * needs a started engine. */
+int mp_engine_start(struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp_error *err);
+
+/* What runs here, for people: the model, and once started the workers and kernels. */
 const char *mp_engine_model(const struct mp_engine *e);
 const char *mp_engine_runtime(const struct mp_engine *e);
 
-/* The memory plan the engine was opened with. */
-struct mp_plan;
-const struct mp_plan *mp_engine_plan(const struct mp_engine *e);
-
-/* Token ids are in [0, vocab_size); a prompt must fit the model's positions. */
 int mp_engine_vocab_size(const struct mp_engine *e);
 int64_t mp_engine_max_positions(const struct mp_engine *e);
 
@@ -66,12 +73,14 @@ struct mp_request {
 int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_error *err);
 void mp_session_close(struct mp_session *s);
 
-/* Prefills a prompt of count >= 1 ids in a free slot and samples its first token. stream separates
- * the random numbers of requests. Interrupted (MP_ERR_INTERRUPTED): the slot stays free. */
+/* Prefills a prompt in a free slot, which there must be, and samples its first token. stream
+ * separates the random numbers of requests. After an error (MP_ERR_INTERRUPTED among them) the slot
+ * is free again and the session goes on. */
 int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count,
                    int64_t max_new_tokens, uint64_t stream, int *slot, struct mp_error *err);
 
-/* Generates one token for every unfinished request; *active gets how many are still unfinished. */
+/* Generates one token for every unfinished request; *active gets how many are still unfinished.
+ * After an error the session can only be closed. */
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err);
 
 const struct mp_request *mp_session_request(const struct mp_session *s, int slot);

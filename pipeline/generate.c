@@ -31,6 +31,7 @@ struct generate {
     const struct mp_cli *cli;
     struct mp_prompts prompts;
     struct mp_engine *engine;
+    struct mp_plan plan;
     struct mp_session *session;
     struct mp_output *output;   /* NULL: no --output */
     struct answer *answers;     /* [records] */
@@ -150,21 +151,17 @@ static int start_record(struct generate *g, size_t record, struct mp_error *err)
 {
     const struct mp_record *r = &g->prompts.records.items[record];
     const struct mp_ids *ids = &g->prompts.ids[record];
-    if (g->output != NULL && mp_output_has(g->output, r->id)) {
-        g->answers[record].closed = true;
-        return 0;
+    if (g->answers[record].closed) {
+        return 0; /* done in an earlier run */
     }
     if (r->error != NULL) {
         return report_failure(g, record, r->error, err);
     }
     int slot;
-    int64_t most = r->max_new_tokens > 0 ? r->max_new_tokens : g->cli->config.gen_len;
-    int code = mp_session_add(g->session, ids->data, (int64_t)ids->count, most, record, &slot, err);
-    if (code == MP_ERR_USAGE || code == MP_ERR_MEMORY) {
-        char *message = mp_xasprintf("line %zu: %s", r->line, err->message);
-        code = report_failure(g, record, message, err);
-        free(message);
-        return code;
+    int code = mp_session_add(g->session, ids->data, (int64_t)ids->count,
+                              mp_prompts_max_new_tokens(r, g->cli), record, &slot, err);
+    if (code == MP_ERR_MEMORY) {
+        return report_failure(g, record, err->message, err);
     }
     if (code != 0) {
         return code;
@@ -232,35 +229,56 @@ static int run(struct generate *g, struct mp_error *err)
     return code;
 }
 
+/* Closes the answers that --output already holds, so that they neither run nor count in the plan.
+ */
+static void skip_done(struct generate *g)
+{
+    for (size_t i = 0; i < g->prompts.records.count; i++) {
+        if (mp_output_take(g->output, g->prompts.records.items[i].id)) {
+            g->answers[i].closed = true;
+            g->prompts.ids[i].count = 0;
+        }
+    }
+}
+
 static int open_all(struct generate *g, struct mp_error *err)
 {
     const struct mp_config *config = &g->cli->config;
     char *dir = NULL;
     int code = mp_cli_model_dir(g->cli, &dir, err);
     if (code == 0) {
+        code = mp_engine_open(config, dir, &g->engine, err);
+    }
+    if (code == 0) {
         code = mp_prompts_load(g->cli, dir, &g->prompts, err);
     }
     if (code == 0 && g->cli->output != NULL) {
         code = mp_output_open(g->cli->output, g->cli->resume, &g->output, err);
     }
-    if (code == 0) {
-        code = mp_engine_open(config, dir, g->prompts.longest, &g->engine, err);
-    }
-    if (code == 0) {
-        code = mp_session_open(g->engine, &g->session, err);
-    }
     free(dir);
     if (code != 0) {
         return code;
     }
+    mp_prompts_check(&g->prompts, g->cli, g->engine);
     g->answers = mp_xcalloc(g->prompts.records.count, sizeof *g->answers);
     g->record_of = mp_xcalloc((size_t)config->batch, sizeof *g->record_of);
     for (int i = 0; i < config->batch; i++) {
         g->record_of[i] = -1;
     }
-    mp_log(MP_LOG_INFO, "%s", mp_engine_model(g->engine));
-    mp_log(MP_LOG_INFO, "%s", mp_engine_runtime(g->engine));
-    return 0;
+    if (g->output != NULL) {
+        skip_done(g);
+    }
+    int64_t longest = mp_prompts_longest(&g->prompts);
+    mp_engine_plan(g->engine, longest, true, &g->plan);
+    code = mp_engine_start(g->engine, longest, true, err);
+    if (code == 0) {
+        code = mp_session_open(g->engine, &g->session, err);
+    }
+    if (code == 0) {
+        mp_log(MP_LOG_INFO, "%s", mp_engine_model(g->engine));
+        mp_log(MP_LOG_INFO, "%s", mp_engine_runtime(g->engine));
+    }
+    return code;
 }
 
 static int close_all(struct generate *g, int code, struct mp_error *err)
@@ -287,12 +305,15 @@ int mp_verb_generate(const struct mp_cli *cli, int *failed, struct mp_error *err
     if (cli->resume && cli->output == NULL) {
         return mp_fail(err, MP_ERR_USAGE, "--resume needs --output FILE");
     }
+    if (cli->quiet) {
+        mp_log_set_level(MP_LOG_WARNING);
+    }
     struct generate g = {.cli = cli};
     int code = open_all(&g, err);
     if (code == 0) {
         code = run(&g, err);
         if (!cli->quiet) {
-            mp_summary_print(&g.summary, mp_engine_plan(g.engine), g.steps, g.step_seconds);
+            mp_summary_print(&g.summary, &g.plan, g.steps, g.step_seconds);
         }
     }
     *failed = g.failed;

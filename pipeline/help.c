@@ -29,7 +29,7 @@ static const char GENERATE[] =
     "  --prompt TEXT    one prompt instead of --input\n"
     "  --output FILE    one JSON line a finished request\n"
     "  --resume         continue --output: skip what it already holds\n"
-    "  --quiet          no summary\n"
+    "  --quiet          nothing on stderr but warnings and errors\n"
     "\n"
     "Examples:\n"
     "  magicpig-pipe --config configs/magicpig_config.json --input configs/data32k.json\n"

@@ -18,10 +18,10 @@ struct mp_engine {
     struct mp_model_weights weights;
     struct mp_lsh lsh;
     bool *sparse;                    /* [num_hidden_layers] */
+    int num_sparse_layers;
     struct mp_graph graph;
     const int32_t *eos;              /* [num_eos] end tokens */
     int num_eos;
-    struct mp_plan plan;             /* the memory plan it was opened with */
     char description[512];
 };
 

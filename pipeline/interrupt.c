@@ -1,5 +1,6 @@
 #include "pipeline/interrupt.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
@@ -15,8 +16,10 @@ static void on_signal(int signal_number)
     }
     interrupted = 1;
     static const char message[] = "magicpig-pipe: stopping soon; interrupt again to exit at once\n";
+    int saved = errno;
     ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
     (void)ignored;
+    errno = saved;
 }
 
 void mp_interrupt_install(void)

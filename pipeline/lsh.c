@@ -12,7 +12,7 @@ int mp_lsh_create(struct mp_engine *e, struct mp_error *err)
     struct mp_lsh *lsh = &e->lsh;
     lsh->K = c->lsh_K;
     lsh->L = c->lsh_L;
-    if (lsh->K == 0) {
+    if (e->num_sparse_layers == 0) {
         return 0;
     }
     lsh_weight_init(&lsh->weight, lsh->K, lsh->L);

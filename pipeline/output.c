@@ -14,7 +14,7 @@
 struct mp_output {
     FILE *file;
     char *path;
-    char **done; /* [num_done] ids of the lines that were there */
+    char **done; /* [num_done] ids of the finished lines that were there; NULL: taken */
     size_t num_done;
 };
 
@@ -40,19 +40,39 @@ static void remember_line(struct mp_output *o, const char *line, size_t length)
     mp_json_free(doc);
 }
 
-/* Reads the complete lines; cuts the file after the last one. */
+/* True if the line, perhaps cut short, can be one of ours. */
+static bool is_own_line(const char *line, size_t length)
+{
+    static const char start[] = "{\"id\":\"";
+    size_t n = length < sizeof start - 1 ? length : sizeof start - 1;
+    return memcmp(line, start, n) == 0;
+}
+
+/* Reads the complete lines; cuts the file after the last one. Some other file, named by mistake, is
+ * left as it is. */
 static int read_done(struct mp_output *o, struct mp_error *err)
 {
     char *line = NULL;
     size_t room = 0;
     ssize_t length;
     off_t keep = 0;
+    size_t number = 0;
+    bool own = true;
     rewind(o->file);
-    while ((length = getline(&line, &room, o->file)) > 0 && line[length - 1] == '\n') {
-        keep += length;
-        remember_line(o, line, (size_t)length - 1);
+    while (own && (length = getline(&line, &room, o->file)) > 0) {
+        number++;
+        own = is_own_line(line, (size_t)length);
+        if (own && line[length - 1] == '\n') {
+            keep += length;
+            remember_line(o, line, (size_t)length - 1);
+        }
     }
     free(line);
+    if (!own) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "%s:%zu: found a line that --output does not write; resume another file",
+                       o->path, number);
+    }
     if (ferror(o->file)) {
         return io_error(o, "read", err);
     }
@@ -88,10 +108,12 @@ int mp_output_open(const char *path, bool resume, struct mp_output **out, struct
     return 0;
 }
 
-bool mp_output_has(const struct mp_output *o, const char *id)
+bool mp_output_take(struct mp_output *o, const char *id)
 {
     for (size_t i = 0; i < o->num_done; i++) {
-        if (strcmp(o->done[i], id) == 0) {
+        if (o->done[i] != NULL && strcmp(o->done[i], id) == 0) {
+            free(o->done[i]);
+            o->done[i] = NULL;
             return true;
         }
     }
@@ -109,11 +131,6 @@ static int write_line(struct mp_output *o, cJSON *object, struct mp_error *err)
     bool ok = fprintf(o->file, "%s\n", text) >= 0 && fflush(o->file) == 0;
     cJSON_free(text);
     return ok ? 0 : io_error(o, "write", err);
-}
-
-static const char *finish_name(enum mp_finish finish)
-{
-    return finish == MP_FINISH_EOS ? "eos" : finish == MP_FINISH_LENGTH ? "length" : "interrupted";
 }
 
 static void add_number_or_null(cJSON *line, const char *key, double value)
@@ -138,7 +155,8 @@ int mp_output_write(struct mp_output *o, const char *id, const char *text, size_
                                                (int)request->generated_tokens));
     cJSON_AddNumberToObject(line, "prompt_tokens", (double)request->prompt_tokens);
     cJSON_AddNumberToObject(line, "generated_tokens", (double)request->generated_tokens);
-    cJSON_AddStringToObject(line, "finish_reason", finish_name(request->finish));
+    cJSON_AddStringToObject(line, "finish_reason",
+                            request->finish == MP_FINISH_EOS ? "eos" : "length");
     cJSON_AddNumberToObject(line, "prefill_seconds", request->prefill_seconds);
     cJSON_AddNumberToObject(line, "decode_seconds", request->decode_seconds);
     add_number_or_null(line, "sampled_fraction", request->sampled_mean);

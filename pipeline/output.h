@@ -11,11 +11,13 @@
 struct mp_output; /* opaque */
 
 /* Opens path for appending. If it exists and is not empty, resume must be set: the ids of its
- * complete lines then count as done, and a last line cut short by a crash is removed. */
+ * complete lines then count as done, and a last line cut short by a crash is removed. A file that
+ * holds other lines is refused, and left as it is. */
 int mp_output_open(const char *path, bool resume, struct mp_output **out, struct mp_error *err);
 
-/* True if a line of this id was there when the file was opened. */
-bool mp_output_has(const struct mp_output *o, const char *id);
+/* True if the file held a finished line of this id when it was opened; each line counts for one
+ * record only, so that records may share an id. */
+bool mp_output_take(struct mp_output *o, const char *id);
 
 /* Appends and flushes one line: id, text, token_ids, prompt_tokens, generated_tokens,
  * finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if nothing was sampled),

@@ -7,14 +7,10 @@
 #include "codelets/projection/projection.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 /* Code, StarPU, oneDNN with its generated kernels, the tokenizer and the kernels' scratch: resident
  * memory of a short run less everything else in its plan. */
 static const int64_t PROCESS_BYTES = INT64_C(48) << 20;
-
-/* Share of the room for looked-up ids that a step writes to: pages never touched cost nothing. */
-static const double SELECTED_SHARE = 0.1;
 
 static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_WEIGHTS] = "weights",
@@ -32,23 +28,6 @@ static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
 static int64_t min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
-}
-
-static int sparse_layers(const struct mp_config *c, const struct mp_shape *s)
-{
-    if (c->lsh_K == 0) {
-        return 0;
-    }
-    int dense = 0;
-    for (int l = 0; l < s->num_hidden_layers; l++) {
-        for (int i = 0; i < c->num_cache_layers; i++) {
-            if (c->cache_layers[i] == l) {
-                dense++;
-                break;
-            }
-        }
-    }
-    return s->num_hidden_layers - dense;
 }
 
 static int64_t weight_bytes(const struct mp_shape *s)
@@ -89,42 +68,73 @@ static int64_t step_bytes(const struct mp_config *c, const struct mp_shape *s)
     return row * c->batch;
 }
 
-void mp_plan_make(const struct mp_config *config, const struct mp_shape *s, int64_t tokens,
-                  struct mp_plan *out)
+/* What the requests keep from their prefill to their last token. */
+static void plan_kv(const struct mp_plan_run *run, int64_t offloaded, int64_t kv_token,
+                    int64_t bytes[MP_PLAN_ROWS])
 {
-    int64_t dtype = strcmp(config->isa, "ref") == 0 ? 4 : 2;
-    int64_t kv_token = 2 * dtype * s->num_key_value_heads * s->head_dim;
-    int64_t sparse = sparse_layers(config, s);
+    const struct mp_config *c = run->config;
+    const struct mp_shape *s = run->shape;
+    int64_t batch = c->batch;
+    int64_t sparse = run->sparse_layers;
     int64_t dense = s->num_hidden_layers - sparse;
-    int64_t fixed = min64(tokens, config->device_budget);
-    int64_t offloaded = sparse > 0 ? tokens - fixed : 0;
-    int64_t buckets = ((int64_t)1 << config->lsh_K) + 1;
-    int64_t tables = (int64_t)s->num_key_value_heads * config->lsh_L;
+    int64_t fixed = min64(run->tokens, c->device_budget);
+    int64_t buckets = ((int64_t)1 << c->lsh_K) + 1;
+    int64_t tables = (int64_t)s->num_key_value_heads * c->lsh_L;
 
-    *out = (struct mp_plan){.tokens = tokens, .batch = config->batch};
+    bytes[MP_PLAN_STATIC_KV] = batch * sparse * (fixed + c->generation_budget) * kv_token;
+    bytes[MP_PLAN_DENSE_KV] = batch * dense * (run->tokens + c->generation_budget) * kv_token;
+    bytes[MP_PLAN_OFFLOADED_KV] = batch * sparse * offloaded * kv_token;
+    bytes[MP_PLAN_TABLES] =
+        batch * sparse * tables * (offloaded * 2 + lsh_num_blocks(offloaded) * buckets * 4);
+    bytes[MP_PLAN_SELECTION] = batch * offloaded * s->num_attention_heads * 4;
+    bytes[MP_PLAN_STEP] = step_bytes(c, s);
+}
+
+void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out)
+{
+    const struct mp_config *c = run->config;
+    const struct mp_shape *s = run->shape;
+    int64_t kv_token =
+        2 * (int64_t)mp_dtype_size(run->dtype) * s->num_key_value_heads * s->head_dim;
+    int64_t fixed = min64(run->tokens, c->device_budget);
+    int64_t offloaded = run->keep_kv && run->sparse_layers > 0 ? run->tokens - fixed : 0;
+
+    *out = (struct mp_plan){.tokens = run->tokens, .batch = c->batch};
     int64_t *b = out->bytes;
     b[MP_PLAN_WEIGHTS] = weight_bytes(s);
     b[MP_PLAN_PROCESS] = PROCESS_BYTES;
-    if (sparse > 0) {
-        b[MP_PLAN_HASH_FUNCTIONS] = hash_function_bytes(config, s);
+    b[MP_PLAN_PREFILL] = prefill_bytes(c, s, run->tokens, offloaded, kv_token);
+    if (run->sparse_layers > 0) {
+        b[MP_PLAN_HASH_FUNCTIONS] = hash_function_bytes(c, s);
     }
-    if (tokens > 0) {
-        int64_t batch = config->batch;
-        int64_t room = config->generation_budget;
-        b[MP_PLAN_STATIC_KV] = batch * sparse * (fixed + room) * kv_token;
-        b[MP_PLAN_DENSE_KV] = batch * dense * (tokens + room) * kv_token;
-        b[MP_PLAN_OFFLOADED_KV] = batch * sparse * offloaded * kv_token;
-        b[MP_PLAN_TABLES] =
-            batch * sparse * tables *
-            (offloaded * 2 + lsh_num_blocks(offloaded) * buckets * 4);
-        b[MP_PLAN_SELECTION] =
-            (int64_t)((double)(batch * offloaded * s->num_attention_heads * 4) * SELECTED_SHARE);
-        b[MP_PLAN_PREFILL] = prefill_bytes(config, s, tokens, offloaded, kv_token);
-        b[MP_PLAN_STEP] = step_bytes(config, s);
+    if (run->keep_kv) {
+        plan_kv(run, offloaded, kv_token, b);
     }
     for (int i = 0; i < MP_PLAN_ROWS; i++) {
         out->total += b[i];
     }
+}
+
+/* The number in a file of the control group, -1 if there is none ("max"). */
+static int64_t read_number(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    int64_t value = -1;
+    if (f != NULL) {
+        if (fscanf(f, "%" SCNd64, &value) != 1) {
+            value = -1;
+        }
+        fclose(f);
+    }
+    return value;
+}
+
+/* What the control group leaves of its limit in bytes; INT64_MAX where it has none. */
+static int64_t control_group_memory(void)
+{
+    int64_t limit = read_number("/sys/fs/cgroup/memory.max");
+    int64_t used = read_number("/sys/fs/cgroup/memory.current");
+    return limit < 0 || used < 0 ? INT64_MAX : limit > used ? limit - used : 0;
 }
 
 /* MemAvailable of /proc/meminfo in bytes; INT64_MAX where there is none. */
@@ -147,7 +157,8 @@ static int64_t available_memory(void)
 
 int64_t mp_plan_limit(const struct mp_config *config)
 {
-    return config->memory_limit > 0 ? config->memory_limit : available_memory();
+    return config->memory_limit > 0 ? config->memory_limit
+                                    : min64(available_memory(), control_group_memory());
 }
 
 static double gib(int64_t bytes)

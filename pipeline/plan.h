@@ -3,9 +3,11 @@
 #define MP_PIPELINE_PLAN_H
 
 #include "core/config.h"
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/shape.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -16,11 +18,21 @@ enum mp_plan_row {
     MP_PLAN_DENSE_KV,  /* dense layers */
     MP_PLAN_OFFLOADED_KV, /* offloaded keys and values */
     MP_PLAN_TABLES,    /* hash tables */
-    MP_PLAN_SELECTION, /* looked-up ids: the part of the reserved room a step touches */
+    MP_PLAN_SELECTION, /* room for looked-up ids */
     MP_PLAN_PREFILL,   /* residual stream, q, o, staging, key codes of one request */
     MP_PLAN_STEP,      /* decode activations and logits */
     MP_PLAN_PROCESS,   /* code, libraries, tokenizer, kernel scratch: measured, see plan.c */
     MP_PLAN_ROWS,
+};
+
+/* The run to plan for. */
+struct mp_plan_run {
+    const struct mp_config *config;
+    const struct mp_shape *shape;
+    int sparse_layers;    /* layers that sample */
+    enum mp_dtype dtype;  /* of the caches */
+    int64_t tokens;       /* longest prompt */
+    bool keep_kv;         /* false: only the logits of one prompt are wanted */
 };
 
 struct mp_plan {
@@ -30,11 +42,11 @@ struct mp_plan {
     int64_t total;                /* their sum: the peak */
 };
 
-/* Plan of `config->batch` requests of `tokens` prompt tokens (0: weights only). */
-void mp_plan_make(const struct mp_config *config, const struct mp_shape *shape, int64_t tokens,
-                  struct mp_plan *out);
+/* Plan of `config->batch` requests of run->tokens, which a model's positions bound. */
+void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out);
 
-/* Bytes the plan may use: config->memory_limit, else what the system says is available. */
+/* Bytes the plan may use: config->memory_limit, else what the system, or the control group this
+ * process is in, has left. */
 int64_t mp_plan_limit(const struct mp_config *config);
 
 /* MP_ERR_MEMORY with the numbers if it does not fit. */

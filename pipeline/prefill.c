@@ -112,7 +112,8 @@ static int wait_until(const struct mp_engine *e, const struct mp_prefill *p, int
             return code;
         }
         int64_t done = (int64_t)layers_submitted * tasks_per_layer(p) - mp_runtime_pending();
-        mp_progress_set(bar, p->tokens * done / total);
+        /* Negative while the embedding, which is not counted, is still pending. */
+        mp_progress_set(bar, done > 0 ? p->tokens * done / total : 0);
     }
     return 0;
 }
@@ -152,6 +153,10 @@ static int sink_logits(const struct mp_engine *e, const struct mp_prefill *p,
     int code = mp_buffer_alloc(&logits, LOGITS_ROWS * row, "logits", err);
     for (int c = 0; c < p->num_chunks && code == 0; c++) {
         for (int64_t r = 0; r < p->chunks[c].rows && code == 0; r += LOGITS_ROWS) {
+            if (mp_interrupted()) {
+                code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while computing logits");
+                break;
+            }
             int64_t left = p->chunks[c].rows - r;
             int64_t rows = left < LOGITS_ROWS ? left : LOGITS_ROWS;
             code = mp_submit_prefill_logits(&e->graph, p, c, r, rows, &logits, err);

@@ -37,8 +37,17 @@ static int encode(const struct mp_tokenizer *t, const char *text, size_t length,
     return code;
 }
 
-static void encode_record(const struct mp_tokenizer *t, struct mp_record *r, int32_t leading,
-                          struct mp_ids *out)
+/* Marks a record as one that cannot run: "FILE:LINE: why". */
+static void set_error(struct mp_record *r, struct mp_ids *ids, const struct mp_cli *cli,
+                      const char *why)
+{
+    r->error = cli->input != NULL ? mp_xasprintf("%s:%zu: %s", cli->input, r->line, why)
+                                  : mp_xasprintf("--prompt: %s", why);
+    ids->count = 0;
+}
+
+static void encode_record(const struct mp_tokenizer *t, struct mp_record *r,
+                          const struct mp_cli *cli, int32_t leading, struct mp_ids *out)
 {
     if (r->error != NULL) {
         return;
@@ -48,9 +57,36 @@ static void encode_record(const struct mp_tokenizer *t, struct mp_record *r, int
     }
     struct mp_error err;
     if (r->text != NULL && encode(t, r->text, r->text_length, leading, out, &err) != 0) {
-        r->error = mp_xasprintf("line %zu: input: %s", r->line, err.message);
-        out->count = 0;
+        mp_fail_prefix(&err, "input");
+        set_error(r, out, cli, err.message);
     }
+}
+
+int64_t mp_prompts_max_new_tokens(const struct mp_record *r, const struct mp_cli *cli)
+{
+    return r->max_new_tokens > 0 ? r->max_new_tokens : cli->config.gen_len;
+}
+
+void mp_prompts_check(struct mp_prompts *p, const struct mp_cli *cli, const struct mp_engine *e)
+{
+    for (size_t i = 0; i < p->records.count; i++) {
+        struct mp_record *r = &p->records.items[i];
+        struct mp_error err;
+        if (r->error == NULL &&
+            mp_engine_check_prompt(e, p->ids[i].data, (int64_t)p->ids[i].count,
+                                   mp_prompts_max_new_tokens(r, cli), &err) != 0) {
+            set_error(r, &p->ids[i], cli, err.message);
+        }
+    }
+}
+
+int64_t mp_prompts_longest(const struct mp_prompts *p)
+{
+    size_t longest = 0;
+    for (size_t i = 0; i < p->records.count; i++) {
+        longest = p->ids[i].count > longest ? p->ids[i].count : longest;
+    }
+    return (int64_t)longest;
 }
 
 static void records_of_prompt(const char *prompt, struct mp_records *out)
@@ -90,10 +126,7 @@ int mp_prompts_load(const struct mp_cli *cli, const char *model_dir, struct mp_p
     int32_t leading = leading_special(out->tokenizer);
     out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);
     for (size_t i = 0; i < out->records.count; i++) {
-        encode_record(out->tokenizer, &out->records.items[i], leading, &out->ids[i]);
-        if ((int64_t)out->ids[i].count > out->longest) {
-            out->longest = (int64_t)out->ids[i].count;
-        }
+        encode_record(out->tokenizer, &out->records.items[i], cli, leading, &out->ids[i]);
     }
     return 0;
 }

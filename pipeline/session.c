@@ -12,7 +12,7 @@
 struct slot {
     bool used;
     struct mp_request info;
-    int32_t *ids;             /* [prompt + max_new_tokens] */
+    int32_t *ids;             /* prompt, then generated tokens */
     int64_t max_new_tokens;
     struct mp_layer_kv *kv;   /* [num_hidden_layers] */
     int64_t fixed_prompt;     /* prompt tokens in the static caches of sparse layers */
@@ -83,7 +83,7 @@ void mp_session_remove(struct mp_session *s, int slot)
     struct slot *r = &s->slots[slot];
     mp_kv_destroy(s->engine, r->kv);
     mp_free(r->selection);
-    free(r->ids);
+    mp_free(r->ids);
     free(r->expected_nnz);
     free(r->sampled_sum);
     free(r->sampled_mean);
@@ -120,24 +120,20 @@ static int64_t offloaded_tokens(const struct slot *r)
     return r->info.prompt_tokens - r->fixed_prompt;
 }
 
-static bool any_sparse(const struct mp_engine *e)
-{
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        if (e->sparse[l]) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int open_slot(const struct mp_engine *e, struct slot *r, const int32_t *ids, int64_t count,
                      int64_t max_new_tokens, uint64_t stream, struct mp_error *err)
 {
     size_t layers = (size_t)e->shape->num_hidden_layers;
+    /* Generation ends with the model's positions; the last token is never fed in. */
+    int64_t room = count + max_new_tokens;
+    room = room < mp_model_max_positions(e->model) + 1 ? room : mp_model_max_positions(e->model) + 1;
     r->used = true;
     r->max_new_tokens = max_new_tokens;
     r->fixed_prompt = mp_fixed_tokens(&e->graph, count);
-    r->ids = mp_xcalloc((size_t)(count + max_new_tokens), sizeof *r->ids);
+    r->ids = mp_alloc((size_t)room, sizeof *r->ids, "token ids", err);
+    if (r->ids == NULL) {
+        return MP_ERR_MEMORY;
+    }
     memcpy(r->ids, ids, (size_t)count * sizeof *ids);
     r->expected_nnz = mp_xcalloc(layers, sizeof *r->expected_nnz);
     r->sampled_sum = mp_xcalloc(layers, sizeof *r->sampled_sum);
@@ -158,7 +154,7 @@ static int open_slot(const struct mp_engine *e, struct slot *r, const int32_t *i
         /* Before the first step: the paper's usual two percent. */
         r->expected_nnz[l] = 0.02 * (double)offloaded * e->shape->num_attention_heads;
     }
-    if (offloaded > 0 && any_sparse(e)) {
+    if (offloaded > 0 && e->num_sparse_layers > 0) {
         r->selection = mp_alloc((size_t)offloaded * (size_t)e->shape->num_attention_heads,
                                 sizeof *r->selection, "selected tokens", err);
         if (r->selection == NULL) {
@@ -168,8 +164,11 @@ static int open_slot(const struct mp_engine *e, struct slot *r, const int32_t *i
     return mp_kv_create(e, count, &r->kv, err);
 }
 
-static int check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t count,
-                        int64_t max_new_tokens, struct mp_error *err)
+/* Each chunk's attention depends on all chunks before it: their number squared is bounded. */
+enum { MAX_CHUNKS = 1024 };
+
+int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t count,
+                           int64_t max_new_tokens, struct mp_error *err)
 {
     int64_t limit = mp_model_max_positions(e->model);
     if (count < 1) {
@@ -179,10 +178,17 @@ static int check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t c
         return mp_fail(err, MP_ERR_USAGE, "max_new_tokens: found %lld, expected at least 1",
                        (long long)max_new_tokens);
     }
-    if (count >= limit) {
+    if (count > limit) {
         return mp_fail(err, MP_ERR_USAGE,
                        "the prompt is too long: found %lld tokens, the model has %lld positions",
                        (long long)count, (long long)limit);
+    }
+    if ((count - 1) / e->config->chunk_size >= MAX_CHUNKS) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "chunk_size: found %lld, which cuts a prompt of %lld tokens into more than %d "
+                       "chunks; expected at least %lld",
+                       (long long)e->config->chunk_size, (long long)count, MAX_CHUNKS,
+                       (long long)((count + MAX_CHUNKS - 1) / MAX_CHUNKS));
     }
     for (int64_t i = 0; i < count; i++) {
         if (ids[i] < 0 || ids[i] >= e->shape->vocab_size) {
@@ -227,7 +233,7 @@ static int prefill_slot(struct mp_session *s, int slot, struct mp_error *err)
 int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count,
                    int64_t max_new_tokens, uint64_t stream, int *slot, struct mp_error *err)
 {
-    int code = check_prompt(s->engine, ids, count, max_new_tokens, err);
+    int code = mp_engine_check_prompt(s->engine, ids, count, max_new_tokens, err);
     if (code != 0) {
         return code;
     }
@@ -387,11 +393,10 @@ int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
     }
 
     int code = submit_step(s, steps, err);
-    if (code == 0) {
-        code = mp_runtime_wait(err);
-    }
-    if (code != 0) {
-        return code;
+    /* Tasks of a step that was submitted in part still use the session: wait in any case. */
+    int wait_code = mp_runtime_wait(code == 0 ? err : NULL);
+    if (code != 0 || wait_code != 0) {
+        return code != 0 ? code : wait_code;
     }
 
     double seconds = mp_clock_seconds() - start;

@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-/* Sums over finished requests. Start from mp_summary_new; free with mp_summary_free. */
+/* Sums over finished requests. Start from zeros; free with mp_summary_free. */
 struct mp_summary {
     int64_t requests;
     int64_t prompt_tokens;

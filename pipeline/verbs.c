@@ -3,7 +3,6 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/safetensors.h"
-#include "models/model.h"
 #include "pipeline/cli.h"
 #include "pipeline/engine.h"
 #include "pipeline/plan.h"
@@ -19,34 +18,51 @@ enum { MAX_JSON_BYTES = 1 << 30 };
 
 /* ---- plan ---- */
 
+/* The longest prompt of --input that can run; fails with the first record's error if none can. */
+static int longest_prompt(const struct mp_cli *cli, const struct mp_engine *e, const char *dir,
+                          int64_t *tokens, struct mp_error *err)
+{
+    struct mp_prompts prompts;
+    int code = mp_prompts_load(cli, dir, &prompts, err);
+    if (code != 0) {
+        return code;
+    }
+    mp_prompts_check(&prompts, cli, e);
+    *tokens = mp_prompts_longest(&prompts);
+    if (*tokens == 0) {
+        code = mp_fail(err, MP_ERR_USAGE, "no record can run: %s", prompts.records.items[0].error);
+    }
+    mp_prompts_free(&prompts);
+    return code;
+}
+
 int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
 {
-    char *dir = NULL;
-    struct mp_model *model = NULL;
-    int64_t tokens = cli->context;
-    if (tokens == 0 && cli->input == NULL) {
-        return mp_fail(err, MP_ERR_USAGE, "plan needs --context N or --input FILE");
+    if ((cli->context == 0) == (cli->input == NULL)) {
+        return mp_fail(err, MP_ERR_USAGE, "plan needs either --context N or --input FILE");
     }
+    char *dir = NULL;
+    struct mp_engine *engine = NULL;
+    int64_t tokens = cli->context;
     int code = mp_cli_model_dir(cli, &dir, err);
     if (code == 0) {
-        code = mp_model_open(dir, &model, err);
+        code = mp_engine_open(&cli->config, dir, &engine, err);
     }
-    if (code == 0 && tokens == 0) {
-        struct mp_prompts prompts;
-        code = mp_prompts_load(cli, dir, &prompts, err);
-        if (code == 0) {
-            tokens = prompts.longest;
-            mp_prompts_free(&prompts);
-        }
+    if (code == 0 && cli->input != NULL) {
+        code = longest_prompt(cli, engine, dir, &tokens, err);
+    }
+    if (code == 0 && tokens > mp_engine_max_positions(engine)) {
+        code = mp_fail(err, MP_ERR_USAGE, "--context: found %lld, the model has %lld positions",
+                       (long long)tokens, (long long)mp_engine_max_positions(engine));
     }
     if (code == 0) {
         struct mp_plan plan;
-        mp_plan_make(&cli->config, mp_model_shape(model), tokens, &plan);
-        printf("model: %s\n", mp_model_description(model));
+        mp_engine_plan(engine, tokens, true, &plan);
+        printf("model: %s\n", mp_engine_model(engine));
         mp_plan_print(&plan, &cli->config, stdout);
         code = mp_plan_check(&plan, &cli->config, err);
     }
-    mp_model_close(model);
+    mp_engine_close(engine);
     free(dir);
     return code;
 }
@@ -113,6 +129,7 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
     struct mp_config config = cli->config;
     config.lsh_K = 0; /* full attention */
     config.num_cache_layers = 0;
+    config.batch = 1;
     char *dir = NULL;
     struct mp_json *doc = NULL;
     struct mp_engine *engine = NULL;
@@ -123,17 +140,19 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
         code = mp_cli_model_dir(cli, &dir, err);
     }
     if (code == 0) {
-        int64_t count = mp_json_kind(mp_json_root(doc)) == MP_JSON_ARRAY
-                            ? (int64_t)mp_json_count(mp_json_root(doc))
-                            : 0;
-        code = mp_engine_open(&config, dir, count, &engine, err);
+        code = mp_engine_open(&config, dir, &engine, err);
     }
     if (code == 0) {
         code = read_ids(doc, mp_json_root(doc), mp_engine_vocab_size(engine), &ids, err);
     }
-    if (code == 0 && (ids.count == 0 || (int64_t)ids.count > mp_engine_max_positions(engine))) {
-        code = mp_fail(err, MP_ERR_USAGE, "%s: found %zu ids, expected 1 to %lld", cli->tokens,
-                       ids.count, (long long)mp_engine_max_positions(engine));
+    if (code == 0) {
+        code = mp_engine_check_prompt(engine, ids.data, (int64_t)ids.count, 1, err);
+        if (code != 0) {
+            mp_fail_prefix(err, "%s", cli->tokens);
+        }
+    }
+    if (code == 0) {
+        code = mp_engine_start(engine, (int64_t)ids.count, false, err);
     }
     if (code == 0) {
         mp_log(MP_LOG_INFO, "%s", mp_engine_runtime(engine));
@@ -148,14 +167,24 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
 
 /* ---- tokenize ---- */
 
-static int open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out,
-                          struct mp_error *err)
+static int open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out, struct mp_error *err)
 {
-    if (cli->config.model_path == NULL) {
+    const char *given = cli->config.model_path;
+    if (given == NULL) {
         return mp_fail(err, MP_ERR_USAGE, "%s needs --model DIR", cli->verb);
     }
-    /* A directory that only holds tokenizer.json will do. */
-    return mp_prompts_tokenizer(cli->config.model_path, out, err);
+    /* A directory that holds nothing but tokenizer.json will do. */
+    struct stat status;
+    if (stat(given, &status) == 0 && S_ISDIR(status.st_mode)) {
+        return mp_prompts_tokenizer(given, out, err);
+    }
+    char *dir = NULL;
+    int code = mp_cli_model_dir(cli, &dir, err);
+    if (code == 0) {
+        code = mp_prompts_tokenizer(dir, out, err);
+    }
+    free(dir);
+    return code;
 }
 
 static int print_ids(const struct mp_tokenizer *t, const char *text, size_t length, bool special,

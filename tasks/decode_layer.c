@@ -115,6 +115,7 @@ static int submit_static_attention(const struct mp_graph *g, const struct mp_dec
     *arg = (struct static_attention_task){
         .rows = s->num_rows,
         .num_heads = g->shape->num_attention_heads,
+        .num_kv_heads = g->shape->num_key_value_heads,
         .head_dim = g->shape->head_dim,
     };
     struct mp_span_info info = about(s, layer);

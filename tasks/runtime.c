@@ -33,17 +33,16 @@ static void bind_worker(void *arg)
     struct bind_job *job = arg;
     int worker = starpu_worker_get_id();
     int index = starpu_worker_get_devid(worker);
-    if (index < 0 || index >= job->rt->num_teams) {
-        mp_panic("StarPU CPU worker %d has device id %d, %d were asked for", worker, index,
-                 job->rt->num_teams);
-    }
-
     char name[32];
     snprintf(name, sizeof name, "cpu worker %d", index);
     mp_trace_name_thread(name);
 
     struct mp_error err;
-    int code = mp_team_bind_current(job->rt->topology, &job->rt->teams[index], &err);
+    int code = index >= 0 && index < job->rt->num_teams
+                   ? mp_team_bind_current(job->rt->topology, &job->rt->teams[index], &err)
+                   : mp_fail(&err, MP_ERR_RUNTIME,
+                             "StarPU CPU worker %d has device id %d, expected 0 to %d", worker,
+                             index, job->rt->num_teams - 1);
     if (code != 0) {
         pthread_mutex_lock(&job->lock);
         if (job->code == 0) {
@@ -54,9 +53,11 @@ static void bind_worker(void *arg)
     }
 }
 
+/* Every thread of the team has scratch of its own; oneDNN is only called by the first. */
 static void release_worker_memory(void *arg)
 {
     (void)arg;
+#pragma omp parallel
     mp_scratch_release();
     linear_release();
 }

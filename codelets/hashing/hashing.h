@@ -52,7 +52,8 @@ struct hashing_keys_task {
     int K;
     int L;
     int heads_per_projection; /* of KV heads */
-    int64_t count;            /* offloaded tokens, for the cost estimate */
+    /* For the cost estimate alone. */
+    int64_t count;            /* offloaded tokens */
     const struct mp_shape *shape;
 };
 

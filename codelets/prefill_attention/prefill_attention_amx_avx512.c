@@ -41,6 +41,8 @@ static inline void tile_product(const uint16_t *a, int a_stride, int parts, cons
 {
     size_t a_bytes = (size_t)a_stride * sizeof *a;
     size_t out_bytes = (size_t)out_stride * sizeof *out;
+    /* The compiler does not know that the tile instructions read memory. */
+    __asm__ volatile("" ::: "memory");
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

@@ -40,9 +40,9 @@ static double sampled_attention_cost(struct starpu_task *task, struct starpu_per
 {
     (void)n;
     const struct sampled_attention_task *t = task->cl_arg;
-    /* One key and one value of bf16 and one norm a token, gathered. */
+    /* One key and one value of bf16 and one id a token, gathered. */
     return mp_cost_us(arch, 4.0 * t->expected_nnz * t->head_dim,
-                      t->expected_nnz * (4.0 * t->head_dim + 8.0));
+                      t->expected_nnz * (4.0 * t->head_dim + 4.0));
 }
 
 static struct starpu_perfmodel sampled_attention_model =

@@ -40,9 +40,8 @@ static double static_attention_cost(struct starpu_task *task, struct starpu_perf
     for (int64_t r = 0; r < t->rows; r++) {
         tokens += (double)t->length[r];
     }
-    /* Counted as one KV head for each four query heads, the usual grouping. */
     return mp_cost_us(arch, 4.0 * tokens * t->num_heads * t->head_dim,
-                      tokens * t->num_heads * t->head_dim);
+                      4.0 * tokens * t->num_kv_heads * t->head_dim);
 }
 
 static struct starpu_perfmodel static_attention_model =

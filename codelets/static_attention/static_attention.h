@@ -25,6 +25,7 @@ void static_attention_avx512(const struct static_attention_args *a);
 struct static_attention_task {
     int64_t rows;
     int num_heads;
+    int num_kv_heads;
     int head_dim;
     int64_t length[]; /* [rows] tokens to attend */
 };

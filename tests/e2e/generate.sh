@@ -53,8 +53,8 @@ case_demo_4k() {
     expect_match prompts err '^  prompts +1 request, [0-9]+ tokens in .* s: [0-9]+ tokens/s$'
     expect_match 'first token' err '^  first token +[0-9.]+ s$'
     expect_match decode err '^  generated +[0-9]+ tokens; decode [0-9.]+ ms a step, [0-9.]+ tokens/s$'
-    expect_match attended err \
-        '^  attended +[0-9.]+ % of the context in the mean; per layer: all( [0-9.]+){7}$'
+    expect_match sampled err \
+        '^  sampled +[0-9.]+ % of the offloaded tokens in the mean; per layer: all( [0-9.]+){7}$'
     expect_match memory err '^  memory +peak [0-9]+ MiB, planned [0-9]+ MiB$'
     expect_match answers err '^  answers +1\.0 of 1 '
     demo_4k --quiet
@@ -70,7 +70,32 @@ schedulers() { # schedulers WORKERS
 }
 
 case_one_worker() { schedulers 1; }
-case_two_workers() { schedulers 2; }
+
+case_two_workers() {
+    (($(nproc) > 1)) || exit 77
+    schedulers 2
+}
+
+# Settings that must not change an answer, and seeds.
+case_settings() {
+    demo_4k --chunk-size 700 --generation-budget 1 --threads 1
+    demo_4k --lsh-k 0
+    expect_match 'full attention' err '^  sampled +nothing: every layer attended to all tokens$'
+    local text seed
+    text=$(story 4 60)
+    generate --prompt "$text" --gen-len 8 --eos none
+    cp out flash
+    generate --prompt "$text" --gen-len 8 --eos none --mem-efficient 0
+    expect_status 0
+    expect 'plain reference prefill' "$(<out)" "$(<flash)"
+    for seed in 1 1 2; do
+        generate --prompt Hello --gen-len 12 --eos none --temperature 1 --seed "$seed"
+        expect_status 0
+        [[ ! -e "seed$seed" ]] || expect 'the same seed again' "$(<out)" "$(<"seed$seed")"
+        cp out "seed$seed"
+    done
+    ! cmp -s seed1 seed2 || fail 'another seed' "$(<seed2)" 'another text'
+}
 
 case_original_prompt() {
     local input=$source_dir/../shared/data/data4k.jsonl
@@ -152,6 +177,7 @@ case_batch() {
     generate --input records.jsonl --eos none --output one.jsonl --batch 1
     expect_status 0
     cp out one
+    expect_lines 'answers with --batch 1' one . 6
     expect 'order with --batch 1' "$(ids_of one.jsonl)" '0 1 2 3 4 5'
     generate --input records.jsonl --eos none --output three.jsonl --batch 3 --micro-batches 2
     expect_status 0
@@ -206,6 +232,12 @@ case_resume() {
     generate --input records.jsonl --gen-len 3 --eos none --output new.jsonl --resume
     expect_status 0
     expect '--resume of no file' "$(ids_of new.jsonl)" 'a b c d'
+    cp records.jsonl mine.jsonl
+    printf '{"id": "no newline"}' >>mine.jsonl
+    cp mine.jsonl before.jsonl
+    expect_refusal 2 'mine.jsonl:1: found a line that --output does not write' --model "$demo" \
+        --input records.jsonl --output mine.jsonl --resume
+    expect 'another file is left alone' "$(<mine.jsonl)" "$(<before.jsonl)"
     expect_refusal 2 '--resume needs --output' --model "$demo" --prompt x --resume
 }
 
@@ -245,13 +277,13 @@ case_interrupt_prefill() {
 }
 
 case_closed_pipe() {
-    local arguments=(--model "$demo" --prompt Hello --gen-len 400 --eos none)
+    local arguments=(--model "$demo" --prompt Hello --gen-len 200 --eos none)
     "$binary" "${arguments[@]}" --output answers.jsonl 2>err | head -c 1 >out
     status=${PIPESTATUS[0]} command='with --output'
     check_crash "$command"
     expect_status 0
     expect_lines 'complete lines' answers.jsonl "$output_line" 1
-    expect_match 'all tokens' answers.jsonl '"generated_tokens":400,'
+    expect_match 'all tokens' answers.jsonl '"generated_tokens":200,'
     expect_match 'closed pipe' err 'warning: stdout: .*Broken pipe'
 
     "$binary" "${arguments[@]}" 2>err | head -c 1 >out
@@ -290,7 +322,8 @@ case_full_disk() {
 # ---- trace ----
 
 case_trace() {
-    local workers=2 op
+    local workers op
+    workers=$(($(nproc) > 1 ? 2 : 1))
     generate --prompt "$(story 3 60)" --gen-len 4 --eos none --cpu-workers "$workers" \
         --trace trace.json
     expect_status 0

@@ -42,6 +42,7 @@ check_crash() { # check_crash COMMAND
 run() { # run ARGUMENT...: leaves out, err and $status
     status=0
     command="magicpig-pipe $*"
+    command=${command:0:300}
     "$binary" "$@" >out 2>err || status=$?
     check_crash "$command"
 }

@@ -39,7 +39,8 @@ static inline struct mp_engine *open_engine(const struct mp_config *config, cons
 {
     struct mp_error err;
     struct mp_engine *engine;
-    ASSERT_OK(mp_engine_open(config, dir, tokens, &engine, &err));
+    ASSERT_OK(mp_engine_open(config, dir, &engine, &err));
+    ASSERT_OK(mp_engine_start(engine, tokens, true, &err));
     return engine;
 }
 

@@ -16,13 +16,20 @@ static const struct mp_shape SHAPE = {
     .rms_norm_eps = 1e-5f,
 };
 
-static struct mp_plan make_plan(const char *const *flags, int64_t tokens)
+static struct mp_plan make_plan(const char *const *flags, int sparse_layers, enum mp_dtype dtype,
+                                int64_t tokens)
 {
     struct mp_config config;
     struct mp_plan plan;
     mp_config_init(&config);
     set_flags(&config, flags);
-    mp_plan_make(&config, &SHAPE, tokens, &plan);
+    mp_plan_make(&(struct mp_plan_run){.config = &config,
+                                       .shape = &SHAPE,
+                                       .sparse_layers = sparse_layers,
+                                       .dtype = dtype,
+                                       .tokens = tokens,
+                                       .keep_kv = true},
+                 &plan);
     mp_config_free(&config);
     return plan;
 }
@@ -31,8 +38,7 @@ static struct mp_plan make_plan(const char *const *flags, int64_t tokens)
 static void test_llama_8b(void **state)
 {
     (void)state;
-    static const char *const flags[] = {"cache-layers", "0,16", NULL};
-    struct mp_plan p = make_plan(flags, 98304);
+    struct mp_plan p = make_plan(NULL, 30, MP_BF16, 98304);
     const int64_t kv = 2 * 2 * 8 * 128; /* bytes a token and layer */
     const int64_t offloaded = 98304 - 68;
     assert_int_equal(p.bytes[MP_PLAN_DENSE_KV], 2 * (98304 + 256) * kv);
@@ -57,23 +63,21 @@ static void test_scaling(void **state)
 {
     (void)state;
     static const char *const four[] = {"batch", "4", NULL};
-    static const char *const full[] = {"lsh-k", "0", NULL};
-    static const char *const reference[] = {"isa", "ref", NULL};
-    struct mp_plan one = make_plan(NULL, 10000);
-    struct mp_plan p = make_plan(four, 10000);
+    struct mp_plan one = make_plan(NULL, 31, MP_BF16, 10000);
+    struct mp_plan p = make_plan(four, 31, MP_BF16, 10000);
     assert_int_equal(p.bytes[MP_PLAN_TABLES], 4 * one.bytes[MP_PLAN_TABLES]);
     assert_int_equal(p.bytes[MP_PLAN_WEIGHTS], one.bytes[MP_PLAN_WEIGHTS]);
     assert_int_equal(p.bytes[MP_PLAN_PREFILL], one.bytes[MP_PLAN_PREFILL]);
 
-    p = make_plan(full, 10000);
+    p = make_plan(NULL, 0, MP_BF16, 10000);
     assert_int_equal(p.bytes[MP_PLAN_TABLES], 0);
     assert_int_equal(p.bytes[MP_PLAN_HASH_FUNCTIONS], 0);
     assert_int_equal(p.bytes[MP_PLAN_OFFLOADED_KV], 0);
 
-    p = make_plan(reference, 10000);
+    p = make_plan(NULL, 31, MP_F32, 10000);
     assert_int_equal(p.bytes[MP_PLAN_OFFLOADED_KV], 2 * one.bytes[MP_PLAN_OFFLOADED_KV]);
 
-    p = make_plan(NULL, 68);
+    p = make_plan(NULL, 31, MP_BF16, 68);
     assert_int_equal(p.bytes[MP_PLAN_OFFLOADED_KV], 0);
     assert_int_equal(p.bytes[MP_PLAN_TABLES], 0);
 }
@@ -85,7 +89,11 @@ static void test_limit(void **state)
     struct mp_config config;
     struct mp_plan plan;
     mp_config_init(&config);
-    mp_plan_make(&config, &SHAPE, 98304, &plan);
+    struct mp_plan_run run = {.config = &config, .shape = &SHAPE, .tokens = 98304};
+    mp_plan_make(&run, &plan);
+    assert_int_equal(plan.bytes[MP_PLAN_DENSE_KV], 0); /* logits keep no KV */
+    run.keep_kv = true;
+    mp_plan_make(&run, &plan);
     config.memory_limit = plan.total;
     ASSERT_OK(mp_plan_check(&plan, &config, &err));
     config.memory_limit = plan.total - 1;

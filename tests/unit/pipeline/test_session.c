@@ -236,6 +236,11 @@ static void test_bad_prompts(void **state)
     assert_int_equal(mp_session_add(session, ids, 2049, 1, 0, &slot, &err), MP_ERR_USAGE);
     assert_non_null(strstr(err.message, "2048"));
     assert_int_equal(mp_session_add(session, ids, 1, 0, 0, &slot, &err), MP_ERR_USAGE);
+    config.chunk_size = 1;
+    assert_int_equal(mp_session_add(session, ids, 1025, 1, 0, &slot, &err), MP_ERR_USAGE);
+    assert_non_null(strstr(err.message, "chunk_size: found 1"));
+    assert_non_null(strstr(err.message, "expected at least 2"));
+    config.chunk_size = 64;
     ids[1] = VOCAB;
     assert_int_equal(mp_session_add(session, ids, 2, 1, 0, &slot, &err), MP_ERR_USAGE);
     assert_non_null(strstr(err.message, "639"));
@@ -280,7 +285,12 @@ static void open_fails(const char *const *flags, const char *message)
     struct mp_engine *engine;
     mp_config_init(&config);
     set_flags(&config, flags);
-    assert_int_not_equal(mp_engine_open(&config, MODEL, 100, &engine, &err), 0);
+    int code = mp_engine_open(&config, MODEL, &engine, &err);
+    if (code == 0) {
+        code = mp_engine_start(engine, 100, true, &err);
+        mp_engine_close(engine);
+    }
+    assert_int_not_equal(code, 0);
     if (strstr(err.message, message) == NULL) {
         fail_msg("expected \"%s\", found \"%s\"", message, err.message);
     }
