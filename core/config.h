@@ -25,37 +25,37 @@ enum mp_rope_inv_freq {
 
 struct mp_config {
     /* The original's keys. */
-    char *model_path;        /* model_path / --model; NULL until given */
-    int64_t chunk_size;      /* tokens per prefill chunk, 1..1048576, default 8192 */
-    int *cache_layers;       /* dense layers: keep and attend their whole KV; default [0] */
+    char *model_path;   /* model_path / --model; NULL until given */
+    int64_t chunk_size; /* tokens per prefill chunk, 1..1048576, default 8192 */
+    int *cache_layers;  /* dense layers: keep and attend their whole KV; default [0] */
     int num_cache_layers;
-    int lsh_K;               /* bits per code, 0..16; 0: full attention; default 10 */
-    int lsh_L;               /* tables, 1..1024, default 150 */
-    bool mem_efficient;      /* 1: flash prefill; 0: plain reference prefill; default 1 */
-    int64_t device_budget;   /* sink + window tokens of the static cache, default 68 */
-    int64_t window_size;     /* local window, <= device_budget, default 64 */
+    int lsh_K;                 /* bits per code, 0..16; 0: full attention; default 10 */
+    int lsh_L;                 /* tables, 1..1024, default 150 */
+    bool mem_efficient;        /* 1: flash prefill; 0: plain reference prefill; default 1 */
+    int64_t device_budget;     /* sink + window tokens of the static cache, default 68 */
+    int64_t window_size;       /* local window, <= device_budget, default 64 */
     int64_t generation_budget; /* generated tokens the static cache has room for at first,
                                   default 256; it grows beyond */
-    int64_t gen_len;         /* most tokens to generate per request, default 128 */
-    int32_t *eos;            /* end tokens; num_eos = -1: the model's own */
+    int64_t gen_len;           /* most tokens to generate per request, default 128 */
+    int32_t *eos;              /* end tokens; num_eos = -1: the model's own */
     int num_eos;
     /* attention */
     enum mp_lsh_projection lsh_projection; /* attention.lsh_projection: "per_head" | "shared" */
-    int lsh_layer_group;     /* attention.lsh_layer_group: layers per group, default 16 */
-    uint64_t lsh_seed;       /* attention.seed, default 0 */
+    int lsh_layer_group; /* attention.lsh_layer_group: layers per group, default 16 */
+    uint64_t lsh_seed;   /* attention.seed, default 0 */
     enum mp_rope_inv_freq rope_inv_freq; /* attention.rope_inv_freq: "float32" | "bfloat16" */
     /* sampling: temperature, top_p, top_k, seed */
     struct mp_sampling sampling;
     /* runtime */
-    char *scheduler;         /* runtime.scheduler / --sched, a StarPU policy name; default "prio" */
-    int cpu_workers;         /* runtime.cpu_workers, 0: one per NUMA node */
-    int threads;             /* runtime.threads over all workers, 0: every core */
-    int batch;               /* runtime.batch: requests decoded together, 1..256, default 1 */
-    int micro_batches;       /* runtime.micro_batches: groups a decode step is split into, default 1 */
-    char *isa;               /* runtime.isa: auto | ref | avx2 | avx512 */
-    int64_t memory_limit;    /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
+    char *scheduler;      /* runtime.scheduler / --sched, a StarPU policy name; default "prio" */
+    int cpu_workers;      /* runtime.cpu_workers, 0: one per NUMA node */
+    int threads;          /* runtime.threads over all workers, 0: every core */
+    int batch;            /* runtime.batch: requests decoded together, 1..256, default 1 */
+    int micro_batches;    /* runtime.micro_batches: groups a decode step is split into, default 1 */
+    char *isa;            /* runtime.isa: auto | ref | avx2 | avx512 */
+    int64_t memory_limit; /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
     /* trace */
-    char *trace_path;        /* trace.file / --trace: Chrome trace events; NULL: off */
+    char *trace_path; /* trace.file / --trace: Chrome trace events; NULL: off */
 };
 
 void mp_config_init(struct mp_config *c);

@@ -24,7 +24,8 @@ struct mp_error {
     char message[1024]; /* UTF-8, no trailing newline, truncated if longer */
 };
 
-/* Formats the message into err (which may be NULL: the message is then dropped) and returns code. */
+/* Formats the message into err (which may be NULL: the message is then dropped) and returns code.
+ */
 int mp_fail(struct mp_error *err, enum mp_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

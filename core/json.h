@@ -152,7 +152,8 @@ int mp_json_opt_object(const struct mp_json *doc, const struct cJSON *object, co
 
 /* ---- writing ---- */
 
-/* text[0 .. length) as a JSON string with its quotes, malloc'ed. NULs become \u0000; text is UTF-8. */
+/* text[0 .. length) as a JSON string with its quotes, malloc'ed. NULs become \u0000; text is UTF-8.
+ */
 char *mp_json_quote(const char *text, size_t length);
 
 #endif

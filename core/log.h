@@ -8,7 +8,6 @@ enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARNING, MP_LOG_INFO };
 void mp_log_set_level(enum mp_log_level level);
 
 /* One line; thread-safe; the newline is added. */
-void mp_log(enum mp_log_level level, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void mp_log(enum mp_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

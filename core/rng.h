@@ -12,7 +12,7 @@
 
 struct mp_rng {
     uint64_t state;
-    double spare;    /* second normal of the last pair */
+    double spare; /* second normal of the last pair */
     bool has_spare;
 };
 

@@ -9,19 +9,19 @@
 enum { MP_MAX_HEAD_DIM = 256 };
 
 struct mp_shape {
-    int hidden_size;          /* width of the residual stream */
-    int num_hidden_layers;    /* decoder layers */
-    int num_attention_heads;  /* query heads */
-    int num_key_value_heads;  /* KV heads; divides num_attention_heads */
-    int head_dim;             /* elements per head, even, <= MP_MAX_HEAD_DIM */
-    int intermediate_size;    /* FFN width */
-    int vocab_size;           /* rows of the embedding and of the LM head */
-    float rms_norm_eps;       /* added to the mean square */
-    bool qkv_bias;            /* bias on the Q, K and V projections */
-    bool output_bias;         /* bias on the attention output projection */
-    bool mlp_bias;            /* bias on gate, up and down */
-    bool qk_norm;             /* per-head RMSNorm on q and k before RoPE */
-    bool tied_embeddings;     /* the LM head is the embedding matrix */
+    int hidden_size;         /* width of the residual stream */
+    int num_hidden_layers;   /* decoder layers */
+    int num_attention_heads; /* query heads */
+    int num_key_value_heads; /* KV heads; divides num_attention_heads */
+    int head_dim;            /* elements per head, even, <= MP_MAX_HEAD_DIM */
+    int intermediate_size;   /* FFN width */
+    int vocab_size;          /* rows of the embedding and of the LM head */
+    float rms_norm_eps;      /* added to the mean square */
+    bool qkv_bias;           /* bias on the Q, K and V projections */
+    bool output_bias;        /* bias on the attention output projection */
+    bool mlp_bias;           /* bias on gate, up and down */
+    bool qk_norm;            /* per-head RMSNorm on q and k before RoPE */
+    bool tied_embeddings;    /* the LM head is the embedding matrix */
 };
 
 /* Query heads that share one KV head. */

@@ -10,10 +10,10 @@
 
 /* What a span was about; -1 where it does not apply. */
 struct mp_span_info {
-    const char *op;   /* static string: the op's name */
+    const char *op; /* static string: the op's name */
     int32_t layer;
-    int32_t request;  /* request index; -1 when the span serves several */
-    int32_t chunk;    /* prefill chunk, or micro-batch in decode */
+    int32_t request; /* request index; -1 when the span serves several */
+    int32_t chunk;   /* prefill chunk, or micro-batch in decode */
 };
 
 /* Starts recording; spans recorded before are dropped. capacity: spans kept per thread; later

@@ -73,9 +73,9 @@ static const struct option *find_option(const char *name)
 }
 
 /* Configuration flags that act for `logits`, which has full attention and generates nothing. */
-static const char *const LOGITS_FLAGS[] = {"model", "chunk-size",   "mem-efficient", "rope-inv-freq",
-                                           "sched", "cpu-workers",  "threads",       "isa",
-                                           "trace", "memory-limit", NULL};
+static const char *const LOGITS_FLAGS[] = {
+    "model",   "chunk-size", "mem-efficient", "rope-inv-freq", "sched", "cpu-workers",
+    "threads", "isa",        "trace",         "memory-limit",  NULL};
 
 /* Whether a configuration flag acts for a verb. */
 static bool flag_acts(int verb, const char *name)

@@ -16,9 +16,9 @@ struct mp_cli {
     const char *input;       /* records; NULL */
     const char *prompt;      /* one prompt given on the command line; NULL */
     const char *output;
-    const char *tokens;      /* file of token ids */
-    const char *json;        /* file of texts or ids */
-    int64_t context;         /* tokens to plan for; 0: not given */
+    const char *tokens; /* file of token ids */
+    const char *json;   /* file of texts or ids */
+    int64_t context;    /* tokens to plan for; 0: not given */
     bool resume;
     bool no_special;
     bool quiet;

@@ -56,16 +56,16 @@ enum mp_finish {
 
 /* What a session knows of one request. */
 struct mp_request {
-    const int32_t *ids;       /* prompt, then generated tokens */
+    const int32_t *ids; /* prompt, then generated tokens */
     int64_t prompt_tokens;
     int64_t generated_tokens; /* includes the end token */
     enum mp_finish finish;
-    double prefill_seconds;   /* from the start of its prefill to its first token */
-    double decode_seconds;    /* after the first token, steps shared with other requests */
-    const double *sampled;    /* [num_layers] mean share of the offloaded tokens that each sparse
-                                 layer sampled, over heads and steps; NaN: dense layer, nothing
-                                 offloaded or nothing decoded */
-    double sampled_mean;      /* over the sparse layers; NaN if they all are */
+    double prefill_seconds; /* from the start of its prefill to its first token */
+    double decode_seconds;  /* after the first token, steps shared with other requests */
+    const double *sampled;  /* [num_layers] mean share of the offloaded tokens that each sparse
+                               layer sampled, over heads and steps; NaN: dense layer, nothing
+                               offloaded or nothing decoded */
+    double sampled_mean;    /* over the sparse layers; NaN if they all are */
     int num_layers;
 };
 
@@ -76,8 +76,8 @@ void mp_session_close(struct mp_session *s);
 /* Prefills a prompt in a free slot, which there must be, and samples its first token. stream
  * separates the random numbers of requests. After an error (MP_ERR_INTERRUPTED among them) the slot
  * is free again and the session goes on. */
-int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count,
-                   int64_t max_new_tokens, uint64_t stream, int *slot, struct mp_error *err);
+int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int64_t max_new_tokens,
+                   uint64_t stream, int *slot, struct mp_error *err);
 
 /* Generates one token for every unfinished request; *active gets how many are still unfinished.
  * After an error the session can only be closed. */

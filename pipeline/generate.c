@@ -20,11 +20,11 @@
  * one streams, later ones wait. */
 struct answer {
     struct mp_token_stream *stream;
-    char *text;        /* decoded so far */
-    size_t length;     /* bytes */
-    size_t printed;    /* bytes already on stdout */
-    int64_t tokens;    /* generated tokens already decoded */
-    bool closed;       /* no more text will come */
+    char *text;     /* decoded so far */
+    size_t length;  /* bytes */
+    size_t printed; /* bytes already on stdout */
+    int64_t tokens; /* generated tokens already decoded */
+    bool closed;    /* no more text will come */
 };
 
 struct generate {
@@ -33,16 +33,16 @@ struct generate {
     struct mp_engine *engine;
     struct mp_plan plan;
     struct mp_session *session;
-    struct mp_output *output;   /* NULL: no --output */
-    struct answer *answers;     /* [records] */
-    long *record_of;            /* [batch] record in each slot, -1: free */
-    size_t next;                /* next record to start */
-    size_t cursor;              /* first record whose text is not all on stdout */
+    struct mp_output *output; /* NULL: no --output */
+    struct answer *answers;   /* [records] */
+    long *record_of;          /* [batch] record in each slot, -1: free */
+    size_t next;              /* next record to start */
+    size_t cursor;            /* first record whose text is not all on stdout */
     bool stdout_broken;
     struct mp_summary summary;
-    int64_t steps;              /* decode steps */
+    int64_t steps; /* decode steps */
     double step_seconds;
-    int failed;                 /* records that could not be run */
+    int failed; /* records that could not be run */
 };
 
 /* ---- text ---- */
@@ -96,7 +96,8 @@ static int decode_new(struct generate *g, size_t record, const struct mp_request
     struct answer *a = &g->answers[record];
     for (; a->tokens < r->generated_tokens; a->tokens++) {
         const char *piece;
-        int code = mp_token_stream_push(a->stream, r->ids[r->prompt_tokens + a->tokens], &piece, err);
+        int code =
+            mp_token_stream_push(a->stream, r->ids[r->prompt_tokens + a->tokens], &piece, err);
         if (code != 0) {
             return code;
         }

@@ -78,7 +78,7 @@ static const char PLAN[] =
     "  --input FILE     or: the longest prompt of this file\n"
     "\n"
     "Example:\n"
-    "  magicpig-pipe plan --config configs/magicpig_config.json --context 98000 --batch 4\n"
+    "  magicpig-pipe plan --config configs/magicpig_config.json --context 60000 --batch 4\n"
     "\n"
     "Configuration flags:\n";
 

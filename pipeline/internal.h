@@ -14,13 +14,13 @@ struct mp_engine {
     struct mp_model *model;
     const struct mp_shape *shape;
     struct mp_runtime *runtime;
-    enum mp_dtype dtype;             /* of every cache: bf16, or f32 on the reference path */
+    enum mp_dtype dtype; /* of every cache: bf16, or f32 on the reference path */
     struct mp_model_weights weights;
     struct mp_lsh lsh;
-    bool *sparse;                    /* [num_hidden_layers] */
+    bool *sparse; /* [num_hidden_layers] */
     int num_sparse_layers;
     struct mp_graph graph;
-    const int32_t *eos;              /* [num_eos] end tokens */
+    const int32_t *eos; /* [num_eos] end tokens */
     int num_eos;
     char description[512];
 };
@@ -42,8 +42,7 @@ int mp_kv_create(const struct mp_engine *e, int64_t tokens, struct mp_layer_kv *
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
 /* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks. */
-int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens,
-                        struct mp_error *err);
+int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens, struct mp_error *err);
 
 /* Allocates k and v for capacity tokens (and k_mean if centered); cache is otherwise set up. */
 int mp_kv_cache_create(struct kv_cache *cache, const struct mp_shape *shape, enum mp_dtype dtype,
@@ -59,13 +58,13 @@ static inline int64_t mp_fixed_tokens(const struct mp_graph *g, int64_t tokens)
 /* ---- prefill.c ---- */
 
 struct mp_prefill_job {
-    int request;             /* index, for traces */
-    const int32_t *ids;      /* [count] the prompt */
+    int request;        /* index, for traces */
+    const int32_t *ids; /* [count] the prompt */
     int64_t count;
-    struct mp_layer_kv *kv;  /* filled; NULL: nothing is kept */
+    struct mp_layer_kv *kv; /* filled; NULL: nothing is kept */
     const struct mp_rope *rope;
     const struct mp_buffer *last_logits; /* gets [1][vocab_size] of the last token, or NULL */
-    mp_logits_sink *sink;    /* gets every row's logits, or NULL */
+    mp_logits_sink *sink;                /* gets every row's logits, or NULL */
     void *sink_arg;
 };
 

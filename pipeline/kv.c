@@ -48,8 +48,7 @@ static void copy_heads(void *to, int64_t to_capacity, const void *from, const st
     }
 }
 
-int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens,
-                        struct mp_error *err)
+int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens, struct mp_error *err)
 {
     if (tokens <= cache->capacity) {
         return 0;

@@ -12,16 +12,16 @@
 #include <stdio.h>
 
 enum mp_plan_row {
-    MP_PLAN_WEIGHTS,   /* bf16 matrices, f32 vectors */
+    MP_PLAN_WEIGHTS,        /* bf16 matrices, f32 vectors */
     MP_PLAN_HASH_FUNCTIONS, /* LSH projections */
-    MP_PLAN_STATIC_KV, /* sink, window and generated tokens of sparse layers */
-    MP_PLAN_DENSE_KV,  /* dense layers */
-    MP_PLAN_OFFLOADED_KV, /* offloaded keys and values */
-    MP_PLAN_TABLES,    /* hash tables */
-    MP_PLAN_SELECTION, /* room for looked-up ids */
-    MP_PLAN_PREFILL,   /* residual stream, q, o, staging, key codes of one request */
-    MP_PLAN_STEP,      /* decode activations and logits */
-    MP_PLAN_PROCESS,   /* code, libraries, tokenizer, kernel scratch: measured, see plan.c */
+    MP_PLAN_STATIC_KV,      /* sink, window and generated tokens of sparse layers */
+    MP_PLAN_DENSE_KV,       /* dense layers */
+    MP_PLAN_OFFLOADED_KV,   /* offloaded keys and values */
+    MP_PLAN_TABLES,         /* hash tables */
+    MP_PLAN_SELECTION,      /* room for looked-up ids */
+    MP_PLAN_PREFILL,        /* residual stream, q, o, staging, key codes of one request */
+    MP_PLAN_STEP,           /* decode activations and logits */
+    MP_PLAN_PROCESS,        /* code, libraries, tokenizer, kernel scratch: measured, see plan.c */
     MP_PLAN_ROWS,
 };
 
@@ -29,17 +29,17 @@ enum mp_plan_row {
 struct mp_plan_run {
     const struct mp_config *config;
     const struct mp_shape *shape;
-    int sparse_layers;    /* layers that sample */
-    enum mp_dtype dtype;  /* of the caches */
-    int64_t tokens;       /* longest prompt */
-    bool keep_kv;         /* false: only the logits of one prompt are wanted */
+    int sparse_layers;   /* layers that sample */
+    enum mp_dtype dtype; /* of the caches */
+    int64_t tokens;      /* longest prompt */
+    bool keep_kv;        /* false: only the logits of one prompt are wanted */
 };
 
 struct mp_plan {
-    int64_t tokens;               /* context planned for, per request */
-    int batch;                    /* requests */
-    int64_t bytes[MP_PLAN_ROWS];  /* bytes held; all requests together where it applies */
-    int64_t total;                /* their sum: the peak */
+    int64_t tokens;              /* context planned for, per request */
+    int batch;                   /* requests */
+    int64_t bytes[MP_PLAN_ROWS]; /* bytes held; all requests together where it applies */
+    int64_t total;               /* their sum: the peak */
 };
 
 /* Plan of `config->batch` requests of run->tokens, which a model's positions bound. */

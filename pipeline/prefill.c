@@ -52,8 +52,8 @@ static int64_t most_offloaded(const struct mp_engine *e, const struct mp_layer_k
     return most;
 }
 
-static int create(const struct mp_engine *e, const struct mp_prefill_job *job,
-                  struct mp_prefill *p, struct kv_cache staging[2], struct mp_error *err)
+static int create(const struct mp_engine *e, const struct mp_prefill_job *job, struct mp_prefill *p,
+                  struct kv_cache staging[2], struct mp_error *err)
 {
     const struct mp_shape *s = e->shape;
     int64_t chunk_size = e->config->chunk_size;
@@ -82,13 +82,14 @@ static int create(const struct mp_engine *e, const struct mp_prefill_job *job,
     for (int c = 0; c < num_chunks && code == 0; c++) {
         struct mp_prefill_chunk *chunk = &p->chunks[c];
         chunk->first = c * chunk_size;
-        chunk->rows = job->count - chunk->first < chunk_size ? job->count - chunk->first : chunk_size;
+        chunk->rows =
+            job->count - chunk->first < chunk_size ? job->count - chunk->first : chunk_size;
         p->num_chunks = c + 1;
         code = create_chunk(e, chunk, staging, job->ids, err);
     }
     if (code == 0) {
-        size_t codes = (size_t)most_offloaded(e, job->kv) * (size_t)s->num_key_value_heads *
-                       (size_t)e->lsh.L;
+        size_t codes =
+            (size_t)most_offloaded(e, job->kv) * (size_t)s->num_key_value_heads * (size_t)e->lsh.L;
         code = mp_buffer_alloc(&p->codes, codes * sizeof(uint16_t), "key codes", err);
     }
     return code;

@@ -10,7 +10,7 @@
 struct mp_prompts {
     struct mp_tokenizer *tokenizer;
     struct mp_records records;
-    struct mp_ids *ids;    /* [records.count]; empty where the record has an error */
+    struct mp_ids *ids; /* [records.count]; empty where the record has an error */
 };
 
 /* Reads --input or --prompt and tokenizes it with model_dir's tokenizer.json. A record that cannot

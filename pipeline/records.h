@@ -9,15 +9,15 @@
 #include <stdint.h>
 
 struct mp_record {
-    char *id;            /* "id", else "index", else the record's position, as text */
-    char *text;          /* "input" as a string, NUL-terminated; NULL if ids are given */
-    size_t text_length;  /* bytes */
-    int32_t *ids;        /* "input_ids" (or "input" as an array of ids); NULL if text is given */
+    char *id;           /* "id", else "index", else the record's position, as text */
+    char *text;         /* "input" as a string, NUL-terminated; NULL if ids are given */
+    size_t text_length; /* bytes */
+    int32_t *ids;       /* "input_ids" (or "input" as an array of ids); NULL if text is given */
     size_t num_ids;
-    char **outputs;      /* expected answers, may be none */
+    char **outputs; /* expected answers, may be none */
     size_t num_outputs;
     int64_t max_new_tokens; /* -1: not given */
-    size_t line;         /* line in the file where the record starts, from 1 */
+    size_t line;            /* line in the file where the record starts, from 1 */
     /* A record that cannot be used: error holds why (file, line, key, found, expected), the rest
      * but id and line is empty. It does not stop the others. */
     char *error;

@@ -12,22 +12,22 @@
 struct slot {
     bool used;
     struct mp_request info;
-    int32_t *ids;             /* prompt, then generated tokens */
+    int32_t *ids; /* prompt, then generated tokens */
     int64_t max_new_tokens;
-    struct mp_layer_kv *kv;   /* [num_hidden_layers] */
-    int64_t fixed_prompt;     /* prompt tokens in the static caches of sparse layers */
+    struct mp_layer_kv *kv; /* [num_hidden_layers] */
+    int64_t fixed_prompt;   /* prompt tokens in the static caches of sparse layers */
     struct mp_rope rope;
     struct mp_rng rng;
-    uint32_t *selection;      /* [num_attention_heads][offloaded tokens] room for a lookup */
-    double *expected_nnz;     /* [num_hidden_layers] tokens the last step selected, all heads */
-    double *sampled_sum;      /* [num_hidden_layers] sum over steps of the share sampled */
-    double *sampled_mean;     /* [num_hidden_layers] the same as a mean; info.sampled */
-    int64_t steps;            /* decode steps done */
+    uint32_t *selection;  /* [num_attention_heads][offloaded tokens] room for a lookup */
+    double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
+    double *sampled_sum;  /* [num_hidden_layers] sum over steps of the share sampled */
+    double *sampled_mean; /* [num_hidden_layers] the same as a mean; info.sampled */
+    int64_t steps;        /* decode steps done */
 };
 
 struct mp_session {
     struct mp_engine *engine;
-    struct slot *slots;              /* [batch] */
+    struct slot *slots; /* [batch] */
     int batch;
     int micro_batches;
     int rows_per_micro_batch;
@@ -126,7 +126,8 @@ static int open_slot(const struct mp_engine *e, struct slot *r, const int32_t *i
     size_t layers = (size_t)e->shape->num_hidden_layers;
     /* Generation ends with the model's positions; the last token is never fed in. */
     int64_t room = count + max_new_tokens;
-    room = room < mp_model_max_positions(e->model) + 1 ? room : mp_model_max_positions(e->model) + 1;
+    room =
+        room < mp_model_max_positions(e->model) + 1 ? room : mp_model_max_positions(e->model) + 1;
     r->used = true;
     r->max_new_tokens = max_new_tokens;
     r->fixed_prompt = mp_fixed_tokens(&e->graph, count);
@@ -172,7 +173,8 @@ int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_
 {
     int64_t limit = mp_model_max_positions(e->model);
     if (count < 1) {
-        return mp_fail(err, MP_ERR_USAGE, "the prompt is empty: found 0 tokens, expected at least 1");
+        return mp_fail(err, MP_ERR_USAGE,
+                       "the prompt is empty: found 0 tokens, expected at least 1");
     }
     if (max_new_tokens < 1) {
         return mp_fail(err, MP_ERR_USAGE, "max_new_tokens: found %lld, expected at least 1",
@@ -184,11 +186,12 @@ int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_
                        (long long)count, (long long)limit);
     }
     if ((count - 1) / e->config->chunk_size >= MAX_CHUNKS) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "chunk_size: found %lld, which cuts a prompt of %lld tokens into more than %d "
-                       "chunks; expected at least %lld",
-                       (long long)e->config->chunk_size, (long long)count, MAX_CHUNKS,
-                       (long long)((count + MAX_CHUNKS - 1) / MAX_CHUNKS));
+        return mp_fail(
+            err, MP_ERR_USAGE,
+            "chunk_size: found %lld, which cuts a prompt of %lld tokens into more than %d "
+            "chunks; expected at least %lld",
+            (long long)e->config->chunk_size, (long long)count, MAX_CHUNKS,
+            (long long)((count + MAX_CHUNKS - 1) / MAX_CHUNKS));
     }
     for (int64_t i = 0; i < count; i++) {
         if (ids[i] < 0 || ids[i] >= e->shape->vocab_size) {
@@ -230,8 +233,8 @@ static int prefill_slot(struct mp_session *s, int slot, struct mp_error *err)
     return code;
 }
 
-int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count,
-                   int64_t max_new_tokens, uint64_t stream, int *slot, struct mp_error *err)
+int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int64_t max_new_tokens,
+                   uint64_t stream, int *slot, struct mp_error *err)
 {
     int code = mp_engine_check_prompt(s->engine, ids, count, max_new_tokens, err);
     if (code != 0) {
@@ -275,7 +278,8 @@ static int reserve(const struct mp_engine *e, struct slot *r, int64_t position, 
     return 0;
 }
 
-/* Fills the rows of micro-batch m from its unfinished requests; slot_of[row] tells whose they are. */
+/* Fills the rows of micro-batch m from its unfinished requests; slot_of[row] tells whose they are.
+ */
 static int gather_rows(struct mp_session *s, int m, struct mp_decode_row *rows, int *slot_of,
                        int *num_rows, struct mp_error *err)
 {

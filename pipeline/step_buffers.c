@@ -48,10 +48,9 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
 
 void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *b)
 {
-    struct mp_buffer *const all[] = {&b->ids,         &b->x,         &b->q,
-                                     &b->codes,       &b->o_static,  &b->lse_static,
-                                     &b->o_sampled,   &b->lse_sampled, &b->logits,
-                                     &b->selection_buffer};
+    struct mp_buffer *const all[] = {
+        &b->ids,        &b->x,         &b->q,           &b->codes,  &b->o_static,
+        &b->lse_static, &b->o_sampled, &b->lse_sampled, &b->logits, &b->selection_buffer};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_buffer_release(all[i]);
     }

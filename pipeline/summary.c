@@ -88,8 +88,8 @@ void mp_summary_print(const struct mp_summary *s, const struct mp_plan *plan, in
             s->requests == 1 ? "" : " (slowest request)");
     fprintf(stderr, "  generated     %lld tokens", (long long)s->generated_tokens);
     if (steps > 0) {
-        fprintf(stderr, "; decode %.2f ms a step, %.1f tokens/s", 1e3 * step_seconds / (double)steps,
-                (double)s->decoded_tokens / step_seconds);
+        fprintf(stderr, "; decode %.2f ms a step, %.1f tokens/s",
+                1e3 * step_seconds / (double)steps, (double)s->decoded_tokens / step_seconds);
     }
     fputc('\n', stderr);
     print_sampled(s);

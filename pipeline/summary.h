@@ -12,14 +12,14 @@ struct mp_summary {
     int64_t requests;
     int64_t prompt_tokens;
     int64_t generated_tokens;
-    int64_t decoded_tokens;   /* generated after each first token */
+    int64_t decoded_tokens; /* generated after each first token */
     double prefill_seconds;
     double first_token_seconds; /* the slowest request's */
-    double *sampled_sum;      /* [num_layers] sum of the requests' means */
-    int64_t *sampled_count;   /* [num_layers] requests that sampled in the layer */
+    double *sampled_sum;        /* [num_layers] sum of the requests' means */
+    int64_t *sampled_count;     /* [num_layers] requests that sampled in the layer */
     int num_layers;
-    int64_t checked;          /* requests that came with expected answers */
-    double score_sum;         /* sum of their scores */
+    int64_t checked;  /* requests that came with expected answers */
+    double score_sum; /* sum of their scores */
 };
 
 /* score: of its answer; NaN if the record expects none. */

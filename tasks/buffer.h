@@ -10,7 +10,7 @@
 struct _starpu_data_state; /* what a starpu_data_handle_t points to */
 
 struct mp_buffer {
-    void *host;                        /* the memory; only touched between tasks */
+    void *host; /* the memory; only touched between tasks */
     size_t bytes;
     struct _starpu_data_state *handle; /* NULL: not registered */
     bool owned;                        /* host is freed on release */

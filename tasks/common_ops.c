@@ -22,9 +22,8 @@ int mp_submit_embed(const struct mp_graph *g, const struct mp_buffer *ids,
     return mp_task_submit(t, 0, err);
 }
 
-int mp_submit_ffn(const struct mp_graph *g, int layer, const struct mp_buffer *x,
-                  int64_t first_row, int64_t rows, const struct mp_span_info *about,
-                  struct mp_error *err)
+int mp_submit_ffn(const struct mp_graph *g, int layer, const struct mp_buffer *x, int64_t first_row,
+                  int64_t rows, const struct mp_span_info *about, struct mp_error *err)
 {
     struct ffn_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct ffn_task){.shape = g->shape, .first_row = first_row, .rows = rows};

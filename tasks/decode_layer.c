@@ -202,7 +202,8 @@ int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_ste
                             struct mp_error *err)
 {
     struct mp_span_info info = about(s, -1);
-    int code = mp_submit_lm_head(g, &s->buffers->x, 0, s->num_rows, &s->buffers->logits, &info, err);
+    int code =
+        mp_submit_lm_head(g, &s->buffers->x, 0, s->num_rows, &s->buffers->logits, &info, err);
     if (code != 0) {
         return code;
     }

@@ -21,9 +21,9 @@ struct mp_layer_weights {
 };
 
 struct mp_model_weights {
-    struct mp_buffer embed;      /* [vocab_size][hidden_size] bf16 */
-    struct mp_buffer lm_head;    /* the same shape; unused if tied: then embed serves */
-    struct mp_buffer final_norm; /* [hidden_size] f32 */
+    struct mp_buffer embed;          /* [vocab_size][hidden_size] bf16 */
+    struct mp_buffer lm_head;        /* the same shape; unused if tied: then embed serves */
+    struct mp_buffer final_norm;     /* [hidden_size] f32 */
     struct mp_layer_weights *layers; /* [num_hidden_layers] */
 };
 
@@ -43,18 +43,18 @@ struct mp_graph {
     const struct mp_shape *shape;
     const struct mp_model_weights *weights;
     const struct mp_lsh *lsh;
-    bool blocked_prefill;  /* flash prefill attention; false: the plain reference */
-    int64_t sink;          /* first tokens of a prompt kept in the static cache */
-    int64_t window;        /* last tokens of a prompt kept there */
+    bool blocked_prefill; /* flash prefill attention; false: the plain reference */
+    int64_t sink;         /* first tokens of a prompt kept in the static cache */
+    int64_t window;       /* last tokens of a prompt kept there */
 };
 
 /* ---- one request ---- */
 
 /* KV of one request in one layer. The buffers wrap the structs before them. */
 struct mp_layer_kv {
-    bool sparse;                   /* false: `fixed` holds every token, the rest is empty */
-    struct kv_cache fixed;         /* static cache, or the whole KV of a dense layer (there the
-                                      mean subtracted from the keys is 0) */
+    bool sparse;           /* false: `fixed` holds every token, the rest is empty */
+    struct kv_cache fixed; /* static cache, or the whole KV of a dense layer (there the
+                              mean subtracted from the keys is 0) */
     struct offloaded_kv offloaded;
     struct lsh_tables tables;
     struct mp_buffer fixed_buffer;
@@ -72,29 +72,29 @@ struct mp_rope {
 
 /* One chunk of the prompt: its residual stream, and its view of the two staging areas. */
 struct mp_prefill_chunk {
-    int64_t first;                     /* position of its first token */
-    int64_t rows;                      /* tokens */
-    struct mp_buffer ids;              /* [rows] int32 */
-    struct mp_buffer x;                /* [rows][hidden_size] f32 */
-    struct kv_cache staging[2];        /* K and V of the whole prompt; even and odd layers
-                                          alternate, so that offload runs under the next layer */
+    int64_t first;                      /* position of its first token */
+    int64_t rows;                       /* tokens */
+    struct mp_buffer ids;               /* [rows] int32 */
+    struct mp_buffer x;                 /* [rows][hidden_size] f32 */
+    struct kv_cache staging[2];         /* K and V of the whole prompt; even and odd layers
+                                           alternate, so that offload runs under the next layer */
     struct mp_buffer staging_buffer[2]; /* wrap staging[]: this chunk's part of the area */
 };
 
 struct mp_prefill {
-    int request;                     /* index, for traces */
-    int64_t tokens;                  /* of the prompt */
-    int64_t max_rows;                /* of the longest chunk */
+    int request;      /* index, for traces */
+    int64_t tokens;   /* of the prompt */
+    int64_t max_rows; /* of the longest chunk */
     int num_chunks;
     struct mp_prefill_chunk *chunks; /* [num_chunks] */
-    struct mp_buffer q[2];           /* [max_rows][num_attention_heads][head_dim], by chunk parity */
-    struct mp_buffer o[2];           /* the same */
-    struct mp_buffer codes;          /* [num_kv_heads][L][offloaded] u16 of the keys */
-    struct mp_layer_kv *kv;          /* [num_hidden_layers] of the request; NULL: only logits are
-                                        wanted, nothing is kept */
+    struct mp_buffer q[2];  /* [max_rows][num_attention_heads][head_dim], by chunk parity */
+    struct mp_buffer o[2];  /* the same */
+    struct mp_buffer codes; /* [num_kv_heads][L][offloaded] u16 of the keys */
+    struct mp_layer_kv *kv; /* [num_hidden_layers] of the request; NULL: only logits are
+                               wanted, nothing is kept */
     const struct mp_rope *rope;
-    bool last_row_only;              /* only the last token's logits are wanted: the last layer
-                                        skips attention and FFN of every other row */
+    bool last_row_only; /* only the last token's logits are wanted: the last layer
+                           skips attention and FFN of every other row */
 };
 
 /* x of every chunk from its ids. */
@@ -117,32 +117,32 @@ int mp_submit_prefill_logits(const struct mp_graph *g, const struct mp_prefill *
 /* Activations of up to max_rows requests, reused by every layer and step. */
 struct mp_step_buffers {
     int max_rows;
-    struct mp_buffer ids;          /* [max_rows] int32: tokens to feed, then the ones sampled */
-    struct mp_buffer x;            /* [max_rows][hidden_size] f32 */
-    struct mp_buffer q;            /* [max_rows][num_attention_heads][head_dim] f32 */
-    struct mp_buffer codes;        /* [max_rows][num_attention_heads][L] u16 */
+    struct mp_buffer ids;   /* [max_rows] int32: tokens to feed, then the ones sampled */
+    struct mp_buffer x;     /* [max_rows][hidden_size] f32 */
+    struct mp_buffer q;     /* [max_rows][num_attention_heads][head_dim] f32 */
+    struct mp_buffer codes; /* [max_rows][num_attention_heads][L] u16 */
     struct lsh_selection selection;
     struct mp_buffer selection_buffer; /* wraps selection */
-    struct mp_buffer *nnz;         /* [num_hidden_layers] of [max_rows][num_attention_heads] i32 */
-    struct mp_buffer o_static;     /* as q */
-    struct mp_buffer lse_static;   /* [max_rows][num_attention_heads] f32 */
+    struct mp_buffer *nnz;       /* [num_hidden_layers] of [max_rows][num_attention_heads] i32 */
+    struct mp_buffer o_static;   /* as q */
+    struct mp_buffer lse_static; /* [max_rows][num_attention_heads] f32 */
     struct mp_buffer o_sampled;
     struct mp_buffer lse_sampled;
-    struct mp_buffer logits;       /* [max_rows][vocab_size] f32 */
+    struct mp_buffer logits; /* [max_rows][vocab_size] f32 */
 };
 
 /* One request in a step. */
 struct mp_decode_row {
-    struct mp_layer_kv *kv;      /* [num_hidden_layers] */
+    struct mp_layer_kv *kv; /* [num_hidden_layers] */
     const struct mp_rope *rope;
-    int64_t position;            /* of the token fed in: RoPE, and its slot in dense caches */
-    int64_t fixed_index;         /* its slot in the static caches of sparse layers */
+    int64_t position;    /* of the token fed in: RoPE, and its slot in dense caches */
+    int64_t fixed_index; /* its slot in the static caches of sparse layers */
     struct mp_rng *rng;
-    const double *expected_nnz;  /* [num_hidden_layers] tokens the last step selected, all heads */
+    const double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
 };
 
 struct mp_decode_step {
-    int micro_batch;             /* index, for traces */
+    int micro_batch; /* index, for traces */
     int num_rows;
     const struct mp_decode_row *rows; /* [num_rows] */
     const struct mp_step_buffers *buffers;
@@ -167,9 +167,8 @@ int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_ste
 int mp_submit_embed(const struct mp_graph *g, const struct mp_buffer *ids,
                     const struct mp_buffer *x, int64_t rows, const struct mp_span_info *about,
                     struct mp_error *err);
-int mp_submit_ffn(const struct mp_graph *g, int layer, const struct mp_buffer *x,
-                  int64_t first_row, int64_t rows, const struct mp_span_info *about,
-                  struct mp_error *err);
+int mp_submit_ffn(const struct mp_graph *g, int layer, const struct mp_buffer *x, int64_t first_row,
+                  int64_t rows, const struct mp_span_info *about, struct mp_error *err);
 int mp_submit_lm_head(const struct mp_graph *g, const struct mp_buffer *x, int64_t first_row,
                       int64_t rows, const struct mp_buffer *logits,
                       const struct mp_span_info *about, struct mp_error *err);

@@ -22,8 +22,8 @@ static int submit_projection(const struct mp_graph *g, const struct mp_prefill *
 {
     const struct mp_prefill_chunk *c = &p->chunks[chunk];
     struct projection_task *arg = mp_xmalloc(sizeof *arg + sizeof arg->targets[0]);
-    *arg = (struct projection_task){
-        .shape = g->shape, .rows_per_target = c->rows, .num_targets = 1};
+    *arg =
+        (struct projection_task){.shape = g->shape, .rows_per_target = c->rows, .num_targets = 1};
     arg->targets[0] = (struct projection_task_target){
         .index = c->first,
         .position = c->first,
@@ -185,7 +185,8 @@ int mp_submit_prefill_embed(const struct mp_graph *g, const struct mp_prefill *p
     int code = 0;
     for (int c = 0; c < p->num_chunks && code == 0; c++) {
         struct mp_span_info info = about(p, -1, c);
-        code = mp_submit_embed(g, &p->chunks[c].ids, &p->chunks[c].x, p->chunks[c].rows, &info, err);
+        code =
+            mp_submit_embed(g, &p->chunks[c].ids, &p->chunks[c].x, p->chunks[c].rows, &info, err);
     }
     return code;
 }

@@ -20,8 +20,8 @@ void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second);
  *   title: shown in traces and by StarPU's tools; rgb: 0xRRGGBB */
 #define MP_CODELET(title, rgb, cpu_function, model_pointer)                                        \
     {                                                                                              \
-        .cpu_funcs = {cpu_function}, .nbuffers = STARPU_VARIABLE_NBUFFERS,                         \
-        .where = STARPU_CPU, .name = (title), .color = (rgb), .model = (model_pointer)             \
+        .cpu_funcs = {cpu_function}, .nbuffers = STARPU_VARIABLE_NBUFFERS, .where = STARPU_CPU,    \
+        .name = (title), .color = (rgb), .model = (model_pointer)                                  \
     }
 #define MP_COST_MODEL(title, function)                                                             \
     {                                                                                              \

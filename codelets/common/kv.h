@@ -14,11 +14,11 @@
  * (sink, local window, generated tokens; keys centered), the whole KV of a dense layer (its mean is
  * 0), and the staging area of one layer during prefill (not centered). */
 struct kv_cache {
-    void *k;             /* [num_kv_heads][capacity][head_dim], dtype */
-    void *v;             /* the same shape */
-    float *k_mean;       /* [num_kv_heads][head_dim], subtracted from each appended key;
-                            NULL: not centered */
-    int64_t capacity;    /* tokens allocated per head */
+    void *k;          /* [num_kv_heads][capacity][head_dim], dtype */
+    void *v;          /* the same shape */
+    float *k_mean;    /* [num_kv_heads][head_dim], subtracted from each appended key;
+                         NULL: not centered */
+    int64_t capacity; /* tokens allocated per head */
     int num_kv_heads;
     int head_dim;
     enum mp_dtype dtype; /* of k and v */
@@ -27,10 +27,10 @@ struct kv_cache {
 /* The offloaded tokens of a sparse layer: everything between sink and local window, renumbered
  * from 0. Keys are centered; never moved once written. */
 struct offloaded_kv {
-    void *k;             /* [num_kv_heads][capacity][head_dim], dtype, centered */
-    void *v;             /* the same shape */
-    int64_t count;       /* tokens, may be 0 */
-    int64_t capacity;    /* tokens allocated per head, >= count */
+    void *k;          /* [num_kv_heads][capacity][head_dim], dtype, centered */
+    void *v;          /* the same shape */
+    int64_t count;    /* tokens, may be 0 */
+    int64_t capacity; /* tokens allocated per head, >= count */
     int num_kv_heads;
     int head_dim;
     enum mp_dtype dtype; /* of k and v */
@@ -49,8 +49,8 @@ struct lsh_tables {
     int64_t count;     /* tokens hashed, may be 0 */
     int64_t capacity;  /* tokens allocated per (head, table) */
     int num_kv_heads;
-    int K;             /* bits per code, 1..16 */
-    int L;             /* tables */
+    int K; /* bits per code, 1..16 */
+    int L; /* tables */
 };
 
 static inline int64_t lsh_num_blocks(int64_t tokens)
@@ -60,8 +60,8 @@ static inline int64_t lsh_num_blocks(int64_t tokens)
 
 /* Tokens selected by a lookup for each (row, query head) of a step. */
 struct lsh_selection {
-    uint32_t **ids;      /* [rows] -> [num_heads][stride[row]], ascending */
-    int64_t *stride;     /* [rows] room per head, >= tokens in the row's tables */
+    uint32_t **ids;  /* [rows] -> [num_heads][stride[row]], ascending */
+    int64_t *stride; /* [rows] room per head, >= tokens in the row's tables */
 };
 
 /* Ids of table l of head h, block b. */

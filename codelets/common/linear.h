@@ -25,7 +25,8 @@ enum { LINEAR_GEMV_MAX_ROWS = 16 };
 void linear_ref(const struct linear_args *a);
 
 /* The best way for the rows and the vector variant in force, on the calling thread's OpenMP team:
- * own kernel up to LINEAR_GEMV_MAX_ROWS rows, oneDNN above. Takes scratch without resetting it: the calling kernel resets. */
+ * own kernel up to LINEAR_GEMV_MAX_ROWS rows, oneDNN above. Takes scratch without resetting it: the
+ * calling kernel resets. */
 void linear_fast(const struct linear_args *a);
 
 /* Frees what linear_fast keeps for the calling thread (oneDNN primitives by shape). */

@@ -14,7 +14,8 @@ static void ffn_cpu(void *buffers[], void *cl_arg)
     const struct ffn_task *t = cl_arg;
     struct ffn_weights weights;
     ffn_weights_at(t->shape, MP_BUFFER(buffers, 0), &weights);
-    MP_KERNEL(variants)(&(struct ffn_args){
+    MP_KERNEL(variants)
+    (&(struct ffn_args){
         .shape = t->shape,
         .weights = weights,
         .x = (float *)MP_BUFFER(buffers, 1) + t->first_row * t->shape->hidden_size,

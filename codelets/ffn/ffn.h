@@ -8,17 +8,17 @@
 #include <stdint.h>
 
 struct ffn_weights {
-    const float *norm;          /* [hidden_size] RMSNorm gain */
-    const uint16_t *gate_up;    /* [2 * intermediate_size][hidden_size] bf16: gate rows, up rows */
-    const uint16_t *down;       /* [hidden_size][intermediate_size] bf16 */
-    const float *gate_up_bias;  /* [2 * intermediate_size], NULL unless shape->mlp_bias */
-    const float *down_bias;     /* [hidden_size], likewise */
+    const float *norm;         /* [hidden_size] RMSNorm gain */
+    const uint16_t *gate_up;   /* [2 * intermediate_size][hidden_size] bf16: gate rows, up rows */
+    const uint16_t *down;      /* [hidden_size][intermediate_size] bf16 */
+    const float *gate_up_bias; /* [2 * intermediate_size], NULL unless shape->mlp_bias */
+    const float *down_bias;    /* [hidden_size], likewise */
 };
 
 struct ffn_args {
     const struct mp_shape *shape;
     struct ffn_weights weights;
-    float *x;     /* in and out [rows][hidden_size] */
+    float *x; /* in and out [rows][hidden_size] */
     int64_t rows;
 };
 

@@ -14,7 +14,8 @@ static void hashing_cpu(void *buffers[], void *cl_arg)
 {
     const struct hashing_task *t = cl_arg;
     int heads = t->shape->num_attention_heads;
-    MP_KERNEL(variants)(&(struct hashing_args){
+    MP_KERNEL(variants)
+    (&(struct hashing_args){
         .x = MP_BUFFER(buffers, 0),
         .dtype = MP_F32,
         .x_head_stride = t->shape->head_dim,
@@ -37,7 +38,8 @@ static void hashing_keys_cpu(void *buffers[], void *cl_arg)
 {
     const struct hashing_keys_task *t = cl_arg;
     const struct offloaded_kv *kv = MP_BUFFER(buffers, 0);
-    MP_KERNEL(variants)(&(struct hashing_args){
+    MP_KERNEL(variants)
+    (&(struct hashing_args){
         .x = kv->k,
         .dtype = kv->dtype,
         .x_head_stride = kv->capacity * kv->head_dim,

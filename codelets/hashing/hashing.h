@@ -14,18 +14,18 @@
  * Keys: x [num_heads][capacity][head_dim] -> codes [num_heads][L][count]. */
 struct hashing_args {
     const void *x;
-    enum mp_dtype dtype;       /* of x */
+    enum mp_dtype dtype; /* of x */
     int64_t x_head_stride;
     int64_t x_vec_stride;
-    int64_t count;             /* vectors per head */
+    int64_t count; /* vectors per head */
     int num_heads;
     int head_dim;
-    int K;                     /* bits per code, 1..16, least significant bit first */
-    int L;                     /* tables */
-    const float *w;            /* [num_heads / heads_per_projection][head_dim][K * L] */
-    int heads_per_projection;  /* heads that share one W: G for queries with one W per KV head,
-                                  num_heads for one shared W */
-    uint16_t *codes;           /* out */
+    int K;                    /* bits per code, 1..16, least significant bit first */
+    int L;                    /* tables */
+    const float *w;           /* [num_heads / heads_per_projection][head_dim][K * L] */
+    int heads_per_projection; /* heads that share one W: G for queries with one W per KV head,
+                                 num_heads for one shared W */
+    uint16_t *codes;          /* out */
     int64_t code_head_stride;
     int64_t code_vec_stride;
     int64_t code_table_stride;
@@ -53,7 +53,7 @@ struct hashing_keys_task {
     int L;
     int heads_per_projection; /* of KV heads */
     /* For the cost estimate alone. */
-    int64_t count;            /* offloaded tokens */
+    int64_t count; /* offloaded tokens */
     const struct mp_shape *shape;
 };
 

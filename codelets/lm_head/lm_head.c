@@ -12,7 +12,8 @@ static void (*const variants[MP_ISA_COUNT])(const struct lm_head_args *) = {
 static void lm_head_cpu(void *buffers[], void *cl_arg)
 {
     const struct lm_head_task *t = cl_arg;
-    MP_KERNEL(variants)(&(struct lm_head_args){
+    MP_KERNEL(variants)
+    (&(struct lm_head_args){
         .shape = t->shape,
         .norm = MP_BUFFER(buffers, 1),
         .w = MP_BUFFER(buffers, 2),

@@ -8,10 +8,10 @@
 
 struct lm_head_args {
     const struct mp_shape *shape;
-    const float *norm;  /* [hidden_size] final RMSNorm gain */
-    const uint16_t *w;  /* [vocab_size][hidden_size] bf16: the LM head or the tied embedding */
-    const float *x;     /* [rows][hidden_size] */
-    float *logits;      /* out [rows][vocab_size] */
+    const float *norm; /* [hidden_size] final RMSNorm gain */
+    const uint16_t *w; /* [vocab_size][hidden_size] bf16: the LM head or the tied embedding */
+    const float *x;    /* [rows][hidden_size] */
+    float *logits;     /* out [rows][vocab_size] */
     int64_t rows;
 };
 

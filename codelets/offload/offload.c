@@ -12,7 +12,8 @@ static void (*const variants[MP_ISA_COUNT])(const struct offload_args *) = {
 static void offload_cpu(void *buffers[], void *cl_arg)
 {
     const struct offload_task *t = cl_arg;
-    MP_KERNEL(variants)(&(struct offload_args){
+    MP_KERNEL(variants)
+    (&(struct offload_args){
         .staging = MP_BUFFER(buffers, 2),
         .tokens = t->tokens,
         .sink = t->sink,

@@ -6,15 +6,15 @@
 #include "codelets/common/kv.h"
 
 struct offload_args {
-    const struct kv_cache *staging;  /* tokens 0 .. tokens - 1 of the prompt, not centered */
-    int64_t tokens;                  /* n */
-    int64_t sink;                    /* first tokens kept in the static cache */
-    int64_t window;                  /* last tokens kept in the static cache */
-    struct kv_cache *fixed;          /* out: the static cache; slots [0, sink) get the sink,
-                                        [sink, sink + window) the window; k_mean is written.
-                                        If tokens <= sink + window: all tokens, in order, and
-                                        k_mean = 0 */
-    struct offloaded_kv *offloaded;  /* out: tokens sink .. tokens - window - 1; count is set */
+    const struct kv_cache *staging; /* tokens 0 .. tokens - 1 of the prompt, not centered */
+    int64_t tokens;                 /* n */
+    int64_t sink;                   /* first tokens kept in the static cache */
+    int64_t window;                 /* last tokens kept in the static cache */
+    struct kv_cache *fixed;         /* out: the static cache; slots [0, sink) get the sink,
+                                       [sink, sink + window) the window; k_mean is written.
+                                       If tokens <= sink + window: all tokens, in order, and
+                                       k_mean = 0 */
+    struct offloaded_kv *offloaded; /* out: tokens sink .. tokens - window - 1; count is set */
 };
 
 /* Mean over the offloaded keys per KV head and channel, in double; then k - mean and v. */

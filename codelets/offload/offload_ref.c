@@ -18,7 +18,7 @@ static void mean_key(const struct offload_args *a, int h, float *mean)
 
 /* Writes k - mean and v of row `from` of the staging area to row `to` of k and v. */
 static void store_token(const struct kv_cache *staging, size_t from, const float *mean, void *k,
-                         void *v, enum mp_dtype dtype, size_t to)
+                        void *v, enum mp_dtype dtype, size_t to)
 {
     size_t d = (size_t)staging->head_dim;
     for (size_t c = 0; c < d; c++) {

@@ -9,16 +9,16 @@
 #include <stdint.h>
 
 struct output_weights {
-    const uint16_t *o;  /* [hidden_size][num_attention_heads * head_dim] bf16 */
-    const float *bias;  /* [hidden_size], NULL unless shape->output_bias */
+    const uint16_t *o; /* [hidden_size][num_attention_heads * head_dim] bf16 */
+    const float *bias; /* [hidden_size], NULL unless shape->output_bias */
 };
 
 struct output_args {
     const struct mp_shape *shape;
     struct output_weights weights;
-    const float *o_static;    /* [rows][num_attention_heads][head_dim] */
-    const float *lse_static;  /* [rows][num_attention_heads], natural log; NULL if o_static is all */
-    const float *o_sampled;   /* as o_static; NULL: nothing to merge */
+    const float *o_static;   /* [rows][num_attention_heads][head_dim] */
+    const float *lse_static; /* [rows][num_attention_heads], natural log; NULL if o_static is all */
+    const float *o_sampled;  /* as o_static; NULL: nothing to merge */
     const float *lse_sampled; /* -INFINITY where the selection was empty */
     float *x;                 /* in and out [rows][hidden_size]: x += W_o * merged + bias */
     int64_t rows;

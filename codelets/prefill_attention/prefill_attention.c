@@ -44,5 +44,5 @@ static double prefill_attention_cost(struct starpu_task *task, struct starpu_per
 static struct starpu_perfmodel prefill_attention_model =
     MP_COST_MODEL("prefill_attention", prefill_attention_cost);
 
-struct starpu_codelet prefill_attention_codelet = MP_CODELET(
-    "prefill_attention", 0x17becf, prefill_attention_cpu, &prefill_attention_model);
+struct starpu_codelet prefill_attention_codelet =
+    MP_CODELET("prefill_attention", 0x17becf, prefill_attention_cpu, &prefill_attention_model);

@@ -16,7 +16,7 @@ struct prefill_attention_args {
     int64_t rows;
     int num_heads;
     int head_dim;
-    float scale;                  /* 1 / sqrt(head_dim) */
+    float scale; /* 1 / sqrt(head_dim) */
 };
 
 /* Two passes per row, no blocking: the oracle, and `mem_efficient: 0`. */
@@ -33,12 +33,12 @@ void prefill_attention_vnni(const struct prefill_attention_args *a);
 /* Task on rows [first_row, first_row + rows) of a chunk. Buffers: 0 q R, 1 o W, then one struct
  * kv_cache R for each chunk of the prompt up to this one; they all describe the same cache. */
 struct prefill_attention_task {
-    int64_t first;     /* cache index of the chunk's row 0 */
+    int64_t first; /* cache index of the chunk's row 0 */
     int64_t first_row;
     int64_t rows;
     int num_heads;
     int head_dim;
-    bool blocked;      /* false: the plain two-pass reference, whatever the variant in force */
+    bool blocked; /* false: the plain two-pass reference, whatever the variant in force */
 };
 
 extern struct starpu_codelet prefill_attention_codelet;

@@ -26,7 +26,8 @@ static void projection_cpu(void *buffers[], void *cl_arg)
             .rope_scale = from->rope_scale,
         };
     }
-    MP_KERNEL(variants)(&(struct projection_args){
+    MP_KERNEL(variants)
+    (&(struct projection_args){
         .shape = t->shape,
         .weights = weights,
         .x = MP_BUFFER(buffers, 0),

@@ -29,8 +29,8 @@ struct projection_target {
 struct projection_args {
     const struct mp_shape *shape;
     struct projection_weights weights;
-    const float *x;  /* [rows][hidden_size]; rows = num_targets * rows_per_target */
-    float *q;        /* out [rows][num_attention_heads][head_dim], after RoPE */
+    const float *x; /* [rows][hidden_size]; rows = num_targets * rows_per_target */
+    float *q;       /* out [rows][num_attention_heads][head_dim], after RoPE */
     const struct projection_target *targets; /* [num_targets] */
     int64_t num_targets;
     int64_t rows_per_target; /* 1 in decode, the chunk's rows in prefill (one target) */

@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 struct sample_args {
-    const float *logits;                      /* [rows][vocab_size] */
-    const struct mp_sampling *sampling;       /* the same for all rows */
-    struct mp_rng *const *rng;                /* [rows] one generator per request */
-    int32_t *ids;                             /* out [rows] */
+    const float *logits;                /* [rows][vocab_size] */
+    const struct mp_sampling *sampling; /* the same for all rows */
+    struct mp_rng *const *rng;          /* [rows] one generator per request */
+    int32_t *ids;                       /* out [rows] */
     int64_t rows;
     int vocab_size;
 };

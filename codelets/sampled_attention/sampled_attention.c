@@ -19,7 +19,8 @@ static void sampled_attention_cpu(void *buffers[], void *cl_arg)
     for (int64_t r = 0; r < t->rows; r++) {
         kv[r] = MP_BUFFER(buffers, 5 + r);
     }
-    MP_KERNEL(variants)(&(struct sampled_attention_args){
+    MP_KERNEL(variants)
+    (&(struct sampled_attention_args){
         .q = MP_BUFFER(buffers, 0),
         .kv = kv,
         .ids = (const uint32_t *const *)selection->ids,
@@ -48,5 +49,5 @@ static double sampled_attention_cost(struct starpu_task *task, struct starpu_per
 static struct starpu_perfmodel sampled_attention_model =
     MP_COST_MODEL("sampled_attention", sampled_attention_cost);
 
-struct starpu_codelet sampled_attention_codelet = MP_CODELET(
-    "sampled_attention", 0xe377c2, sampled_attention_cpu, &sampled_attention_model);
+struct starpu_codelet sampled_attention_codelet =
+    MP_CODELET("sampled_attention", 0xe377c2, sampled_attention_cpu, &sampled_attention_model);

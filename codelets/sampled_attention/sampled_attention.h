@@ -8,18 +8,18 @@
 #include "core/lsh.h"
 
 struct sampled_attention_args {
-    const float *q;                        /* [rows][num_heads][head_dim] */
-    const struct offloaded_kv *const *kv;  /* [rows]; NULL or count 0: empty selection */
-    const uint32_t *const *ids;            /* [rows] -> [num_heads][ids_stride[row]] */
-    const int64_t *ids_stride;             /* [rows] */
-    const int32_t *nnz;                    /* [rows][num_heads] */
-    const struct lsh_weight *weight;       /* ln(u + 1e-4) as a function of cos, for (K, L) */
-    float *o;                              /* out [rows][num_heads][head_dim]; 0 if empty */
-    float *lse;                            /* out [rows][num_heads]; -INFINITY if empty */
+    const float *q;                       /* [rows][num_heads][head_dim] */
+    const struct offloaded_kv *const *kv; /* [rows]; NULL or count 0: empty selection */
+    const uint32_t *const *ids;           /* [rows] -> [num_heads][ids_stride[row]] */
+    const int64_t *ids_stride;            /* [rows] */
+    const int32_t *nnz;                   /* [rows][num_heads] */
+    const struct lsh_weight *weight;      /* ln(u + 1e-4) as a function of cos, for (K, L) */
+    float *o;                             /* out [rows][num_heads][head_dim]; 0 if empty */
+    float *lse;                           /* out [rows][num_heads]; -INFINITY if empty */
     int64_t rows;
     int num_heads;
     int head_dim;
-    float scale;                           /* 1 / sqrt(head_dim) */
+    float scale; /* 1 / sqrt(head_dim) */
 };
 
 void sampled_attention_ref(const struct sampled_attention_args *a);

@@ -18,7 +18,8 @@ static void static_attention_cpu(void *buffers[], void *cl_arg)
     for (int64_t r = 0; r < t->rows; r++) {
         cache[r] = MP_BUFFER(buffers, 3 + r);
     }
-    MP_KERNEL(variants)(&(struct static_attention_args){
+    MP_KERNEL(variants)
+    (&(struct static_attention_args){
         .q = MP_BUFFER(buffers, 0),
         .cache = cache,
         .length = t->length,
@@ -47,5 +48,5 @@ static double static_attention_cost(struct starpu_task *task, struct starpu_perf
 static struct starpu_perfmodel static_attention_model =
     MP_COST_MODEL("static_attention", static_attention_cost);
 
-struct starpu_codelet static_attention_codelet = MP_CODELET(
-    "static_attention", 0x9467bd, static_attention_cpu, &static_attention_model);
+struct starpu_codelet static_attention_codelet =
+    MP_CODELET("static_attention", 0x9467bd, static_attention_cpu, &static_attention_model);

@@ -6,15 +6,15 @@
 #include "codelets/common/kv.h"
 
 struct static_attention_args {
-    const float *q;                         /* [rows][num_heads][head_dim] */
-    const struct kv_cache *const *cache;    /* [rows] */
-    const int64_t *length;                  /* [rows] tokens of the cache to attend, >= 1 */
-    float *o;                               /* out [rows][num_heads][head_dim] */
-    float *lse;                             /* out [rows][num_heads], natural log */
+    const float *q;                      /* [rows][num_heads][head_dim] */
+    const struct kv_cache *const *cache; /* [rows] */
+    const int64_t *length;               /* [rows] tokens of the cache to attend, >= 1 */
+    float *o;                            /* out [rows][num_heads][head_dim] */
+    float *lse;                          /* out [rows][num_heads], natural log */
     int64_t rows;
     int num_heads;
     int head_dim;
-    float scale;                            /* 1 / sqrt(head_dim) */
+    float scale; /* 1 / sqrt(head_dim) */
 };
 
 void static_attention_ref(const struct static_attention_args *a);

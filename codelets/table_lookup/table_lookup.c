@@ -17,7 +17,8 @@ static void table_lookup_cpu(void *buffers[], void *cl_arg)
     for (int64_t r = 0; r < t->rows; r++) {
         tables[r] = MP_BUFFER(buffers, 3 + r);
     }
-    MP_KERNEL(variants)(&(struct table_lookup_args){
+    MP_KERNEL(variants)
+    (&(struct table_lookup_args){
         .codes = MP_BUFFER(buffers, 0),
         .tables = tables,
         .ids = selection->ids,

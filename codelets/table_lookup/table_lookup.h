@@ -6,16 +6,16 @@
 #include "codelets/common/kv.h"
 
 struct table_lookup_args {
-    const uint16_t *codes;                   /* [rows][num_heads][L] of the query heads */
-    const struct lsh_tables *const *tables;  /* [rows]; NULL or count 0: nothing offloaded */
-    uint32_t *const *ids;                    /* [rows] -> [num_heads][ids_stride[row]], out:
-                                                selected tokens, ascending */
-    const int64_t *ids_stride;               /* [rows] room per head, >= tables->count */
-    int32_t *nnz;                            /* out [rows][num_heads]: tokens selected */
+    const uint16_t *codes;                  /* [rows][num_heads][L] of the query heads */
+    const struct lsh_tables *const *tables; /* [rows]; NULL or count 0: nothing offloaded */
+    uint32_t *const *ids;                   /* [rows] -> [num_heads][ids_stride[row]], out:
+                                               selected tokens, ascending */
+    const int64_t *ids_stride;              /* [rows] room per head, >= tables->count */
+    int32_t *nnz;                           /* out [rows][num_heads]: tokens selected */
     int64_t rows;
-    int num_heads;                           /* query heads; consecutive
-                                                num_heads / num_kv_heads share a KV head */
-    int L;                                   /* of the codes; equals tables[r]->L */
+    int num_heads; /* query heads; consecutive
+                      num_heads / num_kv_heads share a KV head */
+    int L;         /* of the codes; equals tables[r]->L */
 };
 
 /* Selected iff the code equals the query's in at least 2 of the L tables (L = 1: none). */

@@ -182,9 +182,8 @@ static struct bench make_bench(int64_t context, int K, int L)
 
 static void release(struct bench *b)
 {
-    void *all[] = {b->kv.k,           b->kv.v,   b->tables.ids,
-                   b->tables.offsets, b->weight, b->w,         b->q,
-                   b->codes,          b->ids,    b->o};
+    void *all[] = {b->kv.k,  b->kv.v, b->tables.ids, b->tables.offsets, b->weight, b->w, b->q,
+                   b->codes, b->ids,  b->o};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_free(all[i]);
     }

@@ -163,7 +163,7 @@ case_too_long() {
     }' >records.jsonl
     generate --input records.jsonl --gen-len 2 --eos none --output answers.jsonl
     expect_status 1
-    expect_match 'too long' err 'record long: line 1: .*found 65537 tokens.* 65536 positions'
+    expect_match 'too long' err 'record long: records.jsonl:1: .*found 65537 tokens.* 65536 positions'
     expect finished "$(ids_of answers.jsonl)" short
 }
 
@@ -341,9 +341,8 @@ case_trace() {
         "$(awk '$2 < end[$1] - 0.001 { bad++ } { end[$1] = $2 + $3 } END { print (NR > 0), bad + 0 }' spans)" \
         '1 0'
 
-    # The answer is there even if the trace cannot be written; the status tells.
+    # A trace that cannot be written is refused before the work.
     generate --prompt Hello --gen-len 2 --eos none --trace absent/trace.json
-    expect_status 1
-    expect_lines 'an answer' out . 1
-    expect_match 'trace' err 'error: absent/trace.json: cannot write the trace'
+    expect_status 2
+    expect_match 'trace' err 'error: trace.file: absent/trace.json: cannot open for writing'
 }

@@ -71,7 +71,8 @@ static void check(const struct fixture *f)
                 size_t row = (size_t)(h * f->off.capacity + i - SINK);
                 check_token(f, h, i, f->off.k, f->off.v, row);
             } else {
-                check_token(f, h, i, f->fixed.k, f->fixed.v, (size_t)(h * f->fixed.capacity + slot));
+                check_token(f, h, i, f->fixed.k, f->fixed.v,
+                            (size_t)(h * f->fixed.capacity + slot));
                 slot++;
             }
         }

@@ -72,8 +72,8 @@ static inline int generate(struct mp_session *session, const struct mp_ids *prom
 {
     struct mp_error err;
     int slot;
-    ASSERT_OK(mp_session_add(session, prompt->data, (int64_t)prompt->count, max_new_tokens, 0, &slot,
-                             &err));
+    ASSERT_OK(mp_session_add(session, prompt->data, (int64_t)prompt->count, max_new_tokens, 0,
+                             &slot, &err));
     int active = 1;
     while (mp_session_request(session, slot)->finish == MP_FINISH_NONE) {
         ASSERT_OK(mp_session_step(session, &active, &err));

@@ -10,7 +10,7 @@
 static const struct golden {
     const char *name;
     const char *model;
-    const char *ids;      /* file with input_ids (object) or a bare array */
+    const char *ids; /* file with input_ids (object) or a bare array */
     const char *logits;
     const char *rope_inv_freq;
 } MODELS[] = {
@@ -18,8 +18,8 @@ static const struct golden {
      GOLDEN "llama3-rope/golden_logits.safetensors", "bfloat16"},
     {"mistral", GOLDEN "mistral", GOLDEN "mistral/golden.json",
      GOLDEN "mistral/golden_logits.safetensors", "bfloat16"},
-    {"qwen3", GOLDEN "qwen3", GOLDEN "qwen3/golden.json",
-     GOLDEN "qwen3/golden_logits.safetensors", "bfloat16"},
+    {"qwen3", GOLDEN "qwen3", GOLDEN "qwen3/golden.json", GOLDEN "qwen3/golden_logits.safetensors",
+     "bfloat16"},
     {"demo", DEMO_MODEL, GOLDEN "demo/golden_input_ids.json",
      GOLDEN "demo/golden_logits.safetensors", "float32"},
 };
@@ -97,11 +97,16 @@ static void test_logits(void **state)
     (void)state;
     for (int m = 0; m < NUM_MODELS; m++) {
         for (int isa = MP_ISA_REF; isa <= (int)mp_isa_detect(); isa++) {
-            const char *const flags[] = {"isa",           mp_isa_name((enum mp_isa)isa),
-                                         "lsh-k",         "0",
-                                         "cache-layers",  "none",
-                                         "chunk-size",    "48",
-                                         "rope-inv-freq", MODELS[m].rope_inv_freq,
+            const char *const flags[] = {"isa",
+                                         mp_isa_name((enum mp_isa)isa),
+                                         "lsh-k",
+                                         "0",
+                                         "cache-layers",
+                                         "none",
+                                         "chunk-size",
+                                         "48",
+                                         "rope-inv-freq",
+                                         MODELS[m].rope_inv_freq,
                                          NULL};
             double error = logits_error(&MODELS[m], flags);
             print_message("%-12s %-7s relative L2 %.1e\n", MODELS[m].name,
@@ -115,8 +120,8 @@ static void test_logits(void **state)
 static void test_rope_inv_freq_acts(void **state)
 {
     (void)state;
-    const char *const flags[] = {"isa",          "ref",  "lsh-k",         "0",
-                                 "cache-layers", "none", "rope-inv-freq", "float32", NULL};
+    const char *const flags[] = {"isa",  "ref",           "lsh-k",   "0", "cache-layers",
+                                 "none", "rope-inv-freq", "float32", NULL};
     assert_true(logits_error(&MODELS[0], flags) > 1e-2);
 }
 
@@ -135,9 +140,17 @@ static void check_greedy(const struct golden *g, const char *isa)
     ASSERT_OK(mp_json_get_array(doc, mp_json_root(doc), "top1_top2_gap", &gaps, &err));
 
     mp_config_init(&config);
-    const char *const flags[] = {"isa", isa,      "lsh-k",         "0",
-                                 "eos", "none",   "rope-inv-freq", g->rope_inv_freq,
-                                 "generation-budget", "5", NULL};
+    const char *const flags[] = {"isa",
+                                 isa,
+                                 "lsh-k",
+                                 "0",
+                                 "eos",
+                                 "none",
+                                 "rope-inv-freq",
+                                 g->rope_inv_freq,
+                                 "generation-budget",
+                                 "5",
+                                 NULL};
     set_flags(&config, flags);
     struct mp_engine *engine = open_engine(&config, g->model, (int64_t)prompt.count);
     struct mp_session *session;

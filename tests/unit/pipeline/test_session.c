@@ -23,9 +23,9 @@ static void draw_prompt(int which, struct mp_ids *out)
 }
 
 /* Tables that sample about half of the tokens; layer 0 dense. */
-static const char *const BASE[] = {"device-budget", "20", "window-size", "16", "lsh-k", "3",
-                                   "lsh-l",         "8",  "eos",         "none",
-                                   "chunk-size",    "64", "generation-budget", "3", NULL};
+static const char *const BASE[] = {
+    "device-budget", "20", "window-size",       "16", "lsh-k", "3", "lsh-l", "8", "eos", "none",
+    "chunk-size",    "64", "generation-budget", "3",  NULL};
 
 /* Generates for every prompt, `batch` at a time as slots free up, into tokens[prompt]. */
 static void generate_all(const char *const *extra, int32_t tokens[NUM_PROMPTS][NEW_TOKENS])
@@ -97,8 +97,7 @@ static void check_same(const char *const *extra)
         for (int i = 0; i < NEW_TOKENS; i++) {
             if (found[p][i] != expected[p][i]) {
                 fail_msg("%s %s: prompt of %lld tokens, token %d: found %d, expected %d", extra[0],
-                         extra[1], (long long)LENGTHS[p], i, (int)found[p][i],
-                         (int)expected[p][i]);
+                         extra[1], (long long)LENGTHS[p], i, (int)found[p][i], (int)expected[p][i]);
             }
         }
     }
@@ -141,9 +140,10 @@ static void test_schedulers(void **state)
     static const char *const schedulers[] = {"eager", "lws", "prio", "dmda"};
     for (size_t s = 0; s < sizeof schedulers / sizeof schedulers[0]; s++) {
         for (int workers = 1; workers <= 2; workers++) {
-            const char *const flags[] = {"sched",   schedulers[s], "cpu-workers",
-                                         workers == 1 ? "1" : "2",
-                                         "batch",   "4", "micro-batches", "2", NULL};
+            const char *const flags[] = {
+                "sched", schedulers[s], "cpu-workers",   workers == 1 ? "1" : "2",
+                "batch", "4",           "micro-batches", "2",
+                NULL};
             check_same(flags);
         }
     }
@@ -154,8 +154,8 @@ static void test_sampling_is_seeded(void **state)
 {
     (void)state;
     static const char *const one[] = {"temperature", "1.0", "top-p", "0.9", "seed", "5", NULL};
-    static const char *const many[] = {"temperature", "1.0", "top-p", "0.9", "seed", "5",
-                                       "batch",       "7",   NULL};
+    static const char *const many[] = {"temperature", "1.0",   "top-p", "0.9", "seed",
+                                       "5",           "batch", "7",     NULL};
     static const char *const other[] = {"temperature", "1.0", "top-p", "0.9", "seed", "6", NULL};
     int32_t a[NUM_PROMPTS][NEW_TOKENS];
     int32_t b[NUM_PROMPTS][NEW_TOKENS];
