@@ -53,7 +53,7 @@ case_logits() {
     refuse_ids 1 'found "1"' '["1"]'
     refuse_ids 1 'expected an array, found an object' '{"ids": [1]}'
     refuse_ids 1 ':2:1: ' '[1,'
-    refuse_ids 2 'ids.json: the prompt is empty' '[]'
+    refuse_ids 2 'the prompt is empty: found 0 tokens' '[]'
     echo '[1]' >ids.json
     expect_refusal 2 'needs --tokens FILE and --output' logits --model "$demo" --output x
     expect_refusal 2 'needs --tokens FILE and --output' logits --model "$demo" --tokens ids.json
