@@ -261,13 +261,16 @@ int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
     return config_key_set_text(key, c, value, err);
 }
 
-void mp_config_print_flags(FILE *out)
+void mp_config_print_flags(FILE *out, bool (*wanted)(const char *flag))
 {
     static const char *const placeholders[] = {
         [CONFIG_INT] = "N",       [CONFIG_INT64] = "N",   [CONFIG_SEED] = "N",
         [CONFIG_FLOAT] = "X",     [CONFIG_BOOL] = "0|1",  [CONFIG_STRING] = "NAME",
         [CONFIG_LIST] = "N,N...", [CONFIG_BYTES] = "SIZE"};
     for (size_t i = 0; i < NUM_KEYS; i++) {
+        if (wanted != NULL && !wanted(keys[i].flag)) {
+            continue;
+        }
         const char *value = keys[i].choices != NULL ? keys[i].choices : placeholders[keys[i].type];
         char option[64];
         snprintf(option, sizeof option, "--%s %s", keys[i].flag, value);

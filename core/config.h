@@ -80,8 +80,8 @@ size_t mp_farthest_meant(const char *name);
 /* Checks that span several keys (window_size <= device_budget, ...). Call after all overrides. */
 int mp_config_check(const struct mp_config *c, struct mp_error *err);
 
-/* Prints the help lines of all flags, with defaults. */
-void mp_config_print_flags(FILE *out);
+/* Prints the help lines, with defaults, of the flags that `wanted` accepts (NULL: of all). */
+void mp_config_print_flags(FILE *out, bool (*wanted)(const char *flag));
 
 /* Finds the model directory: model_path relative to the config file's folder (config_dir, may be
  * NULL), then to the working directory; an HF name ("org/name") also in the local Hugging Face

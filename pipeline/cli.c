@@ -3,6 +3,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/trace.h"
+#include "pipeline/help.h"
 #include "pipeline/interrupt.h"
 
 #include <errno.h>
@@ -21,13 +22,36 @@ enum verb {
     PLAN = 1 << 4,
 };
 
+/* Configuration flags that act for `logits`, which has full attention and generates nothing. */
+static bool acts_for_logits(const char *flag)
+{
+    static const char *const flags[] = {
+        "model",   "chunk-size",  "mem-efficient", "rope-inv-freq", "sched",
+        "threads", "cpu-workers", "isa",           "memory-limit",  "trace"};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        if (strcmp(flags[i], flag) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_model(const char *flag)
+{
+    return strcmp(flag, "model") == 0;
+}
+
 static const struct {
     const char *name;
     enum verb bit;
-    bool takes_config; /* accepts --config and the configuration's flags */
+    const char *help;
+    bool (*takes)(const char *flag); /* configuration flags that act for it; NULL: all */
 } VERBS[] = {
-    {"generate", GENERATE, true},      {"logits", LOGITS, true}, {"tokenize", TOKENIZE, false},
-    {"detokenize", DETOKENIZE, false}, {"plan", PLAN, true},
+    {"generate", GENERATE, mp_help_generate, NULL},
+    {"logits", LOGITS, mp_help_logits, acts_for_logits},
+    {"tokenize", TOKENIZE, mp_help_tokenize, is_model},
+    {"detokenize", DETOKENIZE, mp_help_detokenize, is_model},
+    {"plan", PLAN, mp_help_plan, NULL},
 };
 enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
 
@@ -72,30 +96,12 @@ static const struct option *find_option(const char *name)
     return NULL;
 }
 
-/* Configuration flags that act for `logits`, which has full attention and generates nothing. */
-static const char *const LOGITS_FLAGS[] = {
-    "model",   "chunk-size", "mem-efficient", "rope-inv-freq", "sched", "cpu-workers",
-    "threads", "isa",        "trace",         "memory-limit",  NULL};
-
-/* Whether a configuration flag acts for a verb. */
-static bool flag_acts(int verb, const char *name)
-{
-    if (VERBS[verb].bit == LOGITS) {
-        for (int i = 0; LOGITS_FLAGS[i] != NULL; i++) {
-            if (strcmp(LOGITS_FLAGS[i], name) == 0) {
-                return true;
-            }
-        }
-        return false;
-    }
-    return VERBS[verb].takes_config || strcmp(name, "model") == 0;
-}
-
 static bool verb_takes(int verb, const char *name)
 {
     const struct option *option = find_option(name);
-    return option != NULL ? (option->verbs & (int)VERBS[verb].bit) != 0
-                          : mp_config_has_flag(name) && flag_acts(verb, name);
+    return option != NULL
+               ? (option->verbs & (int)VERBS[verb].bit) != 0
+               : mp_config_has_flag(name) && (VERBS[verb].takes == NULL || VERBS[verb].takes(name));
 }
 
 /* The option of the verb that a misspelt one is nearest to, or NULL. */
@@ -254,6 +260,18 @@ int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err
         first = 2;
     }
     return parse_arguments(argc, argv, first, verb, out, err);
+}
+
+void mp_cli_help(const char *verb)
+{
+    if (verb == NULL) {
+        fputs(mp_help_overview, stdout);
+        return;
+    }
+    int i = find_verb(verb);
+    fputs(VERBS[i].help, stdout);
+    fputs("\nConfiguration flags:\n", stdout);
+    mp_config_print_flags(stdout, VERBS[i].takes);
 }
 
 void mp_cli_free(struct mp_cli *cli)

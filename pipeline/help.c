@@ -1,10 +1,7 @@
 /* The help texts. */
-#include "pipeline/cli.h"
+#include "pipeline/help.h"
 
-#include <stdio.h>
-#include <string.h>
-
-static const char OVERVIEW[] =
+const char mp_help_overview[] =
     "magicpig-pipe: text from very long prompts, with LSH-sampled attention on StarPU\n"
     "\n"
     "  magicpig-pipe [generate] --config FILE --input FILE   answer the prompts of a file\n"
@@ -20,7 +17,7 @@ static const char OVERVIEW[] =
     "Results go to stdout, progress and messages to stderr.\n"
     "Exit status: 0 done, 1 a run or record failed, 2 wrong options, 130 interrupted.\n";
 
-static const char GENERATE[] =
+const char mp_help_generate[] =
     "magicpig-pipe [generate]: answer every prompt of a file\n"
     "\n"
     "  --config FILE    configuration (JSON); the flags below override it\n"
@@ -34,26 +31,21 @@ static const char GENERATE[] =
     "Examples:\n"
     "  magicpig-pipe --config configs/magicpig_config.json --input configs/data32k.json\n"
     "  magicpig-pipe --config my.json --input many.jsonl --output answers.jsonl --batch 4\n"
-    "  magicpig-pipe --model DIR --prompt 'Once upon a time' --lsh-k 0 --gen-len 50\n"
-    "\n"
-    "Configuration flags:\n";
+    "  magicpig-pipe --model DIR --prompt 'Once upon a time' --lsh-k 0 --gen-len 50\n";
 
-static const char LOGITS[] =
+const char mp_help_logits[] =
     "magicpig-pipe logits: logits of every position, with full attention\n"
     "\n"
-    "  --model DIR      model directory (or --config FILE)\n"
+    "  --config FILE    configuration (JSON), or just --model\n"
     "  --tokens FILE    a JSON array of token ids\n"
     "  --output FILE    safetensors file to write: float32 tensor logits [T, V]\n"
     "\n"
     "Example:\n"
-    "  magicpig-pipe logits --model models/demo --tokens ids.json --output logits.safetensors\n"
-    "\n"
-    "Configuration flags:\n";
+    "  magicpig-pipe logits --model models/demo --tokens ids.json --output logits.safetensors\n";
 
-static const char TOKENIZE[] =
+const char mp_help_tokenize[] =
     "magicpig-pipe tokenize: text to token ids, one JSON array a line\n"
     "\n"
-    "  --model DIR      directory with tokenizer.json\n"
     "  --json FILE      a JSON array of strings; without it stdin is one text\n"
     "  --no-special     without the tokens that the post-processor adds (BOS)\n"
     "\n"
@@ -61,16 +53,15 @@ static const char TOKENIZE[] =
     "  echo -n 'Hello world' | magicpig-pipe tokenize --model models/demo\n"
     "  magicpig-pipe tokenize --model models/demo --json texts.json --no-special\n";
 
-static const char DETOKENIZE[] =
+const char mp_help_detokenize[] =
     "magicpig-pipe detokenize: token ids to text, one JSON string a line\n"
     "\n"
-    "  --model DIR      directory with tokenizer.json\n"
     "  --json FILE      a JSON array of arrays of ids\n"
     "\n"
     "Example:\n"
     "  magicpig-pipe detokenize --model models/demo --json ids.json\n";
 
-static const char PLAN[] =
+const char mp_help_plan[] =
     "magicpig-pipe plan: the memory a run would take, without loading anything\n"
     "\n"
     "  --config FILE    configuration (JSON); the flags below override it\n"
@@ -78,30 +69,4 @@ static const char PLAN[] =
     "  --input FILE     or: the longest prompt of this file\n"
     "\n"
     "Example:\n"
-    "  magicpig-pipe plan --config configs/magicpig_config.json --context 60000 --batch 4\n"
-    "\n"
-    "Configuration flags:\n";
-
-void mp_cli_help(const char *verb)
-{
-    static const struct {
-        const char *verb;
-        const char *text;
-        bool flags;
-    } texts[] = {
-        {"generate", GENERATE, true},      {"logits", LOGITS, true}, {"tokenize", TOKENIZE, false},
-        {"detokenize", DETOKENIZE, false}, {"plan", PLAN, true},
-    };
-    if (verb == NULL) {
-        fputs(OVERVIEW, stdout);
-        return;
-    }
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        if (strcmp(texts[i].verb, verb) == 0) {
-            fputs(texts[i].text, stdout);
-            if (texts[i].flags) {
-                mp_config_print_flags(stdout);
-            }
-        }
-    }
-}
+    "  magicpig-pipe plan --config configs/magicpig_config.json --context 60000 --batch 4\n";

@@ -347,7 +347,7 @@ static int submit_step(const struct mp_session *s, const struct mp_decode_step *
     return code;
 }
 
-/* Adds what a step selected to a request's statistics. */
+/* Adds what a step selected to a request's statistics. The step's tasks have run. */
 static void count_selection(const struct mp_session *s, struct slot *r,
                             const struct mp_step_buffers *b, int row)
 {

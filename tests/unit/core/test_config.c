@@ -288,7 +288,7 @@ static void test_help(void **state)
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
-    mp_config_print_flags(out);
+    mp_config_print_flags(out, NULL);
     fclose(out);
     assert_non_null(strstr(text, "--lsh-k N"));
     assert_non_null(strstr(text, "(default 150)\n"));

@@ -1,0 +1,12 @@
+/* The help texts: of the program and of each verb, without the configuration's flags. */
+#ifndef MP_PIPELINE_HELP_H
+#define MP_PIPELINE_HELP_H
+
+extern const char mp_help_overview[];
+extern const char mp_help_generate[];
+extern const char mp_help_logits[];
+extern const char mp_help_tokenize[];
+extern const char mp_help_detokenize[];
+extern const char mp_help_plan[];
+
+#endif
