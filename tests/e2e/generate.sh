@@ -49,7 +49,7 @@ demo_4k() { # demo_4k ARGUMENT...: exactly the number that the record expects
 case_demo_4k() {
     demo_4k
     expect_match model err '^magicpig-pipe: llama, 8 layers'
-    expect_match kernels err 'StarPU .*workers? with [0-9]+ threads.*; kernels: (ref|avx2|avx512)$'
+    expect_match kernels err 'StarPU .*workers? with [0-9]+ threads.*; kernels: (ref|avx2|avx512( with AMX)?)$'
     expect_match prompts err '^  prompts +1 request, [0-9]+ tokens in .* s: [0-9]+ tokens/s$'
     expect_match 'first token' err '^  first token +[0-9.]+ s$'
     expect_match decode err '^  generated +[0-9]+ tokens; decode [0-9.]+ ms a step, [0-9.]+ tokens/s$'
