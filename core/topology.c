@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <hwloc.h>
+#include <limits.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@ struct mp_topology {
     int num_cores;
     int *node_start; /* [num_nodes + 1] first core of each NUMA node that has any; then num_cores */
     int num_nodes;
+    int cpu_quota; /* CPUs' worth of time the control group grants, rounded up; 0: no quota */
 };
 
 static hwloc_obj_t core_at(const struct mp_topology *t, int core)
@@ -72,6 +74,26 @@ static void add_allowed_cpus(hwloc_bitmap_t set)
     }
 }
 
+/* A container may be granted less time than the cores it sees would use: threads beyond that would
+ * spin while the others are throttled. */
+static int read_cpu_quota(void)
+{
+    long long quota;
+    long long period;
+    int cpus = 0;
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (f == NULL) {
+        return 0;
+    }
+    /* "max 100000" is no quota. */
+    if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
+        long long whole = (quota - 1) / period + 1;
+        cpus = whole < INT_MAX ? (int)whole : 0;
+    }
+    fclose(f);
+    return cpus;
+}
+
 static int load_hwloc(struct mp_topology *t, const char *synthetic, struct mp_error *err)
 {
     if (hwloc_topology_init(&t->hwloc) != 0) {
@@ -86,6 +108,7 @@ static int load_hwloc(struct mp_topology *t, const char *synthetic, struct mp_er
         return mp_fail(err, MP_ERR_RUNTIME, "topology: hwloc cannot read it: %s", strerror(errno));
     }
     if (synthetic == NULL) {
+        t->cpu_quota = read_cpu_quota();
         hwloc_bitmap_t allowed = hwloc_bitmap_alloc();
         add_allowed_cpus(allowed);
         int failed = hwloc_topology_restrict(t->hwloc, allowed, 0);
@@ -179,7 +202,10 @@ int mp_teams_plan(const struct mp_topology *t, int workers, int threads, struct 
     if (code != MP_OK) {
         return code;
     }
-    threads = threads == 0 ? t->num_cores : threads;
+    if (threads == 0) {
+        threads = t->cpu_quota > 0 ? min_int(t->cpu_quota, t->num_cores) : t->num_cores;
+        threads = workers > threads ? workers : threads;
+    }
     workers = workers == 0 ? min_int(t->num_nodes, threads) : workers;
 
     struct mp_team *plan = mp_xcalloc((size_t)workers, sizeof *plan);

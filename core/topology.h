@@ -30,9 +30,10 @@ struct mp_team {
     int numa_node;   /* node of its first core, as the operating system numbers them */
 };
 
-/* Splits `threads` cores (0: all) into `workers` teams (0: one per NUMA node), consecutive cores
- * of one node together, sizes as even as can be. Errors: more workers than threads, more threads
- * than cores (message gives both numbers). Free with mp_teams_free. */
+/* Splits `threads` cores (0: all, or as many as a CPU quota of the control group covers) into
+ * `workers` teams (0: one per NUMA node), consecutive cores of one node together, sizes as even as
+ * can be. Errors: more workers than threads, more threads than cores (message gives both numbers).
+ * Free with mp_teams_free. */
 int mp_teams_plan(const struct mp_topology *t, int workers, int threads, struct mp_team **teams,
                   int *num_teams, struct mp_error *err);
 void mp_teams_free(struct mp_team *teams, int num_teams);
