@@ -2,7 +2,6 @@
 
 #include <stdarg.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -22,9 +21,14 @@ void mp_log_set_level(enum mp_log_level level)
     atomic_store(&threshold, level);
 }
 
+bool mp_log_enabled(enum mp_log_level level)
+{
+    return level <= atomic_load(&threshold);
+}
+
 void mp_log(enum mp_log_level level, const char *format, ...)
 {
-    if (level > atomic_load(&threshold)) {
+    if (!mp_log_enabled(level)) {
         return;
     }
     bool terminal = isatty(STDERR_FILENO);

@@ -1,5 +1,7 @@
 #include "core/progress.h"
 
+#include "core/log.h"
+
 #include "core/clock.h"
 #include "core/memory.h"
 
@@ -22,7 +24,7 @@ struct mp_progress {
 
 struct mp_progress *mp_progress_start(const char *label, const char *unit, int64_t total)
 {
-    if (!isatty(STDERR_FILENO)) {
+    if (!isatty(STDERR_FILENO) || !mp_log_enabled(MP_LOG_INFO)) {
         return NULL;
     }
     struct mp_progress *p = mp_xcalloc(1, sizeof *p);

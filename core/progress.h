@@ -1,4 +1,5 @@
-/* Progress bars for long work, on stderr and only when it is a terminal. */
+/* Progress bars for long work, on stderr and only when it is a terminal that
+ * messages go to (core/log.h). */
 #ifndef MP_CORE_PROGRESS_H
 #define MP_CORE_PROGRESS_H
 

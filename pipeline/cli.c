@@ -22,18 +22,34 @@ enum verb {
     PLAN = 1 << 4,
 };
 
+static bool is_one_of(const char *name, const char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Configuration flags that act for `logits`, which has full attention and generates nothing. */
 static bool acts_for_logits(const char *flag)
 {
     static const char *const flags[] = {
         "model",   "chunk-size",  "mem-efficient", "rope-inv-freq", "sched",
         "threads", "cpu-workers", "isa",           "memory-limit",  "trace"};
-    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
-        if (strcmp(flags[i], flag) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
+}
+
+/* What changes the memory a run takes. */
+static bool acts_for_plan(const char *flag)
+{
+    static const char *const flags[] = {
+        "model",   "chunk-size",     "cache-layers",    "lsh-k",
+        "lsh-l",   "device-budget",  "window-size",     "generation-budget",
+        "gen-len", "lsh-projection", "lsh-layer-group", "batch",
+        "isa",     "memory-limit"};
+    return is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
 }
 
 static bool is_model(const char *flag)
@@ -51,7 +67,7 @@ static const struct {
     {"logits", LOGITS, mp_help_logits, acts_for_logits},
     {"tokenize", TOKENIZE, mp_help_tokenize, is_model},
     {"detokenize", DETOKENIZE, mp_help_detokenize, is_model},
-    {"plan", PLAN, mp_help_plan, NULL},
+    {"plan", PLAN, mp_help_plan, acts_for_plan},
 };
 enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
 
@@ -367,7 +383,7 @@ int mp_cli_main(int argc, char **argv)
     } else if (code == 0) {
         code = run_verb(&cli, &failed, &err);
     }
-    if (code == 0 && fflush(stdout) != 0) {
+    if (code == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
         code = mp_fail(&err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
     }
     if (code != 0) {

@@ -8,7 +8,6 @@
 #include "core/memory.h"
 #include "pipeline/internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- which layers are sparse ---- */
@@ -151,8 +150,10 @@ int mp_engine_open(const struct mp_config *config, const char *model_dir, struct
     return 0;
 }
 
-void mp_engine_plan(const struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp_plan *out)
+void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                    struct mp_plan *out)
 {
+    int64_t positions = mp_model_max_positions(e->model) - tokens + 1;
     mp_plan_make(
         &(struct mp_plan_run){
             .config = e->config,
@@ -160,15 +161,15 @@ void mp_engine_plan(const struct mp_engine *e, int64_t tokens, bool keep_kv, str
             .sparse_layers = e->num_sparse_layers,
             .dtype = e->dtype,
             .tokens = tokens,
-            .keep_kv = keep_kv,
+            .new_tokens = new_tokens < positions ? new_tokens : positions,
         },
         out);
 }
 
-int mp_engine_start(struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp_error *err)
+int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, struct mp_error *err)
 {
     struct mp_plan plan;
-    mp_engine_plan(e, tokens, keep_kv, &plan);
+    mp_engine_plan(e, tokens, new_tokens, &plan);
     int code = mp_plan_check(&plan, e->config, err);
     if (code == 0) {
         struct mp_runtime_options options = {
@@ -187,10 +188,6 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp
     if (code != 0) {
         return code;
     }
-    bool amx = mp_isa_current() == MP_ISA_AVX512 && mp_cpu_has_amx_bf16();
-    snprintf(e->description, sizeof e->description, "%s; kernels: %s%s",
-             mp_runtime_description(e->runtime), mp_isa_name(mp_isa_current()),
-             amx ? " with AMX" : "");
     return 0;
 }
 
@@ -216,17 +213,19 @@ const char *mp_engine_model(const struct mp_engine *e)
 
 const char *mp_engine_runtime(const struct mp_engine *e)
 {
-    return e->description;
+    return mp_runtime_description(e->runtime);
+}
+
+const char *mp_engine_kernels(const struct mp_engine *e)
+{
+    (void)e; /* one choice for the process */
+    bool amx = mp_isa_current() == MP_ISA_AVX512 && mp_cpu_has_amx_bf16();
+    return amx ? "avx512 with AMX" : mp_isa_name(mp_isa_current());
 }
 
 int mp_engine_vocab_size(const struct mp_engine *e)
 {
     return e->shape->vocab_size;
-}
-
-int64_t mp_engine_max_positions(const struct mp_engine *e)
-{
-    return mp_model_max_positions(e->model);
 }
 
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out)

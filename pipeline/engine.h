@@ -25,20 +25,25 @@ void mp_engine_close(struct mp_engine *e);
 int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t count,
                            int64_t max_new_tokens, struct mp_error *err);
 
-/* The memory plan for prompts of up to `tokens`; keep_kv: for sessions, not only for logits. */
+/* The part of it that depends on the length alone. */
+int mp_engine_check_length(const struct mp_engine *e, int64_t count, struct mp_error *err);
+
+/* The memory plan for prompts of up to `tokens` and `new_tokens` generated after them (0: only the
+ * logits of one prompt are wanted). */
 struct mp_plan;
-void mp_engine_plan(const struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp_plan *out);
+void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                    struct mp_plan *out);
 
 /* Checks that plan against the memory limit, starts StarPU and loads the weights. Everything below
  * needs a started engine. */
-int mp_engine_start(struct mp_engine *e, int64_t tokens, bool keep_kv, struct mp_error *err);
+int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, struct mp_error *err);
 
-/* What runs here, for people: the model, and once started the workers and kernels. */
+/* What runs here, for people: the model, and once started the workers and their kernels. */
 const char *mp_engine_model(const struct mp_engine *e);
 const char *mp_engine_runtime(const struct mp_engine *e);
+const char *mp_engine_kernels(const struct mp_engine *e);
 
 int mp_engine_vocab_size(const struct mp_engine *e);
-int64_t mp_engine_max_positions(const struct mp_engine *e);
 
 /* Full-attention logits of every position of ids[0 .. count): calls sink with consecutive row
  * blocks [rows][vocab_size]; a nonzero return of sink stops. */

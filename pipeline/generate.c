@@ -75,6 +75,7 @@ static int print_ready(struct generate *g, struct mp_error *err)
             return mp_fail(err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
         }
         mp_log(MP_LOG_WARNING, "stdout: cannot write: %s; going on for --output", strerror(errno));
+        clearerr(stdout);
     }
     return 0;
 }
@@ -270,14 +271,19 @@ static int open_all(struct generate *g, struct mp_error *err)
         skip_done(g);
     }
     int64_t longest = mp_prompts_longest(&g->prompts);
-    mp_engine_plan(g->engine, longest, true, &g->plan);
-    code = mp_engine_start(g->engine, longest, true, err);
+    if (longest == 0) {
+        return 0; /* nothing to run: all done before, or broken */
+    }
+    int64_t new_tokens = mp_prompts_most_new_tokens(&g->prompts, g->cli);
+    mp_engine_plan(g->engine, longest, new_tokens, &g->plan);
+    code = mp_engine_start(g->engine, longest, new_tokens, err);
     if (code == 0) {
         code = mp_session_open(g->engine, &g->session, err);
     }
     if (code == 0) {
         mp_log(MP_LOG_INFO, "%s", mp_engine_model(g->engine));
-        mp_log(MP_LOG_INFO, "%s", mp_engine_runtime(g->engine));
+        mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(g->engine),
+               mp_engine_kernels(g->engine));
     }
     return code;
 }
@@ -314,7 +320,8 @@ int mp_verb_generate(const struct mp_cli *cli, int *failed, struct mp_error *err
     if (code == 0) {
         code = run(&g, err);
         if (!cli->quiet) {
-            mp_summary_print(&g.summary, &g.plan, g.steps, g.step_seconds);
+            mp_summary_print(&g.summary, mp_engine_kernels(g.engine), &g.plan, g.steps,
+                             g.step_seconds);
         }
     }
     *failed = g.failed;

@@ -22,7 +22,6 @@ struct mp_engine {
     struct mp_graph graph;
     const int32_t *eos; /* [num_eos] end tokens */
     int num_eos;
-    char description[512];
 };
 
 /* RoPE of a request at seq_len tokens, in the precision the configuration asks for. */

@@ -7,6 +7,7 @@
 #include "codelets/projection/projection.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* Code, StarPU, oneDNN with its generated kernels, the tokenizer and the kernels' scratch: resident
  * memory of a short run less everything else in its plan. */
@@ -78,11 +79,12 @@ static void plan_kv(const struct mp_plan_run *run, int64_t offloaded, int64_t kv
     int64_t sparse = run->sparse_layers;
     int64_t dense = s->num_hidden_layers - sparse;
     int64_t fixed = min64(run->tokens, c->device_budget);
+    int64_t room = run->new_tokens > c->generation_budget ? run->new_tokens : c->generation_budget;
     int64_t buckets = ((int64_t)1 << c->lsh_K) + 1;
     int64_t tables = (int64_t)s->num_key_value_heads * c->lsh_L;
 
-    bytes[MP_PLAN_STATIC_KV] = batch * sparse * (fixed + c->generation_budget) * kv_token;
-    bytes[MP_PLAN_DENSE_KV] = batch * dense * (run->tokens + c->generation_budget) * kv_token;
+    bytes[MP_PLAN_STATIC_KV] = batch * sparse * (fixed + room) * kv_token;
+    bytes[MP_PLAN_DENSE_KV] = batch * dense * (run->tokens + room) * kv_token;
     bytes[MP_PLAN_OFFLOADED_KV] = batch * sparse * offloaded * kv_token;
     bytes[MP_PLAN_TABLES] =
         batch * sparse * tables * (offloaded * 2 + lsh_num_blocks(offloaded) * buckets * 4);
@@ -97,7 +99,7 @@ void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out)
     int64_t kv_token =
         2 * (int64_t)mp_dtype_size(run->dtype) * s->num_key_value_heads * s->head_dim;
     int64_t fixed = min64(run->tokens, c->device_budget);
-    int64_t offloaded = run->keep_kv && run->sparse_layers > 0 ? run->tokens - fixed : 0;
+    int64_t offloaded = run->new_tokens > 0 && run->sparse_layers > 0 ? run->tokens - fixed : 0;
 
     *out = (struct mp_plan){.tokens = run->tokens, .batch = c->batch};
     int64_t *b = out->bytes;
@@ -107,7 +109,7 @@ void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out)
     if (run->sparse_layers > 0) {
         b[MP_PLAN_HASH_FUNCTIONS] = hash_function_bytes(c, s);
     }
-    if (run->keep_kv) {
+    if (run->new_tokens > 0) {
         plan_kv(run, offloaded, kv_token, b);
     }
     for (int i = 0; i < MP_PLAN_ROWS; i++) {
@@ -115,44 +117,45 @@ void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out)
     }
 }
 
-/* The number in a file of the control group, -1 if there is none ("max"). */
-static int64_t read_number(const char *path)
+/* The number after `key` (at the start of a line; "" for a file that is one number) in a file of
+ * the kernel's; -1 if there is none. */
+static int64_t read_number(const char *path, const char *key)
 {
     FILE *f = fopen(path, "r");
     int64_t value = -1;
-    if (f != NULL) {
-        if (fscanf(f, "%" SCNd64, &value) != 1) {
+    char line[256];
+    while (f != NULL && value < 0 && fgets(line, sizeof line, f) != NULL) {
+        size_t n = strlen(key);
+        if (strncmp(line, key, n) == 0 && sscanf(line + n, "%" SCNd64, &value) != 1) {
             value = -1;
         }
+    }
+    if (f != NULL) {
         fclose(f);
     }
     return value;
 }
 
-/* What the control group leaves of its limit in bytes; INT64_MAX where it has none. */
-static int64_t control_group_memory(void)
-{
-    int64_t limit = read_number("/sys/fs/cgroup/memory.max");
-    int64_t used = read_number("/sys/fs/cgroup/memory.current");
-    return limit < 0 || used < 0 ? INT64_MAX : limit > used ? limit - used : 0;
-}
-
-/* MemAvailable of /proc/meminfo in bytes; INT64_MAX where there is none. */
+/* What the system has left, in bytes; INT64_MAX where it does not say. */
 static int64_t available_memory(void)
 {
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (f == NULL) {
+    int64_t kib = read_number("/proc/meminfo", "MemAvailable:");
+    return kib < 0 ? INT64_MAX : kib * 1024;
+}
+
+/* What a container's control group (version 2) leaves of its limit, in bytes; INT64_MAX where there
+ * is none. Cached files count as used there, but make room when memory is asked for. */
+static int64_t control_group_memory(void)
+{
+    int64_t limit = read_number("/sys/fs/cgroup/memory.max", "");
+    int64_t used = read_number("/sys/fs/cgroup/memory.current", "");
+    if (limit < 0 || used < 0) {
         return INT64_MAX;
     }
-    int64_t kib = -1;
-    char line[256];
-    while (kib < 0 && fgets(line, sizeof line, f) != NULL) {
-        if (sscanf(line, "MemAvailable: %" SCNd64, &kib) != 1) {
-            kib = -1;
-        }
-    }
-    fclose(f);
-    return kib < 0 ? INT64_MAX : kib * 1024;
+    int64_t inactive = read_number("/sys/fs/cgroup/memory.stat", "inactive_file ");
+    int64_t active = read_number("/sys/fs/cgroup/memory.stat", "active_file ");
+    used -= (inactive > 0 ? inactive : 0) + (active > 0 ? active : 0);
+    return limit > used ? limit - used : 0;
 }
 
 int64_t mp_plan_limit(const struct mp_config *config)

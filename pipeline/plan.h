@@ -7,7 +7,6 @@
 #include "core/error.h"
 #include "core/shape.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -32,7 +31,7 @@ struct mp_plan_run {
     int sparse_layers;   /* layers that sample */
     enum mp_dtype dtype; /* of the caches */
     int64_t tokens;      /* longest prompt */
-    bool keep_kv;        /* false: only the logits of one prompt are wanted */
+    int64_t new_tokens;  /* most generated after it; 0: only the logits of one prompt are wanted */
 };
 
 struct mp_plan {
@@ -45,8 +44,8 @@ struct mp_plan {
 /* Plan of `config->batch` requests of run->tokens, which a model's positions bound. */
 void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out);
 
-/* Bytes the plan may use: config->memory_limit, else what the system, or the control group this
- * process is in, has left. */
+/* Bytes the plan may use: config->memory_limit, else what the system has left, or the limit of a
+ * container. */
 int64_t mp_plan_limit(const struct mp_config *config);
 
 /* MP_ERR_MEMORY with the numbers if it does not fit. */

@@ -89,6 +89,16 @@ int64_t mp_prompts_longest(const struct mp_prompts *p)
     return (int64_t)longest;
 }
 
+int64_t mp_prompts_most_new_tokens(const struct mp_prompts *p, const struct mp_cli *cli)
+{
+    int64_t most = 0;
+    for (size_t i = 0; i < p->records.count; i++) {
+        int64_t tokens = mp_prompts_max_new_tokens(&p->records.items[i], cli);
+        most = p->ids[i].count > 0 && tokens > most ? tokens : most;
+    }
+    return most;
+}
+
 static void records_of_prompt(const char *prompt, struct mp_records *out)
 {
     out->items = mp_xcalloc(1, sizeof *out->items);

@@ -26,6 +26,9 @@ void mp_prompts_check(struct mp_prompts *p, const struct mp_cli *cli, const stru
 /* Tokens of the longest prompt without an error; 0 if there is none. */
 int64_t mp_prompts_longest(const struct mp_prompts *p);
 
+/* Most tokens that any of these records generates. */
+int64_t mp_prompts_most_new_tokens(const struct mp_prompts *p, const struct mp_cli *cli);
+
 /* Tokens to generate for a record: its own number, else the configuration's. */
 int64_t mp_prompts_max_new_tokens(const struct mp_record *r, const struct mp_cli *cli);
 

@@ -168,17 +168,12 @@ static int open_slot(const struct mp_engine *e, struct slot *r, const int32_t *i
 /* Each chunk's attention depends on all chunks before it: their number squared is bounded. */
 enum { MAX_CHUNKS = 1024 };
 
-int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t count,
-                           int64_t max_new_tokens, struct mp_error *err)
+int mp_engine_check_length(const struct mp_engine *e, int64_t count, struct mp_error *err)
 {
     int64_t limit = mp_model_max_positions(e->model);
     if (count < 1) {
         return mp_fail(err, MP_ERR_USAGE,
                        "the prompt is empty: found 0 tokens, expected at least 1");
-    }
-    if (max_new_tokens < 1) {
-        return mp_fail(err, MP_ERR_USAGE, "max_new_tokens: found %lld, expected at least 1",
-                       (long long)max_new_tokens);
     }
     if (count > limit) {
         return mp_fail(err, MP_ERR_USAGE,
@@ -186,12 +181,25 @@ int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_
                        (long long)count, (long long)limit);
     }
     if ((count - 1) / e->config->chunk_size >= MAX_CHUNKS) {
-        return mp_fail(
-            err, MP_ERR_USAGE,
-            "chunk_size: found %lld, which cuts a prompt of %lld tokens into more than %d "
-            "chunks; expected at least %lld",
-            (long long)e->config->chunk_size, (long long)count, MAX_CHUNKS,
-            (long long)((count + MAX_CHUNKS - 1) / MAX_CHUNKS));
+        return mp_fail(err, MP_ERR_USAGE,
+                       "chunk_size: found %lld, which cuts a prompt of %lld tokens into more than "
+                       "%d chunks; expected at least %lld",
+                       (long long)e->config->chunk_size, (long long)count, MAX_CHUNKS,
+                       (long long)((count + MAX_CHUNKS - 1) / MAX_CHUNKS));
+    }
+    return 0;
+}
+
+int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t count,
+                           int64_t max_new_tokens, struct mp_error *err)
+{
+    int code = mp_engine_check_length(e, count, err);
+    if (code != 0) {
+        return code;
+    }
+    if (max_new_tokens < 1) {
+        return mp_fail(err, MP_ERR_USAGE, "max_new_tokens: found %lld, expected at least 1",
+                       (long long)max_new_tokens);
     }
     for (int64_t i = 0; i < count; i++) {
         if (ids[i] < 0 || ids[i] >= e->shape->vocab_size) {

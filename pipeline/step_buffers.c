@@ -12,7 +12,7 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
     size_t heads = n * (size_t)s->num_attention_heads;
     size_t width = n * (size_t)mp_shape_q_width(s);
 
-    *out = (struct mp_step_buffers){.max_rows = rows};
+    *out = (struct mp_step_buffers){0};
     out->selection.ids = mp_xcalloc(n, sizeof *out->selection.ids);
     out->selection.stride = mp_xcalloc(n, sizeof *out->selection.stride);
     mp_buffer_wrap(&out->selection_buffer, &out->selection, sizeof out->selection);

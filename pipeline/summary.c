@@ -75,8 +75,8 @@ static void print_sampled(const struct mp_summary *s)
     fputc('\n', stderr);
 }
 
-void mp_summary_print(const struct mp_summary *s, const struct mp_plan *plan, int64_t steps,
-                      double step_seconds)
+void mp_summary_print(const struct mp_summary *s, const char *kernels, const struct mp_plan *plan,
+                      int64_t steps, double step_seconds)
 {
     if (s->requests == 0) {
         return;
@@ -98,6 +98,7 @@ void mp_summary_print(const struct mp_summary *s, const struct mp_plan *plan, in
     getrusage(RUSAGE_SELF, &usage);
     fprintf(stderr, "  memory        peak %.0f MiB, planned %.0f MiB\n",
             (double)usage.ru_maxrss / 1024.0, (double)plan->total / (1024.0 * 1024.0));
+    fprintf(stderr, "  kernels       %s\n", kernels);
     if (s->checked > 0) {
         fprintf(stderr, "  answers       %.1f of %lld contain what their records expect\n",
                 s->score_sum, (long long)s->checked);

@@ -26,10 +26,10 @@ struct mp_summary {
 void mp_summary_add(struct mp_summary *s, const struct mp_request *request, double score);
 void mp_summary_free(struct mp_summary *s);
 
-/* Prints tokens, speeds, sampled fraction per layer, and peak memory beside the plan. steps and
- * step_seconds: decode steps of the session and their time. */
-void mp_summary_print(const struct mp_summary *s, const struct mp_plan *plan, int64_t steps,
-                      double step_seconds);
+/* Prints tokens, speeds, sampled fraction per layer, peak memory beside the plan, and the kernels
+ * chosen. steps and step_seconds: decode steps of the session and their time. */
+void mp_summary_print(const struct mp_summary *s, const char *kernels, const struct mp_plan *plan,
+                      int64_t steps, double step_seconds);
 
 /* Share of the expected answers that text contains, ignoring ASCII case; count >= 1. */
 double mp_score(const char *text, char *const *expected, size_t count);

@@ -51,13 +51,12 @@ int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
     if (code == 0 && cli->input != NULL) {
         code = longest_prompt(cli, engine, dir, &tokens, err);
     }
-    if (code == 0 && tokens > mp_engine_max_positions(engine)) {
-        code = mp_fail(err, MP_ERR_USAGE, "--context: found %lld, the model has %lld positions",
-                       (long long)tokens, (long long)mp_engine_max_positions(engine));
+    if (code == 0) {
+        code = mp_engine_check_length(engine, tokens, err);
     }
     if (code == 0) {
         struct mp_plan plan;
-        mp_engine_plan(engine, tokens, true, &plan);
+        mp_engine_plan(engine, tokens, cli->config.gen_len, &plan);
         printf("model: %s\n", mp_engine_model(engine));
         mp_plan_print(&plan, &cli->config, stdout);
         code = mp_plan_check(&plan, &cli->config, err);
@@ -152,10 +151,11 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
         }
     }
     if (code == 0) {
-        code = mp_engine_start(engine, (int64_t)ids.count, false, err);
+        code = mp_engine_start(engine, (int64_t)ids.count, 0, err);
     }
     if (code == 0) {
-        mp_log(MP_LOG_INFO, "%s", mp_engine_runtime(engine));
+        mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(engine),
+               mp_engine_kernels(engine));
         code = run_logits(engine, &ids, cli->output, err);
     }
     mp_engine_close(engine);

@@ -82,12 +82,12 @@ struct mp_prefill_chunk {
 };
 
 struct mp_prefill {
-    int request;      /* index, for traces */
-    int64_t tokens;   /* of the prompt */
-    int64_t max_rows; /* of the longest chunk */
+    int request;    /* index, for traces */
+    int64_t tokens; /* of the prompt */
     int num_chunks;
     struct mp_prefill_chunk *chunks; /* [num_chunks] */
-    struct mp_buffer q[2];  /* [max_rows][num_attention_heads][head_dim], by chunk parity */
+    struct mp_buffer
+        q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim], by chunk parity */
     struct mp_buffer o[2];  /* the same */
     struct mp_buffer codes; /* [num_kv_heads][L][offloaded] u16 of the keys */
     struct mp_layer_kv *kv; /* [num_hidden_layers] of the request; NULL: only logits are
@@ -116,7 +116,6 @@ int mp_submit_prefill_logits(const struct mp_graph *g, const struct mp_prefill *
 
 /* Activations of up to max_rows requests, reused by every layer and step. */
 struct mp_step_buffers {
-    int max_rows;
     struct mp_buffer ids;   /* [max_rows] int32: tokens to feed, then the ones sampled */
     struct mp_buffer x;     /* [max_rows][hidden_size] f32 */
     struct mp_buffer q;     /* [max_rows][num_attention_heads][head_dim] f32 */

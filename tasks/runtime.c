@@ -152,8 +152,12 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
     struct mp_runtime *rt = mp_xcalloc(1, sizeof *rt);
     int code = mp_topology_load(&rt->topology, err);
     if (code == 0) {
-        code = mp_teams_plan(rt->topology, options->cpu_workers, options->threads, &rt->teams,
-                             &rt->num_teams, err);
+        int workers = options->cpu_workers;
+        if (workers == 0 && mp_topology_numa_nodes(rt->topology) > STARPU_MAXCPUS) {
+            workers = STARPU_MAXCPUS; /* the default is one a node: here a team spans several */
+        }
+        code =
+            mp_teams_plan(rt->topology, workers, options->threads, &rt->teams, &rt->num_teams, err);
     }
     if (code == 0) {
         code = check_scheduler(options->scheduler, err);

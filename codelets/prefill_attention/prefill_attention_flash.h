@@ -191,14 +191,35 @@ static inline float row_weights(const float *score, uint16_t *weight, int n, flo
     return vf_reduce_add(sum);
 }
 
-/* Softmax of a strip within the tile, and how it joins the running one. */
-static void strip_softmax(struct flash *f, int strip, int n)
+/* log2 of a weight, relative to a row's largest, of which 2^17 together (a 128K context) add less
+ * than float32's rounding. */
+static const float NEGLIGIBLE = -41.0f;
+
+/* True if no row of the strip would notice a tile with these largest scores. */
+static bool strip_is_negligible(const struct flash *f, int strip, const float *max)
+{
+    const float *q_scale = f->q_scale + strip * STRIP_LANES;
+    const float *run_max = f->max + strip * STRIP_LANES;
+    for (int i = 0; i < STRIP_ROWS; i++) {
+        if (max[i] * q_scale[i] - run_max[i] > NEGLIGIBLE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Softmax of a strip within the tile, and how it joins the running one. False if it adds nothing:
+ * then there are no weights. */
+static bool strip_softmax(struct flash *f, int strip, int n)
 {
     const float *q_scale = f->q_scale + strip * STRIP_LANES;
     float max[STRIP_LANES] = {0};
     float sum[STRIP_LANES] = {0};
     for (int i = 0; i < STRIP_ROWS; i++) {
         max[i] = row_max(f->score + i * KEY_TILE, n);
+    }
+    if (strip_is_negligible(f, strip, max)) {
+        return false;
     }
     for (int i = 0; i < STRIP_ROWS; i++) {
         sum[i] =
@@ -217,6 +238,7 @@ static void strip_softmax(struct flash *f, int strip, int n)
         vf_store(f->keep + i, keep);
         vf_store(f->gain + i, gain);
     }
+    return true;
 }
 
 static void attend_strip(struct flash *f, int strip, int64_t key0)
@@ -236,8 +258,9 @@ static void attend_strip(struct flash *f, int strip, int64_t key0)
             f->score[i * KEY_TILE + j] = -FLT_MAX;
         }
     }
-    strip_softmax(f, strip, n);
-    strip_values(f, strip, n);
+    if (strip_softmax(f, strip, n)) {
+        strip_values(f, strip, n);
+    }
 }
 
 static void store_output(const struct flash *f)

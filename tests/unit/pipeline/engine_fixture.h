@@ -40,7 +40,7 @@ static inline struct mp_engine *open_engine(const struct mp_config *config, cons
     struct mp_error err;
     struct mp_engine *engine;
     ASSERT_OK(mp_engine_open(config, dir, &engine, &err));
-    ASSERT_OK(mp_engine_start(engine, tokens, true, &err));
+    ASSERT_OK(mp_engine_start(engine, tokens, 1, &err));
     return engine;
 }
 

@@ -28,7 +28,7 @@ static struct mp_plan make_plan(const char *const *flags, int sparse_layers, enu
                                        .sparse_layers = sparse_layers,
                                        .dtype = dtype,
                                        .tokens = tokens,
-                                       .keep_kv = true},
+                                       .new_tokens = 32},
                  &plan);
     mp_config_free(&config);
     return plan;
@@ -93,7 +93,7 @@ static void test_limit(void **state)
         .config = &config, .shape = &SHAPE, .dtype = MP_BF16, .tokens = 98304};
     mp_plan_make(&run, &plan);
     assert_int_equal(plan.bytes[MP_PLAN_DENSE_KV], 0); /* logits keep no KV */
-    run.keep_kv = true;
+    run.new_tokens = 32;
     mp_plan_make(&run, &plan);
     config.memory_limit = plan.total;
     ASSERT_OK(mp_plan_check(&plan, &config, &err));

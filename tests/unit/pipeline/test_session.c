@@ -287,7 +287,7 @@ static void open_fails(const char *const *flags, const char *message)
     set_flags(&config, flags);
     int code = mp_engine_open(&config, MODEL, &engine, &err);
     if (code == 0) {
-        code = mp_engine_start(engine, 100, true, &err);
+        code = mp_engine_start(engine, 100, 1, &err);
         mp_engine_close(engine);
     }
     assert_int_not_equal(code, 0);
