@@ -165,6 +165,25 @@ case_too_long() {
     expect_status 1
     expect_match 'too long' err 'record long: records.jsonl:1: .*found 65537 tokens.* 65536 positions'
     expect finished "$(ids_of answers.jsonl)" short
+    # It does not count in the plan of the run either.
+    generate --input records.jsonl --gen-len 2 --eos none --memory-limit 120MiB
+    expect_status 1
+    expect_lines 'the short one is answered' out . 1
+}
+
+# Each line of --output stands for one record, also where records share an id.
+case_resume_same_id() {
+    printf '{"id": "a", "input": "Hello"}\n' >one.jsonl
+    printf '{"id": "a", "input": "Hello"}\n{"id": "a", "input": "Good bye"}\n' >two.jsonl
+    generate --input one.jsonl --gen-len 2 --eos none --output answers.jsonl
+    generate --input two.jsonl --gen-len 2 --eos none --output answers.jsonl --resume
+    expect_status 0
+    expect_lines 'answers' answers.jsonl '"id":"a"' 2
+    # Nothing is left to do: nothing is loaded.
+    generate --input two.jsonl --gen-len 2 --eos none --output answers.jsonl --resume
+    expect_status 0
+    expect_lines 'answers' answers.jsonl '"id":"a"' 2
+    expect_lines 'no start of StarPU' err StarPU 0
 }
 
 # Later records finish first; texts still come in the records' order, whatever the batch.

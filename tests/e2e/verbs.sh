@@ -22,6 +22,10 @@ case_plan() {
     expect_match 'numbers' err \
         'error: memory: the plan needs [0-9.]+ GiB for 2 x 60000 tokens .* memory_limit is 0\.10 GiB'
     expect_refusal 2 '--context N or --input FILE' plan --config "$config"
+    expect_refusal 2 '--context N or --input FILE' plan --config "$config" --context 9 --input x
+    expect_refusal 2 'plan has no option --sched' plan --config "$config" --context 9 --sched eager
+    expect_refusal 2 '70000 tokens, the model has 65536' plan --config "$config" --context 70000
+    expect_refusal 2 'chunk_size: found 1,' plan --config "$config" --context 9000 --chunk-size 1
     expect_refusal 2 '--context: found "0"' plan --config "$config" --context 0
     expect_refusal 1 'plan needs .* memory_limit is 0\.01 GiB' \
         --config "$config" --prompt Hello --memory-limit 10MiB
