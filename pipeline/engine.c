@@ -166,11 +166,9 @@ void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_token
         out);
 }
 
-int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, struct mp_error *err)
+int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err)
 {
-    struct mp_plan plan;
-    mp_engine_plan(e, tokens, new_tokens, &plan);
-    int code = mp_plan_check(&plan, e->config, err);
+    int code = mp_plan_check(plan, e->config, err);
     if (code == 0) {
         struct mp_runtime_options options = {
             .scheduler = e->config->scheduler,
@@ -185,10 +183,7 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
     if (code == 0) {
         code = mp_lsh_create(e, err);
     }
-    if (code != 0) {
-        return code;
-    }
-    return 0;
+    return code;
 }
 
 void mp_engine_close(struct mp_engine *e)

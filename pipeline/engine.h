@@ -34,9 +34,9 @@ struct mp_plan;
 void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                     struct mp_plan *out);
 
-/* Checks that plan against the memory limit, starts StarPU and loads the weights. Everything below
+/* Checks a plan against the memory limit, starts StarPU and loads the weights. Everything below
  * needs a started engine. */
-int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, struct mp_error *err);
+int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err);
 
 /* What runs here, for people: the model, and once started the workers and their kernels. */
 const char *mp_engine_model(const struct mp_engine *e);

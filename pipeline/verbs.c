@@ -151,7 +151,9 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
         }
     }
     if (code == 0) {
-        code = mp_engine_start(engine, (int64_t)ids.count, 0, err);
+        struct mp_plan plan;
+        mp_engine_plan(engine, (int64_t)ids.count, 0, &plan);
+        code = mp_engine_start(engine, &plan, err);
     }
     if (code == 0) {
         mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(engine),

@@ -5,6 +5,7 @@
 #include "core/json.h"
 #include "core/tokenizer.h"
 #include "pipeline/engine.h"
+#include "pipeline/plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -40,7 +41,9 @@ static inline struct mp_engine *open_engine(const struct mp_config *config, cons
     struct mp_error err;
     struct mp_engine *engine;
     ASSERT_OK(mp_engine_open(config, dir, &engine, &err));
-    ASSERT_OK(mp_engine_start(engine, tokens, 1, &err));
+    struct mp_plan plan;
+    mp_engine_plan(engine, tokens, 1, &plan);
+    ASSERT_OK(mp_engine_start(engine, &plan, &err));
     return engine;
 }
 

@@ -287,7 +287,9 @@ static void open_fails(const char *const *flags, const char *message)
     set_flags(&config, flags);
     int code = mp_engine_open(&config, MODEL, &engine, &err);
     if (code == 0) {
-        code = mp_engine_start(engine, 100, 1, &err);
+        struct mp_plan plan;
+        mp_engine_plan(engine, 100, 1, &plan);
+        code = mp_engine_start(engine, &plan, &err);
         mp_engine_close(engine);
     }
     assert_int_not_equal(code, 0);
