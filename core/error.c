@@ -36,7 +36,7 @@ int mp_fail_prefix(struct mp_error *err, const char *format, ...)
     return (int)err->code;
 }
 
-_Noreturn void mp_panic_at(const char *file, int line, const char *format, ...)
+void mp_panic_at(const char *file, int line, const char *format, ...)
 {
     fprintf(stderr, "magicpig-pipe: internal error at %s:%d: ", file, line);
     va_list args;

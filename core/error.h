@@ -35,7 +35,7 @@ int mp_fail_prefix(struct mp_error *err, const char *format, ...)
 
 /* Prints file, line and message to stderr and aborts. For broken invariants only. */
 #define mp_panic(...) mp_panic_at(__FILE__, __LINE__, __VA_ARGS__)
-_Noreturn void mp_panic_at(const char *file, int line, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void mp_panic_at(const char *file, int line, const char *format, ...)
+    __attribute__((noreturn, format(printf, 3, 4)));
 
 #endif

@@ -1,12 +1,44 @@
-/* What every codelet file needs from StarPU: access to its buffers and its cost estimate.
- * Every handle of this project uses StarPU's variable interface: a pointer and a size. */
+/* What every codelet file needs from StarPU: access to its buffers, its CPU and CUDA functions and
+ * its cost estimate. Every handle of this project uses StarPU's variable interface: a pointer and a
+ * size. */
 #ifndef MP_CODELETS_COMMON_CODELET_H
 #define MP_CODELETS_COMMON_CODELET_H
+
+#include "codelets/common/cuda.h"
 
 #include <starpu.h>
 
 /* Address of buffer i of a task on the node it runs on. */
 #define MP_BUFFER(buffers, i) ((void *)STARPU_VARIABLE_GET_PTR((buffers)[i]))
+
+/* A CUDA kernel's entry point, or NULL in a program without CUDA: never called there. */
+#if MAGICPIG_CUDA
+#define MP_CUDA_KERNEL(function) function
+/* Kinds of worker that run an op that has both variants. */
+#define MP_WORKERS (STARPU_CPU | STARPU_CUDA)
+#else
+#define MP_CUDA_KERNEL(function) NULL
+#define MP_WORKERS STARPU_CPU
+#endif
+
+/* Defines the codelet's functions <op>_cpu and <op>_gpu from
+ *   static void <op>_run(void *buffers[], const struct <op>_task *t, <kernel type> *kernel)
+ * which unpacks a task's buffers and calls the kernel, the same for every worker. cuda_kernel NULL:
+ * the op has no CUDA variant, and its tasks are only sent to CPU workers. */
+#define MP_OP_FUNCTIONS(op, cpu_kernel, cuda_kernel)                                               \
+    static void op##_cpu(void *buffers[], void *cl_arg)                                            \
+    {                                                                                              \
+        op##_run(buffers, cl_arg, cpu_kernel);                                                     \
+    }                                                                                              \
+    static void op##_gpu(void *buffers[], void *cl_arg)                                            \
+    {                                                                                              \
+        cuda_op_begin(#op);                                                                        \
+        op##_run(buffers, cl_arg, cuda_kernel);                                                    \
+        cuda_op_end();                                                                             \
+    }
+
+/* The stream of the calling GPU worker, for cuda_context_create; NULL without CUDA. */
+void *mp_worker_stream(void);
 
 /* Estimated run time in microseconds of work that does `flops` floating-point operations and moves
  * `bytes` through memory, on a worker of this architecture: the slower of the two bounds. */
@@ -15,13 +47,15 @@ double mp_cost_us(const struct starpu_perfmodel_arch *arch, double flops, double
 /* Sets the rates behind mp_cost_us for one CPU worker. */
 void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second);
 
-/* Fills the fields that all codelets share: the CPU implementation, a variable number of buffers
- * whose modes come with each task, and a performance model of that cost function.
- *   title: shown in traces and by StarPU's tools; rgb: 0xRRGGBB */
-#define MP_CODELET(title, rgb, cpu_function, model_pointer)                                        \
+/* Fills the fields that all codelets share: <op>_cpu and <op>_gpu, which enqueues on the worker's
+ * stream, a variable number of buffers whose modes come with each task, and <op>_model.
+ *   rgb: 0xRRGGBB in traces and StarPU's tools
+ *   workers: MP_WORKERS, or STARPU_CPU for an op without a CUDA variant */
+#define MP_CODELET(op, rgb, workers)                                                               \
     {                                                                                              \
-        .cpu_funcs = {cpu_function}, .nbuffers = STARPU_VARIABLE_NBUFFERS, .where = STARPU_CPU,    \
-        .name = (title), .color = (rgb), .model = (model_pointer)                                  \
+        .cpu_funcs = {op##_cpu}, .cuda_funcs = {op##_gpu}, .cuda_flags = {STARPU_CUDA_ASYNC},      \
+        .nbuffers = STARPU_VARIABLE_NBUFFERS, .where = (workers), .name = #op, .color = (rgb),     \
+        .model = &op##_model                                                                       \
     }
 #define MP_COST_MODEL(title, function)                                                             \
     {                                                                                              \

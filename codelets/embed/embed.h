@@ -12,8 +12,13 @@ struct embed_args {
     int hidden_size;
 };
 
+/* What every variant of the op is. */
+typedef void embed_kernel(const struct embed_args *);
+
 /* x[r] = table[ids[r]], widened to float32. One variant: a copy. */
 void embed_ref(const struct embed_args *a);
+/* On the GPU. */
+void embed_cuda(const struct embed_args *a);
 
 /* Task. Buffers: 0 ids R, 1 table R, 2 x W. */
 struct embed_task {

@@ -22,10 +22,17 @@ struct ffn_args {
     int64_t rows;
 };
 
+/* What every variant of the op is. */
+typedef void ffn_kernel(const struct ffn_args *);
+
 size_t ffn_weights_at(const struct mp_shape *shape, const void *base, struct ffn_weights *out);
 
 void ffn_ref(const struct ffn_args *a);
 void ffn_fast(const struct ffn_args *a);
+/* On the GPU. */
+void ffn_cuda(const struct ffn_args *a);
+/* Bytes of GPU workspace for up to `rows` rows. */
+size_t ffn_cuda_workspace(const struct mp_shape *shape, int64_t rows);
 
 /* Task on rows [first_row, first_row + rows) of x. Buffers: 0 weights R, 1 x RW. */
 struct ffn_task {

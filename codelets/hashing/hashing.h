@@ -6,6 +6,7 @@
 #include "core/dtype.h"
 #include "core/shape.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Strides are in elements. Vector i of head h starts at x + h*x_head_stride + i*x_vec_stride;
@@ -31,11 +32,20 @@ struct hashing_args {
     int64_t code_table_stride;
 };
 
+/* What every variant of the op is. */
+typedef void hashing_kernel(const struct hashing_args *);
+
 /* Bit k of the code of table l = [x . W(:, l*K + k) > 0]. Variants may round the dot product
  * differently, so a code may differ where it is within rounding of 0. */
 void hashing_ref(const struct hashing_args *a);
 void hashing_avx2(const struct hashing_args *a);
 void hashing_avx512(const struct hashing_args *a);
+
+/* x, w and codes in device or pinned host memory. float32 vectors are taken for the queries of a
+ * step (head_dim <= 256), bf16 vectors for keys (head_dim <= 256; head_dim and the strides of x
+ * multiples of 8, x on a boundary of 16 bytes). Only keys need workspace. */
+void hashing_cuda(const struct hashing_args *a);
+size_t hashing_cuda_workspace(int num_heads, int heads_per_projection, int head_dim, int K, int L);
 
 /* Task on the query heads of a step. Buffers: 0 q R, 1 w R, 2 codes W. */
 struct hashing_task {

@@ -15,8 +15,13 @@ struct lm_head_args {
     int64_t rows;
 };
 
+/* What every variant of the op is. */
+typedef void lm_head_kernel(const struct lm_head_args *);
+
 void lm_head_ref(const struct lm_head_args *a);
 void lm_head_fast(const struct lm_head_args *a);
+/* On the GPU; logits may lie in pinned host memory: each is written once. Needs no workspace. */
+void lm_head_cuda(const struct lm_head_args *a);
 
 /* Task on rows [first_row, first_row + rows) of x; logits start at row 0.
  * Buffers: 0 x R, 1 norm R, 2 w R, 3 logits W. */

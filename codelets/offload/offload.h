@@ -17,10 +17,17 @@ struct offload_args {
     struct offloaded_kv *offloaded; /* out: tokens sink .. tokens - window - 1; count is set */
 };
 
+/* What every variant of the op is. */
+typedef void offload_kernel(const struct offload_args *);
+
 /* Mean over the offloaded keys per KV head and channel, in double; then k - mean and v. */
 void offload_ref(const struct offload_args *a);
 void offload_avx2(const struct offload_args *a);
 void offload_avx512(const struct offload_args *a);
+/* Needs dtype MP_BF16, 16-byte aligned k and v, head_dim a multiple of 8 up to 256. Staging and
+ * static cache in device memory; offloaded k and v there or in pinned host memory. */
+void offload_cuda(const struct offload_args *a);
+size_t offload_cuda_workspace(int num_kv_heads, int head_dim);
 
 /* Task. Buffers: 0 struct kv_cache fixed RW, 1 struct offloaded_kv RW, then one struct kv_cache R
  * for each chunk of the prompt; they all describe the same staging area. */

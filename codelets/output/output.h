@@ -24,12 +24,19 @@ struct output_args {
     int64_t rows;
 };
 
+/* What every variant of the op is. */
+typedef void output_kernel(const struct output_args *);
+
 size_t output_weights_at(const struct mp_shape *shape, const void *base,
                          struct output_weights *out);
 
 /* o = sum_i exp(lse_i - max) o_i / sum_i exp(lse_i - max); a part with lse = -inf weighs 0. */
 void output_ref(const struct output_args *a);
 void output_fast(const struct output_args *a);
+/* On the GPU; the sampled part may lie in pinned host memory: each element is read once. */
+void output_cuda(const struct output_args *a);
+/* Bytes of GPU workspace for up to `rows` rows. */
+size_t output_cuda_workspace(const struct mp_shape *shape, int64_t rows);
 
 /* Task on rows [first_row, first_row + rows) of its buffers.
  * Buffers: 0 weights R, 1 x RW, 2 o_static R, then either nothing more (one part that is all), or

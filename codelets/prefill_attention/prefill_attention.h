@@ -19,6 +19,9 @@ struct prefill_attention_args {
     float scale; /* 1 / sqrt(head_dim) */
 };
 
+/* What every variant of the op is. */
+typedef void prefill_attention_kernel(const struct prefill_attention_args *);
+
 /* Two passes per row, no blocking: the oracle, and `mem_efficient: 0`. */
 void prefill_attention_ref(const struct prefill_attention_args *a);
 /* The fast ones need cache dtype MP_BF16; otherwise they hand over to the reference. */
@@ -29,6 +32,13 @@ void prefill_attention_avx512(const struct prefill_attention_args *a);
 void prefill_attention_amx(const struct prefill_attention_args *a);
 /* As the AVX2 one, in int16, on 512 bits; needs AVX512_VNNI. */
 void prefill_attention_vnni(const struct prefill_attention_args *a);
+/* Takes the better one of the next two for the GPU. Cache dtype MP_BF16 only, head_dim a multiple
+ * of 8 up to 256; queries and weights rounded to bf16; reads no token after the last row's own. */
+void prefill_attention_cuda(const struct prefill_attention_args *a);
+/* Warp-level tensor core instructions: compute capability 8.0 and later, any shape. */
+void prefill_attention_mma_cuda(const struct prefill_attention_args *a);
+/* Asynchronous warpgroup instructions: compute capability 9.0 exactly, head_dim 64 or 128. */
+void prefill_attention_wgmma_cuda(const struct prefill_attention_args *a);
 
 /* Task on rows [first_row, first_row + rows) of a chunk. Buffers: 0 q R, 1 o W, then one struct
  * kv_cache R for each chunk of the prompt up to this one; they all describe the same cache. */

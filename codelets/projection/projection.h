@@ -36,6 +36,9 @@ struct projection_args {
     int64_t rows_per_target; /* 1 in decode, the chunk's rows in prefill (one target) */
 };
 
+/* What every variant of the op is. */
+typedef void projection_kernel(const struct projection_args *);
+
 /* Bytes of the op's weight block; if base is not NULL, *out gets the views into it. */
 size_t projection_weights_at(const struct mp_shape *shape, const void *base,
                              struct projection_weights *out);
@@ -43,6 +46,11 @@ size_t projection_weights_at(const struct mp_shape *shape, const void *base,
 void projection_ref(const struct projection_args *a);
 /* oneDNN GEMM or own GEMV, with the vector variant in force. */
 void projection_fast(const struct projection_args *a);
+/* On the GPU: own GEMV or cuBLAS, then one kernel for all that follows. q may lie in pinned host
+ * memory; the caches are bf16, in device memory. */
+void projection_cuda(const struct projection_args *a);
+/* Bytes of GPU workspace for up to `rows` rows. */
+size_t projection_cuda_workspace(const struct mp_shape *shape, int64_t rows);
 
 /* One request's rows in a task: a projection_target whose cache is a buffer of the task. */
 struct projection_task_target {

@@ -15,6 +15,9 @@ struct sample_args {
     int vocab_size;
 };
 
+/* What every variant of the op is. */
+typedef void sample_kernel(const struct sample_args *);
+
 void sample_ref(const struct sample_args *a);
 
 /* Task. Buffers: 0 logits R, 1 ids W. */

@@ -22,11 +22,18 @@ struct sampled_attention_args {
     float scale; /* 1 / sqrt(head_dim) */
 };
 
+/* What every variant of the op is. */
+typedef void sampled_attention_kernel(const struct sampled_attention_args *);
+
 void sampled_attention_ref(const struct sampled_attention_args *a);
 /* The fast ones need kv dtype MP_BF16 and head_dim a multiple of 8 (16); otherwise they hand over
  * to the reference. */
 void sampled_attention_avx2(const struct sampled_attention_args *a);
 void sampled_attention_avx512(const struct sampled_attention_args *a);
+/* Needs kv dtype MP_BF16, 16-byte aligned k, v and q, head_dim a multiple of 8 up to 256. Of the
+ * weight only K and L are used. */
+void sampled_attention_cuda(const struct sampled_attention_args *a);
+size_t sampled_attention_cuda_workspace(int64_t rows, int num_heads, int head_dim);
 
 /* Task. Buffers: 0 q R, 1 struct lsh_selection R, 2 nnz R, 3 o W, 4 lse W, then one struct
  * offloaded_kv R a row. */

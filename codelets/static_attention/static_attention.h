@@ -17,9 +17,15 @@ struct static_attention_args {
     float scale; /* 1 / sqrt(head_dim) */
 };
 
+/* What every variant of the op is. */
+typedef void static_attention_kernel(const struct static_attention_args *);
+
 void static_attention_ref(const struct static_attention_args *a);
 void static_attention_avx2(const struct static_attention_args *a);
 void static_attention_avx512(const struct static_attention_args *a);
+/* Needs dtype MP_BF16, 16-byte aligned k, v and q, head_dim a multiple of 8 up to 256. */
+void static_attention_cuda(const struct static_attention_args *a);
+size_t static_attention_cuda_workspace(int64_t rows, int num_heads, int head_dim);
 
 /* Task. Buffers: 0 q R, 1 o W, 2 lse W, then one struct kv_cache R a row. */
 struct static_attention_task {

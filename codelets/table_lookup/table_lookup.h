@@ -18,10 +18,17 @@ struct table_lookup_args {
     int L;         /* of the codes; equals tables[r]->L */
 };
 
+/* What every variant of the op is. */
+typedef void table_lookup_kernel(const struct table_lookup_args *);
+
 /* Selected iff the code equals the query's in at least 2 of the L tables (L = 1: none). */
 void table_lookup_ref(const struct table_lookup_args *a);
 void table_lookup_avx2(const struct table_lookup_args *a);
 void table_lookup_avx512(const struct table_lookup_args *a);
+
+/* The same ids. Tables and ids[r] in device memory; codes and nnz there or in pinned host memory.
+ * Needs no workspace. */
+void table_lookup_cuda(const struct table_lookup_args *a);
 
 /* Task. Buffers: 0 codes R, 1 struct lsh_selection RW, 2 nnz W, then one struct lsh_tables R a
  * row. */

@@ -1,0 +1,21 @@
+/* embed on the GPU: one CTA a row. */
+extern "C" {
+#include "codelets/embed/embed.h"
+}
+
+#include "codelets/common/cuda_internal.h"
+
+static __global__ void gather_rows(const embed_args a)
+{
+    const uint16_t *from = a.table + (int64_t)a.ids[blockIdx.x] * a.hidden_size;
+    float *to = a.x + (int64_t)blockIdx.x * a.hidden_size;
+    for (int i = threadIdx.x; i < a.hidden_size; i += blockDim.x) {
+        to[i] = bf16_to_float(from[i]);
+    }
+}
+
+void embed_cuda(const struct embed_args *a)
+{
+    gather_rows<<<(unsigned)a->rows, 256, 0, cuda_stream()>>>(*a);
+    CUDA_CHECK_LAUNCH();
+}

@@ -1,0 +1,194 @@
+/* offload on the GPU: means of the offloaded keys in two stages, then one pass over keys and values
+ * for each place that tokens go to. All in units of 16 bytes, 8 channels, called chunks. */
+#include "codelets/common/cuda_internal.h"
+
+extern "C" {
+#include "codelets/offload/offload.h"
+}
+
+namespace
+{
+
+enum {
+    THREADS = 256,   /* at most; as many as make whole rows, so that a thread keeps its channels */
+    UNITS = 64,      /* CTAs that share the sum of a head's keys */
+    STORE_CTAS = 32, /* enough for PCIe, few enough to leave the GPU to the next layer's prefill */
+};
+
+struct channels {
+    float x[8];
+};
+
+__device__ __forceinline__ channels unpack(uint4 chunk)
+{
+    const uint32_t word[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+    channels c;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        c.x[2 * i] = __uint_as_float(word[i] << 16);
+        c.x[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
+    }
+    return c;
+}
+
+__device__ __forceinline__ uint4 pack(const channels &c)
+{
+    uint32_t word[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        word[i] = float_to_bf16(c.x[2 * i]) | (uint32_t)float_to_bf16(c.x[2 * i + 1]) << 16;
+    }
+    return make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+/* partial [heads][UNITS][head_dim]: sums of `count` keys of each head, unit by unit. A thread adds
+ * few enough in float; the rest is double. Grid: x units, y heads. */
+__global__ void sum_keys_kernel(const uint4 *k, int64_t head_chunks, int64_t count, int chunks,
+                                double *partial)
+{
+    __shared__ channels sums[THREADS];
+    k += blockIdx.y * head_chunks;
+    const int64_t begin = count * blockIdx.x / UNITS * chunks;
+    const int64_t end = count * (blockIdx.x + 1) / UNITS * chunks;
+    channels sum = {};
+#pragma unroll 4
+    for (int64_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+        const channels key = unpack(__ldg(k + i));
+#pragma unroll
+        for (int c = 0; c < 8; c++) {
+            sum.x[c] += key.x[c];
+        }
+    }
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    for (int c = threadIdx.x; c < 8 * chunks; c += blockDim.x) {
+        double total = 0.0;
+        for (int t = c / 8; t < (int)blockDim.x; t += chunks) {
+            total += (double)sums[t].x[c % 8];
+        }
+        partial[((int64_t)blockIdx.y * UNITS + blockIdx.x) * 8 * chunks + c] = total;
+    }
+}
+
+/* One CTA a head, a thread a channel. */
+__global__ void mean_keys_kernel(const double *partial, int64_t count, float *mean)
+{
+    const int head_dim = blockDim.x;
+    partial += (int64_t)blockIdx.x * UNITS * head_dim + threadIdx.x;
+    double sum = 0.0;
+#pragma unroll 8
+    for (int unit = 0; unit < UNITS; unit++) {
+        sum += partial[(int64_t)unit * head_dim];
+    }
+    mean[blockIdx.x * head_dim + threadIdx.x] = count > 0 ? (float)(sum / (double)count) : 0.0f;
+}
+
+/* Consecutive tokens of each head: where they begin and where the next head's do, in chunks. */
+struct span {
+    uint4 *k;
+    uint4 *v;
+    int64_t head_chunks;
+};
+
+/* n chunks of each head: to = from, keys minus their mean. Grid: x any, y heads. */
+__global__ void store_kernel(span from, span to, int64_t n, int chunks, const float *mean)
+{
+    const int64_t read = blockIdx.y * from.head_chunks;
+    const int64_t write = blockIdx.y * to.head_chunks;
+    mean += ((int64_t)blockIdx.y * chunks + threadIdx.x % chunks) * 8;
+    float m[8];
+#pragma unroll
+    for (int c = 0; c < 8; c++) {
+        m[c] = mean[c];
+    }
+    const int64_t stride = (int64_t)gridDim.x * blockDim.x; /* whole rows */
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
+        channels key = unpack(__ldg(from.k + read + i));
+        const uint4 value = __ldg(from.v + read + i);
+#pragma unroll
+        for (int c = 0; c < 8; c++) {
+            key.x[c] -= m[c];
+        }
+        to.k[write + i] = pack(key);
+        to.v[write + i] = value;
+    }
+}
+
+/* ---- host ---- */
+
+/* Token `token` on of memory with `capacity` tokens a head. */
+span span_from(void *k, void *v, int64_t capacity, int64_t token, int chunks)
+{
+    return {static_cast<uint4 *>(k) + token * chunks, static_cast<uint4 *>(v) + token * chunks,
+            capacity * chunks};
+}
+
+span cache_span(const kv_cache *c, int64_t token)
+{
+    return span_from(c->k, c->v, c->capacity, token, c->head_dim / 8);
+}
+
+int cta_threads(int chunks)
+{
+    return THREADS / chunks * chunks;
+}
+
+/* The mean of tokens sink .. sink + count - 1, to the static cache. */
+void mean_keys(const offload_args *a, int64_t count)
+{
+    const int d = a->staging->head_dim;
+    const int heads = a->staging->num_kv_heads;
+    double *partial = (double *)cuda_workspace((size_t)heads * UNITS * d * sizeof(double));
+    span keys = cache_span(a->staging, a->sink);
+    sum_keys_kernel<<<dim3(UNITS, (unsigned)heads), cta_threads(d / 8), 0, cuda_stream()>>>(
+        keys.k, keys.head_chunks, count, d / 8, partial);
+    CUDA_CHECK_LAUNCH();
+    mean_keys_kernel<<<heads, d, 0, cuda_stream()>>>(partial, count, a->fixed->k_mean);
+    CUDA_CHECK_LAUNCH();
+}
+
+/* Tokens first .. first + n - 1 of the prompt. */
+void store_tokens(const offload_args *a, int64_t first, int64_t n, span to)
+{
+    if (n == 0) {
+        return;
+    }
+    const int chunks = a->staging->head_dim / 8;
+    const int heads = a->staging->num_kv_heads;
+    dim3 grid((unsigned)((STORE_CTAS + heads - 1) / heads), (unsigned)heads);
+    store_kernel<<<grid, cta_threads(chunks), 0, cuda_stream()>>>(
+        cache_span(a->staging, first), to, n * chunks, chunks, a->fixed->k_mean);
+    CUDA_CHECK_LAUNCH();
+}
+
+void check_args(const offload_args *a)
+{
+    const kv_cache *s = a->staging;
+    if (s->dtype != MP_BF16 || a->fixed->dtype != MP_BF16 || a->offloaded->dtype != MP_BF16 ||
+        s->head_dim % 8 != 0 || s->head_dim > 256) {
+        mp_panic("offload: dtypes %d, %d, %d, head_dim %d", (int)s->dtype, (int)a->fixed->dtype,
+                 (int)a->offloaded->dtype, s->head_dim);
+    }
+}
+
+} // namespace
+
+size_t offload_cuda_workspace(int num_kv_heads, int head_dim)
+{
+    return cuda_workspace_round((size_t)num_kv_heads * UNITS * head_dim * sizeof(double));
+}
+
+void offload_cuda(const struct offload_args *a)
+{
+    check_args(a);
+    offloaded_kv *off = a->offloaded;
+    const int64_t kept = a->sink + a->window;
+    const int64_t count = a->tokens > kept ? a->tokens - kept : 0;
+    const int64_t head = count > 0 ? a->sink : a->tokens; /* tokens before the offloaded ones */
+    off->count = count;
+    mean_keys(a, count);
+    store_tokens(a, 0, head, cache_span(a->fixed, 0));
+    store_tokens(a, head, count,
+                 span_from(off->k, off->v, off->capacity, 0, a->staging->head_dim / 8));
+    store_tokens(a, head + count, a->tokens - head - count, cache_span(a->fixed, head));
+}

@@ -1,0 +1,181 @@
+/* offload on the GPU against the reference. */
+#include "codelets/offload/offload.h"
+#include "cuda_test.h"
+
+enum { HEADS = 3, SINK = 4, WINDOW = 64 };
+
+/* What offload writes, in one memory or the other. */
+struct result {
+    struct kv_cache fixed;
+    struct offloaded_kv off;
+};
+
+static size_t fixed_elements(const struct result *r)
+{
+    return (size_t)(HEADS * r->fixed.capacity * r->fixed.head_dim);
+}
+
+static size_t off_elements(const struct result *r)
+{
+    return (size_t)(HEADS * r->off.capacity * r->off.head_dim);
+}
+
+static struct result make_result(int64_t tokens, int head_dim)
+{
+    struct result r = {.fixed = {.capacity = SINK + WINDOW + 10,
+                                 .num_kv_heads = HEADS,
+                                 .head_dim = head_dim,
+                                 .dtype = MP_BF16},
+                       .off = {.count = -1,
+                               .capacity = tokens + 2,
+                               .num_kv_heads = HEADS,
+                               .head_dim = head_dim,
+                               .dtype = MP_BF16}};
+    r.fixed.k = mp_xcalloc(fixed_elements(&r), sizeof(uint16_t));
+    r.fixed.v = mp_xcalloc(fixed_elements(&r), sizeof(uint16_t));
+    r.fixed.k_mean = mp_xcalloc((size_t)(HEADS * head_dim), sizeof(float));
+    r.off.k = mp_xcalloc(off_elements(&r), sizeof(uint16_t));
+    r.off.v = mp_xcalloc(off_elements(&r), sizeof(uint16_t));
+    return r;
+}
+
+static void release_result(struct result *r)
+{
+    free(r->fixed.k);
+    free(r->fixed.v);
+    free(r->fixed.k_mean);
+    free(r->off.k);
+    free(r->off.v);
+}
+
+static void *pinned_copy(const void *host, size_t bytes)
+{
+    void *pinned = NULL;
+    ASSERT_CUDA(cudaMallocHost(&pinned, bytes));
+    memcpy(pinned, host, bytes);
+    return pinned;
+}
+
+/* Replaces *host by what is in device memory, which is freed. */
+static void take_back(void *host, void *device, size_t bytes)
+{
+    ASSERT_CUDA(cudaMemcpy(host, device, bytes, cudaMemcpyDeviceToHost));
+    ASSERT_CUDA(cudaFree(device));
+}
+
+/* Runs it with the static cache in device memory and the offloaded tokens in pinned memory. */
+static void run_on_gpu(struct offload_args a, struct result *r)
+{
+    size_t fixed_bytes = fixed_elements(r) * sizeof(uint16_t);
+    size_t off_bytes = off_elements(r) * sizeof(uint16_t);
+    size_t mean_bytes = (size_t)(HEADS * r->fixed.head_dim) * sizeof(float);
+    size_t staging_bytes =
+        (size_t)(HEADS * a.staging->capacity * a.staging->head_dim) * sizeof(uint16_t);
+    struct kv_cache staging = *a.staging;
+    struct kv_cache fixed = r->fixed;
+    struct offloaded_kv off = r->off;
+    staging.k = device_copy(a.staging->k, staging_bytes);
+    staging.v = device_copy(a.staging->v, staging_bytes);
+    fixed.k = device_copy(r->fixed.k, fixed_bytes);
+    fixed.v = device_copy(r->fixed.v, fixed_bytes);
+    fixed.k_mean = device_copy(NULL, mean_bytes);
+    off.k = pinned_copy(r->off.k, off_bytes);
+    off.v = pinned_copy(r->off.v, off_bytes);
+    a.staging = &staging;
+    a.fixed = &fixed;
+    a.offloaded = &off;
+    cuda_op_begin("offload");
+    offload_cuda(&a);
+    cuda_op_end();
+    cuda_synchronize();
+    r->off.count = off.count;
+    memcpy(r->off.k, off.k, off_bytes);
+    memcpy(r->off.v, off.v, off_bytes);
+    take_back(r->fixed.k, fixed.k, fixed_bytes);
+    take_back(r->fixed.v, fixed.v, fixed_bytes);
+    take_back(r->fixed.k_mean, fixed.k_mean, mean_bytes);
+    ASSERT_CUDA(cudaFree(staging.k));
+    ASSERT_CUDA(cudaFree(staging.v));
+    ASSERT_CUDA(cudaFreeHost(off.k));
+    ASSERT_CUDA(cudaFreeHost(off.v));
+}
+
+/* Means may differ in the last bits, and keys by their rounding; values are copies. */
+static void check_keys(const uint16_t *k, const uint16_t *expected, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float key = mp_bf16_to_f32(k[i]);
+        float reference = mp_bf16_to_f32(expected[i]);
+        assert_true(fabsf(key - reference) <= fabsf(reference) / 128.0f + 1e-6f);
+    }
+}
+
+static void check(const struct result *r, const struct result *expected)
+{
+    assert_int_equal(r->off.count, expected->off.count);
+    for (int i = 0; i < HEADS * r->fixed.head_dim; i++) {
+        float mean = expected->fixed.k_mean[i];
+        assert_true(fabsf(r->fixed.k_mean[i] - mean) <= 1e-6f * (1.0f + fabsf(mean)));
+    }
+    check_keys(r->fixed.k, expected->fixed.k, fixed_elements(r));
+    check_keys(r->off.k, expected->off.k, off_elements(r));
+    assert_memory_equal(r->fixed.v, expected->fixed.v, fixed_elements(r) * sizeof(uint16_t));
+    assert_memory_equal(r->off.v, expected->off.v, off_elements(r) * sizeof(uint16_t));
+}
+
+static void run_case(int64_t tokens, int head_dim)
+{
+    size_t n = (size_t)(HEADS * (tokens + 9) * head_dim);
+    struct kv_cache staging = {.k = random_tensor(MP_BF16, n, 1.0f, 90),
+                               .v = random_tensor(MP_BF16, n, 1.0f, 91),
+                               .capacity = tokens + 9,
+                               .num_kv_heads = HEADS,
+                               .head_dim = head_dim,
+                               .dtype = MP_BF16};
+    struct result expected = make_result(tokens, head_dim);
+    struct result result = make_result(tokens, head_dim);
+    struct offload_args a = {.staging = &staging,
+                             .tokens = tokens,
+                             .sink = SINK,
+                             .window = WINDOW,
+                             .fixed = &expected.fixed,
+                             .offloaded = &expected.off};
+    offload_ref(&a);
+    run_on_gpu(a, &result);
+    check(&result, &expected);
+    release_result(&expected);
+    release_result(&result);
+    free(staging.k);
+    free(staging.v);
+}
+
+static void test_short_prompts(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    run_case(1, 64);
+    run_case(SINK + WINDOW - 1, 128);
+    run_case(SINK + WINDOW, 64);
+    run_case(SINK + WINDOW + 1, 64); /* one offloaded token: centered to 0 */
+    run_case(SINK + WINDOW + 2, 96);
+}
+
+static void test_long_prompts(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    run_case(5001, 128);
+    run_case(70000, 64);
+    run_case(1000, 96);
+    run_case(500, 24);
+    run_case(333, 256);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_short_prompts),
+        cmocka_unit_test(test_long_prompts),
+    };
+    return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
+}

@@ -1,0 +1,183 @@
+/* sampled_attention on the GPU against the reference. */
+#include "codelets/sampled_attention/sampled_attention.h"
+#include "cuda_test.h"
+
+struct attention_case {
+    int64_t count; /* offloaded tokens */
+    double share;  /* of them that a head selects */
+    int rows;      /* row 0 has no offloaded set, in row 1 nothing is selected */
+    int num_kv_heads, group, head_dim, K, L;
+    float scale_q;
+};
+
+enum { MAX_ROWS = 35 };
+
+/* Everything of a case that the kernel reads. */
+struct fixture {
+    struct offloaded_kv kv;
+    uint32_t *ids; /* [rows][num_heads][count] */
+    int32_t *nnz;  /* [rows][num_heads] */
+    float *q;      /* [rows][num_heads][head_dim] */
+    struct lsh_weight weight;
+};
+
+/* Each token with probability `share`, token 0 always; nothing in rows 0 and 1. */
+static void select_tokens(const struct attention_case *t, struct fixture *f)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, 40, 0);
+    int num_heads = t->num_kv_heads * t->group;
+    for (int h = 2 * num_heads; h < t->rows * num_heads; h++) {
+        for (int64_t i = 0; i < t->count; i++) {
+            if (i == 0 || mp_rng_uniform(&rng) < t->share) {
+                f->ids[h * t->count + f->nnz[h]++] = (uint32_t)i;
+            }
+        }
+    }
+}
+
+static struct fixture *make_fixture(const struct attention_case *t)
+{
+    struct fixture *f = mp_xcalloc(1, sizeof *f);
+    size_t d = (size_t)t->head_dim;
+    size_t heads = (size_t)(t->rows * t->num_kv_heads * t->group);
+    int64_t capacity = t->count + 5;
+    size_t n = (size_t)t->num_kv_heads * (size_t)capacity * d;
+    f->kv = (struct offloaded_kv){.k = random_tensor(MP_BF16, n, 1.0f, 50),
+                                  .v = random_tensor(MP_BF16, n, 1.0f, 51),
+                                  .count = t->count,
+                                  .capacity = capacity,
+                                  .num_kv_heads = t->num_kv_heads,
+                                  .head_dim = t->head_dim,
+                                  .dtype = MP_BF16};
+    memset(f->kv.k, 0, d * sizeof(uint16_t)); /* a token without direction */
+    f->ids = mp_xcalloc(heads * (size_t)t->count, sizeof *f->ids);
+    f->nnz = mp_xcalloc(heads, sizeof *f->nnz);
+    select_tokens(t, f);
+    f->q = random_floats(heads * d, t->scale_q, 60);
+    memset(f->q + heads / (size_t)t->rows * 2 * d, 0, d * sizeof *f->q); /* the same for a query */
+    lsh_weight_init(&f->weight, t->K, t->L);
+    return f;
+}
+
+static void release_fixture(struct fixture *f)
+{
+    free(f->kv.k);
+    free(f->kv.v);
+    free(f->ids);
+    free(f->nnz);
+    free(f->q);
+    free(f);
+}
+
+/* Calls the variant on the fixture's memory, o and lse. */
+static void call(void (*variant)(const struct sampled_attention_args *),
+                 const struct attention_case *t, const struct fixture *f, float *o, float *lse)
+{
+    const struct offloaded_kv *kv[MAX_ROWS];
+    const uint32_t *ids[MAX_ROWS];
+    int64_t stride[MAX_ROWS];
+    int num_heads = t->num_kv_heads * t->group;
+    for (int r = 0; r < t->rows; r++) {
+        kv[r] = r == 0 ? NULL : &f->kv;
+        ids[r] = f->ids + r * num_heads * t->count;
+        stride[r] = t->count;
+    }
+    variant(&(struct sampled_attention_args){.q = f->q,
+                                             .kv = kv,
+                                             .ids = ids,
+                                             .ids_stride = stride,
+                                             .nnz = f->nnz,
+                                             .weight = &f->weight,
+                                             .o = o,
+                                             .lse = lse,
+                                             .rows = t->rows,
+                                             .num_heads = num_heads,
+                                             .head_dim = t->head_dim,
+                                             .scale = 1.0f / sqrtf((float)t->head_dim)});
+}
+
+/* The counts in pinned host memory, as the pipeline keeps them; the rest in device memory. */
+static void run_on_gpu(const struct attention_case *t, const struct fixture *f, size_t o_bytes,
+                       size_t lse_bytes, float **o, float **lse)
+{
+    struct fixture *device = mp_xmalloc(sizeof *device);
+    *device = *f;
+    size_t kv_bytes = (size_t)(t->num_kv_heads * f->kv.capacity * t->head_dim) * sizeof(uint16_t);
+    size_t heads = lse_bytes / sizeof(float);
+    void *nnz = NULL;
+    ASSERT_CUDA(cudaMallocHost(&nnz, heads * sizeof *f->nnz));
+    memcpy(nnz, f->nnz, heads * sizeof *f->nnz);
+    device->nnz = nnz;
+    device->kv.k = device_copy(f->kv.k, kv_bytes);
+    device->kv.v = device_copy(f->kv.v, kv_bytes);
+    device->ids = device_copy(f->ids, heads * (size_t)t->count * sizeof *f->ids);
+    device->q = device_copy(f->q, o_bytes);
+    float *device_o = device_copy(NULL, o_bytes);
+    float *device_lse = device_copy(NULL, lse_bytes);
+    cuda_op_begin("sampled_attention");
+    call(sampled_attention_cuda, t, device, device_o, device_lse);
+    cuda_op_end();
+    *o = host_copy(device_o, o_bytes);
+    *lse = host_copy(device_lse, lse_bytes);
+    void *arrays[] = {device->kv.k, device->kv.v, device->ids, device->q, device_o, device_lse};
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        ASSERT_CUDA(cudaFree(arrays[i]));
+    }
+    ASSERT_CUDA(cudaFreeHost(nnz));
+    free(device);
+}
+
+static void run_case(const struct attention_case *t)
+{
+    size_t row_heads = (size_t)(t->num_kv_heads * t->group);
+    size_t heads = (size_t)t->rows * row_heads;
+    size_t width = heads * (size_t)t->head_dim;
+    struct fixture *f = make_fixture(t);
+    float *expected = mp_xcalloc(width, sizeof *expected);
+    float *expected_lse = mp_xcalloc(heads, sizeof *expected_lse);
+    call(sampled_attention_ref, t, f, expected, expected_lse);
+    float *o, *lse;
+    run_on_gpu(t, f, width * sizeof *o, heads * sizeof *lse, &o, &lse);
+    for (size_t i = 0; i < 2 * row_heads * (size_t)t->head_dim; i++) {
+        assert_true(o[i] == 0.0f);
+    }
+    for (size_t i = 0; i < 2 * row_heads; i++) {
+        assert_true(isinf(lse[i]) && lse[i] < 0.0f);
+    }
+    char what[64];
+    snprintf(what, sizeof what, "o of %d tokens, head_dim %d", (int)t->count, t->head_dim);
+    assert_close(o, expected, width, 2e-3, what);
+    assert_close(lse + 2 * row_heads, expected_lse + 2 * row_heads, heads - 2 * row_heads, 1e-3,
+                 "lse");
+    free(expected);
+    free(expected_lse);
+    free(o);
+    free(lse);
+    release_fixture(f);
+}
+
+static void test_agrees_with_reference(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    /* count, share, rows, KV heads, group, head_dim, K, L, scale of q */
+    const struct attention_case cases[] = {
+        {9000, 0.2, 3, 2, 4, 128, 10, 150, 1.0f}, {300, 0.5, 3, 1, 8, 64, 8, 75, 20.0f},
+        {77, 1.0, 3, 3, 1, 96, 16, 300, 1.0f},    {70, 1.0, 4, 1, 1, 24, 9, 120, 1.0f},
+        {50, 0.5, 3, 2, 2, 128, 1, 2, 1.0f},      {500, 0.1, 3, 1, 5, 200, 11, 300, 1.0f},
+        {1, 1.0, 3, 1, 2, 64, 10, 150, 1.0f},     {16, 1.0, 3, 1, 1, 128, 10, 150, 1.0f},
+        {17, 1.0, 3, 1, 1, 128, 10, 150, 1.0f},   {3000, 0.5, MAX_ROWS, 2, 4, 64, 10, 150, 1.0f},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        run_case(&cases[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_agrees_with_reference),
+    };
+    return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
+}

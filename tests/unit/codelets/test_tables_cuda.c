@@ -1,0 +1,207 @@
+/* table_build and table_lookup on the GPU: exactly the reference's tables and selections. */
+#include "codelets/table_build/table_build.h"
+#include "codelets/table_lookup/table_lookup.h"
+#include "cuda_test.h"
+
+struct table_case {
+    int K, L, num_kv_heads, group;
+    int64_t count;
+    unsigned distinct; /* codes are drawn from 0 .. distinct - 1 */
+};
+
+/* The same tables twice: in host memory by the reference, on the device by the kernel. */
+struct fixture {
+    struct lsh_tables host;
+    struct lsh_tables device;
+};
+
+static uint16_t *random_codes(size_t n, unsigned distinct, uint64_t seed)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, seed, 0);
+    uint16_t *codes = mp_xmalloc((n + 1) * sizeof *codes);
+    for (size_t i = 0; i < n; i++) {
+        codes[i] = (uint16_t)(mp_rng_next(&rng) % distinct);
+    }
+    return codes;
+}
+
+static size_t ids_bytes(const struct lsh_tables *t)
+{
+    return (size_t)(t->num_kv_heads * t->L * t->capacity) * sizeof *t->ids;
+}
+
+static size_t offsets_bytes(const struct lsh_tables *t)
+{
+    return (size_t)(t->num_kv_heads * t->L * lsh_num_blocks(t->capacity)) *
+           (((size_t)1 << t->K) + 1) * sizeof *t->offsets;
+}
+
+/* Both builds start from memory full of 0xff, so that writes out of place show as well. */
+static struct fixture build(const struct table_case *t)
+{
+    struct fixture f = {.host = {.count = t->count,
+                                 .capacity = t->count + 37,
+                                 .num_kv_heads = t->num_kv_heads,
+                                 .K = t->K,
+                                 .L = t->L}};
+    size_t cells = (size_t)(t->num_kv_heads * t->L * t->count);
+    uint16_t *codes = random_codes(cells, t->distinct, 3);
+    uint16_t *device_codes = device_copy(codes, cells * sizeof *codes);
+    f.device = f.host;
+    f.host.ids = mp_xmalloc(ids_bytes(&f.host));
+    f.host.offsets = mp_xmalloc(offsets_bytes(&f.host));
+    memset(f.host.ids, 0xff, ids_bytes(&f.host));
+    memset(f.host.offsets, 0xff, offsets_bytes(&f.host));
+    f.device.ids = device_copy(NULL, ids_bytes(&f.host));
+    f.device.offsets = device_copy(NULL, offsets_bytes(&f.host));
+    table_build_ref(&(struct table_build_args){.codes = codes, .tables = &f.host});
+    cuda_op_begin("table_build");
+    table_build_cuda(&(struct table_build_args){.codes = device_codes, .tables = &f.device});
+    cuda_op_end();
+    cuda_synchronize();
+    ASSERT_CUDA(cudaFree(device_codes));
+    free(codes);
+    return f;
+}
+
+static void release(struct fixture *f)
+{
+    free(f->host.ids);
+    free(f->host.offsets);
+    ASSERT_CUDA(cudaFree(f->device.ids));
+    ASSERT_CUDA(cudaFree(f->device.offsets));
+}
+
+static void assert_equal_on_device(const void *expected, const void *device, size_t bytes,
+                                   const struct table_case *t, const char *what)
+{
+    void *found = host_copy(device, bytes);
+    if (bytes > 0 && memcmp(found, expected, bytes) != 0) {
+        fail_msg("%s differ: K %d, L %d, %d KV heads, %lld tokens", what, t->K, t->L,
+                 t->num_kv_heads, (long long)t->count);
+    }
+    free(found);
+}
+
+/* A step of `rows` rows with num_heads query heads; tables[r] == NULL: a row without. */
+static void compare_lookup(const struct fixture *const *tables, int64_t rows, int num_heads, int L,
+                           unsigned distinct, const struct table_case *t)
+{
+    size_t queries = (size_t)(rows * num_heads);
+    uint16_t *codes = random_codes(queries * (size_t)L, distinct, 4);
+    const struct lsh_tables **host = mp_xcalloc((size_t)rows, sizeof *host);
+    const struct lsh_tables **device = mp_xcalloc((size_t)rows, sizeof *device);
+    uint32_t **host_ids = mp_xcalloc((size_t)rows, sizeof *host_ids);
+    uint32_t **device_ids = mp_xcalloc((size_t)rows, sizeof *device_ids);
+    int64_t *stride = mp_xcalloc((size_t)rows, sizeof *stride);
+    int32_t *nnz = mp_xcalloc(queries, sizeof *nnz);
+    for (int64_t r = 0; r < rows; r++) {
+        if (tables[r] != NULL) {
+            host[r] = &tables[r]->host;
+            device[r] = &tables[r]->device;
+            stride[r] = host[r]->count + 5;
+            size_t bytes = (size_t)(num_heads * stride[r]) * sizeof(uint32_t);
+            host_ids[r] = mp_xmalloc(bytes);
+            memset(host_ids[r], 0xff, bytes);
+            device_ids[r] = device_copy(NULL, bytes);
+        }
+    }
+    struct table_lookup_args a = {.codes = codes,
+                                  .tables = host,
+                                  .ids = host_ids,
+                                  .ids_stride = stride,
+                                  .nnz = nnz,
+                                  .rows = rows,
+                                  .num_heads = num_heads,
+                                  .L = L};
+    table_lookup_ref(&a);
+    uint16_t *device_codes = device_copy(codes, queries * (size_t)L * sizeof *codes);
+    a.codes = device_codes;
+    a.tables = device;
+    a.ids = device_ids;
+    a.nnz = device_copy(NULL, queries * sizeof *nnz);
+    cuda_op_begin("table_lookup");
+    table_lookup_cuda(&a);
+    cuda_op_end();
+    assert_equal_on_device(nnz, a.nnz, queries * sizeof *nnz, t, "nnz");
+    for (int64_t r = 0; r < rows; r++) {
+        if (tables[r] != NULL) {
+            assert_equal_on_device(host_ids[r], device_ids[r],
+                                   (size_t)(num_heads * stride[r]) * sizeof(uint32_t), t,
+                                   "selected ids");
+            ASSERT_CUDA(cudaFree(device_ids[r]));
+            free(host_ids[r]);
+        }
+    }
+    ASSERT_CUDA(cudaFree(a.nnz));
+    ASSERT_CUDA(cudaFree(device_codes));
+    free(codes);
+    free(host);
+    free(device);
+    free(host_ids);
+    free(device_ids);
+    free(stride);
+    free(nnz);
+}
+
+/* {K, L, num_kv_heads, group, count, distinct} */
+static const struct table_case cases[] = {
+    {10, 150, 8, 4, 1000, 1024}, {10, 150, 1, 4, 70001, 700}, {10, 20, 8, 1, 65536, 1024},
+    {1, 1, 1, 1, 1, 2},          {1, 1, 8, 4, 65537, 2},      {1, 40, 1, 1, 70001, 2},
+    {16, 3, 1, 4, 65536, 65536}, {16, 3, 8, 1, 70001, 300},   {16, 3, 1, 1, 63, 65536},
+    {16, 3, 1, 1, 65537, 1},     {4, 7, 8, 4, 2, 16},         {4, 7, 1, 4, 65537, 16},
+    {8, 75, 8, 1, 63, 256},      {8, 75, 1, 4, 65537, 200},   {11, 300, 1, 4, 1000, 2048},
+    {11, 30, 1, 1, 70001, 1500}, {12, 16, 8, 4, 1000, 4096},  {12, 16, 1, 1, 140000, 4096},
+    {2, 1100, 1, 1, 130, 4},     {10, 150, 8, 4, 0, 1024},
+};
+
+static void test_build_and_lookup(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const struct table_case *t = &cases[i];
+        struct fixture f = build(t);
+        assert_equal_on_device(f.host.offsets, f.device.offsets, offsets_bytes(&f.host), t,
+                               "offsets");
+        assert_equal_on_device(f.host.ids, f.device.ids, ids_bytes(&f.host), t, "ids");
+        const struct fixture *row = &f;
+        compare_lookup(&row, 1, t->num_kv_heads * t->group, t->L, t->distinct, t);
+        release(&f);
+    }
+}
+
+/* More rows than a launch takes: no tables, empty tables, and tables of several lengths. */
+static void test_rows(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    enum { ROWS = 37 };
+    const int64_t counts[] = {0, 64, 1000, 65537};
+    enum { LENGTHS = sizeof counts / sizeof counts[0] };
+    struct table_case t = {.K = 5, .L = 6, .num_kv_heads = 2, .group = 4, .distinct = 32};
+    struct fixture f[LENGTHS];
+    for (int i = 0; i < LENGTHS; i++) {
+        t.count = counts[i];
+        f[i] = build(&t);
+    }
+    const struct fixture *rows[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        rows[r] = r % (LENGTHS + 1) < LENGTHS ? &f[r % (LENGTHS + 1)] : NULL;
+    }
+    compare_lookup(rows, ROWS, t.num_kv_heads * t.group, t.L, t.distinct, &t);
+    compare_lookup(rows, 0, t.num_kv_heads * t.group, t.L, t.distinct, &t);
+    for (int i = 0; i < LENGTHS; i++) {
+        release(&f[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_build_and_lookup),
+        cmocka_unit_test(test_rows),
+    };
+    return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
+}
