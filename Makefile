@@ -3,7 +3,7 @@
 CONFIG := configs/magicpig_config.json
 INPUT := configs/data32k.json
 
-.PHONY: help build demo check asan format clean deps
+.PHONY: help build demo check asan dist format clean deps starpu
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -23,8 +23,12 @@ asan: build/asan/build.ninja ## all tests under the address and undefined-behavi
 	cmake --build --preset asan
 	ctest --preset asan
 
+dist: build/release/build.ninja ## an archive that runs on other machines, in build
+	cmake --build --preset release --target magicpig-pipe
+	scripts/dist.sh
+
 format: ## put every C file into the project's format
-	git ls-files -z '*.c' '*.h' '*.cu' | xargs -0 clang-format -i
+	git ls-files -z '*.c' '*.h' '*.cu' '*.cuh' | xargs -0 clang-format -i
 
 clean: ## remove everything that was built
 	rm -rf build
@@ -32,6 +36,12 @@ clean: ## remove everything that was built
 # Installs missing packages; silent and quick when there are none.
 deps:
 	@scripts/deps.sh
+
+# With a CUDA toolkit, StarPU with CUDA into build/starpu; silent and quick when it is there.
+starpu: deps
+	@scripts/build-starpu.sh
+
+build/release/build.ninja: | starpu
 
 build/%/build.ninja: CMakePresets.json | deps
 	cmake --preset $*

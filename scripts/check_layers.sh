@@ -6,7 +6,7 @@ shopt -s globstar nullglob
 cd "${1:-"$(dirname "$0")/.."}"
 
 core=(core/**/*.[ch])
-codelets=(codelets/**/*.[ch] codelets/**/*.cu)
+codelets=(codelets/**/*.[ch] codelets/**/*.cu codelets/**/*.cuh)
 models=(models/**/*.[ch])
 tasks=(tasks/**/*.[ch])
 pipeline=(pipeline/**/*.[ch])

@@ -13,6 +13,11 @@ packages=(
     libcmocka-dev                              # tests
 )
 
+# CUDA's host compiler, and what scripts/build-starpu.sh needs.
+if "$(dirname "$0")/cuda-home.sh" >/dev/null; then
+    packages+=(g++ make dpkg-dev libfxt-dev libopenmpi-dev)
+fi
+
 if ! command -v dpkg-query >/dev/null; then
     echo "deps.sh: not a Debian system; needed, by their Debian names: ${packages[*]}" >&2
     exit 0

@@ -45,7 +45,25 @@ expect 'root, status' "$status" 0
 expect 'root, calls' "$calls" "apt-get update -qq
 apt-get install -qq --no-install-recommends libcjson-dev"
 
+# With a CUDA toolkit, and with one that is too old.
+cuda() { # cuda VERSION: a toolkit first in PATH, found before any that this machine has
+    mkdir -p "$folder/cuda/bin" "$folder/cuda/include"
+    : >"$folder/cuda/include/cuda.h"
+    stub cuda/bin/nvcc "echo 'Cuda compilation tools, release $1, V$1.1'"
+}
+cuda 12.0
+PATH=$folder/cuda/bin:$PATH run 1000 'libfxt-dev'
+expect 'CUDA, command' "${said##*install --no-install-recommends }" 'libfxt-dev'
+home=$(PATH=$folder/cuda/bin:$PATH "$(dirname "$deps")/cuda-home.sh")
+expect 'CUDA, folder' "$home" "$folder/cuda"
+cuda 11.8
+home=$(PATH=$folder/cuda/bin:$PATH "$(dirname "$deps")/cuda-home.sh") || true
+if [[ $home == "$folder/cuda" ]]; then
+    echo 'CUDA 11.8 was taken'
+    exit 1
+fi
+
 stub apt-get 'exit 100'
 run 0 'libcjson-dev'
 expect 'apt-get fails, status' "$status" 100
-echo 'deps: 4 cases'
+echo 'deps: 7 cases'
