@@ -19,6 +19,9 @@ struct mp_engine {
     struct mp_lsh lsh;
     bool *sparse; /* [num_hidden_layers] */
     int num_sparse_layers;
+    enum mp_place dense_place;    /* of weights, activations and static caches: GPU or host */
+    enum mp_place *sampled_place; /* [num_hidden_layers] of offloaded KV and tables */
+    int64_t gpu_limit;            /* bytes that may be used on the GPU */
     struct mp_graph graph;
     const int32_t *eos; /* [num_eos] end tokens */
     int num_eos;
@@ -41,12 +44,17 @@ int mp_kv_create(const struct mp_engine *e, int64_t tokens, struct mp_layer_kv *
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
 /* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks. */
-int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens, struct mp_error *err);
+int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64_t used,
+                        int64_t tokens, struct mp_error *err);
 
-/* Allocates k and v for capacity tokens (and k_mean if centered); cache is otherwise set up. */
-int mp_kv_cache_create(struct kv_cache *cache, const struct mp_shape *shape, enum mp_dtype dtype,
-                       int64_t capacity, bool centered, struct mp_error *err);
-void mp_kv_cache_destroy(struct kv_cache *cache);
+/* A cache of capacity tokens where the dense work is; centered: with key means, 0 at first. */
+int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_t capacity,
+                       bool centered, struct mp_error *err);
+void mp_kv_cache_destroy(struct kv_cache *cache, const struct mp_engine *e);
+
+/* Where q, codes and the sampled parts of a step live, and the codes of keys: in memory that both
+ * see unless all sampled work is on the GPU. */
+enum mp_place mp_shared_place(const struct mp_engine *e);
 
 /* Tokens of a prompt that a sparse layer keeps in its static cache, and the rest. */
 static inline int64_t mp_fixed_tokens(const struct mp_graph *g, int64_t tokens)

@@ -5,50 +5,81 @@
 #include <stdlib.h>
 #include <string.h>
 
-int mp_kv_cache_create(struct kv_cache *cache, const struct mp_shape *shape, enum mp_dtype dtype,
-                       int64_t capacity, bool centered, struct mp_error *err)
+/* ---- always attended ---- */
+
+/* Bytes of `tokens` keys, or values, of all heads. */
+static size_t cache_bytes(const struct kv_cache *c, int64_t tokens)
 {
-    size_t heads = (size_t)shape->num_key_value_heads;
-    size_t width = heads * (size_t)shape->head_dim;
-    *cache = (struct kv_cache){
-        .capacity = capacity,
-        .num_kv_heads = shape->num_key_value_heads,
-        .head_dim = shape->head_dim,
-        .dtype = dtype,
-    };
-    cache->k = mp_alloc(width * (size_t)capacity, mp_dtype_size(dtype), "key cache", err);
-    cache->v = mp_alloc(width * (size_t)capacity, mp_dtype_size(dtype), "value cache", err);
-    if (centered) {
-        cache->k_mean = mp_zalloc(width, sizeof(float), "key means", err);
-    }
-    if (cache->k == NULL || cache->v == NULL || (centered && cache->k_mean == NULL)) {
-        mp_kv_cache_destroy(cache);
-        return MP_ERR_MEMORY;
-    }
-    return 0;
+    return (size_t)c->num_kv_heads * (size_t)c->head_dim * (size_t)tokens * mp_dtype_size(c->dtype);
 }
 
-void mp_kv_cache_destroy(struct kv_cache *cache)
+static size_t mean_bytes(const struct kv_cache *c)
 {
-    mp_free(cache->k);
-    mp_free(cache->v);
-    mp_free(cache->k_mean);
+    return (size_t)c->num_kv_heads * (size_t)c->head_dim * sizeof(float);
+}
+
+/* Key means of 0: nothing is subtracted until offload has computed them. */
+static int create_mean(struct kv_cache *cache, const struct mp_engine *e, struct mp_error *err)
+{
+    cache->k_mean = mp_memory_alloc(e->dense_place, mean_bytes(cache), "key means", err);
+    if (cache->k_mean == NULL) {
+        return MP_ERR_MEMORY;
+    }
+    float *zeros = mp_xcalloc(1, mean_bytes(cache));
+    int code =
+        mp_memory_copy(e->dense_place, cache->k_mean, MP_PLACE_HOST, zeros, mean_bytes(cache), err);
+    free(zeros);
+    return code;
+}
+
+int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_t capacity,
+                       bool centered, struct mp_error *err)
+{
+    *cache = (struct kv_cache){
+        .capacity = capacity,
+        .num_kv_heads = e->shape->num_key_value_heads,
+        .head_dim = e->shape->head_dim,
+        .dtype = e->dtype,
+    };
+    size_t bytes = cache_bytes(cache, capacity);
+    cache->k = mp_memory_alloc(e->dense_place, bytes, "key cache", err);
+    cache->v = cache->k == NULL ? NULL : mp_memory_alloc(e->dense_place, bytes, "value cache", err);
+    int code = cache->v == NULL ? MP_ERR_MEMORY : 0;
+    if (code == 0 && centered) {
+        code = create_mean(cache, e, err);
+    }
+    if (code != 0) {
+        mp_kv_cache_destroy(cache, e);
+    }
+    return code;
+}
+
+void mp_kv_cache_destroy(struct kv_cache *cache, const struct mp_engine *e)
+{
+    size_t bytes = cache_bytes(cache, cache->capacity);
+    mp_memory_free(e->dense_place, cache->k, bytes);
+    mp_memory_free(e->dense_place, cache->v, bytes);
+    mp_memory_free(e->dense_place, cache->k_mean, mean_bytes(cache));
     cache->k = cache->v = NULL;
     cache->k_mean = NULL;
 }
 
 /* Moves every head's first `used` tokens from the old layout to the new one. */
-static void copy_heads(void *to, int64_t to_capacity, const void *from, const struct kv_cache *c,
-                       int64_t used)
+static int copy_heads(const struct mp_engine *e, void *to, int64_t to_capacity, const void *from,
+                      const struct kv_cache *c, int64_t used, struct mp_error *err)
 {
     size_t token = (size_t)c->head_dim * mp_dtype_size(c->dtype);
-    for (int h = 0; h < c->num_kv_heads; h++) {
-        memcpy((char *)to + (size_t)(h * to_capacity) * token,
-               (const char *)from + (size_t)(h * c->capacity) * token, (size_t)used * token);
+    int code = 0;
+    for (int h = 0; h < c->num_kv_heads && code == 0; h++) {
+        code = mp_memory_copy(
+            e->dense_place, (char *)to + (size_t)(h * to_capacity) * token, e->dense_place,
+            (const char *)from + (size_t)(h * c->capacity) * token, (size_t)used * token, err);
     }
+    return code;
 }
 
-int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens, struct mp_error *err)
+int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64_t used,
+                        int64_t tokens, struct mp_error *err)
 {
     if (tokens <= cache->capacity) {
         return 0;
@@ -56,42 +87,71 @@ int mp_kv_cache_reserve(struct kv_cache *cache, int64_t used, int64_t tokens, st
     int64_t capacity = cache->capacity + cache->capacity / 2;
     capacity = capacity < tokens ? tokens : capacity;
 
-    size_t width = (size_t)cache->num_kv_heads * (size_t)cache->head_dim;
-    size_t size = mp_dtype_size(cache->dtype);
-    void *k = mp_alloc(width * (size_t)capacity, size, "key cache", err);
-    void *v = mp_alloc(width * (size_t)capacity, size, "value cache", err);
-    if (k == NULL || v == NULL) {
-        mp_free(k);
-        mp_free(v);
-        return MP_ERR_MEMORY;
+    struct kv_cache larger;
+    int code = mp_kv_cache_create(&larger, e, capacity, false, err);
+    if (code != 0) {
+        return code;
     }
-    copy_heads(k, capacity, cache->k, cache, used);
-    copy_heads(v, capacity, cache->v, cache, used);
-    mp_free(cache->k);
-    mp_free(cache->v);
-    cache->k = k;
-    cache->v = v;
-    cache->capacity = capacity;
+    code = copy_heads(e, larger.k, capacity, cache->k, cache, used, err);
+    if (code == 0) {
+        code = copy_heads(e, larger.v, capacity, cache->v, cache, used, err);
+    }
+    if (code != 0) {
+        mp_kv_cache_destroy(&larger, e);
+        return code;
+    }
+    larger.k_mean = cache->k_mean;
+    cache->k_mean = NULL;
+    mp_kv_cache_destroy(cache, e);
+    *cache = larger;
     return 0;
 }
 
-static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, int64_t tokens,
-                            struct mp_error *err)
+/* ---- sampled ---- */
+
+/* Offloaded keys and values in CPU memory are written by the GPU, if there is one. */
+static enum mp_place offloaded_place(const struct mp_engine *e, enum mp_place place)
 {
-    size_t width = (size_t)e->shape->num_key_value_heads * (size_t)e->shape->head_dim;
+    return e->graph.gpu && place == MP_PLACE_HOST ? MP_PLACE_PINNED : place;
+}
+
+static size_t offloaded_bytes(const struct offloaded_kv *kv)
+{
+    return (size_t)kv->num_kv_heads * (size_t)kv->head_dim * (size_t)kv->capacity *
+           mp_dtype_size(kv->dtype);
+}
+
+static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, enum mp_place place,
+                            int64_t tokens, struct mp_error *err)
+{
     *kv = (struct offloaded_kv){
         .capacity = tokens,
         .num_kv_heads = e->shape->num_key_value_heads,
         .head_dim = e->shape->head_dim,
         .dtype = e->dtype,
     };
-    kv->k = mp_alloc(width * (size_t)tokens, mp_dtype_size(e->dtype), "offloaded keys", err);
-    kv->v = mp_alloc(width * (size_t)tokens, mp_dtype_size(e->dtype), "offloaded values", err);
+    enum mp_place at = offloaded_place(e, place);
+    kv->k = mp_memory_alloc(at, offloaded_bytes(kv), "offloaded keys", err);
+    if (kv->k != NULL) {
+        kv->v = mp_memory_alloc(at, offloaded_bytes(kv), "offloaded values", err);
+    }
     return kv->k == NULL || kv->v == NULL ? MP_ERR_MEMORY : 0;
 }
 
-static int create_tables(struct lsh_tables *t, const struct mp_engine *e, int64_t tokens,
-                         struct mp_error *err)
+static size_t table_ids_bytes(const struct lsh_tables *t)
+{
+    return (size_t)t->num_kv_heads * (size_t)t->L * (size_t)t->capacity * sizeof *t->ids;
+}
+
+static size_t table_offsets_bytes(const struct lsh_tables *t)
+{
+    size_t buckets = ((size_t)1 << t->K) + 1;
+    return (size_t)t->num_kv_heads * (size_t)lsh_num_blocks(t->capacity) * (size_t)t->L * buckets *
+           sizeof *t->offsets;
+}
+
+static int create_tables(struct lsh_tables *t, const struct mp_engine *e, enum mp_place place,
+                         int64_t tokens, struct mp_error *err)
 {
     *t = (struct lsh_tables){
         .capacity = tokens,
@@ -99,26 +159,27 @@ static int create_tables(struct lsh_tables *t, const struct mp_engine *e, int64_
         .K = e->lsh.K,
         .L = e->lsh.L,
     };
-    size_t tables = (size_t)t->num_kv_heads * (size_t)t->L;
-    size_t buckets = ((size_t)1 << t->K) + 1;
-    t->ids = mp_alloc(tables * (size_t)tokens, sizeof *t->ids, "hash tables", err);
-    t->offsets = mp_alloc(tables * (size_t)lsh_num_blocks(tokens) * buckets, sizeof *t->offsets,
-                          "hash table offsets", err);
+    t->ids = mp_memory_alloc(place, table_ids_bytes(t), "hash tables", err);
+    if (t->ids != NULL) {
+        t->offsets = mp_memory_alloc(place, table_offsets_bytes(t), "hash table offsets", err);
+    }
     return t->ids == NULL || t->offsets == NULL ? MP_ERR_MEMORY : 0;
 }
 
-static int create_layer(struct mp_layer_kv *kv, const struct mp_engine *e, bool sparse,
+/* ---- a request ---- */
+
+static int create_layer(struct mp_layer_kv *kv, const struct mp_engine *e, int layer,
                         int64_t tokens, struct mp_error *err)
 {
-    kv->sparse = sparse;
-    int64_t fixed = sparse ? mp_fixed_tokens(&e->graph, tokens) : tokens;
-    int code = mp_kv_cache_create(&kv->fixed, e->shape, e->dtype,
-                                  fixed + e->config->generation_budget, true, err);
+    kv->sparse = e->sparse[layer];
+    kv->place = e->sampled_place[layer];
+    int64_t fixed = kv->sparse ? mp_fixed_tokens(&e->graph, tokens) : tokens;
+    int code = mp_kv_cache_create(&kv->fixed, e, fixed + e->config->generation_budget, true, err);
     if (code == 0) {
-        code = create_offloaded(&kv->offloaded, e, tokens - fixed, err);
+        code = create_offloaded(&kv->offloaded, e, kv->place, tokens - fixed, err);
     }
     if (code == 0) {
-        code = create_tables(&kv->tables, e, tokens - fixed, err);
+        code = create_tables(&kv->tables, e, kv->place, tokens - fixed, err);
     }
     mp_buffer_wrap(&kv->fixed_buffer, &kv->fixed, sizeof kv->fixed);
     mp_buffer_wrap(&kv->offloaded_buffer, &kv->offloaded, sizeof kv->offloaded);
@@ -132,7 +193,7 @@ int mp_kv_create(const struct mp_engine *e, int64_t tokens, struct mp_layer_kv *
     int layers = e->shape->num_hidden_layers;
     struct mp_layer_kv *kv = mp_xcalloc((size_t)layers, sizeof *kv);
     for (int l = 0; l < layers; l++) {
-        int code = create_layer(&kv[l], e, e->sparse[l], tokens, err);
+        int code = create_layer(&kv[l], e, l, tokens, err);
         if (code != 0) {
             mp_kv_destroy(e, kv);
             return code;
@@ -148,14 +209,16 @@ void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
         return;
     }
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        mp_buffer_release(&kv[l].fixed_buffer);
-        mp_buffer_release(&kv[l].offloaded_buffer);
-        mp_buffer_release(&kv[l].tables_buffer);
-        mp_kv_cache_destroy(&kv[l].fixed);
-        mp_free(kv[l].offloaded.k);
-        mp_free(kv[l].offloaded.v);
-        mp_free(kv[l].tables.ids);
-        mp_free(kv[l].tables.offsets);
+        struct mp_layer_kv *layer = &kv[l];
+        mp_buffer_release(&layer->fixed_buffer);
+        mp_buffer_release(&layer->offloaded_buffer);
+        mp_buffer_release(&layer->tables_buffer);
+        mp_kv_cache_destroy(&layer->fixed, e);
+        enum mp_place place = offloaded_place(e, layer->place);
+        mp_memory_free(place, layer->offloaded.k, offloaded_bytes(&layer->offloaded));
+        mp_memory_free(place, layer->offloaded.v, offloaded_bytes(&layer->offloaded));
+        mp_memory_free(layer->place, layer->tables.ids, table_ids_bytes(&layer->tables));
+        mp_memory_free(layer->place, layer->tables.offsets, table_offsets_bytes(&layer->tables));
     }
     free(kv);
 }

@@ -26,19 +26,21 @@ int mp_lsh_create(struct mp_engine *e, struct mp_error *err)
     int per_group = e->shape->num_key_value_heads / lsh->kv_heads_per_projection;
     size_t size = (size_t)e->shape->head_dim * (size_t)(lsh->K * lsh->L);
     lsh->projections = mp_xcalloc((size_t)groups, sizeof *lsh->projections);
-    for (int g = 0; g < groups; g++) {
-        int code = mp_buffer_alloc(&lsh->projections[g], (size_t)per_group * size * sizeof(float),
-                                   "LSH projections", err);
-        if (code != 0) {
-            return code;
-        }
+    size_t bytes = (size_t)per_group * size * sizeof(float);
+    float *w = mp_xmalloc(bytes);
+    int code = 0;
+    for (int g = 0; g < groups && code == 0; g++) {
         for (int p = 0; p < per_group; p++) {
-            lsh_projection_draw((float *)lsh->projections[g].host + (size_t)p * size,
-                                e->shape->head_dim, lsh->K, lsh->L, c->lsh_seed,
-                                (uint64_t)(g * per_group + p));
+            lsh_projection_draw(w + (size_t)p * size, e->shape->head_dim, lsh->K, lsh->L,
+                                c->lsh_seed, (uint64_t)(g * per_group + p));
+        }
+        code = mp_buffer_alloc(&lsh->projections[g], e->dense_place, bytes, "LSH projections", err);
+        if (code == 0) {
+            code = mp_buffer_fill(&lsh->projections[g], w, err);
         }
     }
-    return 0;
+    free(w);
+    return code;
 }
 
 void mp_lsh_destroy(struct mp_engine *e)

@@ -5,6 +5,7 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
+#include "tasks/workspace.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -12,6 +13,10 @@
 /* Code, StarPU, oneDNN with its generated kernels, the tokenizer and the kernels' scratch: resident
  * memory of a short run less everything else in its plan. */
 static const int64_t PROCESS_BYTES = INT64_C(48) << 20;
+
+/* The CUDA context, cuBLAS with its workspace, and what rounding up each block of GPU memory costs:
+ * an estimate. */
+static const int64_t GPU_PROCESS_BYTES = INT64_C(800) << 20;
 
 static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_WEIGHTS] = "weights",
@@ -23,6 +28,7 @@ static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_SELECTION] = "selected ids",
     [MP_PLAN_PREFILL] = "prefill of one request",
     [MP_PLAN_STEP] = "decode step",
+    [MP_PLAN_WORKSPACE] = "workspace of the kernels",
     [MP_PLAN_PROCESS] = "program, libraries, scratch",
 };
 
@@ -50,15 +56,40 @@ static int64_t hash_function_bytes(const struct mp_config *c, const struct mp_sh
     return one * groups * s->num_key_value_heads;
 }
 
-static int64_t prefill_bytes(const struct mp_config *c, const struct mp_shape *s, int64_t tokens,
-                             int64_t offloaded, int64_t kv_token)
+/* What a run holds, before it is known where. */
+struct sizes {
+    int64_t kv_token;  /* bytes of K and V of a token in a layer */
+    int64_t fixed;     /* tokens of a prompt in the static cache */
+    int64_t offloaded; /* the others, if a layer samples */
+    int64_t room;      /* generated tokens that a cache has room for */
+};
+
+static struct sizes sizes_of(const struct mp_plan_run *run)
 {
-    int64_t chunk = min64(tokens, c->chunk_size);
-    int64_t residual = tokens * (s->hidden_size + 1) * 4;
-    int64_t q_and_o = 4 * chunk * mp_shape_q_width(s) * 4;
-    int64_t staging = 2 * tokens * kv_token;
-    int64_t codes = offloaded * s->num_key_value_heads * c->lsh_L * 2;
-    return residual + q_and_o + staging + codes;
+    const struct mp_config *c = run->config;
+    const struct mp_shape *s = run->shape;
+    int64_t fixed = min64(run->tokens, c->device_budget);
+    bool samples = run->new_tokens > 0 && run->sparse_layers > 0;
+    return (struct sizes){
+        .kv_token = 2 * (int64_t)mp_dtype_size(run->dtype) * s->num_key_value_heads * s->head_dim,
+        .fixed = fixed,
+        .offloaded = samples ? run->tokens - fixed : 0,
+        .room = run->new_tokens > c->generation_budget ? run->new_tokens : c->generation_budget,
+    };
+}
+
+static void plan_prefill(const struct mp_plan_run *run, const struct sizes *z, struct mp_plan *out)
+{
+    const struct mp_config *c = run->config;
+    const struct mp_shape *s = run->shape;
+    int dense = run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU;
+    int tables = out->gpu_kv_layers < out->sparse_layers ? MP_PLAN_CPU : dense;
+    int64_t residual = run->tokens * (s->hidden_size + 1) * 4;
+    int64_t q_and_o = 4 * min64(run->tokens, c->chunk_size) * mp_shape_q_width(s) * 4;
+    int64_t staging = 2 * run->tokens * z->kv_token;
+    int64_t codes = z->offloaded * s->num_key_value_heads * c->lsh_L * 2;
+    out->bytes[dense][MP_PLAN_PREFILL] += residual + q_and_o + staging;
+    out->bytes[tables][MP_PLAN_PREFILL] += codes;
 }
 
 static int64_t step_bytes(const struct mp_config *c, const struct mp_shape *s)
@@ -69,51 +100,92 @@ static int64_t step_bytes(const struct mp_config *c, const struct mp_shape *s)
     return row * c->batch;
 }
 
-/* What the requests keep from their prefill to their last token. */
-static void plan_kv(const struct mp_plan_run *run, int64_t offloaded, int64_t kv_token,
-                    int64_t bytes[MP_PLAN_ROWS])
+/* Offloaded KV, tables and selection of the layers that keep theirs on one device. */
+static void plan_sampled(const struct mp_plan_run *run, const struct sizes *z, int layers,
+                         int64_t bytes[MP_PLAN_ROWS])
 {
     const struct mp_config *c = run->config;
     const struct mp_shape *s = run->shape;
-    int64_t batch = c->batch;
-    int64_t sparse = run->sparse_layers;
-    int64_t dense = s->num_hidden_layers - sparse;
-    int64_t fixed = min64(run->tokens, c->device_budget);
-    int64_t room = run->new_tokens > c->generation_budget ? run->new_tokens : c->generation_budget;
     int64_t buckets = ((int64_t)1 << c->lsh_K) + 1;
     int64_t tables = (int64_t)s->num_key_value_heads * c->lsh_L;
-
-    bytes[MP_PLAN_STATIC_KV] = batch * sparse * (fixed + room) * kv_token;
-    bytes[MP_PLAN_DENSE_KV] = batch * dense * (run->tokens + room) * kv_token;
-    bytes[MP_PLAN_OFFLOADED_KV] = batch * sparse * offloaded * kv_token;
+    int64_t n = (int64_t)c->batch * layers;
+    if (layers == 0) {
+        return;
+    }
+    bytes[MP_PLAN_OFFLOADED_KV] = n * z->offloaded * z->kv_token;
     bytes[MP_PLAN_TABLES] =
-        batch * sparse * tables * (offloaded * 2 + lsh_num_blocks(offloaded) * buckets * 4);
-    bytes[MP_PLAN_SELECTION] = batch * offloaded * s->num_attention_heads * 4;
-    bytes[MP_PLAN_STEP] = step_bytes(c, s);
+        n * tables * (z->offloaded * 2 + lsh_num_blocks(z->offloaded) * buckets * 4);
+    bytes[MP_PLAN_SELECTION] = c->batch * z->offloaded * s->num_attention_heads * 4;
+}
+
+/* What the requests keep from their prefill to their last token. */
+static void plan_kv(const struct mp_plan_run *run, const struct sizes *z, struct mp_plan *out)
+{
+    const struct mp_config *c = run->config;
+    int64_t *dense = out->bytes[run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU];
+    int64_t sparse = run->sparse_layers;
+    dense[MP_PLAN_STATIC_KV] = c->batch * sparse * (z->fixed + z->room) * z->kv_token;
+    dense[MP_PLAN_DENSE_KV] =
+        c->batch * (run->shape->num_hidden_layers - sparse) * (run->tokens + z->room) * z->kv_token;
+    dense[MP_PLAN_STEP] = step_bytes(c, run->shape);
+    plan_sampled(run, z, run->sparse_layers - out->gpu_kv_layers, out->bytes[MP_PLAN_CPU]);
+    plan_sampled(run, z, out->gpu_kv_layers, out->bytes[MP_PLAN_GPU]);
+}
+
+static size_t workspace_bytes(const struct mp_plan_run *run)
+{
+    const struct mp_config *c = run->config;
+    return mp_workspace_bytes(&(struct mp_workspace_run){
+        .shape = run->shape,
+        .prefill_rows = min64(run->tokens, c->chunk_size),
+        .decode_rows = c->batch,
+        .K = run->sparse_layers > 0 ? c->lsh_K : 0,
+        .L = c->lsh_L,
+        .shared = c->lsh_projection == MP_LSH_SHARED,
+    });
+}
+
+static void make(const struct mp_plan_run *run, int gpu_kv_layers, struct mp_plan *out)
+{
+    struct sizes z = sizes_of(run);
+    *out = (struct mp_plan){
+        .tokens = run->tokens,
+        .batch = run->config->batch,
+        .gpu = run->gpu,
+        .sparse_layers = run->sparse_layers,
+        .gpu_kv_layers = gpu_kv_layers,
+        .gpu_limit = run->gpu_limit,
+    };
+    int64_t *dense = out->bytes[run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU];
+    dense[MP_PLAN_WEIGHTS] = weight_bytes(run->shape);
+    out->bytes[MP_PLAN_CPU][MP_PLAN_PROCESS] = PROCESS_BYTES;
+    if (run->gpu) {
+        /* Read into CPU memory first. */
+        out->bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] = dense[MP_PLAN_WEIGHTS];
+        dense[MP_PLAN_WORKSPACE] = (int64_t)workspace_bytes(run);
+        dense[MP_PLAN_PROCESS] = GPU_PROCESS_BYTES;
+    }
+    if (run->sparse_layers > 0) {
+        dense[MP_PLAN_HASH_FUNCTIONS] = hash_function_bytes(run->config, run->shape);
+    }
+    plan_prefill(run, &z, out);
+    if (run->new_tokens > 0) {
+        plan_kv(run, &z, out);
+    }
+    for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+        for (int i = 0; i < MP_PLAN_ROWS; i++) {
+            out->total[d] += out->bytes[d][i];
+        }
+    }
 }
 
 void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out)
 {
-    const struct mp_config *c = run->config;
-    const struct mp_shape *s = run->shape;
-    int64_t kv_token =
-        2 * (int64_t)mp_dtype_size(run->dtype) * s->num_key_value_heads * s->head_dim;
-    int64_t fixed = min64(run->tokens, c->device_budget);
-    int64_t offloaded = run->new_tokens > 0 && run->sparse_layers > 0 ? run->tokens - fixed : 0;
-
-    *out = (struct mp_plan){.tokens = run->tokens, .batch = c->batch};
-    int64_t *b = out->bytes;
-    b[MP_PLAN_WEIGHTS] = weight_bytes(s);
-    b[MP_PLAN_PROCESS] = PROCESS_BYTES;
-    b[MP_PLAN_PREFILL] = prefill_bytes(c, s, run->tokens, offloaded, kv_token);
-    if (run->sparse_layers > 0) {
-        b[MP_PLAN_HASH_FUNCTIONS] = hash_function_bytes(c, s);
-    }
-    if (run->new_tokens > 0) {
-        plan_kv(run, offloaded, kv_token, b);
-    }
-    for (int i = 0; i < MP_PLAN_ROWS; i++) {
-        out->total += b[i];
+    int wanted = run->config->gpu_kv_layers;
+    int layers = wanted < 0 || wanted > run->sparse_layers ? run->sparse_layers : wanted;
+    make(run, run->gpu ? layers : 0, out);
+    while (wanted < 0 && out->gpu_kv_layers > 0 && out->total[MP_PLAN_GPU] > run->gpu_limit) {
+        make(run, out->gpu_kv_layers - 1, out);
     }
 }
 
@@ -169,34 +241,66 @@ static double gib(int64_t bytes)
     return (double)bytes / (double)(INT64_C(1) << 30);
 }
 
-int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, struct mp_error *err)
+/* MP_ERR_MEMORY unless what is planned for one device fits; `device` names it and its limit. */
+static int check_device(const struct mp_plan *plan, enum mp_plan_device d, int64_t limit,
+                        const char *device, struct mp_error *err)
 {
-    int64_t limit = mp_plan_limit(config);
-    if (plan->total <= limit) {
+    if (plan->total[d] <= limit) {
         return 0;
     }
+    const int64_t *bytes = plan->bytes[d];
     int largest = 0;
     for (int i = 1; i < MP_PLAN_ROWS; i++) {
-        largest = plan->bytes[i] > plan->bytes[largest] ? i : largest;
+        largest = bytes[i] > bytes[largest] ? i : largest;
     }
     return mp_fail(err, MP_ERR_MEMORY,
                    "memory: the plan needs %.2f GiB for %d x %lld tokens (%.2f GiB of it %s), but "
                    "%s %.2f GiB",
-                   gib(plan->total), plan->batch, (long long)plan->tokens,
-                   gib(plan->bytes[largest]), ROW_NAMES[largest],
-                   config->memory_limit > 0 ? "memory_limit is" : "the system has", gib(limit));
+                   gib(plan->total[d]), plan->batch, (long long)plan->tokens, gib(bytes[largest]),
+                   ROW_NAMES[largest], device, gib(limit));
+}
+
+int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, struct mp_error *err)
+{
+    int code = check_device(plan, MP_PLAN_CPU, mp_plan_limit(config),
+                            config->memory_limit > 0 ? "memory_limit is" : "the system has", err);
+    if (code == 0 && plan->gpu) {
+        code = check_device(plan, MP_PLAN_GPU, plan->gpu_limit,
+                            config->gpu_memory > 0 ? "gpu_memory is" : "the GPU has", err);
+    }
+    return code;
+}
+
+static void print_row(FILE *out, const char *name, const struct mp_plan *plan, int64_t cpu,
+                      int64_t gpu, const char *note)
+{
+    fprintf(out, "  %-40s %10.1f MiB", name, gib(cpu) * 1024.0);
+    if (plan->gpu) {
+        fprintf(out, " %10.1f MiB", gib(gpu) * 1024.0);
+    }
+    fprintf(out, "%s\n", note);
 }
 
 void mp_plan_print(const struct mp_plan *plan, const struct mp_config *config, FILE *out)
 {
     fprintf(out, "memory plan: %d request%s of %lld tokens\n", plan->batch,
             plan->batch == 1 ? "" : "s", (long long)plan->tokens);
-    for (int i = 0; i < MP_PLAN_ROWS; i++) {
-        fprintf(out, "  %-40s %10.1f MiB\n", ROW_NAMES[i], gib(plan->bytes[i]) * 1024.0);
+    if (plan->gpu) {
+        fprintf(out, "  KV and tables of %d of %d sparse layers on the GPU\n", plan->gpu_kv_layers,
+                plan->sparse_layers);
+        fprintf(out, "  %-40s %14s %14s\n", "", "CPU", "GPU");
     }
+    for (int i = 0; i < MP_PLAN_ROWS; i++) {
+        if (i != MP_PLAN_WORKSPACE || plan->gpu) {
+            print_row(out, ROW_NAMES[i], plan, plan->bytes[MP_PLAN_CPU][i],
+                      plan->bytes[MP_PLAN_GPU][i], "");
+        }
+    }
+    const int64_t *total = plan->total;
     int64_t limit = mp_plan_limit(config);
-    fprintf(out, "  %-40s %10.1f MiB\n", "total", gib(plan->total) * 1024.0);
-    fprintf(out, "  %-40s %10.1f MiB (%s)\n",
-            config->memory_limit > 0 ? "memory_limit" : "available", gib(limit) * 1024.0,
-            plan->total <= limit ? "fits" : "does not fit");
+    bool fits =
+        total[MP_PLAN_CPU] <= limit && (!plan->gpu || total[MP_PLAN_GPU] <= plan->gpu_limit);
+    print_row(out, "total", plan, total[MP_PLAN_CPU], total[MP_PLAN_GPU], "");
+    print_row(out, config->memory_limit > 0 ? "memory_limit" : "available", plan, limit,
+              plan->gpu_limit, fits ? " (fits)" : " (does not fit)");
 }

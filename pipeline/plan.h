@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/shape.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -20,8 +21,16 @@ enum mp_plan_row {
     MP_PLAN_SELECTION,      /* room for looked-up ids */
     MP_PLAN_PREFILL,        /* residual stream, q, o, staging, key codes of one request */
     MP_PLAN_STEP,           /* decode activations and logits */
+    MP_PLAN_WORKSPACE,      /* of the GPU's kernels */
     MP_PLAN_PROCESS,        /* code, libraries, tokenizer, kernel scratch: measured, see plan.c */
     MP_PLAN_ROWS,
+};
+
+/* Where it is held. */
+enum mp_plan_device {
+    MP_PLAN_CPU,
+    MP_PLAN_GPU,
+    MP_PLAN_DEVICES,
 };
 
 /* The run to plan for. */
@@ -32,16 +41,24 @@ struct mp_plan_run {
     enum mp_dtype dtype; /* of the caches */
     int64_t tokens;      /* longest prompt */
     int64_t new_tokens;  /* most generated after it; 0: only the logits of one prompt are wanted */
+    bool gpu;            /* dense work runs on a GPU */
+    int64_t gpu_limit;   /* bytes the plan may use there */
 };
 
 struct mp_plan {
-    int64_t tokens;              /* context planned for, per request */
-    int batch;                   /* requests */
-    int64_t bytes[MP_PLAN_ROWS]; /* bytes held; all requests together where it applies */
-    int64_t total;               /* their sum: the peak */
+    int64_t tokens;    /* context planned for, per request */
+    int batch;         /* requests */
+    bool gpu;          /* there is a GPU in it */
+    int sparse_layers; /* layers that sample */
+    int gpu_kv_layers; /* of them, with their offloaded KV and tables in GPU memory */
+    int64_t bytes[MP_PLAN_DEVICES][MP_PLAN_ROWS]; /* bytes held; all requests together where it
+                                                     applies */
+    int64_t total[MP_PLAN_DEVICES];               /* their sums: the peaks */
+    int64_t gpu_limit;                            /* bytes it may use on the GPU */
 };
 
-/* Plan of `config->batch` requests of run->tokens, which a model's positions bound. */
+/* Plan of `config->batch` requests of run->tokens, which a model's positions bound. With
+ * config->gpu_kv_layers = -1 it keeps the KV and tables of as many layers on the GPU as fit. */
 void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out);
 
 /* Bytes the plan may use: config->memory_limit, else what the system has left, or the limit of a

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void destroy(struct mp_prefill *p, struct kv_cache staging[2])
+static void destroy(const struct mp_engine *e, struct mp_prefill *p, struct kv_cache staging[2])
 {
     for (int c = 0; c < p->num_chunks; c++) {
         struct mp_prefill_chunk *chunk = &p->chunks[c];
@@ -20,7 +20,7 @@ static void destroy(struct mp_prefill *p, struct kv_cache staging[2])
     for (int i = 0; i < 2; i++) {
         mp_buffer_release(&p->q[i]);
         mp_buffer_release(&p->o[i]);
-        mp_kv_cache_destroy(&staging[i]);
+        mp_kv_cache_destroy(&staging[i], e);
     }
     mp_buffer_release(&p->codes);
 }
@@ -33,10 +33,12 @@ static int create_chunk(const struct mp_engine *e, struct mp_prefill_chunk *chun
         mp_buffer_wrap(&chunk->staging_buffer[i], &chunk->staging[i], sizeof staging[i]);
     }
     size_t rows = (size_t)chunk->rows;
-    int code = mp_buffer_alloc(&chunk->ids, rows * sizeof(int32_t), "prompt ids", err);
+    int code =
+        mp_buffer_alloc(&chunk->ids, MP_PLACE_PINNED, rows * sizeof(int32_t), "prompt ids", err);
     if (code == 0) {
-        memcpy(chunk->ids.host, ids + chunk->first, rows * sizeof(int32_t));
-        code = mp_buffer_alloc(&chunk->x, rows * (size_t)e->shape->hidden_size * sizeof(float),
+        memcpy(chunk->ids.data, ids + chunk->first, rows * sizeof(int32_t));
+        code = mp_buffer_alloc(&chunk->x, e->dense_place,
+                               rows * (size_t)e->shape->hidden_size * sizeof(float),
                                "prefill residual stream", err);
     }
     return code;
@@ -71,12 +73,12 @@ static int create(const struct mp_engine *e, const struct mp_prefill_job *job, s
     int code = 0;
     for (int i = 0; i < 2 && code == 0; i++) {
         size_t bytes = (size_t)max_rows * (size_t)mp_shape_q_width(s) * sizeof(float);
-        code = mp_kv_cache_create(&staging[i], s, e->dtype, job->count, false, err);
+        code = mp_kv_cache_create(&staging[i], e, job->count, false, err);
         if (code == 0) {
-            code = mp_buffer_alloc(&p->q[i], bytes, "prefill queries", err);
+            code = mp_buffer_alloc(&p->q[i], e->dense_place, bytes, "prefill queries", err);
         }
         if (code == 0) {
-            code = mp_buffer_alloc(&p->o[i], bytes, "prefill attention", err);
+            code = mp_buffer_alloc(&p->o[i], e->dense_place, bytes, "prefill attention", err);
         }
     }
     for (int c = 0; c < num_chunks && code == 0; c++) {
@@ -90,7 +92,8 @@ static int create(const struct mp_engine *e, const struct mp_prefill_job *job, s
     if (code == 0) {
         size_t codes =
             (size_t)most_offloaded(e, job->kv) * (size_t)s->num_key_value_heads * (size_t)e->lsh.L;
-        code = mp_buffer_alloc(&p->codes, codes * sizeof(uint16_t), "key codes", err);
+        code = mp_buffer_alloc(&p->codes, mp_shared_place(e), codes * sizeof(uint16_t), "key codes",
+                               err);
     }
     return code;
 }
@@ -151,7 +154,7 @@ static int sink_logits(const struct mp_engine *e, const struct mp_prefill *p,
 {
     struct mp_buffer logits = {0};
     size_t row = (size_t)e->shape->vocab_size * sizeof(float);
-    int code = mp_buffer_alloc(&logits, LOGITS_ROWS * row, "logits", err);
+    int code = mp_buffer_alloc(&logits, MP_PLACE_PINNED, LOGITS_ROWS * row, "logits", err);
     for (int c = 0; c < p->num_chunks && code == 0; c++) {
         for (int64_t r = 0; r < p->chunks[c].rows && code == 0; r += LOGITS_ROWS) {
             if (mp_interrupted()) {
@@ -165,7 +168,7 @@ static int sink_logits(const struct mp_engine *e, const struct mp_prefill *p,
                 code = mp_buffer_acquire(&logits, false, err);
             }
             if (code == 0) {
-                code = job->sink(job->sink_arg, logits.host, rows, err);
+                code = job->sink(job->sink_arg, logits.data, rows, err);
                 mp_buffer_return(&logits);
             }
         }
@@ -192,6 +195,6 @@ int mp_prefill_run(const struct mp_engine *e, const struct mp_prefill_job *job,
                                         job->last_logits, err);
     }
     /* Buffers wait for their tasks when they are released. */
-    destroy(&p, staging);
+    destroy(e, &p, staging);
     return code;
 }

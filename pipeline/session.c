@@ -18,11 +18,12 @@ struct slot {
     int64_t fixed_prompt;   /* prompt tokens in the static caches of sparse layers */
     struct mp_rope rope;
     struct mp_rng rng;
-    uint32_t *selection;  /* [num_attention_heads][offloaded tokens] room for a lookup */
-    double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
-    double *sampled_sum;  /* [num_hidden_layers] sum over steps of the share sampled */
-    double *sampled_mean; /* [num_hidden_layers] the same as a mean; info.sampled */
-    int64_t steps;        /* decode steps done */
+    uint32_t *selection[2]; /* [num_attention_heads][offloaded tokens] room for a lookup on the CPU
+                               and on the GPU; NULL where no layer's tables are */
+    double *expected_nnz;   /* [num_hidden_layers] tokens the last step selected, all heads */
+    double *sampled_sum;    /* [num_hidden_layers] sum over steps of the share sampled */
+    double *sampled_mean;   /* [num_hidden_layers] the same as a mean; info.sampled */
+    int64_t steps;          /* decode steps done */
 };
 
 struct mp_session {
@@ -78,11 +79,25 @@ const struct mp_request *mp_session_request(const struct mp_session *s, int slot
     return &s->slots[slot].info;
 }
 
+static int64_t offloaded_tokens(const struct slot *r)
+{
+    return r->info.prompt_tokens - r->fixed_prompt;
+}
+
+static const enum mp_place SELECTION_PLACES[2] = {MP_PLACE_HOST, MP_PLACE_GPU};
+
+static size_t selection_bytes(const struct mp_engine *e, const struct slot *r)
+{
+    return (size_t)offloaded_tokens(r) * (size_t)e->shape->num_attention_heads * sizeof(uint32_t);
+}
+
 void mp_session_remove(struct mp_session *s, int slot)
 {
     struct slot *r = &s->slots[slot];
     mp_kv_destroy(s->engine, r->kv);
-    mp_free(r->selection);
+    for (int i = 0; i < 2; i++) {
+        mp_memory_free(SELECTION_PLACES[i], r->selection[i], selection_bytes(s->engine, r));
+    }
     mp_free(r->ids);
     free(r->expected_nnz);
     free(r->sampled_sum);
@@ -115,9 +130,20 @@ static void append_token(const struct mp_engine *e, struct slot *r, int32_t id)
     }
 }
 
-static int64_t offloaded_tokens(const struct slot *r)
+/* Room for lookups wherever the tables of a layer are. */
+static int create_selections(const struct mp_engine *e, struct slot *r, struct mp_error *err)
 {
-    return r->info.prompt_tokens - r->fixed_prompt;
+    for (int l = 0; l < e->shape->num_hidden_layers && offloaded_tokens(r) > 0; l++) {
+        int i = e->sampled_place[l] == MP_PLACE_GPU;
+        if (e->sparse[l] && r->selection[i] == NULL) {
+            r->selection[i] =
+                mp_memory_alloc(SELECTION_PLACES[i], selection_bytes(e, r), "selected tokens", err);
+            if (r->selection[i] == NULL) {
+                return MP_ERR_MEMORY;
+            }
+        }
+    }
+    return 0;
 }
 
 static int open_slot(const struct mp_engine *e, struct slot *r, const int32_t *ids, int64_t count,
@@ -155,14 +181,8 @@ static int open_slot(const struct mp_engine *e, struct slot *r, const int32_t *i
         /* Before the first step: the paper's usual two percent. */
         r->expected_nnz[l] = 0.02 * (double)offloaded * e->shape->num_attention_heads;
     }
-    if (offloaded > 0 && e->num_sparse_layers > 0) {
-        r->selection = mp_alloc((size_t)offloaded * (size_t)e->shape->num_attention_heads,
-                                sizeof *r->selection, "selected tokens", err);
-        if (r->selection == NULL) {
-            return MP_ERR_MEMORY;
-        }
-    }
-    return mp_kv_create(e, count, &r->kv, err);
+    int code = create_selections(e, r, err);
+    return code != 0 ? code : mp_kv_create(e, count, &r->kv, err);
 }
 
 /* Each chunk's attention depends on all chunks before it: their number squared is bounded. */
@@ -235,7 +255,7 @@ static int prefill_slot(struct mp_session *s, int slot, struct mp_error *err)
         code = mp_buffer_acquire(&b->ids, false, err);
     }
     if (code == 0) {
-        append_token(s->engine, r, *(const int32_t *)b->ids.host);
+        append_token(s->engine, r, *(const int32_t *)b->ids.data);
         mp_buffer_return(&b->ids);
     }
     return code;
@@ -278,7 +298,7 @@ static int reserve(const struct mp_engine *e, struct slot *r, int64_t position, 
 {
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         int64_t used = r->kv[l].sparse ? fixed_index : position;
-        int code = mp_kv_cache_reserve(&r->kv[l].fixed, used, used + 1, err);
+        int code = mp_kv_cache_reserve(&r->kv[l].fixed, e, used, used + 1, err);
         if (code != 0) {
             return code;
         }
@@ -310,9 +330,11 @@ static int gather_rows(struct mp_session *s, int m, struct mp_decode_row *rows, 
         if (mp_model_rope_varies(s->engine->model)) {
             mp_engine_rope(s->engine, position + 1, &r->rope);
         }
-        ((int32_t *)b->ids.host)[n] = r->ids[position];
-        b->selection.ids[n] = r->selection;
-        b->selection.stride[n] = offloaded_tokens(r);
+        ((int32_t *)b->ids.data)[n] = r->ids[position];
+        for (int p = 0; p < 2; p++) {
+            b->selection[p].ids[n] = r->selection[p];
+            b->selection[p].stride[n] = offloaded_tokens(r);
+        }
         rows[n] = (struct mp_decode_row){
             .kv = r->kv,
             .rope = &r->rope,
@@ -371,7 +393,7 @@ static void count_selection(const struct mp_session *s, struct slot *r,
         if (!s->engine->sparse[l]) {
             continue;
         }
-        const int32_t *counts = (const int32_t *)b->nnz[l].host + (int64_t)row * heads;
+        const int32_t *counts = (const int32_t *)b->nnz[l].data + (int64_t)row * heads;
         double nnz = 0.0;
         for (int h = 0; h < heads; h++) {
             nnz += counts[h];
@@ -418,7 +440,7 @@ int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
             struct slot *r = &s->slots[slot_of[m][n]];
             r->info.decode_seconds += seconds;
             count_selection(s, r, &s->buffers[m], n);
-            append_token(s->engine, r, ((const int32_t *)s->buffers[m].ids.host)[n]);
+            append_token(s->engine, r, ((const int32_t *)s->buffers[m].ids.data)[n]);
             *active += r->info.finish == MP_FINISH_NONE;
         }
     }

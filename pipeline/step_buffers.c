@@ -12,33 +12,41 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
     size_t heads = n * (size_t)s->num_attention_heads;
     size_t width = n * (size_t)mp_shape_q_width(s);
 
+    enum mp_place dense = e->dense_place;
+    enum mp_place shared = mp_shared_place(e);
+
     *out = (struct mp_step_buffers){0};
-    out->selection.ids = mp_xcalloc(n, sizeof *out->selection.ids);
-    out->selection.stride = mp_xcalloc(n, sizeof *out->selection.stride);
-    mp_buffer_wrap(&out->selection_buffer, &out->selection, sizeof out->selection);
+    for (int i = 0; i < 2; i++) {
+        struct lsh_selection *selection = &out->selection[i];
+        selection->ids = mp_xcalloc(n, sizeof *selection->ids);
+        selection->stride = mp_xcalloc(n, sizeof *selection->stride);
+        mp_buffer_wrap(&out->selection_buffer[i], selection, sizeof *selection);
+    }
     out->nnz = mp_xcalloc((size_t)s->num_hidden_layers, sizeof *out->nnz);
 
     const struct {
         struct mp_buffer *buffer;
+        enum mp_place place;
         size_t bytes;
         const char *what;
     } list[] = {
-        {&out->ids, n * sizeof(int32_t), "token ids"},
-        {&out->x, n * (size_t)s->hidden_size * sizeof(float), "residual stream"},
-        {&out->q, width * sizeof(float), "queries"},
-        {&out->codes, heads * (size_t)e->lsh.L * sizeof(uint16_t), "query codes"},
-        {&out->o_static, width * sizeof(float), "static attention"},
-        {&out->lse_static, heads * sizeof(float), "static attention"},
-        {&out->o_sampled, width * sizeof(float), "sampled attention"},
-        {&out->lse_sampled, heads * sizeof(float), "sampled attention"},
-        {&out->logits, n * (size_t)s->vocab_size * sizeof(float), "logits"},
+        {&out->ids, MP_PLACE_PINNED, n * sizeof(int32_t), "token ids"},
+        {&out->x, dense, n * (size_t)s->hidden_size * sizeof(float), "residual stream"},
+        {&out->q, shared, width * sizeof(float), "queries"},
+        {&out->codes, shared, heads * (size_t)e->lsh.L * sizeof(uint16_t), "query codes"},
+        {&out->o_static, dense, width * sizeof(float), "static attention"},
+        {&out->lse_static, dense, heads * sizeof(float), "static attention"},
+        {&out->o_sampled, shared, width * sizeof(float), "sampled attention"},
+        {&out->lse_sampled, shared, heads * sizeof(float), "sampled attention"},
+        {&out->logits, MP_PLACE_PINNED, n * (size_t)s->vocab_size * sizeof(float), "logits"},
     };
     int code = 0;
     for (size_t i = 0; i < sizeof list / sizeof list[0] && code == 0; i++) {
-        code = mp_buffer_alloc(list[i].buffer, list[i].bytes, list[i].what, err);
+        code = mp_buffer_alloc(list[i].buffer, list[i].place, list[i].bytes, list[i].what, err);
     }
     for (int l = 0; l < s->num_hidden_layers && code == 0; l++) {
-        code = mp_buffer_alloc(&out->nnz[l], heads * sizeof(int32_t), "selection sizes", err);
+        code = mp_buffer_alloc(&out->nnz[l], MP_PLACE_PINNED, heads * sizeof(int32_t),
+                               "selection sizes", err);
     }
     if (code != 0) {
         mp_step_buffers_destroy(e, out);
@@ -48,9 +56,17 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
 
 void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *b)
 {
-    struct mp_buffer *const all[] = {
-        &b->ids,        &b->x,         &b->q,           &b->codes,  &b->o_static,
-        &b->lse_static, &b->o_sampled, &b->lse_sampled, &b->logits, &b->selection_buffer};
+    struct mp_buffer *const all[] = {&b->ids,
+                                     &b->x,
+                                     &b->q,
+                                     &b->codes,
+                                     &b->o_static,
+                                     &b->lse_static,
+                                     &b->o_sampled,
+                                     &b->lse_sampled,
+                                     &b->logits,
+                                     &b->selection_buffer[0],
+                                     &b->selection_buffer[1]};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_buffer_release(all[i]);
     }
@@ -58,7 +74,9 @@ void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *
         mp_buffer_release(&b->nnz[l]);
     }
     free(b->nnz);
-    free(b->selection.ids);
-    free(b->selection.stride);
+    for (int i = 0; i < 2; i++) {
+        free(b->selection[i].ids);
+        free(b->selection[i].stride);
+    }
     *b = (struct mp_step_buffers){0};
 }

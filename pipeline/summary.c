@@ -97,7 +97,7 @@ void mp_summary_print(const struct mp_summary *s, const char *kernels, const str
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     fprintf(stderr, "  memory        peak %.0f MiB, planned %.0f MiB\n",
-            (double)usage.ru_maxrss / 1024.0, (double)plan->total / (1024.0 * 1024.0));
+            (double)usage.ru_maxrss / 1024.0, (double)plan->total[MP_PLAN_CPU] / (1024.0 * 1024.0));
     fprintf(stderr, "  kernels       %s\n", kernels);
     if (s->checked > 0) {
         fprintf(stderr, "  answers       %.1f of %lld contain what their records expect\n",

@@ -1,27 +1,37 @@
 #include "tasks/buffer.h"
 
-#include "core/memory.h"
-
 #include <starpu.h>
 #include <string.h>
 
-int mp_buffer_alloc(struct mp_buffer *b, size_t bytes, const char *what, struct mp_error *err)
+static void register_data(struct mp_buffer *b)
 {
-    void *host = mp_alloc(bytes, 1, what, err);
-    if (host == NULL) {
+    /* StarPU wants at least one byte. */
+    starpu_variable_data_register(&b->handle, (int)mp_memory_node(b->place), (uintptr_t)b->data,
+                                  b->bytes > 0 ? b->bytes : 1);
+}
+
+int mp_buffer_alloc(struct mp_buffer *b, enum mp_place place, size_t bytes, const char *what,
+                    struct mp_error *err)
+{
+    void *data = mp_memory_alloc(place, bytes, what, err);
+    if (data == NULL) {
         return MP_ERR_MEMORY;
     }
-    mp_buffer_wrap(b, host, bytes);
-    b->owned = true;
+    *b = (struct mp_buffer){
+        .data = data,
+        .bytes = bytes,
+        .place = place,
+        .owned = true,
+        .in_place = place == MP_PLACE_PINNED,
+    };
+    register_data(b);
     return 0;
 }
 
 void mp_buffer_wrap(struct mp_buffer *b, void *host, size_t bytes)
 {
-    *b = (struct mp_buffer){.host = host, .bytes = bytes};
-    /* StarPU wants at least one byte. */
-    starpu_variable_data_register(&b->handle, STARPU_MAIN_RAM, (uintptr_t)host,
-                                  bytes > 0 ? bytes : 1);
+    *b = (struct mp_buffer){.data = host, .bytes = bytes, .place = MP_PLACE_HOST, .in_place = true};
+    register_data(b);
 }
 
 void mp_buffer_release(struct mp_buffer *b)
@@ -30,9 +40,18 @@ void mp_buffer_release(struct mp_buffer *b)
         starpu_data_unregister(b->handle);
     }
     if (b->owned) {
-        mp_free(b->host);
+        mp_memory_free(b->place, b->data, b->bytes);
     }
     *b = (struct mp_buffer){0};
+}
+
+int mp_buffer_fill(struct mp_buffer *b, const void *from, struct mp_error *err)
+{
+    if (b->place == MP_PLACE_GPU) {
+        return mp_memory_copy(b->place, b->data, MP_PLACE_HOST, from, b->bytes, err);
+    }
+    memcpy(b->data, from, b->bytes);
+    return 0;
 }
 
 int mp_buffer_acquire(struct mp_buffer *b, bool write, struct mp_error *err)

@@ -23,7 +23,7 @@ static int submit_projection(const struct mp_graph *g, const struct mp_decode_st
         .shape = g->shape, .rows_per_target = 1, .num_targets = s->num_rows};
 
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&projection_codelet, arg, 3 + s->num_rows, &info);
+    struct mp_task *t = mp_task_new(&projection_codelet, arg, 3 + s->num_rows, g->gpu, &info);
     mp_task_reads(t, &s->buffers->x);
     mp_task_reads(t, &g->weights->layers[layer].projection);
     mp_task_writes(t, &s->buffers->q);
@@ -53,11 +53,17 @@ static int submit_hashing(const struct mp_graph *g, const struct mp_decode_step 
         .rows = s->num_rows,
     };
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&hashing_codelet, arg, 3, &info);
+    struct mp_task *t = mp_task_new(&hashing_codelet, arg, 3, g->gpu, &info);
     mp_task_reads(t, &s->buffers->q);
     mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
     mp_task_writes(t, &s->buffers->codes);
     return mp_task_submit(t, 0, err);
+}
+
+/* Where the tables and the offloaded KV of a layer are: the same for all requests of a step. */
+static bool sampled_on_gpu(const struct mp_decode_step *s, int layer)
+{
+    return s->rows[0].kv[layer].place == MP_PLACE_GPU;
 }
 
 static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
@@ -70,9 +76,10 @@ static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *
         .L = g->lsh->L,
     };
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&table_lookup_codelet, arg, 3 + s->num_rows, &info);
+    struct mp_task *t =
+        mp_task_new(&table_lookup_codelet, arg, 3 + s->num_rows, sampled_on_gpu(s, layer), &info);
     mp_task_reads(t, &s->buffers->codes);
-    mp_task_updates(t, &s->buffers->selection_buffer);
+    mp_task_updates(t, &s->buffers->selection_buffer[sampled_on_gpu(s, layer)]);
     mp_task_writes(t, &s->buffers->nnz[layer]);
     for (int r = 0; r < s->num_rows; r++) {
         const struct mp_layer_kv *kv = &s->rows[r].kv[layer];
@@ -94,9 +101,10 @@ static int submit_sampled_attention(const struct mp_graph *g, const struct mp_de
         .head_dim = g->shape->head_dim,
     };
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&sampled_attention_codelet, arg, 5 + s->num_rows, &info);
+    struct mp_task *t = mp_task_new(&sampled_attention_codelet, arg, 5 + s->num_rows,
+                                    sampled_on_gpu(s, layer), &info);
     mp_task_reads(t, &s->buffers->q);
-    mp_task_reads(t, &s->buffers->selection_buffer);
+    mp_task_reads(t, &s->buffers->selection_buffer[sampled_on_gpu(s, layer)]);
     mp_task_reads(t, &s->buffers->nnz[layer]);
     mp_task_writes(t, &s->buffers->o_sampled);
     mp_task_writes(t, &s->buffers->lse_sampled);
@@ -119,7 +127,7 @@ static int submit_static_attention(const struct mp_graph *g, const struct mp_dec
         .head_dim = g->shape->head_dim,
     };
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, &info);
+    struct mp_task *t = mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, g->gpu, &info);
     mp_task_reads(t, &s->buffers->q);
     mp_task_writes(t, &s->buffers->o_static);
     mp_task_writes(t, &s->buffers->lse_static);
@@ -138,7 +146,7 @@ static int submit_output(const struct mp_graph *g, const struct mp_decode_step *
     struct output_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct output_task){.shape = g->shape, .rows = s->num_rows, .merge = merge};
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&output_codelet, arg, 6, &info);
+    struct mp_task *t = mp_task_new(&output_codelet, arg, 6, g->gpu, &info);
     mp_task_reads(t, &g->weights->layers[layer].output);
     mp_task_updates(t, &s->buffers->x);
     mp_task_reads(t, &s->buffers->o_static);

@@ -43,6 +43,8 @@ struct mp_graph {
     const struct mp_shape *shape;
     const struct mp_model_weights *weights;
     const struct mp_lsh *lsh;
+    bool gpu;             /* there is a GPU: all ops run there but those on tables and offloaded KV
+                             in CPU memory, and sampling */
     bool blocked_prefill; /* flash prefill attention; false: the plain reference */
     int64_t sink;         /* first tokens of a prompt kept in the static cache */
     int64_t window;       /* last tokens of a prompt kept there */
@@ -53,6 +55,7 @@ struct mp_graph {
 /* KV of one request in one layer. The buffers wrap the structs before them. */
 struct mp_layer_kv {
     bool sparse;           /* false: `fixed` holds every token, the rest is empty */
+    enum mp_place place;   /* of offloaded and tables: GPU, or CPU memory */
     struct kv_cache fixed; /* static cache, or the whole KV of a dense layer (there the
                               mean subtracted from the keys is 0) */
     struct offloaded_kv offloaded;
@@ -120,8 +123,10 @@ struct mp_step_buffers {
     struct mp_buffer x;     /* [max_rows][hidden_size] f32 */
     struct mp_buffer q;     /* [max_rows][num_attention_heads][head_dim] f32 */
     struct mp_buffer codes; /* [max_rows][num_attention_heads][L] u16 */
-    struct lsh_selection selection;
-    struct mp_buffer selection_buffer; /* wraps selection */
+    /* Room for what a lookup selects, on the CPU and on the GPU: each layer uses the one where its
+     * tables are. */
+    struct lsh_selection selection[2];
+    struct mp_buffer selection_buffer[2]; /* wrap selection[] */
     struct mp_buffer *nnz;       /* [num_hidden_layers] of [max_rows][num_attention_heads] i32 */
     struct mp_buffer o_static;   /* as q */
     struct mp_buffer lse_static; /* [max_rows][num_attention_heads] f32 */

@@ -31,7 +31,7 @@ static int submit_projection(const struct mp_graph *g, const struct mp_prefill *
         .rope_scale = p->rope->scale,
     };
     struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&projection_codelet, arg, 4, &info);
+    struct mp_task *t = mp_task_new(&projection_codelet, arg, 4, g->gpu, &info);
     mp_task_reads(t, &c->x);
     mp_task_reads(t, &g->weights->layers[layer].projection);
     mp_task_writes(t, &p->q[chunk % 2]);
@@ -53,7 +53,7 @@ static int submit_attention(const struct mp_graph *g, const struct mp_prefill *p
         .blocked = g->blocked_prefill,
     };
     struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&prefill_attention_codelet, arg, 3 + chunk, &info);
+    struct mp_task *t = mp_task_new(&prefill_attention_codelet, arg, 3 + chunk, g->gpu, &info);
     mp_task_reads(t, &p->q[chunk % 2]);
     mp_task_writes(t, &p->o[chunk % 2]);
     for (int i = 0; i <= chunk; i++) {
@@ -68,7 +68,7 @@ static int submit_output(const struct mp_graph *g, const struct mp_prefill *p, i
     struct output_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct output_task){.shape = g->shape, .first_row = first_row, .rows = rows};
     struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&output_codelet, arg, 3, &info);
+    struct mp_task *t = mp_task_new(&output_codelet, arg, 3, g->gpu, &info);
     mp_task_reads(t, &g->weights->layers[layer].output);
     mp_task_updates(t, &p->chunks[chunk].x);
     mp_task_reads(t, &p->o[chunk % 2]);
@@ -114,7 +114,7 @@ static int submit_offload(const struct mp_graph *g, const struct mp_prefill *p, 
         .kv_width = g->shape->num_key_value_heads * g->shape->head_dim,
     };
     struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&offload_codelet, arg, 2 + p->num_chunks, &info);
+    struct mp_task *t = mp_task_new(&offload_codelet, arg, 2 + p->num_chunks, g->gpu, &info);
     mp_task_updates(t, &kv->fixed_buffer);
     mp_task_updates(t, &kv->offloaded_buffer);
     for (int i = 0; i < p->num_chunks; i++) {
@@ -136,7 +136,7 @@ static int submit_hashing(const struct mp_graph *g, const struct mp_prefill *p, 
         .shape = g->shape,
     };
     struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&hashing_keys_codelet, arg, 3, &info);
+    struct mp_task *t = mp_task_new(&hashing_keys_codelet, arg, 3, g->gpu, &info);
     mp_task_reads(t, &kv->offloaded_buffer);
     mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
     mp_task_writes(t, &p->codes);
@@ -154,7 +154,7 @@ static int submit_table_build(const struct mp_graph *g, const struct mp_prefill 
         .L = g->lsh->L,
     };
     struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&table_build_codelet, arg, 2, &info);
+    struct mp_task *t = mp_task_new(&table_build_codelet, arg, 2, kv->place == MP_PLACE_GPU, &info);
     mp_task_reads(t, &p->codes);
     mp_task_updates(t, &kv->tables_buffer);
     return mp_task_submit(t, BACKGROUND_PRIORITY, err);

@@ -1,11 +1,13 @@
 #include "tasks/runtime.h"
 
 #include "codelets/common/codelet.h"
+#include "codelets/common/cuda.h"
 #include "codelets/common/linear.h"
 #include "codelets/common/scratch.h"
 #include "core/memory.h"
 #include "core/topology.h"
 #include "core/trace.h"
+#include "tasks/task.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -17,20 +19,33 @@ struct mp_runtime {
     struct mp_team *teams;
     int num_teams;
     bool started; /* starpu_init succeeded */
-    char description[256];
+    bool gpu;     /* there is a GPU worker */
+    char description[768];
 };
 
 /* What every worker does once, on its own thread, before any task. */
-struct bind_job {
+struct worker_job {
     const struct mp_runtime *rt;
+    size_t gpu_workspace; /* bytes */
     pthread_mutex_t lock;
     int code;            /* first failure */
     struct mp_error err; /* its message */
 };
 
-static void bind_worker(void *arg)
+/* Keeps the first failure of any worker. */
+static void report(struct worker_job *job, int code, const struct mp_error *err)
 {
-    struct bind_job *job = arg;
+    pthread_mutex_lock(&job->lock);
+    if (code != 0 && job->code == 0) {
+        job->code = code;
+        job->err = *err;
+    }
+    pthread_mutex_unlock(&job->lock);
+}
+
+static void start_cpu_worker(void *arg)
+{
+    struct worker_job *job = arg;
     int worker = starpu_worker_get_id();
     int index = starpu_worker_get_devid(worker);
     char name[32];
@@ -43,14 +58,26 @@ static void bind_worker(void *arg)
                    : mp_fail(&err, MP_ERR_RUNTIME,
                              "StarPU CPU worker %d has device id %d, expected 0 to %d", worker,
                              index, job->rt->num_teams - 1);
-    if (code != 0) {
-        pthread_mutex_lock(&job->lock);
-        if (job->code == 0) {
-            job->code = code;
-            job->err = err;
-        }
-        pthread_mutex_unlock(&job->lock);
-    }
+    report(job, code, &err);
+}
+
+static void start_gpu_worker(void *arg)
+{
+    struct worker_job *job = arg;
+    int device = starpu_worker_get_devid(starpu_worker_get_id());
+    char name[32];
+    snprintf(name, sizeof name, "gpu worker %d", device);
+    mp_trace_name_thread(name);
+
+    struct mp_error err;
+    int code = cuda_context_create(device, mp_worker_stream(), job->gpu_workspace, &err);
+    report(job, code, &err);
+}
+
+static void stop_gpu_worker(void *arg)
+{
+    (void)arg;
+    cuda_context_destroy();
 }
 
 /* Every thread of the team has scratch of its own; oneDNN is only called by the first. */
@@ -79,8 +106,46 @@ static int check_scheduler(const char *name, struct mp_error *err)
                    known);
 }
 
-static int init_starpu(struct mp_runtime *rt, const char *scheduler, struct mp_error *err)
+int mp_runtime_find_gpu(struct mp_gpu *out, struct mp_error *err)
 {
+    if (cuda_device_count() == 0) {
+        return mp_fail(
+            err, MP_ERR_UNSUPPORTED,
+            "no GPU: this program was built without CUDA, or there is no NVIDIA driver or "
+            "device");
+    }
+    struct cuda_device_info info;
+    int code = cuda_device_probe(0, &info, err);
+    if (code == 0 && out != NULL) {
+        *out = (struct mp_gpu){
+            .total_bytes = info.total_bytes,
+            .free_bytes = info.free_bytes,
+            .peak_bytes = info.peak_bytes,
+        };
+        snprintf(out->name, sizeof out->name, "%s", info.name);
+    }
+    return code;
+}
+
+/* StarPU takes the limit in MiB from its environment. */
+static int limit_gpu_memory(int64_t bytes, struct mp_error *err)
+{
+    char mib[32];
+    snprintf(mib, sizeof mib, "%lld", (long long)(bytes >> 20));
+    if (bytes > 0 && setenv("STARPU_LIMIT_CUDA_MEM", mib, 1) != 0) {
+        return mp_fail(err, MP_ERR_RUNTIME, "cannot set StarPU's environment variables");
+    }
+    return 0;
+}
+
+static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *options,
+                       struct mp_error *err)
+{
+    const char *scheduler = options->scheduler;
+    int code = limit_gpu_memory(options->gpu_memory, err);
+    if (code != 0) {
+        return code;
+    }
     if (rt->num_teams > STARPU_MAXCPUS) {
         return mp_fail(err, MP_ERR_USAGE,
                        "cpu_workers: found %d, but this StarPU was built for at most %d",
@@ -88,8 +153,8 @@ static int init_starpu(struct mp_runtime *rt, const char *scheduler, struct mp_e
     }
     /* Workers are bound by us, with their whole team: StarPU would pin each to a single core. */
     if (setenv("STARPU_WORKERS_NOBIND", "1", 1) != 0 ||
-        /* No chatter about calibration, unless the user has set it otherwise. */
-        setenv("STARPU_SILENT", "1", 0) != 0) {
+        /* No chatter about calibration and no FxT trace, unless the user has set it otherwise. */
+        setenv("STARPU_SILENT", "1", 0) != 0 || setenv("STARPU_FXT_TRACE", "0", 0) != 0) {
         return mp_fail(err, MP_ERR_RUNTIME, "cannot set StarPU's environment variables");
     }
 
@@ -98,7 +163,7 @@ static int init_starpu(struct mp_runtime *rt, const char *scheduler, struct mp_e
     conf.precedence_over_environment_variables = 1;
     conf.sched_policy_name = scheduler;
     conf.ncpus = rt->num_teams;
-    conf.ncuda = 0;
+    conf.ncuda = options->gpu ? 1 : 0;
     conf.nopencl = 0;
     conf.catch_signals = 0;
     int rc = starpu_init(&conf);
@@ -112,13 +177,22 @@ static int init_starpu(struct mp_runtime *rt, const char *scheduler, struct mp_e
         return mp_fail(err, MP_ERR_RUNTIME, "StarPU started %u CPU workers, %d were asked for",
                        starpu_cpu_worker_get_count(), rt->num_teams);
     }
+    if (options->gpu && starpu_cuda_worker_get_count() != 1) {
+        return mp_fail(err, MP_ERR_RUNTIME, "StarPU started %u GPU workers, 1 was asked for",
+                       starpu_cuda_worker_get_count());
+    }
+    rt->gpu = options->gpu;
     return 0;
 }
 
-static int bind_workers(struct mp_runtime *rt, struct mp_error *err)
+static int start_workers(struct mp_runtime *rt, size_t gpu_workspace, struct mp_error *err)
 {
-    struct bind_job job = {.rt = rt, .lock = PTHREAD_MUTEX_INITIALIZER};
-    starpu_execute_on_each_worker(bind_worker, &job, STARPU_CPU);
+    struct worker_job job = {
+        .rt = rt, .gpu_workspace = gpu_workspace, .lock = PTHREAD_MUTEX_INITIALIZER};
+    starpu_execute_on_each_worker(start_cpu_worker, &job, STARPU_CPU);
+    if (rt->gpu) {
+        starpu_execute_on_each_worker(start_gpu_worker, &job, STARPU_CUDA);
+    }
     if (job.code != 0 && err != NULL) {
         *err = job.err;
     }
@@ -136,10 +210,14 @@ static void describe(struct mp_runtime *rt, const char *scheduler)
     for (int i = 0; i < rt->num_teams; i++) {
         threads += rt->teams[i].num_threads;
     }
+    struct mp_gpu gpu = {0};
+    if (rt->gpu && mp_runtime_find_gpu(&gpu, NULL) != 0) {
+        mp_panic("the GPU has gone");
+    }
     snprintf(rt->description, sizeof rt->description,
-             "StarPU %d.%d.%d, %s, %d CPU worker%s with %d thread%s in all (%s)", major, minor,
+             "StarPU %d.%d.%d, %s, %d CPU worker%s with %d thread%s in all (%s)%s%s", major, minor,
              release, scheduler, rt->num_teams, rt->num_teams == 1 ? "" : "s", threads,
-             threads == 1 ? "" : "s", machine);
+             threads == 1 ? "" : "s", machine, rt->gpu ? ", " : "", gpu.name);
 
     /* Nominal rates of a core: model-based policies need ratios between tasks, not absolutes. */
     double per_worker = (double)threads / rt->num_teams;
@@ -156,17 +234,22 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
         if (workers == 0 && mp_topology_numa_nodes(rt->topology) > STARPU_MAXCPUS) {
             workers = STARPU_MAXCPUS; /* the default is one a node: here a team spans several */
         }
-        code =
-            mp_teams_plan(rt->topology, workers, options->threads, &rt->teams, &rt->num_teams, err);
+        int threads = options->threads;
+        int cores = mp_topology_cores(rt->topology);
+        if (threads == 0 && options->gpu && cores > 2 && workers < cores) {
+            /* The thread that drives the GPU never sleeps: a core of its own. */
+            threads = cores - 1;
+        }
+        code = mp_teams_plan(rt->topology, workers, threads, &rt->teams, &rt->num_teams, err);
     }
     if (code == 0) {
         code = check_scheduler(options->scheduler, err);
     }
     if (code == 0) {
-        code = init_starpu(rt, options->scheduler, err);
+        code = init_starpu(rt, options, err);
     }
     if (code == 0) {
-        code = bind_workers(rt, err);
+        code = start_workers(rt, options->gpu_workspace, err);
     }
     if (code != 0) {
         mp_runtime_stop(rt);
@@ -185,7 +268,11 @@ void mp_runtime_stop(struct mp_runtime *rt)
     if (rt->started) {
         starpu_task_wait_for_all();
         starpu_execute_on_each_worker(release_worker_memory, NULL, STARPU_CPU);
+        if (rt->gpu) {
+            starpu_execute_on_each_worker(stop_gpu_worker, NULL, STARPU_CUDA);
+        }
         starpu_shutdown();
+        mp_task_release();
     }
     mp_teams_free(rt->teams, rt->num_teams);
     mp_topology_free(rt->topology);

@@ -4,7 +4,9 @@
 
 #include "core/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct mp_runtime; /* opaque */
 
@@ -12,11 +14,27 @@ struct mp_runtime_options {
     const char *scheduler; /* a StarPU policy name, e.g. "prio" */
     int cpu_workers;       /* fat CPU workers; 0: one per NUMA node */
     int threads;           /* OpenMP threads over all workers; 0: every core */
+    bool gpu;              /* a worker on the machine's first GPU */
+    size_t gpu_workspace;  /* bytes of GPU memory for its kernels */
+    int64_t gpu_memory;    /* most bytes for data on the GPU; 0: no limit of ours */
 };
+
+/* What the machine's first GPU is. */
+struct mp_gpu {
+    char name[256];
+    int64_t total_bytes; /* device memory */
+    int64_t free_bytes;  /* of it, now */
+    int64_t peak_bytes;  /* most that was seen in use, by everyone on the device */
+};
+
+/* Whether there is a GPU that this program and its StarPU can use; *out may be NULL. Works before
+ * the runtime is started. MP_ERR_UNSUPPORTED or MP_ERR_RUNTIME says why there is none. */
+int mp_runtime_find_gpu(struct mp_gpu *out, struct mp_error *err);
 
 /* Starts StarPU and binds each CPU worker's team to its own cores, which is verified. Errors: an
  * unknown policy (the message lists the known ones), more workers or threads than there are cores
- * or than this StarPU was built for, a thread that does not run where it was bound. */
+ * or than this StarPU was built for, a thread that does not run where it was bound, a GPU that does
+ * not start. */
 int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime **out,
                      struct mp_error *err);
 

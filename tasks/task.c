@@ -17,7 +17,55 @@ struct mp_task {
     struct starpu_task *task;
     struct mp_span_info about;
     int max_buffers;
+    int *nodes; /* [max_buffers] where a GPU task finds each buffer; NULL: a CPU task */
 };
+
+/* StarPU keeps in the codelet, not in the task, which buffers a GPU task uses in place: so there is
+ * a copy of a codelet for each pattern of places it is used with, a few in all. */
+struct placed_codelet {
+    struct placed_codelet *next;
+    const struct starpu_codelet *original;
+    int num_nodes;
+    int *nodes; /* [num_nodes] */
+    struct starpu_codelet codelet;
+};
+
+static struct placed_codelet *placed_codelets;
+
+/* The copy of a codelet for these nodes, which it takes over. */
+static struct starpu_codelet *place_codelet(struct starpu_codelet *original, int *nodes,
+                                            int num_nodes)
+{
+    for (struct placed_codelet *p = placed_codelets; p != NULL; p = p->next) {
+        if (p->original == original && p->num_nodes == num_nodes &&
+            memcmp(p->nodes, nodes, (size_t)num_nodes * sizeof *nodes) == 0) {
+            free(nodes);
+            return &p->codelet;
+        }
+    }
+    struct placed_codelet *p = mp_xcalloc(1, sizeof *p);
+    *p = (struct placed_codelet){
+        .next = placed_codelets,
+        .original = original,
+        .num_nodes = num_nodes,
+        .nodes = nodes,
+        .codelet = *original,
+    };
+    p->codelet.specific_nodes = 1;
+    p->codelet.dyn_nodes = nodes;
+    placed_codelets = p;
+    return &p->codelet;
+}
+
+void mp_task_release(void)
+{
+    while (placed_codelets != NULL) {
+        struct placed_codelet *p = placed_codelets;
+        placed_codelets = p->next;
+        free(p->nodes);
+        free(p);
+    }
+}
 
 static void on_begin(void *arg)
 {
@@ -30,7 +78,7 @@ static void on_end(void *arg)
     mp_trace_span(&span->about, span->begin_ns, mp_clock_ns());
 }
 
-struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers,
+struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers, bool gpu,
                             const struct mp_span_info *about)
 {
     struct mp_task *t = mp_xcalloc(1, sizeof *t);
@@ -42,7 +90,11 @@ struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_b
     t->task->cl = codelet;
     t->task->cl_arg = arg;
     t->task->cl_arg_free = 1;
+    t->task->where = gpu ? STARPU_CUDA : STARPU_CPU;
     t->task->nbuffers = 0;
+    if (gpu) {
+        t->nodes = mp_xcalloc((size_t)max_buffers, sizeof *t->nodes);
+    }
     if (max_buffers > STARPU_NMAXBUFS) {
         /* StarPU frees both with the task. */
         size_t n = (size_t)max_buffers;
@@ -69,6 +121,9 @@ static void add(struct mp_task *t, const struct mp_buffer *b, enum starpu_data_a
     }
     STARPU_TASK_SET_HANDLE(t->task, b->handle, i);
     STARPU_TASK_SET_MODE(t->task, mode, i);
+    if (t->nodes != NULL) {
+        t->nodes[i] = b->in_place ? STARPU_SPECIFIC_NODE_CPU : STARPU_SPECIFIC_NODE_LOCAL;
+    }
     t->task->nbuffers = i + 1;
 }
 
@@ -91,6 +146,9 @@ int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err)
 {
     struct starpu_task *task = t->task;
     struct mp_span_info about = t->about;
+    if (t->nodes != NULL) {
+        task->cl = place_codelet(task->cl, t->nodes, task->nbuffers);
+    }
     free(t);
 
     /* Policies with a narrow range clamp it themselves only in part. */

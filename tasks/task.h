@@ -6,12 +6,15 @@
 #include "core/trace.h"
 #include "tasks/buffer.h"
 
+#include <stdbool.h>
+
 struct starpu_codelet;
 struct mp_task; /* opaque */
 
-/* A task of up to max_buffers buffers. arg is malloc'ed and becomes the task's. about names the
- * work in traces and errors; about->op is taken from the codelet. */
-struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers,
+/* A task of up to max_buffers buffers, for a GPU worker or a CPU worker. arg is malloc'ed and
+ * becomes the task's. about names the work in traces and errors; about->op is taken from the
+ * codelet. */
+struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers, bool gpu,
                             const struct mp_span_info *about);
 
 /* Appends a buffer that the task reads, writes whole, or reads and writes. */
@@ -21,5 +24,8 @@ void mp_task_updates(struct mp_task *t, const struct mp_buffer *b);
 
 /* Hands the task over; it is freed in any case. priority: higher first, 0 is usual. */
 int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err);
+
+/* Frees what mp_task_submit keeps between tasks. After StarPU has been shut down. */
+void mp_task_release(void);
 
 #endif

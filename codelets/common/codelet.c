@@ -1,19 +1,35 @@
 #include "codelets/common/codelet.h"
 
+/* What a worker can do: floating-point operations and bytes a second. */
+struct rates {
+    double flops;
+    double bytes;
+};
+
 /* Defaults of the order of one desktop core; the runtime sets what its team can do. */
-static double cpu_flops = 50e9;
-static double cpu_bytes = 10e9;
+static struct rates cpu = {.flops = 50e9, .bytes = 10e9};
+
+/* Of the order of a data-centre card: model-based policies need ratios, not absolutes. */
+static const struct rates gpu = {.flops = 400e12, .bytes = 2.5e12};
 
 void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second)
 {
-    cpu_flops = flops_per_second;
-    cpu_bytes = bytes_per_second;
+    cpu = (struct rates){.flops = flops_per_second, .bytes = bytes_per_second};
 }
 
 double mp_cost_us(const struct starpu_perfmodel_arch *arch, double flops, double bytes)
 {
-    (void)arch; /* every worker is a CPU team so far */
-    double compute = flops / cpu_flops;
-    double memory = bytes / cpu_bytes;
+    const struct rates *rates = arch->devices[0].type == STARPU_CUDA_WORKER ? &gpu : &cpu;
+    double compute = flops / rates->flops;
+    double memory = bytes / rates->bytes;
     return 1e6 * (compute > memory ? compute : memory);
+}
+
+void *mp_worker_stream(void)
+{
+#if MAGICPIG_CUDA
+    return starpu_cuda_get_local_stream();
+#else
+    return NULL;
+#endif
 }

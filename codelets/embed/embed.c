@@ -2,10 +2,9 @@
 
 #include "codelets/common/codelet.h"
 
-static void embed_cpu(void *buffers[], void *cl_arg)
+static void embed_run(void *buffers[], const struct embed_task *t, embed_kernel *kernel)
 {
-    const struct embed_task *t = cl_arg;
-    embed_ref(&(struct embed_args){
+    kernel(&(struct embed_args){
         .ids = MP_BUFFER(buffers, 0),
         .table = MP_BUFFER(buffers, 1),
         .x = MP_BUFFER(buffers, 2),
@@ -13,6 +12,8 @@ static void embed_cpu(void *buffers[], void *cl_arg)
         .hidden_size = t->hidden_size,
     });
 }
+
+MP_OP_FUNCTIONS(embed, embed_ref, MP_CUDA_KERNEL(embed_cuda))
 
 static double embed_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
 {
@@ -23,4 +24,4 @@ static double embed_cost(struct starpu_task *task, struct starpu_perfmodel_arch 
 
 static struct starpu_perfmodel embed_model = MP_COST_MODEL("embed", embed_cost);
 
-struct starpu_codelet embed_codelet = MP_CODELET("embed", 0x9e9e9e, embed_cpu, &embed_model);
+struct starpu_codelet embed_codelet = MP_CODELET(embed, 0x9e9e9e, MP_WORKERS);

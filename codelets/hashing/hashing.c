@@ -4,18 +4,16 @@
 #include "codelets/common/kv.h"
 #include "core/cpu.h"
 
-static void (*const variants[MP_ISA_COUNT])(const struct hashing_args *) = {
+static hashing_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = hashing_ref,
     [MP_ISA_AVX2] = MP_X86(hashing_avx2),
     [MP_ISA_AVX512] = MP_X86(hashing_avx512),
 };
 
-static void hashing_cpu(void *buffers[], void *cl_arg)
+static void hashing_run(void *buffers[], const struct hashing_task *t, hashing_kernel *kernel)
 {
-    const struct hashing_task *t = cl_arg;
     int heads = t->shape->num_attention_heads;
-    MP_KERNEL(variants)
-    (&(struct hashing_args){
+    kernel(&(struct hashing_args){
         .x = MP_BUFFER(buffers, 0),
         .dtype = MP_F32,
         .x_head_stride = t->shape->head_dim,
@@ -34,12 +32,11 @@ static void hashing_cpu(void *buffers[], void *cl_arg)
     });
 }
 
-static void hashing_keys_cpu(void *buffers[], void *cl_arg)
+static void hashing_keys_run(void *buffers[], const struct hashing_keys_task *t,
+                             hashing_kernel *kernel)
 {
-    const struct hashing_keys_task *t = cl_arg;
     const struct offloaded_kv *kv = MP_BUFFER(buffers, 0);
-    MP_KERNEL(variants)
-    (&(struct hashing_args){
+    kernel(&(struct hashing_args){
         .x = kv->k,
         .dtype = kv->dtype,
         .x_head_stride = kv->capacity * kv->head_dim,
@@ -57,6 +54,10 @@ static void hashing_keys_cpu(void *buffers[], void *cl_arg)
         .code_table_stride = kv->count,
     });
 }
+
+MP_OP_FUNCTIONS(hashing, MP_KERNEL(variants), MP_CUDA_KERNEL(hashing_cuda))
+
+MP_OP_FUNCTIONS(hashing_keys, MP_KERNEL(variants), MP_CUDA_KERNEL(hashing_cuda))
 
 static double hashing_flops(double vectors, int head_dim, int K, int L)
 {
@@ -86,7 +87,5 @@ static struct starpu_perfmodel hashing_model = MP_COST_MODEL("hashing", hashing_
 static struct starpu_perfmodel hashing_keys_model =
     MP_COST_MODEL("hashing_keys", hashing_keys_cost);
 
-struct starpu_codelet hashing_codelet =
-    MP_CODELET("hashing", 0xff7f0e, hashing_cpu, &hashing_model);
-struct starpu_codelet hashing_keys_codelet =
-    MP_CODELET("hashing_keys", 0xffbb78, hashing_keys_cpu, &hashing_keys_model);
+struct starpu_codelet hashing_codelet = MP_CODELET(hashing, 0xff7f0e, MP_WORKERS);
+struct starpu_codelet hashing_keys_codelet = MP_CODELET(hashing_keys, 0xffbb78, MP_WORKERS);

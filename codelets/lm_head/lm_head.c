@@ -3,17 +3,15 @@
 #include "codelets/common/codelet.h"
 #include "core/cpu.h"
 
-static void (*const variants[MP_ISA_COUNT])(const struct lm_head_args *) = {
+static lm_head_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = lm_head_ref,
     [MP_ISA_AVX2] = lm_head_fast,
     [MP_ISA_AVX512] = lm_head_fast,
 };
 
-static void lm_head_cpu(void *buffers[], void *cl_arg)
+static void lm_head_run(void *buffers[], const struct lm_head_task *t, lm_head_kernel *kernel)
 {
-    const struct lm_head_task *t = cl_arg;
-    MP_KERNEL(variants)
-    (&(struct lm_head_args){
+    kernel(&(struct lm_head_args){
         .shape = t->shape,
         .norm = MP_BUFFER(buffers, 1),
         .w = MP_BUFFER(buffers, 2),
@@ -22,6 +20,8 @@ static void lm_head_cpu(void *buffers[], void *cl_arg)
         .rows = t->rows,
     });
 }
+
+MP_OP_FUNCTIONS(lm_head, MP_KERNEL(variants), MP_CUDA_KERNEL(lm_head_cuda))
 
 static double lm_head_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
 {
@@ -33,5 +33,4 @@ static double lm_head_cost(struct starpu_task *task, struct starpu_perfmodel_arc
 
 static struct starpu_perfmodel lm_head_model = MP_COST_MODEL("lm_head", lm_head_cost);
 
-struct starpu_codelet lm_head_codelet =
-    MP_CODELET("lm_head", 0x98df8a, lm_head_cpu, &lm_head_model);
+struct starpu_codelet lm_head_codelet = MP_CODELET(lm_head, 0x98df8a, MP_WORKERS);

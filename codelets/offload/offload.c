@@ -3,17 +3,15 @@
 #include "codelets/common/codelet.h"
 #include "core/cpu.h"
 
-static void (*const variants[MP_ISA_COUNT])(const struct offload_args *) = {
+static offload_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = offload_ref,
     [MP_ISA_AVX2] = MP_X86(offload_avx2),
     [MP_ISA_AVX512] = MP_X86(offload_avx512),
 };
 
-static void offload_cpu(void *buffers[], void *cl_arg)
+static void offload_run(void *buffers[], const struct offload_task *t, offload_kernel *kernel)
 {
-    const struct offload_task *t = cl_arg;
-    MP_KERNEL(variants)
-    (&(struct offload_args){
+    kernel(&(struct offload_args){
         .staging = MP_BUFFER(buffers, 2),
         .tokens = t->tokens,
         .sink = t->sink,
@@ -22,6 +20,8 @@ static void offload_cpu(void *buffers[], void *cl_arg)
         .offloaded = MP_BUFFER(buffers, 1),
     });
 }
+
+MP_OP_FUNCTIONS(offload, MP_KERNEL(variants), MP_CUDA_KERNEL(offload_cuda))
 
 static double offload_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
 {
@@ -33,5 +33,4 @@ static double offload_cost(struct starpu_task *task, struct starpu_perfmodel_arc
 
 static struct starpu_perfmodel offload_model = MP_COST_MODEL("offload", offload_cost);
 
-struct starpu_codelet offload_codelet =
-    MP_CODELET("offload", 0xbcbd22, offload_cpu, &offload_model);
+struct starpu_codelet offload_codelet = MP_CODELET(offload, 0xbcbd22, MP_WORKERS);

@@ -3,15 +3,14 @@
 #include "codelets/common/codelet.h"
 #include "core/cpu.h"
 
-static void (*const variants[MP_ISA_COUNT])(const struct output_args *) = {
+static output_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = output_ref,
     [MP_ISA_AVX2] = output_fast,
     [MP_ISA_AVX512] = output_fast,
 };
 
-static void output_cpu(void *buffers[], void *cl_arg)
+static void output_run(void *buffers[], const struct output_task *t, output_kernel *kernel)
 {
-    const struct output_task *t = cl_arg;
     struct output_weights weights;
     output_weights_at(t->shape, MP_BUFFER(buffers, 0), &weights);
 
@@ -29,8 +28,10 @@ static void output_cpu(void *buffers[], void *cl_arg)
         args.o_sampled = (const float *)MP_BUFFER(buffers, 4) + o_at;
         args.lse_sampled = (const float *)MP_BUFFER(buffers, 5) + lse_at;
     }
-    MP_KERNEL(variants)(&args);
+    kernel(&args);
 }
+
+MP_OP_FUNCTIONS(output, MP_KERNEL(variants), MP_CUDA_KERNEL(output_cuda))
 
 static double output_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
 {
@@ -42,4 +43,4 @@ static double output_cost(struct starpu_task *task, struct starpu_perfmodel_arch
 
 static struct starpu_perfmodel output_model = MP_COST_MODEL("output", output_cost);
 
-struct starpu_codelet output_codelet = MP_CODELET("output", 0xaec7e8, output_cpu, &output_model);
+struct starpu_codelet output_codelet = MP_CODELET(output, 0xaec7e8, MP_WORKERS);

@@ -5,15 +5,15 @@
 
 #include <math.h>
 
-static void (*const variants[MP_ISA_COUNT])(const struct prefill_attention_args *) = {
+static prefill_attention_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = prefill_attention_ref,
     [MP_ISA_AVX2] = MP_X86(prefill_attention_avx2),
     [MP_ISA_AVX512] = MP_X86(prefill_attention_avx512),
 };
 
-static void prefill_attention_cpu(void *buffers[], void *cl_arg)
+static void prefill_attention_run(void *buffers[], const struct prefill_attention_task *t,
+                                  prefill_attention_kernel *kernel)
 {
-    const struct prefill_attention_task *t = cl_arg;
     int64_t o_at = t->first_row * t->num_heads * t->head_dim;
     struct prefill_attention_args args = {
         .q = (const float *)MP_BUFFER(buffers, 0) + o_at,
@@ -26,11 +26,13 @@ static void prefill_attention_cpu(void *buffers[], void *cl_arg)
         .scale = 1.0f / sqrtf((float)t->head_dim),
     };
     if (t->blocked) {
-        MP_KERNEL(variants)(&args);
+        kernel(&args);
     } else {
         prefill_attention_ref(&args);
     }
 }
+
+MP_OP_FUNCTIONS(prefill_attention, MP_KERNEL(variants), MP_CUDA_KERNEL(prefill_attention_cuda))
 
 static double prefill_attention_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
                                      unsigned n)
@@ -45,4 +47,4 @@ static struct starpu_perfmodel prefill_attention_model =
     MP_COST_MODEL("prefill_attention", prefill_attention_cost);
 
 struct starpu_codelet prefill_attention_codelet =
-    MP_CODELET("prefill_attention", 0x17becf, prefill_attention_cpu, &prefill_attention_model);
+    MP_CODELET(prefill_attention, 0x17becf, MP_WORKERS);

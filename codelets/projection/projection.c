@@ -3,15 +3,15 @@
 #include "codelets/common/codelet.h"
 #include "core/cpu.h"
 
-static void (*const variants[MP_ISA_COUNT])(const struct projection_args *) = {
+static projection_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = projection_ref,
     [MP_ISA_AVX2] = projection_fast,
     [MP_ISA_AVX512] = projection_fast,
 };
 
-static void projection_cpu(void *buffers[], void *cl_arg)
+static void projection_run(void *buffers[], const struct projection_task *t,
+                           projection_kernel *kernel)
 {
-    const struct projection_task *t = cl_arg;
     struct projection_weights weights;
     projection_weights_at(t->shape, MP_BUFFER(buffers, 1), &weights);
 
@@ -26,8 +26,7 @@ static void projection_cpu(void *buffers[], void *cl_arg)
             .rope_scale = from->rope_scale,
         };
     }
-    MP_KERNEL(variants)
-    (&(struct projection_args){
+    kernel(&(struct projection_args){
         .shape = t->shape,
         .weights = weights,
         .x = MP_BUFFER(buffers, 0),
@@ -37,6 +36,8 @@ static void projection_cpu(void *buffers[], void *cl_arg)
         .rows_per_target = t->rows_per_target,
     });
 }
+
+MP_OP_FUNCTIONS(projection, MP_KERNEL(variants), MP_CUDA_KERNEL(projection_cuda))
 
 static double projection_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
                               unsigned n)
@@ -50,5 +51,4 @@ static double projection_cost(struct starpu_task *task, struct starpu_perfmodel_
 
 static struct starpu_perfmodel projection_model = MP_COST_MODEL("projection", projection_cost);
 
-struct starpu_codelet projection_codelet =
-    MP_CODELET("projection", 0x1f77b4, projection_cpu, &projection_model);
+struct starpu_codelet projection_codelet = MP_CODELET(projection, 0x1f77b4, MP_WORKERS);

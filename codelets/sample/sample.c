@@ -2,10 +2,9 @@
 
 #include "codelets/common/codelet.h"
 
-static void sample_cpu(void *buffers[], void *cl_arg)
+static void sample_run(void *buffers[], const struct sample_task *t, sample_kernel *kernel)
 {
-    const struct sample_task *t = cl_arg;
-    sample_ref(&(struct sample_args){
+    kernel(&(struct sample_args){
         .logits = MP_BUFFER(buffers, 0),
         .sampling = t->sampling,
         .rng = t->rng,
@@ -14,6 +13,8 @@ static void sample_cpu(void *buffers[], void *cl_arg)
         .vocab_size = t->vocab_size,
     });
 }
+
+MP_OP_FUNCTIONS(sample, sample_ref, NULL)
 
 static double sample_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
 {
@@ -24,4 +25,4 @@ static double sample_cost(struct starpu_task *task, struct starpu_perfmodel_arch
 
 static struct starpu_perfmodel sample_model = MP_COST_MODEL("sample", sample_cost);
 
-struct starpu_codelet sample_codelet = MP_CODELET("sample", 0x7f7f7f, sample_cpu, &sample_model);
+struct starpu_codelet sample_codelet = MP_CODELET(sample, 0x7f7f7f, STARPU_CPU);

@@ -5,22 +5,21 @@
 
 #include <math.h>
 
-static void (*const variants[MP_ISA_COUNT])(const struct sampled_attention_args *) = {
+static sampled_attention_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = sampled_attention_ref,
     [MP_ISA_AVX2] = MP_X86(sampled_attention_avx2),
     [MP_ISA_AVX512] = MP_X86(sampled_attention_avx512),
 };
 
-static void sampled_attention_cpu(void *buffers[], void *cl_arg)
+static void sampled_attention_run(void *buffers[], const struct sampled_attention_task *t,
+                                  sampled_attention_kernel *kernel)
 {
-    const struct sampled_attention_task *t = cl_arg;
     const struct lsh_selection *selection = MP_BUFFER(buffers, 1);
     const struct offloaded_kv *kv[t->rows];
     for (int64_t r = 0; r < t->rows; r++) {
         kv[r] = MP_BUFFER(buffers, 5 + r);
     }
-    MP_KERNEL(variants)
-    (&(struct sampled_attention_args){
+    kernel(&(struct sampled_attention_args){
         .q = MP_BUFFER(buffers, 0),
         .kv = kv,
         .ids = (const uint32_t *const *)selection->ids,
@@ -36,6 +35,8 @@ static void sampled_attention_cpu(void *buffers[], void *cl_arg)
     });
 }
 
+MP_OP_FUNCTIONS(sampled_attention, MP_KERNEL(variants), MP_CUDA_KERNEL(sampled_attention_cuda))
+
 static double sampled_attention_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
                                      unsigned n)
 {
@@ -50,4 +51,4 @@ static struct starpu_perfmodel sampled_attention_model =
     MP_COST_MODEL("sampled_attention", sampled_attention_cost);
 
 struct starpu_codelet sampled_attention_codelet =
-    MP_CODELET("sampled_attention", 0xe377c2, sampled_attention_cpu, &sampled_attention_model);
+    MP_CODELET(sampled_attention, 0xe377c2, MP_WORKERS);

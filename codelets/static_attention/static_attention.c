@@ -5,21 +5,20 @@
 
 #include <math.h>
 
-static void (*const variants[MP_ISA_COUNT])(const struct static_attention_args *) = {
+static static_attention_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = static_attention_ref,
     [MP_ISA_AVX2] = MP_X86(static_attention_avx2),
     [MP_ISA_AVX512] = MP_X86(static_attention_avx512),
 };
 
-static void static_attention_cpu(void *buffers[], void *cl_arg)
+static void static_attention_run(void *buffers[], const struct static_attention_task *t,
+                                 static_attention_kernel *kernel)
 {
-    const struct static_attention_task *t = cl_arg;
     const struct kv_cache *cache[t->rows];
     for (int64_t r = 0; r < t->rows; r++) {
         cache[r] = MP_BUFFER(buffers, 3 + r);
     }
-    MP_KERNEL(variants)
-    (&(struct static_attention_args){
+    kernel(&(struct static_attention_args){
         .q = MP_BUFFER(buffers, 0),
         .cache = cache,
         .length = t->length,
@@ -31,6 +30,8 @@ static void static_attention_cpu(void *buffers[], void *cl_arg)
         .scale = 1.0f / sqrtf((float)t->head_dim),
     });
 }
+
+MP_OP_FUNCTIONS(static_attention, MP_KERNEL(variants), MP_CUDA_KERNEL(static_attention_cuda))
 
 static double static_attention_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
                                     unsigned n)
@@ -48,5 +49,4 @@ static double static_attention_cost(struct starpu_task *task, struct starpu_perf
 static struct starpu_perfmodel static_attention_model =
     MP_COST_MODEL("static_attention", static_attention_cost);
 
-struct starpu_codelet static_attention_codelet =
-    MP_CODELET("static_attention", 0x9467bd, static_attention_cpu, &static_attention_model);
+struct starpu_codelet static_attention_codelet = MP_CODELET(static_attention, 0x9467bd, MP_WORKERS);

@@ -2,16 +2,18 @@
 
 #include "codelets/common/codelet.h"
 
-static void table_build_cpu(void *buffers[], void *cl_arg)
+static void table_build_run(void *buffers[], const struct table_build_task *t,
+                            table_build_kernel *kernel)
 {
-    const struct table_build_task *t = cl_arg;
     struct lsh_tables *tables = MP_BUFFER(buffers, 1);
     tables->count = t->count;
-    table_build_ref(&(struct table_build_args){
+    kernel(&(struct table_build_args){
         .codes = MP_BUFFER(buffers, 0),
         .tables = tables,
     });
 }
+
+MP_OP_FUNCTIONS(table_build, table_build_ref, MP_CUDA_KERNEL(table_build_cuda))
 
 static double table_build_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
                                unsigned n)
@@ -25,5 +27,4 @@ static double table_build_cost(struct starpu_task *task, struct starpu_perfmodel
 
 static struct starpu_perfmodel table_build_model = MP_COST_MODEL("table_build", table_build_cost);
 
-struct starpu_codelet table_build_codelet =
-    MP_CODELET("table_build", 0x8c564b, table_build_cpu, &table_build_model);
+struct starpu_codelet table_build_codelet = MP_CODELET(table_build, 0x8c564b, MP_WORKERS);

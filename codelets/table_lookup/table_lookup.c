@@ -3,22 +3,21 @@
 #include "codelets/common/codelet.h"
 #include "core/cpu.h"
 
-static void (*const variants[MP_ISA_COUNT])(const struct table_lookup_args *) = {
+static table_lookup_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = table_lookup_ref,
     [MP_ISA_AVX2] = MP_X86(table_lookup_avx2),
     [MP_ISA_AVX512] = MP_X86(table_lookup_avx512),
 };
 
-static void table_lookup_cpu(void *buffers[], void *cl_arg)
+static void table_lookup_run(void *buffers[], const struct table_lookup_task *t,
+                             table_lookup_kernel *kernel)
 {
-    const struct table_lookup_task *t = cl_arg;
     const struct lsh_selection *selection = MP_BUFFER(buffers, 1);
     const struct lsh_tables *tables[t->rows];
     for (int64_t r = 0; r < t->rows; r++) {
         tables[r] = MP_BUFFER(buffers, 3 + r);
     }
-    MP_KERNEL(variants)
-    (&(struct table_lookup_args){
+    kernel(&(struct table_lookup_args){
         .codes = MP_BUFFER(buffers, 0),
         .tables = tables,
         .ids = selection->ids,
@@ -29,6 +28,8 @@ static void table_lookup_cpu(void *buffers[], void *cl_arg)
         .L = t->L,
     });
 }
+
+MP_OP_FUNCTIONS(table_lookup, MP_KERNEL(variants), MP_CUDA_KERNEL(table_lookup_cuda))
 
 static double table_lookup_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
                                 unsigned n)
@@ -42,5 +43,4 @@ static double table_lookup_cost(struct starpu_task *task, struct starpu_perfmode
 static struct starpu_perfmodel table_lookup_model =
     MP_COST_MODEL("table_lookup", table_lookup_cost);
 
-struct starpu_codelet table_lookup_codelet =
-    MP_CODELET("table_lookup", 0xd62728, table_lookup_cpu, &table_lookup_model);
+struct starpu_codelet table_lookup_codelet = MP_CODELET(table_lookup, 0xd62728, MP_WORKERS);

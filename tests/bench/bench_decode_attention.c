@@ -24,11 +24,6 @@
 
 enum { HEADS = 32, KV_HEADS = 8, GROUP = HEADS / KV_HEADS, HEAD_DIM = 128, REPEATS = 31 };
 
-typedef void (*hashing_kernel)(const struct hashing_args *);
-typedef void (*lookup_kernel)(const struct table_lookup_args *);
-typedef void (*sampled_kernel)(const struct sampled_attention_args *);
-typedef void (*static_kernel)(const struct static_attention_args *);
-
 #ifdef __x86_64__
 #define VARIANTS(op)                                                                               \
     {                                                                                              \
@@ -40,10 +35,10 @@ typedef void (*static_kernel)(const struct static_attention_args *);
         op##_ref                                                                                   \
     }
 #endif
-static const hashing_kernel hashing_variants[MP_ISA_COUNT] = VARIANTS(hashing);
-static const lookup_kernel lookup_variants[MP_ISA_COUNT] = VARIANTS(table_lookup);
-static const sampled_kernel sampled_variants[MP_ISA_COUNT] = VARIANTS(sampled_attention);
-static const static_kernel static_variants[MP_ISA_COUNT] = VARIANTS(static_attention);
+static hashing_kernel *const hashing_variants[MP_ISA_COUNT] = VARIANTS(hashing);
+static table_lookup_kernel *const lookup_variants[MP_ISA_COUNT] = VARIANTS(table_lookup);
+static sampled_attention_kernel *const sampled_variants[MP_ISA_COUNT] = VARIANTS(sampled_attention);
+static static_attention_kernel *const static_variants[MP_ISA_COUNT] = VARIANTS(static_attention);
 
 /* One layer of one request, and what a step reads and writes. */
 struct bench {
