@@ -11,8 +11,13 @@
 #include <string.h>
 
 /* Code, StarPU, oneDNN with its generated kernels, the tokenizer and the kernels' scratch: resident
- * memory of a short run less everything else in its plan. */
+ * memory of a short run less everything else in its plan. cuBLAS is read in whether or not there is
+ * a GPU. */
+#if MAGICPIG_CUDA
+static const int64_t PROCESS_BYTES = INT64_C(184) << 20;
+#else
 static const int64_t PROCESS_BYTES = INT64_C(48) << 20;
+#endif
 
 /* The CUDA context, cuBLAS with its workspace, and what rounding up each block of GPU memory costs:
  * an estimate. */
