@@ -24,6 +24,13 @@ case_usage() {
     if ! grep -q avx512f /proc/cpuinfo; then
         expect_refusal 2 'isa "avx512": this CPU cannot run it' "${hello[@]}" --isa avx512
     fi
+    CUDA_VISIBLE_DEVICES='' expect_refusal 2 'runtime.devices: found gpu, but no GPU' \
+        "${hello[@]}" --devices gpu
+    expect_refusal 2 'found gpu, but runtime.isa ref runs on the CPU alone' \
+        "${hello[@]}" --devices gpu --isa ref
+    expect_refusal 2 'found gpu, but mem_efficient 0 runs on the CPU alone' \
+        "${hello[@]}" --devices gpu --mem-efficient 0
+    expect_refusal 2 '--devices: expected one of auto\|cpu\|gpu' "${hello[@]}" --devices tpu
     expect_refusal 2 'give --input FILE or --prompt TEXT, not both' "${hello[@]}" --input x
     expect_refusal 2 'give --input FILE or --prompt TEXT' --model "$demo"
     expect_refusal 1 'absent.jsonl: cannot open' --model "$demo" --input absent.jsonl

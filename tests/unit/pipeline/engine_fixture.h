@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -25,10 +26,25 @@
         }                                                                                          \
     } while (0)
 
+/* Where the tests run: MAGICPIG_TEST_GPU_KV_LAYERS, if set, is "cpu" for no GPU, or how many layers
+ * keep their KV and tables on the GPU. Otherwise the defaults hold: everything on a GPU, if there
+ * is one. */
+static inline void set_placement(struct mp_config *config)
+{
+    struct mp_error err;
+    const char *layers = getenv("MAGICPIG_TEST_GPU_KV_LAYERS");
+    if (layers != NULL && strcmp(layers, "cpu") == 0) {
+        ASSERT_OK(mp_config_set_flag(config, "devices", "cpu", &err));
+    } else if (layers != NULL) {
+        ASSERT_OK(mp_config_set_flag(config, "gpu-kv-layers", layers, &err));
+    }
+}
+
 /* Sets flags given as "name", "value" pairs ending in NULL. */
 static inline void set_flags(struct mp_config *config, const char *const *flags)
 {
     struct mp_error err;
+    set_placement(config);
     for (int i = 0; flags != NULL && flags[i] != NULL; i += 2) {
         ASSERT_OK(mp_config_set_flag(config, flags[i], flags[i + 1], &err));
     }
