@@ -36,8 +36,8 @@ static bool is_one_of(const char *name, const char *const *names, size_t count)
 static bool acts_for_logits(const char *flag)
 {
     static const char *const flags[] = {
-        "model",   "chunk-size",  "mem-efficient", "rope-inv-freq", "sched",
-        "threads", "cpu-workers", "isa",           "memory-limit",  "trace"};
+        "model",       "chunk-size", "mem-efficient", "rope-inv-freq", "sched",   "threads",
+        "cpu-workers", "isa",        "memory-limit",  "trace",         "devices", "gpu-memory"};
     return is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
 }
 
@@ -45,10 +45,11 @@ static bool acts_for_logits(const char *flag)
 static bool acts_for_plan(const char *flag)
 {
     static const char *const flags[] = {
-        "model",   "chunk-size",     "cache-layers",    "lsh-k",
-        "lsh-l",   "device-budget",  "window-size",     "generation-budget",
-        "gen-len", "lsh-projection", "lsh-layer-group", "batch",
-        "isa",     "memory-limit"};
+        "model",         "chunk-size",     "cache-layers",    "lsh-k",
+        "lsh-l",         "device-budget",  "window-size",     "generation-budget",
+        "gen-len",       "lsh-projection", "lsh-layer-group", "batch",
+        "isa",           "memory-limit",   "devices",         "gpu-memory",
+        "gpu-kv-layers", "mem-efficient"};
     return is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
 }
 

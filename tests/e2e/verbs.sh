@@ -6,17 +6,17 @@
 
 case_plan() {
     local config=$source_dir/configs/magicpig_config.json
-    run plan --config "$config" --context 4000
+    run plan --devices cpu --config "$config" --context 4000
     expect_status 0
     expect_match 'weights' out '^  weights +[0-9.]+ MiB$'
     expect_match 'tables' out '^  hash tables +[0-9.]+ MiB$'
     expect_match 'fits' out '^  available +[0-9.]+ MiB \(fits\)$'
     expect 'the total is the sum' "$(awk '/MiB$/ && !/total/ { sum += $(NF - 1) }
         /  total/ { print sum - $(NF - 1) < 1 && $(NF - 1) - sum < 1 }' out)" 1
-    run plan --config "$config" --input "$source_dir/configs/data4k.json"
+    run plan --devices cpu --config "$config" --input "$source_dir/configs/data4k.json"
     expect_status 0
     expect_match 'context of a file' out '^memory plan: 1 request of 38[0-9][0-9] tokens$'
-    run plan --config "$config" --context 60000 --batch 2 --memory-limit 100MiB
+    run plan --devices cpu --config "$config" --context 60000 --batch 2 --memory-limit 100MiB
     expect_status 1
     expect_match 'does not fit' out '^  memory_limit +100\.0 MiB \(does not fit\)$'
     expect_match 'numbers' err \
