@@ -155,16 +155,16 @@ static int load_weights(struct mp_engine *e, struct mp_error *err)
 
 static void release_weights(struct mp_engine *e)
 {
-    struct mp_model_weights *w = &e->weights;
-    mp_buffer_release(&w->embed);
-    mp_buffer_release(&w->lm_head);
-    mp_buffer_release(&w->final_norm);
-    for (int l = 0; w->layers != NULL && l < e->shape->num_hidden_layers; l++) {
-        mp_buffer_release(&w->layers[l].projection);
-        mp_buffer_release(&w->layers[l].output);
-        mp_buffer_release(&w->layers[l].ffn);
+    if (e->weights.layers == NULL) {
+        return;
     }
-    free(w->layers);
+    int count = SHARED_WEIGHTS + LAYER_WEIGHTS * e->shape->num_hidden_layers;
+    struct mp_buffer *buffers[count];
+    list_weights(e, buffers);
+    for (int i = 0; i < count; i++) {
+        mp_buffer_release(buffers[i]);
+    }
+    free(e->weights.layers);
 }
 
 /* ---- devices ---- */
@@ -192,7 +192,6 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE, "runtime.devices: found gpu, but %s", why.message);
     }
     if (code == 0) {
-        e->graph.gpu = true;
         e->dense_place = MP_PLACE_GPU;
         e->gpu_limit = gpu.free_bytes;
         if (c->gpu_memory > 0 && c->gpu_memory < gpu.free_bytes) {
@@ -247,7 +246,7 @@ int mp_engine_open(const struct mp_config *config, const char *model_dir, struct
         return code;
     }
     e->graph = (struct mp_graph){
-        .gpu = e->graph.gpu,
+        .gpu = e->dense_place == MP_PLACE_GPU,
         .shape = e->shape,
         .weights = &e->weights,
         .lsh = &e->lsh,

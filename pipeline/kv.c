@@ -7,10 +7,11 @@
 
 /* ---- always attended ---- */
 
-/* Bytes of `tokens` keys, or values, of all heads. */
-static size_t cache_bytes(const struct kv_cache *c, int64_t tokens)
+/* Bytes of the keys, or values, of a whole cache. */
+static size_t cache_bytes(const struct kv_cache *c)
 {
-    return (size_t)c->num_kv_heads * (size_t)c->head_dim * (size_t)tokens * mp_dtype_size(c->dtype);
+    return (size_t)c->num_kv_heads * (size_t)c->head_dim * (size_t)c->capacity *
+           mp_dtype_size(c->dtype);
 }
 
 static size_t mean_bytes(const struct kv_cache *c)
@@ -41,7 +42,7 @@ int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_
         .head_dim = e->shape->head_dim,
         .dtype = e->dtype,
     };
-    size_t bytes = cache_bytes(cache, capacity);
+    size_t bytes = cache_bytes(cache);
     cache->k = mp_memory_alloc(e->dense_place, bytes, "key cache", err);
     cache->v = cache->k == NULL ? NULL : mp_memory_alloc(e->dense_place, bytes, "value cache", err);
     int code = cache->v == NULL ? MP_ERR_MEMORY : 0;
@@ -56,7 +57,7 @@ int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_
 
 void mp_kv_cache_destroy(struct kv_cache *cache, const struct mp_engine *e)
 {
-    size_t bytes = cache_bytes(cache, cache->capacity);
+    size_t bytes = cache_bytes(cache);
     mp_memory_free(e->dense_place, cache->k, bytes);
     mp_memory_free(e->dense_place, cache->v, bytes);
     mp_memory_free(e->dense_place, cache->k_mean, mean_bytes(cache));
@@ -110,9 +111,9 @@ int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64
 /* ---- sampled ---- */
 
 /* Offloaded keys and values in CPU memory are written by the GPU, if there is one. */
-static enum mp_place offloaded_place(const struct mp_engine *e, enum mp_place place)
+static enum mp_place offloaded_place(enum mp_place place)
 {
-    return e->graph.gpu && place == MP_PLACE_HOST ? MP_PLACE_PINNED : place;
+    return place == MP_PLACE_HOST ? MP_PLACE_PINNED : place;
 }
 
 static size_t offloaded_bytes(const struct offloaded_kv *kv)
@@ -130,7 +131,7 @@ static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, 
         .head_dim = e->shape->head_dim,
         .dtype = e->dtype,
     };
-    enum mp_place at = offloaded_place(e, place);
+    enum mp_place at = offloaded_place(place);
     kv->k = mp_memory_alloc(at, offloaded_bytes(kv), "offloaded keys", err);
     if (kv->k != NULL) {
         kv->v = mp_memory_alloc(at, offloaded_bytes(kv), "offloaded values", err);
@@ -214,7 +215,7 @@ void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
         mp_buffer_release(&layer->offloaded_buffer);
         mp_buffer_release(&layer->tables_buffer);
         mp_kv_cache_destroy(&layer->fixed, e);
-        enum mp_place place = offloaded_place(e, layer->place);
+        enum mp_place place = offloaded_place(layer->place);
         mp_memory_free(place, layer->offloaded.k, offloaded_bytes(&layer->offloaded));
         mp_memory_free(place, layer->offloaded.v, offloaded_bytes(&layer->offloaded));
         mp_memory_free(layer->place, layer->tables.ids, table_ids_bytes(&layer->tables));

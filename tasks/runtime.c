@@ -117,11 +117,7 @@ int mp_runtime_find_gpu(struct mp_gpu *out, struct mp_error *err)
     struct cuda_device_info info;
     int code = cuda_device_probe(0, &info, err);
     if (code == 0 && out != NULL) {
-        *out = (struct mp_gpu){
-            .total_bytes = info.total_bytes,
-            .free_bytes = info.free_bytes,
-            .peak_bytes = info.peak_bytes,
-        };
+        *out = (struct mp_gpu){.free_bytes = info.free_bytes};
         snprintf(out->name, sizeof out->name, "%s", info.name);
     }
     return code;

@@ -22,9 +22,7 @@ struct mp_runtime_options {
 /* What the machine's first GPU is. */
 struct mp_gpu {
     char name[256];
-    int64_t total_bytes; /* device memory */
-    int64_t free_bytes;  /* of it, now */
-    int64_t peak_bytes;  /* most that was seen in use, by everyone on the device */
+    int64_t free_bytes; /* device memory that nobody uses now */
 };
 
 /* Whether there is a GPU that this program and its StarPU can use; *out may be NULL. Works before

@@ -25,9 +25,7 @@ struct cuda_device_info {
     char name[256];
     int capability; /* 10 * major + minor, e.g. 90 */
     int multiprocessors;
-    int64_t total_bytes; /* device memory */
-    int64_t free_bytes;  /* of it, now */
-    int64_t peak_bytes;  /* most that was in use when cuda_device_probe was called so far */
+    int64_t free_bytes; /* device memory that nobody uses now */
 };
 
 /* Number of GPUs that this build can use: 0 without a driver or without CUDA compiled in. */

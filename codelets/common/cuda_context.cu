@@ -22,8 +22,6 @@ struct context {
 
 thread_local context current;
 
-int64_t peak_bytes;
-
 /* cuBLAS takes its own workspace lazily otherwise, outside every plan. 32 MiB is what its
  * documentation asks for on Hopper. */
 const size_t CUBLAS_WORKSPACE = size_t{32} << 20;
@@ -58,11 +56,7 @@ int cuda_device_probe(int device, struct cuda_device_info *out, struct mp_error 
     snprintf(out->name, sizeof out->name, "%s", properties.name);
     out->capability = 10 * properties.major + properties.minor;
     out->multiprocessors = properties.multiProcessorCount;
-    out->total_bytes = (int64_t)total_bytes;
     out->free_bytes = (int64_t)free_bytes;
-    int64_t used = (int64_t)(total_bytes - free_bytes);
-    peak_bytes = used > peak_bytes ? used : peak_bytes;
-    out->peak_bytes = peak_bytes;
     if (out->capability < 80) {
         return mp_fail(err, MP_ERR_RUNTIME,
                        "GPU %d (%s): found compute capability %d.%d, expected at least 8.0", device,

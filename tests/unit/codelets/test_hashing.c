@@ -2,8 +2,7 @@
 #include "codelets/hashing/hashing.h"
 #include "kernel_test.h"
 
-typedef void (*kernel)(const struct hashing_args *);
-static const kernel variants[MP_ISA_COUNT] = {
+static hashing_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = hashing_ref,
 #ifdef __x86_64__
     [MP_ISA_AVX2] = hashing_avx2,

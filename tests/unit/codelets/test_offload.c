@@ -2,8 +2,7 @@
 #include "codelets/offload/offload.h"
 #include "kernel_test.h"
 
-typedef void (*kernel)(const struct offload_args *);
-static const kernel variants[MP_ISA_COUNT] = {
+static offload_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = offload_ref,
 #ifdef __x86_64__
     [MP_ISA_AVX2] = offload_avx2,

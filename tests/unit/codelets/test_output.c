@@ -45,7 +45,7 @@ static void problem_free(struct problem *p)
 }
 
 /* The op's result in fresh memory. */
-static float *run(void (*op)(const struct output_args *), const struct problem *p, bool merge)
+static float *run(output_kernel *op, const struct problem *p, bool merge)
 {
     float *x = copy_floats(p->x, (size_t)(p->rows * p->shape.hidden_size));
     struct output_args a = {

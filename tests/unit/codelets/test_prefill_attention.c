@@ -4,7 +4,7 @@
 
 struct variant {
     const char *name;
-    void (*run)(const struct prefill_attention_args *);
+    prefill_attention_kernel *run;
     double tolerance;
 };
 

@@ -90,7 +90,7 @@ static void free_problem(struct problem *p)
 
 /* Runs one kernel on a poisoned output. */
 static void run_kernel(struct problem *p, const struct attention_case *t, const char *name,
-                       void (*kernel)(const struct prefill_attention_args *))
+                       prefill_attention_kernel *kernel)
 {
     char what[160];
     snprintf(what, sizeof what, "%s, rows %lld at %lld, %d x %d heads of %d", name,

@@ -97,7 +97,7 @@ static void result_free(const struct problem *p, struct result *r)
     }
 }
 
-static struct result run(const struct problem *p, void (*op)(const struct projection_args *))
+static struct result run(const struct problem *p, projection_kernel *op)
 {
     struct result r = result_create(p);
     struct projection_target targets[MAX_TARGETS];

@@ -94,8 +94,8 @@ static void result_free(struct result *r)
 
 /* Runs the op on arrays that all lie on one side. Targets differ in slot, position and rope scale.
  */
-static void run(const struct problem *p, void (*op)(const struct projection_args *),
-                const void *block, const float *x, float *k_mean, const struct result *r)
+static void run(const struct problem *p, projection_kernel *op, const void *block, const float *x,
+                float *k_mean, const struct result *r)
 {
     struct kv_cache caches[MAX_TARGETS];
     struct projection_target targets[MAX_TARGETS];

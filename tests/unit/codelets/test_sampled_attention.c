@@ -3,8 +3,7 @@
 #include "codelets/static_attention/static_attention.h"
 #include "kernel_test.h"
 
-typedef void (*kernel)(const struct sampled_attention_args *);
-static const kernel variants[MP_ISA_COUNT] = {
+static sampled_attention_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = sampled_attention_ref,
 #ifdef __x86_64__
     [MP_ISA_AVX2] = sampled_attention_avx2,

@@ -71,8 +71,8 @@ static void release_fixture(struct fixture *f)
 }
 
 /* Calls the variant on the fixture's memory, o and lse. */
-static void call(void (*variant)(const struct sampled_attention_args *),
-                 const struct attention_case *t, const struct fixture *f, float *o, float *lse)
+static void call(sampled_attention_kernel *variant, const struct attention_case *t,
+                 const struct fixture *f, float *o, float *lse)
 {
     const struct offloaded_kv *kv[MAX_ROWS];
     const uint32_t *ids[MAX_ROWS];

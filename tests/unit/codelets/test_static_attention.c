@@ -2,8 +2,7 @@
 #include "codelets/static_attention/static_attention.h"
 #include "kernel_test.h"
 
-typedef void (*kernel)(const struct static_attention_args *);
-static const kernel variants[MP_ISA_COUNT] = {
+static static_attention_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = static_attention_ref,
 #ifdef __x86_64__
     [MP_ISA_AVX2] = static_attention_avx2,

@@ -4,8 +4,7 @@
 #include "codelets/table_lookup/table_lookup.h"
 #include "kernel_test.h"
 
-typedef void (*kernel)(const struct table_lookup_args *);
-static const kernel variants[MP_ISA_COUNT] = {
+static table_lookup_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = table_lookup_ref,
 #ifdef __x86_64__
     [MP_ISA_AVX2] = table_lookup_avx2,
