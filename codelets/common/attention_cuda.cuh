@@ -26,7 +26,6 @@
 #ifndef MP_CODELETS_COMMON_ATTENTION_CUDA_CUH
 #define MP_CODELETS_COMMON_ATTENTION_CUDA_CUH
 
-#include "codelets/common/cuda_internal.h"
 #include "codelets/common/dense_cuda.cuh"
 
 #include <math.h>
@@ -132,15 +131,6 @@ static __device__ __forceinline__ void load_values(value_tile<D> &values, const 
 }
 
 /* ---- tensor cores ---- */
-
-/* c += a b for a 16x16 and b 16x8 of bf16. */
-static __device__ __forceinline__ void mma_bf16(float (&c)[4], uint4 a, uint32_t b0, uint32_t b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
-}
 
 /* Puts channels 4 quad .. 4 quad + 3 of a query among the A fragments [D / 16][lane] of the CTA:
  * step 2s + i of the logits' product takes channels 4i .. 4i + 3 of each lane's chunk s. */

@@ -2,14 +2,7 @@
 #ifndef MP_CODELETS_COMMON_DENSE_CUDA_CUH
 #define MP_CODELETS_COMMON_DENSE_CUDA_CUH
 
-#include "codelets/common/cuda_internal.h"
-
-/* Two floats rounded to bf16 in one register, x0 in the lower half. */
-static __device__ __forceinline__ unsigned pack_bf16(float x0, float x1)
-{
-    __nv_bfloat162 pair = __floats2bfloat162_rn(x0, x1);
-    return *reinterpret_cast<unsigned *>(&pair);
-}
+#include "codelets/common/mma_cuda.cuh"
 
 /* x = high + low to about 16 bits: high is x rounded, low the rounded rest. */
 static __device__ __forceinline__ void split_bf16(uint16_t *high, uint16_t *low, float x)

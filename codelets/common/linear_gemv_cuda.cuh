@@ -33,16 +33,6 @@ template <int T> struct gemv_shared {
     float squares[GEMV_WARPS][8 * T];          /* of each row of x, for its norm */
 };
 
-/* c += A B; a0 and a1 are the rows g and g + 8 of A. */
-__device__ __forceinline__ void mma_bf16(float (&c)[4], unsigned a0, unsigned a1, unsigned a2,
-                                         unsigned a3, unsigned b0, unsigned b1)
-{
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 /* Elements [k, k + 8) of a row of W of `in` elements, zero beyond its end. VECTOR: rows are 16-byte
  * aligned and `in` is a multiple of 8. W is read once: it is kept out of L1, where x stays. */
 template <bool VECTOR>
@@ -102,8 +92,10 @@ __device__ __forceinline__ void multiply_block(float (&sums)[T][4], const uint4 
     for (int m = 0; m < T; m++) {
 #pragma unroll
         for (int p = 0; p < 2; p++) {
-            mma_bf16(sums[m], w[m][0].x, w[m][1].x, w[m][0].y, w[m][1].y, part[p][0], part[p][1]);
-            mma_bf16(sums[m], w[m][0].z, w[m][1].z, w[m][0].w, w[m][1].w, part[p][2], part[p][3]);
+            mma_bf16(sums[m], make_uint4(w[m][0].x, w[m][1].x, w[m][0].y, w[m][1].y), part[p][0],
+                     part[p][1]);
+            mma_bf16(sums[m], make_uint4(w[m][0].z, w[m][1].z, w[m][0].w, w[m][1].w), part[p][2],
+                     part[p][3]);
         }
     }
 }

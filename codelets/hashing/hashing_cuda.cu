@@ -1,6 +1,6 @@
 /* SimHash codes on the GPU. Queries and keys have a kernel each, for they are bound differently:
  * the few queries of a step by reading W, the keys of a prompt by arithmetic. */
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/mma_cuda.cuh"
 
 extern "C" {
 #include "codelets/hashing/hashing.h"
@@ -220,12 +220,6 @@ int compiled_steps(int head_dim)
     return head_dim <= 4 * STEP ? 4 : head_dim <= 8 * STEP ? 8 : 16;
 }
 
-/* Two neighbours in k, the first in the lower half. */
-__device__ unsigned pack(float first, float second)
-{
-    return float_to_bf16(first) | (unsigned)float_to_bf16(second) << 16;
-}
-
 __device__ float rest(float x)
 {
     return x - bf16_to_float(float_to_bf16(x));
@@ -254,15 +248,15 @@ __global__ void split_projection(const hashing_args a, int steps, uint4 *fragmen
         w[i] = inside ? a.w[row * columns + table * a.K + bit] : 0.0f;
     }
     fragments[(int64_t)blockIdx.y * tiles * steps * WARP + at] =
-        make_uint4(pack(w[0], w[1]), pack(w[2], w[3]), pack(rest(w[0]), rest(w[1])),
-                   pack(rest(w[2]), rest(w[3])));
+        make_uint4(pack_bf16(w[0], w[1]), pack_bf16(w[2], w[3]), pack_bf16(rest(w[0]), rest(w[1])),
+                   pack_bf16(rest(w[2]), rest(w[3])));
 }
 
 /* Copies 16 bytes to shared memory, or clears them if bytes is 0. */
 __device__ void copy_async(void *shared, const void *from, int bytes)
 {
-    unsigned to = (unsigned)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+                 "l"(from), "r"(bytes)
                  : "memory");
 }
 
@@ -276,29 +270,11 @@ template <int PENDING> __device__ void wait_copies(void)
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-/* The m16k16 tile of A whose row lane % 16, column 8 * (lane / 16) starts at `row`. */
-__device__ void load_fragment(unsigned fragment[4], const uint16_t *row)
-{
-    unsigned from = (unsigned)__cvta_generic_to_shared(row);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-__device__ void multiply_add(float sum[4], const unsigned a[4], unsigned b0, unsigned b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-        "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 /* Reads the CTA's keys once, a panel of head_dim at a time, into the fragments of each warp.
  * Missing tokens and missing dimensions are 0. */
 template <int STEPS>
 __device__ void load_keys(const hashing_args &a, int64_t first, uint16_t *panel,
-                          unsigned keys[2][STEPS][4])
+                          uint4 keys[2][STEPS])
 {
     constexpr int WIDTH = (STEPS < PANEL_STEPS ? STEPS : PANEL_STEPS) * STEP;
     constexpr int PIECES = WIDTH / 8; /* of 16 bytes, a token */
@@ -324,7 +300,8 @@ __device__ void load_keys(const hashing_args &a, int64_t first, uint16_t *panel,
             const uint16_t *tile = panel + (warp * 32 + m * 16 + lane % 16) * KEY_PITCH;
 #pragma unroll
             for (int s = 0; s < WIDTH / STEP; s++) {
-                load_fragment(keys[m][c / STEP + s], tile + s * STEP + lane / 16 * 8);
+                keys[m][c / STEP + s] =
+                    load_blocks(shared_address(tile + s * STEP + lane / 16 * 8));
             }
         }
         __syncthreads(); /* the panel is free again */
@@ -368,7 +345,7 @@ struct projection_stream {
 /* Dot products of the warp's keys with 8 columns, whose fragments are at w. The chains of the high
  * and the low parts are apart, so that more MMAs are in flight. */
 template <int STEPS>
-__device__ void multiply_tile(const unsigned keys[2][STEPS][4], const uint4 *w, float dots[2][4])
+__device__ void multiply_tile(const uint4 keys[2][STEPS], const uint4 *w, float dots[2][4])
 {
     float low[2][4] = {};
 #pragma unroll
@@ -380,8 +357,8 @@ __device__ void multiply_tile(const unsigned keys[2][STEPS][4], const uint4 *w, 
         uint4 b = w[s * WARP];
 #pragma unroll
         for (int m = 0; m < 2; m++) {
-            multiply_add(dots[m], keys[m][s], b.x, b.y);
-            multiply_add(low[m], keys[m][s], b.z, b.w);
+            mma_bf16(dots[m], keys[m][s], b.x, b.y);
+            mma_bf16(low[m], keys[m][s], b.z, b.w);
         }
     }
 #pragma unroll
@@ -421,7 +398,7 @@ __global__ void __launch_bounds__(KEY_THREADS, STEPS <= 8 ? 2 : 1)
     constexpr int STAGE_TILES = STAGE_STEPS / STEPS;
     int64_t first = (int64_t)blockIdx.x * KEY_TOKENS;
     int lane = threadIdx.x % WARP;
-    unsigned keys[2][STEPS][4];
+    uint4 keys[2][STEPS];
     load_keys<STEPS>(a, first, reinterpret_cast<uint16_t *>(shared_memory), keys);
 
     int pieces = projection_tiles(a.K, a.L) * STEPS * WARP;

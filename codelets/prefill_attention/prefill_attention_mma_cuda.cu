@@ -10,7 +10,7 @@
  *
  * K and V have one buffer each: V of a tile travels during S, K of the next tile during softmax and
  * O, and two CTAs an SM hide the rest. */
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/mma_cuda.cuh"
 
 extern "C" {
 #include "codelets/prefill_attention/prefill_attention.h"
@@ -54,11 +54,6 @@ template <int D> struct shape {
 
 /* ---- instructions ---- */
 
-__device__ __forceinline__ unsigned shared_address(const uint16_t *p)
-{
-    return (unsigned)__cvta_generic_to_shared(p);
-}
-
 /* Copies 16 bytes from global memory; unless wanted, writes zeros and reads nothing: `from` may
  * then lie outside of all memory. */
 __device__ __forceinline__ void copy_async(unsigned to, const uint16_t *from, bool wanted)
@@ -73,61 +68,15 @@ __device__ __forceinline__ void copy_wait()
     asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
-/* Four 8x8 blocks of bf16; lane 8b + r gives the address of row r of block b. Lane l receives
- * elements 2(l % 4) and 2(l % 4) + 1 of row l / 4 of each block. */
-__device__ __forceinline__ void load_blocks(unsigned (&block)[4], unsigned address)
+/* As load_blocks, the blocks transposed. */
+__device__ __forceinline__ uint4 load_blocks_transposed(unsigned address)
 {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(block[0]), "=r"(block[1]), "=r"(block[2]), "=r"(block[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-/* The same blocks transposed. */
-__device__ __forceinline__ void load_blocks_transposed(unsigned (&block)[4], unsigned address)
-{
+    uint4 block;
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(block[0]), "=r"(block[1]), "=r"(block[2]), "=r"(block[3])
+                 : "=r"(block.x), "=r"(block.y), "=r"(block.z), "=r"(block.w)
                  : "r"(address)
                  : "memory");
-}
-
-/* c (16x8) += a (16x16) * b (16x8). Lane l holds of c: (row l / 4, columns 2(l % 4) and + 1), then
- * the same of row l / 4 + 8; of a: rows and columns (0, 0), (8, 0), (0, 8), (8, 8) onwards in 8x8
- * blocks; of b: the blocks from k = 0 and k = 8, transposed. */
-__device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4], unsigned b0,
-                                         unsigned b1)
-{
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ float exp2_fast(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-__device__ __forceinline__ unsigned pack_bf16(float low, float high)
-{
-    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return (unsigned)__bfloat16_as_ushort(pair.y) << 16 | __bfloat16_as_ushort(pair.x);
-}
-
-/* The four lanes that hold a row of S together. */
-__device__ __forceinline__ float quad_max(float x)
-{
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
-__device__ __forceinline__ float quad_sum(float x)
-{
-    x += __shfl_xor_sync(0xffffffffu, x, 1);
-    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+    return block;
 }
 
 /* ---- tiles ---- */
@@ -200,19 +149,18 @@ template <int D> __device__ __forceinline__ void multiply_keys(scores<D> &s, uns
     }
 #pragma unroll
     for (int c = 0; c < D; c += 16) {
-        unsigned a[ROW_BLOCKS][4];
+        uint4 a[ROW_BLOCKS];
 #pragma unroll
         for (int m = 0; m < ROW_BLOCKS; m++) {
-            load_blocks(a[m], q + (unsigned)(m * BLOCK_BYTES + 2 * c));
+            a[m] = load_blocks(q + (unsigned)(m * BLOCK_BYTES + 2 * c));
         }
 #pragma unroll
         for (int n = 0; n < KEY_BLOCKS; n += 2) {
-            unsigned b[4];
-            load_blocks(b, k + (unsigned)(n / 2 * BLOCK_BYTES + 2 * c));
+            uint4 b = load_blocks(k + (unsigned)(n / 2 * BLOCK_BYTES + 2 * c));
 #pragma unroll
             for (int m = 0; m < ROW_BLOCKS; m++) {
-                multiply(s[m][n], a[m], b[0], b[2]);
-                multiply(s[m][n + 1], a[m], b[1], b[3]);
+                mma_bf16(s[m][n], a[m], b.x, b.z);
+                mma_bf16(s[m][n + 1], a[m], b.y, b.w);
             }
         }
     }
@@ -290,24 +238,21 @@ __device__ __forceinline__ void add_values(outputs<D> &o, const scores<D> &s, un
     const int ROW_BLOCKS = shape<D>::ROW_BLOCKS;
 #pragma unroll
     for (int key = 0; key < TILE_KEYS; key += 16) {
-        unsigned a[ROW_BLOCKS][4];
+        uint4 a[ROW_BLOCKS];
 #pragma unroll
         for (int m = 0; m < ROW_BLOCKS; m++) {
             const float(&left)[4] = s[m][key / 8];
             const float(&right)[4] = s[m][key / 8 + 1];
-            a[m][0] = pack_bf16(left[0], left[1]);
-            a[m][1] = pack_bf16(left[2], left[3]);
-            a[m][2] = pack_bf16(right[0], right[1]);
-            a[m][3] = pack_bf16(right[2], right[3]);
+            a[m] = make_uint4(pack_bf16(left[0], left[1]), pack_bf16(left[2], left[3]),
+                              pack_bf16(right[0], right[1]), pack_bf16(right[2], right[3]));
         }
 #pragma unroll
         for (int n = 0; n < shape<D>::DIM_BLOCKS; n += 2) {
-            unsigned b[4];
-            load_blocks_transposed(b, v + (unsigned)(2 * (key * shape<D>::STRIDE + 8 * n)));
+            uint4 b = load_blocks_transposed(v + (unsigned)(2 * (key * shape<D>::STRIDE + 8 * n)));
 #pragma unroll
             for (int m = 0; m < ROW_BLOCKS; m++) {
-                multiply(o[m][n], a[m], b[0], b[1]);
-                multiply(o[m][n + 1], a[m], b[2], b[3]);
+                mma_bf16(o[m][n], a[m], b.x, b.y);
+                mma_bf16(o[m][n + 1], a[m], b.z, b.w);
             }
         }
     }

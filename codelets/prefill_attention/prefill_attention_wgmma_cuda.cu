@@ -10,7 +10,7 @@ extern "C" {
 #include "codelets/prefill_attention/prefill_attention.h"
 }
 
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/mma_cuda.cuh"
 #include "codelets/prefill_attention/wgmma.cuh"
 
 #include <math.h>
@@ -202,26 +202,6 @@ __device__ __forceinline__ void mask_scores(float (&score)[KEYS / 2], int visibl
     }
 }
 
-__device__ __forceinline__ float exp2_fast(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-/* Over the four threads that share a row. */
-__device__ __forceinline__ float row_max(float x)
-{
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
-__device__ __forceinline__ float row_sum(float x)
-{
-    x += __shfl_xor_sync(0xffffffffu, x, 1);
-    return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-
 /* Turns the scores of a tile into weights relative to each row's maximum so far. Every row sees key
  * 0, so that the maximum is finite from the first tile on. */
 __device__ __forceinline__ void update_softmax(softmax &m, float (&score)[KEYS / 2],
@@ -234,7 +214,7 @@ __device__ __forceinline__ void update_softmax(softmax &m, float (&score)[KEYS /
         for (int j = 2 * i; j < KEYS / 2; j += 4) {
             max = fmaxf(max, fmaxf(score[j], score[j + 1]));
         }
-        max = row_max(max);
+        max = quad_max(max);
         m.keep[i] = exp2_fast((m.max[i] - max) * scale_log2e);
         m.max[i] = max;
         float shift = -max * scale_log2e;
@@ -255,8 +235,7 @@ __device__ __forceinline__ void pack_weights(const float (&score)[KEYS / 2],
 {
 #pragma unroll
     for (int i = 0; i < KEYS / 4; i++) {
-        __nv_bfloat162 pair = __floats2bfloat162_rn(score[2 * i], score[2 * i + 1]);
-        weight[i / 4][i % 4] = *(uint32_t *)&pair;
+        weight[i / 4][i % 4] = pack_bf16(score[2 * i], score[2 * i + 1]);
     }
 }
 
@@ -273,7 +252,7 @@ template <int HEAD_DIM>
 __device__ void store_output(const attention &a, const softmax &m, const float (&o)[HEAD_DIM / 2],
                              int head, int row)
 {
-    float sum[2] = {row_sum(m.sum[0]), row_sum(m.sum[1])};
+    float sum[2] = {quad_sum(m.sum[0]), quad_sum(m.sum[1])};
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         if (row + 8 * i >= a.rows) {

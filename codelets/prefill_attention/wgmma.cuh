@@ -17,6 +17,8 @@
 #ifndef MP_CODELETS_PREFILL_ATTENTION_WGMMA_CUH
 #define MP_CODELETS_PREFILL_ATTENTION_WGMMA_CUH
 
+#include "codelets/common/mma_cuda.cuh"
+
 #include <cuda.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
@@ -28,11 +30,6 @@ enum {
     K_STEP = 16,          /* depth of one wgmma on bf16 */
     WARPGROUP = 128,      /* threads */
 };
-
-static __device__ __forceinline__ uint32_t shared_address(const void *p)
-{
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
 
 /* ---- wgmma ---- */
 
