@@ -1,45 +1,44 @@
 #include "core/trace.h"
 
 #include "core/clock.h"
-#include "core/log.h"
 #include "core/memory.h"
+#include "core/trace_recording.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-struct span {
-    struct mp_span_info info;
-    uint64_t begin_ns;
-    uint64_t end_ns;
-};
 
 /* What one thread recorded. Only its thread adds spans, so that recording takes no lock; all other
  * fields change under `lock`. Tracks live as long as the process: a thread may end before the
  * trace is written. */
 struct track {
     struct track *next;
-    int id;             /* 1, 2, ... in order of creation */
-    char *name;         /* NULL until named */
-    uint64_t session;   /* the recording that spans, count and lost belong to */
-    struct span *spans; /* [capacity]; NULL if it could not be allocated: all spans are lost */
+    int id;     /* 1, 2, ... in order of creation */
+    char *name; /* NULL until named */
+    enum mp_track_kind kind;
+    uint64_t session;      /* the recording that spans, count and lost belong to */
+    struct mp_span *spans; /* [capacity]; NULL if it could not be allocated: all spans are lost */
     int64_t capacity;
     _Atomic int64_t count; /* spans complete; released after each store */
     _Atomic int64_t lost;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct track *tracks; /* newest first */
+static struct track *tracks; /* in order of creation */
 static int num_tracks;
-static int64_t session_capacity; /* spans per thread */
+static int64_t session_capacity; /* spans per thread, and counter samples in all */
 static uint64_t session_start_ns;
-static _Atomic uint64_t session; /* counts calls of mp_trace_start */
+static struct mp_counter_sample *counters; /* [counters_room] */
+static int64_t num_counters;
+static int64_t counters_room;
+static int64_t lost_counters;
+static _Atomic uint64_t session; /* counts the recordings, each begun by a start or a clear */
 static _Atomic bool enabled;
 static _Thread_local struct track *own;
+
+/* ---- recording ---- */
 
 /* The calling thread's track. Call with the lock held. */
 static struct track *own_track(void)
@@ -47,8 +46,11 @@ static struct track *own_track(void)
     if (own == NULL) {
         own = mp_xcalloc(1, sizeof *own);
         own->id = ++num_tracks;
-        own->next = tracks;
-        tracks = own;
+        struct track **end = &tracks;
+        while (*end != NULL) {
+            end = &(*end)->next;
+        }
+        *end = own;
     }
     return own;
 }
@@ -69,17 +71,26 @@ static void join_session(void)
     pthread_mutex_unlock(&lock);
 }
 
+/* From here on every track is of an older recording, until its thread joins. Call with the lock
+ * held. */
+static void begin_session(void)
+{
+    session_start_ns = mp_clock_ns();
+    num_counters = 0;
+    lost_counters = 0;
+    atomic_fetch_add(&session, 1);
+}
+
 int mp_trace_start(int64_t capacity, struct mp_error *err)
 {
     size_t bytes;
-    if (capacity < 1 || !mp_size_mul((size_t)capacity, sizeof(struct span), &bytes)) {
+    if (capacity < 1 || !mp_size_mul((size_t)capacity, sizeof(struct mp_span), &bytes)) {
         return mp_fail(err, MP_ERR_USAGE, "trace: room for %" PRId64 " spans, expected 1 or more",
                        capacity);
     }
     pthread_mutex_lock(&lock);
     session_capacity = capacity;
-    session_start_ns = mp_clock_ns();
-    atomic_fetch_add(&session, 1);
+    begin_session();
     atomic_store(&enabled, true);
     pthread_mutex_unlock(&lock);
     return MP_OK;
@@ -90,12 +101,20 @@ bool mp_trace_enabled(void)
     return atomic_load_explicit(&enabled, memory_order_relaxed);
 }
 
-void mp_trace_name_thread(const char *name)
+void mp_trace_clear(void)
+{
+    pthread_mutex_lock(&lock);
+    begin_session();
+    pthread_mutex_unlock(&lock);
+}
+
+void mp_trace_name_thread(const char *name, enum mp_track_kind kind)
 {
     pthread_mutex_lock(&lock);
     struct track *t = own_track();
     free(t->name);
     t->name = mp_xstrdup(name);
+    t->kind = kind;
     pthread_mutex_unlock(&lock);
 }
 
@@ -112,125 +131,82 @@ void mp_trace_span(const struct mp_span_info *info, uint64_t begin_ns, uint64_t 
         atomic_fetch_add_explicit(&own->lost, 1, memory_order_relaxed);
         return;
     }
-    own->spans[count] = (struct span){*info, begin_ns, end_ns};
+    own->spans[count] = (struct mp_span){*info, begin_ns, end_ns};
     atomic_store_explicit(&own->count, count + 1, memory_order_release);
 }
 
-static void write_json_string(FILE *out, const char *s)
+void mp_trace_counter(const char *name, double value)
 {
-    fputc('"', out);
-    for (; *s != '\0'; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\') {
-            fputc('\\', out);
-        }
-        if (c < 0x20) {
-            fprintf(out, "\\u%04x", c);
-        } else {
-            fputc(c, out);
-        }
+    if (!mp_trace_enabled()) {
+        return;
     }
-    fputc('"', out);
+    pthread_mutex_lock(&lock);
+    if (num_counters == session_capacity) {
+        lost_counters++;
+    } else {
+        if (num_counters == counters_room) {
+            counters_room = counters_room == 0 ? 64 : 2 * counters_room;
+            counters = mp_xrealloc(counters, (size_t)counters_room, sizeof *counters);
+        }
+        /* The clock is read under the lock: samples are in order of time. */
+        counters[num_counters++] = (struct mp_counter_sample){name, value, mp_clock_ns()};
+    }
+    pthread_mutex_unlock(&lock);
 }
+
+/* ---- what was recorded ---- */
 
 /* By begin; of two that begin together the longer one encloses the other and comes first. */
 static int compare_spans(const void *a, const void *b)
 {
-    const struct span *x = a, *y = b;
+    const struct mp_span *x = a, *y = b;
     if (x->begin_ns != y->begin_ns) {
         return x->begin_ns < y->begin_ns ? -1 : 1;
     }
     return (x->end_ns < y->end_ns) - (x->end_ns > y->end_ns);
 }
 
-/* Nanoseconds as microseconds with three decimals: the format's unit, without rounding. */
-static void write_us(FILE *out, const char *key, uint64_t ns)
+/* Spans come in order of their end; without nesting that is the order of begin too. */
+static void sort_spans(struct mp_span *spans, int64_t count)
 {
-    fprintf(out, ",\"%s\":%" PRIu64 ".%03" PRIu64, key, ns / 1000, ns % 1000);
-}
-
-static void write_argument(FILE *out, const char *key, int32_t value, const char **separator)
-{
-    if (value >= 0) {
-        fprintf(out, "%s\"%s\":%" PRId32, *separator, key, value);
-        *separator = ",";
-    }
-}
-
-static void write_span(FILE *out, int track, const struct span *s)
-{
-    /* Time 0 is the start of the recording; a span under way then is cut. */
-    uint64_t begin = s->begin_ns > session_start_ns ? s->begin_ns : session_start_ns;
-    uint64_t end = s->end_ns > begin ? s->end_ns : begin;
-    fputs(",\n{\"ph\":\"X\",\"name\":", out);
-    write_json_string(out, s->info.op);
-    fprintf(out, ",\"pid\":1,\"tid\":%d", track);
-    write_us(out, "ts", begin - session_start_ns);
-    write_us(out, "dur", end - begin);
-    fputs(",\"args\":{", out);
-    const char *separator = "";
-    write_argument(out, "layer", s->info.layer, &separator);
-    write_argument(out, "request", s->info.request, &separator);
-    write_argument(out, "chunk", s->info.chunk, &separator);
-    fputs("}}", out);
-}
-
-/* Returns the number of spans the track lost. */
-static int64_t write_track(FILE *out, struct track *t)
-{
-    int64_t count = atomic_load_explicit(&t->count, memory_order_acquire);
-    int64_t lost = atomic_load(&t->lost);
-    char unnamed[32];
-    snprintf(unnamed, sizeof unnamed, "thread %d", t->id);
-
-    fprintf(out, ",\n{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":1,\"tid\":%d", t->id);
-    fputs(",\"args\":{\"name\":", out);
-    write_json_string(out, t->name != NULL ? t->name : unnamed);
-    fprintf(out, ",\"lost_spans\":%" PRId64 "}}", lost);
-
-    if (count > 0) {
-        qsort(t->spans, (size_t)count, sizeof *t->spans, compare_spans);
-    }
-    for (int64_t i = 0; i < count; i++) {
-        write_span(out, t->id, &t->spans[i]);
-    }
-    return lost;
-}
-
-static int64_t write_events(FILE *out)
-{
-    fputs(
-        "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n"
-        "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":1,\"args\":{\"name\":\"magicpig-pipe\"}}",
-        out);
-    int64_t lost = 0;
-    for (struct track *t = tracks; t != NULL; t = t->next) {
-        if (t->session == atomic_load(&session)) {
-            lost += write_track(out, t);
+    for (int64_t i = 1; i < count; i++) {
+        if (compare_spans(&spans[i - 1], &spans[i]) > 0) {
+            qsort(spans, (size_t)count, sizeof *spans, compare_spans);
+            return;
         }
     }
-    fprintf(out, "\n],\"otherData\":{\"lost_spans\":%" PRId64 "}}\n", lost);
-    return lost;
 }
 
-int mp_trace_write(const char *path, struct mp_error *err)
+void mp_trace_each(void (*visit)(void *arg, const struct mp_track *track), void *arg)
+{
+    pthread_mutex_lock(&lock);
+    for (const struct track *t = tracks; t != NULL; t = t->next) {
+        int64_t count = atomic_load_explicit(&t->count, memory_order_acquire);
+        if (t->session != atomic_load(&session) || count == 0) {
+            continue;
+        }
+        char unnamed[32];
+        snprintf(unnamed, sizeof unnamed, "thread %d", t->id);
+        sort_spans(t->spans, count);
+        visit(arg, &(struct mp_track){
+                       .name = t->name != NULL ? t->name : unnamed,
+                       .kind = t->kind,
+                       .spans = t->spans,
+                       .count = count,
+                   });
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+struct mp_recording mp_trace_stop(void)
 {
     atomic_store(&enabled, false);
-    FILE *out = fopen(path, "w");
-    if (out == NULL) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write the trace: %s", path, strerror(errno));
-    }
     pthread_mutex_lock(&lock);
-    int64_t lost = write_events(out);
+    int64_t lost = lost_counters;
+    for (const struct track *t = tracks; t != NULL; t = t->next) {
+        lost += t->session == atomic_load(&session) ? atomic_load(&t->lost) : 0;
+    }
+    struct mp_recording recording = {session_start_ns, counters, num_counters, lost};
     pthread_mutex_unlock(&lock);
-
-    bool failed = ferror(out) != 0;
-    if (fclose(out) != 0 || failed) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write the trace: %s", path, strerror(errno));
-    }
-    if (lost > 0) {
-        mp_log(MP_LOG_WARNING, "%s: %" PRId64 " spans did not fit the trace and are lost", path,
-               lost);
-    }
-    return MP_OK;
+    return recording;
 }

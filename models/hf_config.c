@@ -28,9 +28,9 @@ static const struct architecture ARCHITECTURES[] = {
     {.model_type = "qwen3", .attention_bias = true, .qk_norm = true, .window = true},
 };
 
-/* The file being read. */
+/* The document being read. */
 struct reader {
-    const char *path;
+    const char *path; /* of its file, or what stands for it in messages */
     const struct mp_json *doc;
     const struct cJSON *root;
 };
@@ -81,7 +81,7 @@ static int read_sizes(const struct reader *r, struct mp_shape *s, struct mp_erro
 {
     int rc;
     if ((rc = get_int(r, "hidden_size", 1 << 20, &s->hidden_size, err)) != 0 ||
-        (rc = get_int(r, "num_hidden_layers", 4096, &s->num_hidden_layers, err)) != 0 ||
+        (rc = get_int(r, "num_hidden_layers", MP_MAX_LAYERS, &s->num_hidden_layers, err)) != 0 ||
         (rc = get_int(r, "num_attention_heads", 4096, &s->num_attention_heads, err)) != 0 ||
         (rc = get_int(r, "intermediate_size", 1 << 24, &s->intermediate_size, err)) != 0 ||
         (rc = get_int(r, "vocab_size", 1 << 24, &s->vocab_size, err)) != 0) {
@@ -243,7 +243,7 @@ static int read_eos(const struct reader *r, struct mp_hf_config *c, struct mp_er
     return 0;
 }
 
-/* ---- files ---- */
+/* ---- documents ---- */
 
 static int read_config(const struct reader *r, struct mp_hf_config *c, struct mp_error *err)
 {
@@ -264,17 +264,14 @@ static int read_config(const struct reader *r, struct mp_hf_config *c, struct mp
     return mp_hf_rope_read(r->path, r->doc, r->root, &c->rope, err);
 }
 
-static int read_file(const char *path, struct mp_hf_config *c,
-                     int (*read)(const struct reader *, struct mp_hf_config *, struct mp_error *),
-                     struct mp_error *err)
+typedef int document_reader(const struct reader *, struct mp_hf_config *, struct mp_error *);
+
+/* Reads a document with `read`, and frees it. */
+static int read_document(const char *path, struct mp_json *doc, document_reader *read,
+                         struct mp_hf_config *c, struct mp_error *err)
 {
-    struct mp_json *doc;
-    int rc = mp_json_read_file(path, MAX_CONFIG_BYTES, &doc, err);
-    if (rc != 0) {
-        return rc;
-    }
     struct reader r = {.path = path, .doc = doc, .root = mp_json_root(doc)};
-    rc = mp_json_expect(doc, r.root, MP_JSON_OBJECT, err);
+    int rc = mp_json_expect(doc, r.root, MP_JSON_OBJECT, err);
     if (rc == 0) {
         rc = read(&r, c, err);
     }
@@ -282,14 +279,31 @@ static int read_file(const char *path, struct mp_hf_config *c,
     return rc;
 }
 
+static int read_file(const char *path, document_reader *read, struct mp_hf_config *c,
+                     struct mp_error *err)
+{
+    struct mp_json *doc;
+    int rc = mp_json_read_file(path, MAX_CONFIG_BYTES, &doc, err);
+    return rc != 0 ? rc : read_document(path, doc, read, c, err);
+}
+
 int mp_hf_config_read(const char *path, struct mp_hf_config *out, struct mp_error *err)
 {
     *out = (struct mp_hf_config){0};
-    return read_file(path, out, read_config, err);
+    return read_file(path, read_config, out, err);
+}
+
+int mp_hf_config_parse(const char *name, const char *text, struct mp_hf_config *out,
+                       struct mp_error *err)
+{
+    struct mp_json *doc;
+    *out = (struct mp_hf_config){0};
+    int rc = mp_json_parse(name, text, strlen(text), &doc, err);
+    return rc != 0 ? rc : read_document(name, doc, read_config, out, err);
 }
 
 int mp_hf_generation_config_read(const char *path, struct mp_hf_config *config,
                                  struct mp_error *err)
 {
-    return read_file(path, config, read_eos, err);
+    return read_file(path, read_eos, config, err);
 }

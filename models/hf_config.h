@@ -8,7 +8,10 @@
 
 #include <stdint.h>
 
-enum { MP_MAX_EOS = 16 };
+enum {
+    MP_MAX_EOS = 16,      /* end-of-sequence ids of one model */
+    MP_MAX_LAYERS = 4096, /* decoder layers */
+};
 
 struct mp_hf_config {
     const char *model_type; /* "llama", "mistral", "qwen2" or "qwen3"; static */
@@ -23,6 +26,10 @@ struct mp_hf_config {
  * model or rope type, quantized weights, sliding windows, ...) is MP_ERR_UNSUPPORTED; a missing
  * key, a wrong type or a number out of range is MP_ERR_FORMAT. Messages name file and key. */
 int mp_hf_config_read(const char *path, struct mp_hf_config *out, struct mp_error *err);
+
+/* The same for a config.json's text, NUL-terminated; name stands for the file in messages. */
+int mp_hf_config_parse(const char *name, const char *text, struct mp_hf_config *out,
+                       struct mp_error *err);
 
 /* Reads a generation_config.json over it: its eos_token_id, if it has one, replaces config's. */
 int mp_hf_generation_config_read(const char *path, struct mp_hf_config *config,

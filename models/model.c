@@ -3,6 +3,7 @@
 #include "core/memory.h"
 #include "core/safetensors.h"
 #include "models/hf_config.h"
+#include "models/presets.h"
 #include "models/weights.h"
 
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 
 struct mp_model {
     struct mp_hf_config config;
-    struct mp_tensors *tensors;
+    struct mp_tensors *tensors; /* NULL: a shape without weights */
     char *description;
 };
 
@@ -30,14 +31,14 @@ static int read_configs(const char *dir, struct mp_hf_config *config, struct mp_
     return rc;
 }
 
-static char *describe(const struct mp_hf_config *c, int64_t parameters)
+static char *describe(const char *name, const struct mp_shape *s, int64_t parameters,
+                      const char *remark)
 {
-    const struct mp_shape *s = &c->shape;
     bool billions = parameters >= 1000000000;
-    return mp_xasprintf("%s, %d layers, %d/%d heads of %d, %.1f %c parameters", c->model_type,
+    return mp_xasprintf("%s, %d layers, %d/%d heads of %d, %.1f %c parameters%s", name,
                         s->num_hidden_layers, s->num_attention_heads, s->num_key_value_heads,
                         s->head_dim, (double)parameters / (billions ? 1e9 : 1e6),
-                        billions ? 'B' : 'M');
+                        billions ? 'B' : 'M', remark);
 }
 
 int mp_model_open(const char *dir, struct mp_model **out, struct mp_error *err)
@@ -51,13 +52,53 @@ int mp_model_open(const char *dir, struct mp_model **out, struct mp_error *err)
         const struct mp_shape *shape = &m->config.shape;
         struct mp_weight_slots slots = mp_weight_slots_new(shape, NULL);
         rc = mp_weight_slots_check(&slots, shape, m->tensors, dir, err);
-        m->description = describe(&m->config, mp_weight_slots_elements(&slots));
+        m->description =
+            describe(m->config.model_type, shape, mp_weight_slots_elements(&slots), "");
         mp_weight_slots_free(&slots);
     }
     if (rc != 0) {
         mp_model_close(m);
         return rc;
     }
+    *out = m;
+    return 0;
+}
+
+static int read_shape(const char *name, int num_layers, struct mp_hf_config *config,
+                      struct mp_error *err)
+{
+    const char *text;
+    int rc = mp_preset_find(name, &text, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (num_layers < 0 || num_layers > MP_MAX_LAYERS) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "shape %s: expected 1 to %d layers, or 0 for the model's own, found %d",
+                       name, MP_MAX_LAYERS, num_layers);
+    }
+    char *source = mp_xasprintf("shape %s", name);
+    rc = mp_hf_config_parse(source, text, config, err);
+    free(source);
+    if (rc == 0 && num_layers != 0) {
+        config->shape.num_hidden_layers = num_layers;
+    }
+    return rc;
+}
+
+int mp_model_open_shape(const char *name, int num_layers, struct mp_model **out,
+                        struct mp_error *err)
+{
+    struct mp_model *m = mp_xcalloc(1, sizeof *m);
+    int rc = read_shape(name, num_layers, &m->config, err);
+    if (rc != 0) {
+        mp_model_close(m);
+        return rc;
+    }
+    struct mp_weight_slots slots = mp_weight_slots_new(&m->config.shape, NULL);
+    m->description =
+        describe(name, &m->config.shape, mp_weight_slots_elements(&slots), ", random weights");
+    mp_weight_slots_free(&slots);
     *out = m;
     return 0;
 }
@@ -72,6 +113,11 @@ void mp_model_close(struct mp_model *m)
     }
     free(m->description);
     free(m);
+}
+
+bool mp_model_has_weights(const struct mp_model *m)
+{
+    return m->tensors != NULL;
 }
 
 const struct mp_shape *mp_model_shape(const struct mp_model *m)
@@ -109,8 +155,24 @@ int mp_model_load(const struct mp_model *m, const struct mp_weight_blocks *dst,
                   struct mp_error *err)
 {
     (void)err; /* mp_model_open checked every tensor: nothing is left to fail */
+    if (!mp_model_has_weights(m)) {
+        mp_panic("%s: there are no weights to load", m->description);
+    }
     struct mp_weight_slots slots = mp_weight_slots_new(&m->config.shape, dst);
     mp_weight_slots_load(&slots, m->tensors);
     mp_weight_slots_free(&slots);
     return 0;
+}
+
+size_t mp_model_weights(const struct mp_model *m, const struct mp_weight_blocks *dst,
+                        struct mp_weight **out)
+{
+    struct mp_weight_slots slots = mp_weight_slots_new(&m->config.shape, dst);
+    size_t count = slots.count;
+    *out = mp_xcalloc(count, sizeof **out);
+    for (size_t i = 0; i < count; i++) {
+        (*out)[i] = slots.items[i].weight;
+    }
+    mp_weight_slots_free(&slots);
+    return count;
 }

@@ -18,7 +18,9 @@ enum {
     MAX_SLOTS_PER_LAYER = 18, /* 9 without biases and QK-norm */
 };
 
-__attribute__((format(printf, 5, 6))) static void add(struct mp_weight_slots *s, int64_t rows,
+/* rows: 0 for a vector. */
+__attribute__((format(printf, 6, 7))) static void add(struct mp_weight_slots *s,
+                                                      enum mp_weight_kind kind, int64_t rows,
                                                       int64_t columns, const void *dst,
                                                       const char *format, ...)
 {
@@ -27,10 +29,8 @@ __attribute__((format(printf, 5, 6))) static void add(struct mp_weight_slots *s,
     va_start(args, format);
     vsnprintf(slot->name, sizeof slot->name, format, args);
     va_end(args);
-    slot->rows = rows;
-    slot->columns = columns;
     /* The ops hand out read-only views; the caller owns the block and gave it for writing. */
-    slot->dst = (void *)dst;
+    slot->weight = (struct mp_weight){kind, rows, columns, (void *)dst};
 }
 
 /* Row `row` of a bf16 matrix, and element i of a vector; NULL where there are no blocks. */
@@ -51,24 +51,28 @@ static void add_attention(struct mp_weight_slots *s, const struct mp_shape *shap
     int64_t hidden = shape->hidden_size;
     int64_t kv_width = (int64_t)shape->num_key_value_heads * shape->head_dim;
     int64_t row = 0; /* of the fused QKV matrix */
-    add(s, 0, hidden, p->norm, "model.layers.%d.input_layernorm.weight", layer);
+    add(s, MP_WEIGHT_GAIN, 0, hidden, p->norm, "model.layers.%d.input_layernorm.weight", layer);
     for (int i = 0; i < 3; i++) {
         int64_t rows = i == 0 ? mp_shape_q_width(shape) : kv_width;
-        add(s, rows, hidden, row_at(p->qkv, row, hidden),
-            "model.layers.%d.self_attn.%c_proj.weight", layer, NAMES[i]);
+        add(s, i == 0 ? MP_WEIGHT_QUERY : MP_WEIGHT_MATRIX, rows, hidden,
+            row_at(p->qkv, row, hidden), "model.layers.%d.self_attn.%c_proj.weight", layer,
+            NAMES[i]);
         if (shape->qkv_bias) {
-            add(s, 0, rows, element_at(p->bias, row), "model.layers.%d.self_attn.%c_proj.bias",
-                layer, NAMES[i]);
+            add(s, MP_WEIGHT_BIAS, 0, rows, element_at(p->bias, row),
+                "model.layers.%d.self_attn.%c_proj.bias", layer, NAMES[i]);
         }
         row += rows;
     }
     if (shape->qk_norm) {
-        add(s, 0, shape->head_dim, p->q_norm, "model.layers.%d.self_attn.q_norm.weight", layer);
-        add(s, 0, shape->head_dim, p->k_norm, "model.layers.%d.self_attn.k_norm.weight", layer);
+        add(s, MP_WEIGHT_GAIN, 0, shape->head_dim, p->q_norm,
+            "model.layers.%d.self_attn.q_norm.weight", layer);
+        add(s, MP_WEIGHT_GAIN, 0, shape->head_dim, p->k_norm,
+            "model.layers.%d.self_attn.k_norm.weight", layer);
     }
-    add(s, hidden, mp_shape_q_width(shape), o->o, "model.layers.%d.self_attn.o_proj.weight", layer);
+    add(s, MP_WEIGHT_MATRIX, hidden, mp_shape_q_width(shape), o->o,
+        "model.layers.%d.self_attn.o_proj.weight", layer);
     if (shape->output_bias) {
-        add(s, 0, hidden, o->bias, "model.layers.%d.self_attn.o_proj.bias", layer);
+        add(s, MP_WEIGHT_BIAS, 0, hidden, o->bias, "model.layers.%d.self_attn.o_proj.bias", layer);
     }
 }
 
@@ -77,16 +81,20 @@ static void add_ffn(struct mp_weight_slots *s, const struct mp_shape *shape, int
 {
     int64_t hidden = shape->hidden_size;
     int64_t width = shape->intermediate_size;
-    add(s, 0, hidden, f->norm, "model.layers.%d.post_attention_layernorm.weight", layer);
-    add(s, width, hidden, f->gate_up, "model.layers.%d.mlp.gate_proj.weight", layer);
-    add(s, width, hidden, row_at(f->gate_up, width, hidden), "model.layers.%d.mlp.up_proj.weight",
+    add(s, MP_WEIGHT_GAIN, 0, hidden, f->norm, "model.layers.%d.post_attention_layernorm.weight",
         layer);
-    add(s, hidden, width, f->down, "model.layers.%d.mlp.down_proj.weight", layer);
+    add(s, MP_WEIGHT_MATRIX, width, hidden, f->gate_up, "model.layers.%d.mlp.gate_proj.weight",
+        layer);
+    add(s, MP_WEIGHT_MATRIX, width, hidden, row_at(f->gate_up, width, hidden),
+        "model.layers.%d.mlp.up_proj.weight", layer);
+    add(s, MP_WEIGHT_MATRIX, hidden, width, f->down, "model.layers.%d.mlp.down_proj.weight", layer);
     if (shape->mlp_bias) {
-        add(s, 0, width, f->gate_up_bias, "model.layers.%d.mlp.gate_proj.bias", layer);
-        add(s, 0, width, element_at(f->gate_up_bias, width), "model.layers.%d.mlp.up_proj.bias",
+        add(s, MP_WEIGHT_BIAS, 0, width, f->gate_up_bias, "model.layers.%d.mlp.gate_proj.bias",
             layer);
-        add(s, 0, hidden, f->down_bias, "model.layers.%d.mlp.down_proj.bias", layer);
+        add(s, MP_WEIGHT_BIAS, 0, width, element_at(f->gate_up_bias, width),
+            "model.layers.%d.mlp.up_proj.bias", layer);
+        add(s, MP_WEIGHT_BIAS, 0, hidden, f->down_bias, "model.layers.%d.mlp.down_proj.bias",
+            layer);
     }
 }
 
@@ -104,10 +112,12 @@ struct mp_weight_slots mp_weight_slots_new(const struct mp_shape *shape,
     size_t most = SLOTS_OUTSIDE_LAYERS + (size_t)shape->num_hidden_layers * MAX_SLOTS_PER_LAYER;
     struct mp_weight_slots s = {.items = mp_xcalloc(most, sizeof *s.items)};
 
-    add(&s, shape->vocab_size, shape->hidden_size, to->embed, "model.embed_tokens.weight");
-    add(&s, 0, shape->hidden_size, to->final_norm, "model.norm.weight");
+    add(&s, MP_WEIGHT_MATRIX, shape->vocab_size, shape->hidden_size, to->embed,
+        "model.embed_tokens.weight");
+    add(&s, MP_WEIGHT_GAIN, 0, shape->hidden_size, to->final_norm, "model.norm.weight");
     if (!shape->tied_embeddings) {
-        add(&s, shape->vocab_size, shape->hidden_size, to->lm_head, "lm_head.weight");
+        add(&s, MP_WEIGHT_MATRIX, shape->vocab_size, shape->hidden_size, to->lm_head,
+            "lm_head.weight");
     }
     for (int layer = 0; layer < shape->num_hidden_layers; layer++) {
         struct projection_weights projection = {0};
@@ -135,8 +145,7 @@ int64_t mp_weight_slots_elements(const struct mp_weight_slots *s)
 {
     int64_t total = 0;
     for (size_t i = 0; i < s->count; i++) {
-        const struct mp_weight_slot *slot = &s->items[i];
-        total += (slot->rows == 0 ? 1 : slot->rows) * slot->columns;
+        total += mp_weight_elements(&s->items[i].weight);
     }
     return total;
 }
@@ -206,8 +215,9 @@ static void format_shape(char *out, size_t size, int rank, const int64_t *dims)
 static void check_tensor(const struct mp_weight_slot *slot, const struct mp_tensor *t,
                          struct list *wrong)
 {
-    const int64_t dims[2] = {slot->rows == 0 ? slot->columns : slot->rows, slot->columns};
-    int rank = slot->rows == 0 ? 1 : 2;
+    const struct mp_weight *w = &slot->weight;
+    const int64_t dims[2] = {w->rows == 0 ? w->columns : w->rows, w->columns};
+    int rank = w->rows == 0 ? 1 : 2;
     bool shape_ok =
         t->rank == rank && t->shape[0] == dims[0] && (rank == 1 || t->shape[1] == dims[1]);
     bool dtype_ok = t->dtype == MP_ST_BF16 || t->dtype == MP_ST_F16 || t->dtype == MP_ST_F32;
@@ -307,18 +317,18 @@ static void load_matrix(const struct mp_tensor *t, uint16_t *dst, int64_t first,
     }
 }
 
-static void load_tensor(const struct mp_weight_slot *slot, const struct mp_tensor *t)
+static void load_tensor(const struct mp_weight *w, const struct mp_tensor *t)
 {
-    int64_t total = (slot->rows == 0 ? 1 : slot->rows) * slot->columns;
+    int64_t total = mp_weight_elements(w);
     size_t size = mp_st_dtype_size(t->dtype);
 #pragma omp parallel for schedule(dynamic) if (total > CHUNK)
     for (int64_t first = 0; first < total; first += CHUNK) {
         int64_t count = total - first < CHUNK ? total - first : CHUNK;
-        if (slot->rows > 0) {
-            load_matrix(t, slot->dst, first, count);
+        if (w->rows > 0) {
+            load_matrix(t, w->dst, first, count);
         } else {
             for (int64_t i = first; i < first + count; i++) {
-                ((float *)slot->dst)[i] = element(t->data, t->dtype, i);
+                ((float *)w->dst)[i] = element(t->data, t->dtype, i);
             }
         }
         mp_tensor_release(t, (size_t)first * size, (size_t)count * size);
@@ -330,8 +340,8 @@ void mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tenso
     for (size_t i = 0; i < mp_tensors_count(tensors); i++) {
         const struct mp_tensor *t = mp_tensors_at(tensors, i);
         const struct mp_weight_slot *slot = find_slot(s, t->name);
-        if (slot != NULL) {
-            load_tensor(slot, t);
+        if (slot != NULL && slot->weight.dst != NULL) {
+            load_tensor(&slot->weight, t);
         }
     }
 }

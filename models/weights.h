@@ -15,9 +15,7 @@ enum { MP_WEIGHT_NAME_SIZE = 64 };
 /* One tensor the model needs. */
 struct mp_weight_slot {
     char name[MP_WEIGHT_NAME_SIZE]; /* "model.layers.3.self_attn.q_proj.weight" */
-    int64_t rows;                   /* of a matrix; 0: a vector */
-    int64_t columns;                /* of a matrix, or elements of a vector */
-    void *dst; /* matrix: [rows][columns] bf16; vector: [columns] float; NULL without blocks */
+    struct mp_weight weight;        /* dst is NULL without blocks */
 };
 
 /* All slots of a shape, sorted by name. */
@@ -26,7 +24,7 @@ struct mp_weight_slots {
     size_t count;
 };
 
-/* dst: where the weights go, NULL to learn names and sizes only. */
+/* dst: where the weights go, NULL to learn names and sizes only. Never follows its blocks. */
 struct mp_weight_slots mp_weight_slots_new(const struct mp_shape *shape,
                                            const struct mp_weight_blocks *dst);
 void mp_weight_slots_free(struct mp_weight_slots *s);

@@ -5,6 +5,7 @@
 #include "core/trace.h"
 #include "pipeline/help.h"
 #include "pipeline/interrupt.h"
+#include "pipeline/recording.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -12,14 +13,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRACE_SPANS = 1 << 20 }; /* per thread */
-
 enum verb {
     GENERATE = 1 << 0,
     LOGITS = 1 << 1,
     TOKENIZE = 1 << 2,
     DETOKENIZE = 1 << 3,
     PLAN = 1 << 4,
+    BENCH_DECODE = 1 << 5,
+    BENCH_PREFILL = 1 << 6,
+    BENCH_OPS = 1 << 7,
+    BENCH = BENCH_DECODE | BENCH_PREFILL | BENCH_OPS,
 };
 
 static bool is_one_of(const char *name, const char *const *names, size_t count)
@@ -53,6 +56,14 @@ static bool acts_for_plan(const char *flag)
     return is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
 }
 
+/* A benchmark generates a given number of tokens, whichever they are. */
+static bool acts_for_bench(const char *flag)
+{
+    static const char *const flags[] = {"gen-len", "eos",  "temperature",      "top-p",
+                                        "top-k",   "seed", "generation-budget"};
+    return !is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
+}
+
 static bool is_model(const char *flag)
 {
     return strcmp(flag, "model") == 0;
@@ -63,23 +74,27 @@ static const struct {
     enum verb bit;
     const char *help;
     bool (*takes)(const char *flag); /* configuration flags that act for it; NULL: all */
+    int (*run)(const struct mp_cli *cli, struct mp_error *err);
 } VERBS[] = {
-    {"generate", GENERATE, mp_help_generate, NULL},
-    {"logits", LOGITS, mp_help_logits, acts_for_logits},
-    {"tokenize", TOKENIZE, mp_help_tokenize, is_model},
-    {"detokenize", DETOKENIZE, mp_help_detokenize, is_model},
-    {"plan", PLAN, mp_help_plan, acts_for_plan},
+    {"generate", GENERATE, mp_help_generate, NULL, mp_verb_generate},
+    {"logits", LOGITS, mp_help_logits, acts_for_logits, mp_verb_logits},
+    {"tokenize", TOKENIZE, mp_help_tokenize, is_model, mp_verb_tokenize},
+    {"detokenize", DETOKENIZE, mp_help_detokenize, is_model, mp_verb_detokenize},
+    {"plan", PLAN, mp_help_plan, acts_for_plan, mp_verb_plan},
+    {"bench decode", BENCH_DECODE, mp_help_bench_decode, acts_for_bench, mp_verb_bench_decode},
+    {"bench prefill", BENCH_PREFILL, mp_help_bench_prefill, acts_for_bench, mp_verb_bench_prefill},
+    {"bench ops", BENCH_OPS, mp_help_bench_ops, acts_for_bench, mp_verb_bench_ops},
 };
 enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
 
 /* Options that are not configuration keys. */
 static const struct option {
     const char *name;
-    enum { SWITCH, STRING, COUNT } kind;
+    enum { SWITCH, STRING, COUNT, WHOLE, SHARE } kind;
     size_t offset; /* of its field in struct mp_cli */
     int verbs;     /* which take it */
 } OPTIONS[] = {
-    {"config", STRING, offsetof(struct mp_cli, config_path), GENERATE | LOGITS | PLAN},
+    {"config", STRING, offsetof(struct mp_cli, config_path), GENERATE | LOGITS | PLAN | BENCH},
     {"input", STRING, offsetof(struct mp_cli, input), GENERATE | PLAN},
     {"prompt", STRING, offsetof(struct mp_cli, prompt), GENERATE},
     {"output", STRING, offsetof(struct mp_cli, output), GENERATE | LOGITS},
@@ -88,7 +103,15 @@ static const struct option {
     {"tokens", STRING, offsetof(struct mp_cli, tokens), LOGITS},
     {"json", STRING, offsetof(struct mp_cli, json), TOKENIZE | DETOKENIZE},
     {"no-special", SWITCH, offsetof(struct mp_cli, no_special), TOKENIZE},
-    {"context", COUNT, offsetof(struct mp_cli, context), PLAN},
+    {"context", COUNT, offsetof(struct mp_cli, context), PLAN | BENCH},
+    {"shape", STRING, offsetof(struct mp_cli, shape), BENCH},
+    {"layers", COUNT, offsetof(struct mp_cli, layers), BENCH},
+    {"steps", COUNT, offsetof(struct mp_cli, steps), BENCH},
+    {"warmup", WHOLE, offsetof(struct mp_cli, warmup), BENCH},
+    {"sampled", SHARE, offsetof(struct mp_cli, sampled), BENCH_DECODE | BENCH_OPS},
+    {"read-prompts", SWITCH, offsetof(struct mp_cli, read_prompts), BENCH_DECODE},
+    {"compare", SWITCH, offsetof(struct mp_cli, compare), BENCH_DECODE},
+    {"json", SWITCH, offsetof(struct mp_cli, json_output), BENCH},
 };
 enum { NUM_OPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
 
@@ -103,10 +126,10 @@ static int find_verb(const char *name)
     return -1;
 }
 
-static const struct option *find_option(const char *name)
+static const struct option *find_option(int verb, const char *name)
 {
     for (int i = 0; i < NUM_OPTIONS; i++) {
-        if (strcmp(OPTIONS[i].name, name) == 0) {
+        if (strcmp(OPTIONS[i].name, name) == 0 && (OPTIONS[i].verbs & (int)VERBS[verb].bit) != 0) {
             return &OPTIONS[i];
         }
     }
@@ -115,10 +138,8 @@ static const struct option *find_option(const char *name)
 
 static bool verb_takes(int verb, const char *name)
 {
-    const struct option *option = find_option(name);
-    return option != NULL
-               ? (option->verbs & (int)VERBS[verb].bit) != 0
-               : mp_config_has_flag(name) && (VERBS[verb].takes == NULL || VERBS[verb].takes(name));
+    return find_option(verb, name) != NULL ||
+           (mp_config_has_flag(name) && (VERBS[verb].takes == NULL || VERBS[verb].takes(name)));
 }
 
 /* The option of the verb that a misspelt one is nearest to, or NULL. */
@@ -139,6 +160,11 @@ static const char *nearest_option(int verb, const char *name)
         }
     }
     return best;
+}
+
+static bool is_help(const char *text)
+{
+    return strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0;
 }
 
 /* One "--name value", "--name=value" or switch of the command line. */
@@ -170,7 +196,7 @@ static int read_argument(int argc, char **argv, int *at, int verb, struct argume
                        VERBS[verb].name, out->name, nearest != NULL ? " (nearest: --" : "",
                        nearest != NULL ? nearest : "", nearest != NULL ? ")" : "");
     }
-    const struct option *option = find_option(out->name);
+    const struct option *option = find_option(verb, out->name);
     bool is_switch = option != NULL && option->kind == SWITCH;
     if (is_switch && out->value != NULL) {
         return mp_fail(err, MP_ERR_USAGE, "--%s takes no value, found \"%s\"", out->name,
@@ -185,14 +211,27 @@ static int read_argument(int argc, char **argv, int *at, int verb, struct argume
     return 0;
 }
 
-static int parse_count(const char *name, const char *text, int64_t *out, struct mp_error *err)
+static int parse_share(const char *name, const char *text, double *out, struct mp_error *err)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value > 0.0 && value <= 1.0)) {
+        return mp_fail(err, MP_ERR_USAGE, "--%s: found \"%s\", expected a number above 0, up to 1",
+                       name, text);
+    }
+    *out = value;
+    return 0;
+}
+
+static int parse_count(const char *name, const char *text, int64_t least, int64_t *out,
+                       struct mp_error *err)
 {
     char *end;
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < 1) {
-        return mp_fail(err, MP_ERR_USAGE, "--%s: found \"%s\", expected a whole number from 1",
-                       name, text);
+    if (errno != 0 || end == text || *end != '\0' || value < least || value > INT32_MAX) {
+        return mp_fail(err, MP_ERR_USAGE, "--%s: found \"%s\", expected a whole number from %lld",
+                       name, text, (long long)least);
     }
     *out = value;
     return 0;
@@ -210,7 +249,11 @@ static int store_option(struct mp_cli *cli, const struct option *option, const c
         *(const char **)field = value;
         return 0;
     case COUNT:
-        return parse_count(option->name, value, field, err);
+        return parse_count(option->name, value, 1, field, err);
+    case WHOLE:
+        return parse_count(option->name, value, 0, field, err);
+    case SHARE:
+        return parse_share(option->name, value, field, err);
     }
     return 0;
 }
@@ -223,14 +266,14 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
     int num_flags = 0;
     int code = 0;
     for (int i = first; i < argc && code == 0; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+        if (is_help(argv[i])) {
             cli->help = true;
             break;
         }
         struct argument a;
         code = read_argument(argc, argv, &i, verb, &a, err);
         if (code == 0) {
-            const struct option *option = find_option(a.name);
+            const struct option *option = find_option(verb, a.name);
             if (option != NULL) {
                 code = store_option(cli, option, a.value, err);
             } else {
@@ -251,9 +294,23 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
     return code;
 }
 
+/* The verb that argv starts with, of one word or of two ("bench decode"); -1: none. Returns the
+ * index of the first argument after it. */
+static int read_verb(int argc, char **argv, int *verb)
+{
+    if (strcmp(argv[1], "bench") != 0) {
+        *verb = find_verb(argv[1]);
+        return 2;
+    }
+    char name[32];
+    snprintf(name, sizeof name, "bench %s", argc > 2 ? argv[2] : "");
+    *verb = find_verb(name);
+    return 3;
+}
+
 int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err)
 {
-    *out = (struct mp_cli){.verb = "generate"};
+    *out = (struct mp_cli){.verb = "generate", .warmup = -1};
     mp_config_init(&out->config);
     int first = 1;
     int verb = find_verb("generate");
@@ -261,20 +318,26 @@ int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err
         out->version = true;
         return 0;
     }
-    if (argc <= 1 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    if (argc <= 1 || is_help(argv[1])) {
         out->help = true;
         out->verb = NULL;
         return 0;
     }
     if (argv[1][0] != '-') {
-        verb = find_verb(argv[1]);
+        if (strcmp(argv[1], "bench") == 0 && argc > 2 && is_help(argv[2])) {
+            out->help = true;
+            out->verb = NULL;
+            return 0;
+        }
+        first = read_verb(argc, argv, &verb);
         if (verb < 0) {
-            return mp_fail(err, MP_ERR_USAGE,
-                           "found \"%s\", expected generate, logits, tokenize, detokenize or plan",
-                           argv[1]);
+            return mp_fail(err, MP_ERR_USAGE, "found \"%s%s%s\", expected %s", argv[1],
+                           argc > 2 ? " " : "", argc > 2 ? argv[2] : "",
+                           strcmp(argv[1], "bench") == 0
+                               ? "bench decode, bench prefill or bench ops"
+                               : "generate, logits, tokenize, detokenize, plan or bench");
         }
         out->verb = VERBS[verb].name;
-        first = 2;
     }
     return parse_arguments(argc, argv, first, verb, out, err);
 }
@@ -313,53 +376,35 @@ int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
     return code == 0 ? 0 : MP_ERR_USAGE;
 }
 
-static int dispatch(const struct mp_cli *cli, int *failed, struct mp_error *err)
-{
-    switch (VERBS[find_verb(cli->verb)].bit) {
-    case GENERATE:
-        return mp_verb_generate(cli, failed, err);
-    case LOGITS:
-        return mp_verb_logits(cli, err);
-    case TOKENIZE:
-        return mp_verb_tokenize(cli, err);
-    case DETOKENIZE:
-        return mp_verb_detokenize(cli, err);
-    case PLAN:
-        return mp_verb_plan(cli, err);
-    }
-    return 0;
-}
-
-/* Runs the verb, under a trace if the configuration names a file for one. */
-static int run_verb(const struct mp_cli *cli, int *failed, struct mp_error *err)
+/* Runs the verb, and writes what was recorded if the configuration names a file for it. */
+static int run_verb(const struct mp_cli *cli, struct mp_error *err)
 {
     const char *trace = cli->config.trace_path;
-    if (trace == NULL) {
-        return dispatch(cli, failed, err);
+    if (trace != NULL) {
+        /* A path that cannot be written is better known before the work than after it. */
+        FILE *file = fopen(trace, "a");
+        if (file == NULL) {
+            return mp_fail(err, MP_ERR_USAGE, "trace.file: %s: cannot open for writing: %s", trace,
+                           strerror(errno));
+        }
+        fclose(file);
     }
-    /* A path that cannot be written is better known before the work than after it. */
-    FILE *file = fopen(trace, "a");
-    if (file == NULL) {
-        return mp_fail(err, MP_ERR_USAGE, "trace.file: %s: cannot open for writing: %s", trace,
-                       strerror(errno));
-    }
-    fclose(file);
-    int code = mp_trace_start(TRACE_SPANS, err);
+    int code = mp_recording_start(trace != NULL, err);
     if (code == 0) {
-        code = dispatch(cli, failed, err);
+        code = VERBS[find_verb(cli->verb)].run(cli, err);
     }
-    if (code == 0 || code == MP_ERR_INTERRUPTED) {
+    if (trace != NULL && (code == 0 || code == MP_ERR_INTERRUPTED)) {
         int trace_code = mp_trace_write(trace, code == 0 ? err : NULL);
         code = code == 0 ? trace_code : code;
     }
     return code;
 }
 
-static int exit_status(int code, int failed)
+static int exit_status(int code)
 {
     switch (code) {
     case MP_OK:
-        return failed > 0 ? 1 : 0;
+        return 0;
     case MP_ERR_USAGE:
         return 2;
     case MP_ERR_INTERRUPTED:
@@ -373,7 +418,6 @@ int mp_cli_main(int argc, char **argv)
 {
     struct mp_error err;
     struct mp_cli cli;
-    int failed = 0;
     mp_interrupt_install();
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */
     int code = mp_cli_parse(argc, argv, &cli, &err) == 0 ? 0 : MP_ERR_USAGE;
@@ -382,7 +426,7 @@ int mp_cli_main(int argc, char **argv)
     } else if (code == 0 && cli.help) {
         mp_cli_help(cli.verb);
     } else if (code == 0) {
-        code = run_verb(&cli, &failed, &err);
+        code = run_verb(&cli, &err);
     }
     if (code == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
         code = mp_fail(&err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
@@ -391,5 +435,5 @@ int mp_cli_main(int argc, char **argv)
         mp_log(MP_LOG_ERROR, "%s", err.message);
     }
     mp_cli_free(&cli);
-    return exit_status(code, failed);
+    return exit_status(code);
 }

@@ -18,7 +18,16 @@ struct mp_cli {
     const char *output;
     const char *tokens; /* file of token ids */
     const char *json;   /* file of texts or ids */
-    int64_t context;    /* tokens to plan for; 0: not given */
+    int64_t context;    /* prompt tokens to plan for, or to measure; 0: not given */
+    /* Of benchmarks. */
+    const char *shape; /* a well-known model's, with random weights; NULL: config.model_path */
+    int64_t layers;    /* of the shape; 0: all it has */
+    int64_t steps;     /* timed; 0: not given */
+    int64_t warmup;    /* steps before them; -1: not given */
+    double sampled;    /* share of the offloaded tokens to sample; 0: whatever comes */
+    bool read_prompts; /* fill the KV cache by reading prompts */
+    bool compare;      /* a row for each placement */
+    bool json_output;
     bool resume;
     bool no_special;
     bool quiet;
@@ -42,11 +51,16 @@ int mp_cli_main(int argc, char **argv);
 
 /* ---- verbs: generate.c, verbs.c ---- */
 
-/* *failed counts records that could not be run. */
-int mp_verb_generate(const struct mp_cli *cli, int *failed, struct mp_error *err);
+/* Fails in the end if any record could not be run. */
+int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_tokenize(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_detokenize(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err);
+
+/* bench_verbs.c */
+int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err);
 
 #endif

@@ -1,9 +1,6 @@
 /* The engine: a model in memory and the runtime it runs on. */
 #include "pipeline/engine.h"
 
-#include "codelets/ffn/ffn.h"
-#include "codelets/output/output.h"
-#include "codelets/projection/projection.h"
 #include "core/cpu.h"
 #include "core/memory.h"
 #include "pipeline/internal.h"
@@ -46,127 +43,6 @@ static void choose_eos(struct mp_engine *e)
     }
 }
 
-/* ---- weights ---- */
-
-static int allocate_weights(struct mp_engine *e, struct mp_error *err)
-{
-    const struct mp_shape *s = e->shape;
-    struct mp_model_weights *w = &e->weights;
-    size_t matrix = (size_t)s->vocab_size * (size_t)s->hidden_size * sizeof(uint16_t);
-
-    w->layers = mp_xcalloc((size_t)s->num_hidden_layers, sizeof *w->layers);
-    int code = mp_buffer_alloc(&w->embed, e->dense_place, matrix, "embedding", err);
-    if (code == 0 && !s->tied_embeddings) {
-        code = mp_buffer_alloc(&w->lm_head, e->dense_place, matrix, "LM head", err);
-    }
-    if (code == 0) {
-        code = mp_buffer_alloc(&w->final_norm, e->dense_place,
-                               (size_t)s->hidden_size * sizeof(float), "final norm", err);
-    }
-    for (int l = 0; l < s->num_hidden_layers && code == 0; l++) {
-        struct mp_layer_weights *layer = &w->layers[l];
-        code = mp_buffer_alloc(&layer->projection, e->dense_place,
-                               projection_weights_at(s, NULL, NULL), "projection weights", err);
-        if (code == 0) {
-            code = mp_buffer_alloc(&layer->output, e->dense_place, output_weights_at(s, NULL, NULL),
-                                   "output weights", err);
-        }
-        if (code == 0) {
-            code = mp_buffer_alloc(&layer->ffn, e->dense_place, ffn_weights_at(s, NULL, NULL),
-                                   "FFN weights", err);
-        }
-    }
-    return code;
-}
-
-/* Where the model reads a buffer's weights to: the buffer, or for one on the GPU new host memory.
- */
-static int loading_memory(const struct mp_buffer *b, void **out, struct mp_error *err)
-{
-    *out = b->place == MP_PLACE_GPU ? mp_alloc(b->bytes, 1, "weights while loading", err) : b->data;
-    return b->handle != NULL && *out == NULL ? MP_ERR_MEMORY : 0;
-}
-
-/* Moves weights to the GPU that were read for it. */
-static int finish_loading(struct mp_buffer *b, void *from, struct mp_error *err)
-{
-    return b->place == MP_PLACE_GPU ? mp_buffer_fill(b, from, err) : 0;
-}
-
-/* Every buffer of weights: embed, lm_head, final_norm, then three of each layer. */
-enum { SHARED_WEIGHTS = 3, LAYER_WEIGHTS = 3 };
-
-static void list_weights(struct mp_engine *e, struct mp_buffer **list)
-{
-    struct mp_model_weights *w = &e->weights;
-    list[0] = &w->embed;
-    list[1] = &w->lm_head;
-    list[2] = &w->final_norm;
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        struct mp_buffer **layer = list + SHARED_WEIGHTS + LAYER_WEIGHTS * l;
-        layer[0] = &w->layers[l].projection;
-        layer[1] = &w->layers[l].output;
-        layer[2] = &w->layers[l].ffn;
-    }
-}
-
-static int load_weights(struct mp_engine *e, struct mp_error *err)
-{
-    int code = allocate_weights(e, err);
-    if (code != 0) {
-        return code;
-    }
-    int layers = e->shape->num_hidden_layers;
-    int count = SHARED_WEIGHTS + LAYER_WEIGHTS * layers;
-    struct mp_buffer *buffers[count];
-    void *memory[count];
-    list_weights(e, buffers);
-    memset(memory, 0, sizeof memory);
-    for (int i = 0; i < count && code == 0; i++) {
-        code = loading_memory(buffers[i], &memory[i], err);
-    }
-    void *blocks[LAYER_WEIGHTS][layers];
-    for (int i = SHARED_WEIGHTS; i < count; i++) {
-        blocks[(i - SHARED_WEIGHTS) % LAYER_WEIGHTS][(i - SHARED_WEIGHTS) / LAYER_WEIGHTS] =
-            memory[i];
-    }
-    if (code == 0) {
-        code = mp_model_load(e->model,
-                             &(struct mp_weight_blocks){
-                                 .embed = memory[0],
-                                 .lm_head = memory[1],
-                                 .final_norm = memory[2],
-                                 .projection = blocks[0],
-                                 .output = blocks[1],
-                                 .ffn = blocks[2],
-                             },
-                             err);
-    }
-    for (int i = 0; i < count; i++) {
-        if (code == 0) {
-            code = finish_loading(buffers[i], memory[i], err);
-        }
-        if (buffers[i]->place == MP_PLACE_GPU) {
-            mp_free(memory[i]);
-        }
-    }
-    return code;
-}
-
-static void release_weights(struct mp_engine *e)
-{
-    if (e->weights.layers == NULL) {
-        return;
-    }
-    int count = SHARED_WEIGHTS + LAYER_WEIGHTS * e->shape->num_hidden_layers;
-    struct mp_buffer *buffers[count];
-    list_weights(e, buffers);
-    for (int i = 0; i < count; i++) {
-        mp_buffer_release(buffers[i]);
-    }
-    free(e->weights.layers);
-}
-
 /* ---- devices ---- */
 
 /* Whether to use a GPU: MP_ERR_USAGE if one is asked for and there is none, or something that it
@@ -193,7 +69,7 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
     }
     if (code == 0) {
         e->dense_place = MP_PLACE_GPU;
-        e->gpu_limit = gpu.free_bytes;
+        e->gpu_free = e->gpu_limit = gpu.free_bytes;
         if (c->gpu_memory > 0 && c->gpu_memory < gpu.free_bytes) {
             e->gpu_limit = c->gpu_memory;
         }
@@ -223,19 +99,18 @@ enum mp_place mp_shared_place(const struct mp_engine *e)
 
 /* ---- open, start and close ---- */
 
-int mp_engine_open(const struct mp_config *config, const char *model_dir, struct mp_engine **out,
-                   struct mp_error *err)
+/* An engine for an open model, which it takes over. */
+static int open_model(const struct mp_config *config, struct mp_model *model,
+                      struct mp_engine **out, struct mp_error *err)
 {
     struct mp_engine *e = mp_xcalloc(1, sizeof *e);
     e->config = config;
+    e->model = model;
+    e->shape = mp_model_shape(model);
+    choose_eos(e);
     int code = mp_isa_select(config->isa, err);
     if (code == 0) {
-        code = mp_model_open(model_dir, &e->model, err);
-    }
-    if (code == 0) {
-        e->shape = mp_model_shape(e->model);
         e->dtype = mp_isa_current() == MP_ISA_REF ? MP_F32 : MP_BF16;
-        choose_eos(e);
         code = mark_sparse_layers(e, err);
     }
     if (code == 0) {
@@ -256,6 +131,22 @@ int mp_engine_open(const struct mp_config *config, const char *model_dir, struct
     };
     *out = e;
     return 0;
+}
+
+int mp_engine_open(const struct mp_config *config, const char *model_dir, struct mp_engine **out,
+                   struct mp_error *err)
+{
+    struct mp_model *model;
+    int code = mp_model_open(model_dir, &model, err);
+    return code == 0 ? open_model(config, model, out, err) : code;
+}
+
+int mp_engine_open_shape(const struct mp_config *config, const char *name, int num_layers,
+                         struct mp_engine **out, struct mp_error *err)
+{
+    struct mp_model *model;
+    int code = mp_model_open_shape(name, num_layers, &model, err);
+    return code == 0 ? open_model(config, model, out, err) : code;
 }
 
 void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
@@ -293,7 +184,7 @@ int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_e
         code = mp_runtime_start(&options, &e->runtime, err);
     }
     if (code == 0) {
-        code = load_weights(e, err);
+        code = mp_weights_create(e, err);
     }
     if (code == 0) {
         code = mp_lsh_create(e, err);
@@ -308,7 +199,7 @@ void mp_engine_close(struct mp_engine *e)
     }
     if (e->runtime != NULL) {
         mp_lsh_destroy(e);
-        release_weights(e);
+        mp_weights_destroy(e);
         mp_runtime_stop(e->runtime);
     }
     mp_model_close(e->model);
@@ -337,6 +228,20 @@ const char *mp_engine_kernels(const struct mp_engine *e)
 int mp_engine_vocab_size(const struct mp_engine *e)
 {
     return e->shape->vocab_size;
+}
+
+int mp_engine_num_layers(const struct mp_engine *e)
+{
+    return e->shape->num_hidden_layers;
+}
+
+int64_t mp_engine_gpu_used(const struct mp_engine *e)
+{
+    struct mp_gpu gpu;
+    if (!e->graph.gpu || mp_runtime_find_gpu(&gpu, NULL) != 0) {
+        return 0;
+    }
+    return e->gpu_free - gpu.free_bytes;
 }
 
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out)

@@ -7,6 +7,7 @@
 
 #include "core/config.h"
 #include "core/error.h"
+#include "core/trace.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +19,10 @@ struct mp_session;
  * prompts and to plan. config must outlive the engine. */
 int mp_engine_open(const struct mp_config *config, const char *model_dir, struct mp_engine **out,
                    struct mp_error *err);
+/* The same for a well-known shape, with weights that are drawn at random when the engine starts.
+ * num_layers 0: as many as the shape has. */
+int mp_engine_open_shape(const struct mp_config *config, const char *name, int num_layers,
+                         struct mp_engine **out, struct mp_error *err);
 void mp_engine_close(struct mp_engine *e);
 
 /* Whether a prompt can run here: 1 to max_positions ids, each in [0, vocab_size), at least one
@@ -44,6 +49,15 @@ const char *mp_engine_runtime(const struct mp_engine *e);
 const char *mp_engine_kernels(const struct mp_engine *e);
 
 int mp_engine_vocab_size(const struct mp_engine *e);
+int mp_engine_num_layers(const struct mp_engine *e);
+
+/* Measures the bytes/s at which each kind of device reads its memory; 0 for kinds there are not.
+ * The recorder is on (pipeline/recording.h). */
+int mp_engine_bandwidth(const struct mp_engine *e, double bandwidth[MP_TRACK_KINDS],
+                        struct mp_error *err);
+
+/* Bytes of GPU memory taken since the engine was opened, as the device tells; 0 without a GPU. */
+int64_t mp_engine_gpu_used(const struct mp_engine *e);
 
 /* Full-attention logits of every position of ids[0 .. count): calls sink with consecutive row
  * blocks [rows][vocab_size]; a nonzero return of sink stops. */
@@ -84,9 +98,18 @@ void mp_session_close(struct mp_session *s);
 int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int64_t max_new_tokens,
                    uint64_t stream, int *slot, struct mp_error *err);
 
+/* The same without reading a prompt: as if one of `tokens` had been read, with random keys and
+ * values. sampled: share of the offloaded tokens that lookups are to select, for models with random
+ * weights; 0: whatever comes. For benchmarks. */
+int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
+                             double sampled, int *slot, struct mp_error *err);
+
 /* Generates one token for every unfinished request; *active gets how many are still unfinished.
  * After an error the session can only be closed. */
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err);
+
+/* Makes the next step feed in this token instead of the one sampled last. For benchmarks. */
+void mp_session_feed(struct mp_session *s, int slot, int32_t id);
 
 const struct mp_request *mp_session_request(const struct mp_session *s, int slot);
 

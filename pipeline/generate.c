@@ -307,7 +307,7 @@ static int close_all(struct generate *g, int code, struct mp_error *err)
     return code;
 }
 
-int mp_verb_generate(const struct mp_cli *cli, int *failed, struct mp_error *err)
+int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)
 {
     if (cli->resume && cli->output == NULL) {
         return mp_fail(err, MP_ERR_USAGE, "--resume needs --output FILE");
@@ -324,6 +324,9 @@ int mp_verb_generate(const struct mp_cli *cli, int *failed, struct mp_error *err
                              g.step_seconds);
         }
     }
-    *failed = g.failed;
+    if (code == 0 && g.failed > 0) {
+        code = mp_fail(err, MP_ERR_FORMAT, "%d of %zu records could not be run", g.failed,
+                       g.prompts.records.count);
+    }
     return close_all(&g, code, err);
 }

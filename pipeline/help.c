@@ -10,6 +10,7 @@ const char mp_help_overview[] =
     "                                                        full-attention logits\n"
     "  magicpig-pipe tokenize   --model DIR [--json FILE]    text to token ids\n"
     "  magicpig-pipe detokenize --model DIR --json FILE      token ids to text\n"
+    "  magicpig-pipe bench decode|prefill|ops --context N    times, and their bounds\n"
     "\n"
     "  magicpig-pipe VERB --help     a verb's options, with examples\n"
     "  magicpig-pipe --version\n"
@@ -70,3 +71,46 @@ const char mp_help_plan[] =
     "\n"
     "Example:\n"
     "  magicpig-pipe plan --config configs/magicpig_config.json --context 60000 --batch 4\n";
+
+#define BENCH_OPTIONS                                                                              \
+    "  --context N      prompt tokens of each request\n"                                           \
+    "  --shape NAME     a well-known model's shape with random weights\n"                          \
+    "  --layers N       that many layers of it\n"                                                  \
+    "  --model DIR      or: a model\n"
+
+#define BENCH_JSON "  --json           the results as JSON\n"
+
+const char mp_help_bench_decode[] =
+    "magicpig-pipe bench decode: time of a decode step, op by op, and how the devices overlap\n"
+    "\n" BENCH_OPTIONS
+    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02 is usual)\n"
+    "  --read-prompts   fill the KV cache by reading prompts; otherwise with random numbers\n"
+    "  --steps N        steps to time (32)\n"
+    "  --warmup N       steps before them (8)\n"
+    "  --compare        KV and tables in CPU memory, on the GPU, and full attention\n" BENCH_JSON
+    "  --config FILE    configuration (JSON); the flags below override it\n"
+    "\n"
+    "Example:\n"
+    "  magicpig-pipe bench decode --shape qualified-name --context 98000 --sampled 0.02\n";
+
+const char mp_help_bench_prefill[] =
+    "magicpig-pipe bench prefill: time to read a prompt and to build its tables, op by op\n"
+    "\n" BENCH_OPTIONS "  --steps N        prompts to time (1)\n"
+    "  --warmup N       prompts before them (0)\n" BENCH_JSON
+    "  --config FILE    configuration (JSON); the flags below override it\n"
+    "\n"
+    "Example:\n"
+    "  magicpig-pipe bench prefill --model models/demo --context 32000\n";
+
+const char mp_help_bench_ops[] =
+    "magicpig-pipe bench ops: time of each op alone, for every device and kernel variant\n"
+    "\n" BENCH_OPTIONS
+    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02 is usual)\n"
+    "  --steps N        prompts, and decode steps, to time (1, 32)\n"
+    "  --warmup N       of each before them (0, 8)\n" BENCH_JSON
+    "  --config FILE    configuration (JSON); the flags below override it\n"
+    "\n"
+    "With --shape and no --layers two layers are enough: one attends to all, one samples.\n"
+    "\n"
+    "Example:\n"
+    "  magicpig-pipe bench ops --model models/demo --context 8000 --batch 2\n";

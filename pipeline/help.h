@@ -8,5 +8,8 @@ extern const char mp_help_logits[];
 extern const char mp_help_tokenize[];
 extern const char mp_help_detokenize[];
 extern const char mp_help_plan[];
+extern const char mp_help_bench_decode[];
+extern const char mp_help_bench_prefill[];
+extern const char mp_help_bench_ops[];
 
 #endif

@@ -21,7 +21,8 @@ struct mp_engine {
     int num_sparse_layers;
     enum mp_place dense_place;    /* of weights, activations and static caches: GPU or host */
     enum mp_place *sampled_place; /* [num_hidden_layers] of offloaded KV and tables */
-    int64_t gpu_limit;            /* bytes that may be used on the GPU */
+    int64_t gpu_free;             /* bytes free on the GPU when the engine was opened */
+    int64_t gpu_limit;            /* bytes of them that may be used */
     struct mp_graph graph;
     const int32_t *eos; /* [num_eos] end tokens */
     int num_eos;
@@ -29,6 +30,15 @@ struct mp_engine {
 
 /* RoPE of a request at seq_len tokens, in the precision the configuration asks for. */
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out);
+
+/* ---- weights.c ---- */
+
+/* Rotation pairs of each head that the queries of a model with random weights lie in. */
+enum { MP_QUERY_PAIRS = 4 };
+
+/* Allocates the weights and reads them from the model's files, or draws them if it has none. */
+int mp_weights_create(struct mp_engine *e, struct mp_error *err);
+void mp_weights_destroy(struct mp_engine *e);
 
 /* ---- lsh.c ---- */
 
@@ -56,6 +66,13 @@ void mp_kv_cache_destroy(struct kv_cache *cache, const struct mp_engine *e);
  * see unless all sampled work is on the GPU. */
 enum mp_place mp_shared_place(const struct mp_engine *e);
 
+/* Where the offloaded KV of a layer is whose tables are at `place`: in CPU memory it is written by
+ * the GPU, if there is one. */
+static inline enum mp_place mp_offloaded_place(enum mp_place place)
+{
+    return place == MP_PLACE_HOST ? MP_PLACE_PINNED : place;
+}
+
 /* Tokens of a prompt that a sparse layer keeps in its static cache, and the rest. */
 static inline int64_t mp_fixed_tokens(const struct mp_graph *g, int64_t tokens)
 {
@@ -78,6 +95,14 @@ struct mp_prefill_job {
 /* Runs it to the end; shows a progress bar. MP_ERR_INTERRUPTED if the user asked to stop. */
 int mp_prefill_run(const struct mp_engine *e, const struct mp_prefill_job *job,
                    struct mp_error *err);
+
+/* ---- synthetic.c ---- */
+
+/* Fills the KV and the tables of a request without reading its prompt: random keys and values. With
+ * sampled > 0, the queries of random weights meet about that share of the offloaded keys in two
+ * tables; MP_ERR_USAGE says which shares can be had. sampled 0: keys of any direction. */
+int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, double sampled,
+                      struct mp_error *err);
 
 /* ---- step_buffers.c ---- */
 

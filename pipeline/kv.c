@@ -110,12 +110,6 @@ int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64
 
 /* ---- sampled ---- */
 
-/* Offloaded keys and values in CPU memory are written by the GPU, if there is one. */
-static enum mp_place offloaded_place(enum mp_place place)
-{
-    return place == MP_PLACE_HOST ? MP_PLACE_PINNED : place;
-}
-
 static size_t offloaded_bytes(const struct offloaded_kv *kv)
 {
     return (size_t)kv->num_kv_heads * (size_t)kv->head_dim * (size_t)kv->capacity *
@@ -131,7 +125,7 @@ static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, 
         .head_dim = e->shape->head_dim,
         .dtype = e->dtype,
     };
-    enum mp_place at = offloaded_place(place);
+    enum mp_place at = mp_offloaded_place(place);
     kv->k = mp_memory_alloc(at, offloaded_bytes(kv), "offloaded keys", err);
     if (kv->k != NULL) {
         kv->v = mp_memory_alloc(at, offloaded_bytes(kv), "offloaded values", err);
@@ -182,9 +176,9 @@ static int create_layer(struct mp_layer_kv *kv, const struct mp_engine *e, int l
     if (code == 0) {
         code = create_tables(&kv->tables, e, kv->place, tokens - fixed, err);
     }
-    mp_buffer_wrap(&kv->fixed_buffer, &kv->fixed, sizeof kv->fixed);
-    mp_buffer_wrap(&kv->offloaded_buffer, &kv->offloaded, sizeof kv->offloaded);
-    mp_buffer_wrap(&kv->tables_buffer, &kv->tables, sizeof kv->tables);
+    mp_buffer_wrap(&kv->fixed_buffer, MP_PLACE_HOST, &kv->fixed, sizeof kv->fixed);
+    mp_buffer_wrap(&kv->offloaded_buffer, MP_PLACE_HOST, &kv->offloaded, sizeof kv->offloaded);
+    mp_buffer_wrap(&kv->tables_buffer, MP_PLACE_HOST, &kv->tables, sizeof kv->tables);
     return code;
 }
 
@@ -215,7 +209,7 @@ void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
         mp_buffer_release(&layer->offloaded_buffer);
         mp_buffer_release(&layer->tables_buffer);
         mp_kv_cache_destroy(&layer->fixed, e);
-        enum mp_place place = offloaded_place(layer->place);
+        enum mp_place place = mp_offloaded_place(layer->place);
         mp_memory_free(place, layer->offloaded.k, offloaded_bytes(&layer->offloaded));
         mp_memory_free(place, layer->offloaded.v, offloaded_bytes(&layer->offloaded));
         mp_memory_free(layer->place, layer->tables.ids, table_ids_bytes(&layer->tables));

@@ -30,7 +30,8 @@ static int create_chunk(const struct mp_engine *e, struct mp_prefill_chunk *chun
 {
     for (int i = 0; i < 2; i++) {
         chunk->staging[i] = staging[i];
-        mp_buffer_wrap(&chunk->staging_buffer[i], &chunk->staging[i], sizeof staging[i]);
+        mp_buffer_wrap(&chunk->staging_buffer[i], MP_PLACE_HOST, &chunk->staging[i],
+                       sizeof staging[i]);
     }
     size_t rows = (size_t)chunk->rows;
     int code =

@@ -20,7 +20,7 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
         struct lsh_selection *selection = &out->selection[i];
         selection->ids = mp_xcalloc(n, sizeof *selection->ids);
         selection->stride = mp_xcalloc(n, sizeof *selection->stride);
-        mp_buffer_wrap(&out->selection_buffer[i], selection, sizeof *selection);
+        mp_buffer_wrap(&out->selection_buffer[i], MP_PLACE_HOST, selection, sizeof *selection);
     }
     out->nnz = mp_xcalloc((size_t)s->num_hidden_layers, sizeof *out->nnz);
 

@@ -13,6 +13,11 @@ packages=(
     libcmocka-dev                              # tests
 )
 
+# The test of the report's page; Ubuntu has it as a snap only, and skips the test.
+if grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
+    packages+=(chromium)
+fi
+
 # CUDA's host compiler, and what scripts/build-starpu.sh needs.
 if "$(dirname "$0")/cuda-home.sh" >/dev/null; then
     packages+=(g++ make dpkg-dev libfxt-dev libopenmpi-dev)

@@ -28,9 +28,10 @@ int mp_buffer_alloc(struct mp_buffer *b, enum mp_place place, size_t bytes, cons
     return 0;
 }
 
-void mp_buffer_wrap(struct mp_buffer *b, void *host, size_t bytes)
+void mp_buffer_wrap(struct mp_buffer *b, enum mp_place place, void *data, size_t bytes)
 {
-    *b = (struct mp_buffer){.data = host, .bytes = bytes, .place = MP_PLACE_HOST, .in_place = true};
+    *b = (struct mp_buffer){
+        .data = data, .bytes = bytes, .place = place, .in_place = place != MP_PLACE_GPU};
     register_data(b);
 }
 

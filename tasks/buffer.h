@@ -24,9 +24,9 @@ struct mp_buffer {
 int mp_buffer_alloc(struct mp_buffer *b, enum mp_place place, size_t bytes, const char *what,
                     struct mp_error *err);
 
-/* Registers host memory that the caller owns and keeps until the release: a struct that describes
- * memory StarPU never moves (a cache, tables). */
-void mp_buffer_wrap(struct mp_buffer *b, void *host, size_t bytes);
+/* Registers memory that the caller owns and keeps until the release, and that StarPU never moves:
+ * part of a cache, or a host struct that describes memory (a cache, tables). */
+void mp_buffer_wrap(struct mp_buffer *b, enum mp_place place, void *data, size_t bytes);
 
 /* Waits for the tasks that use it, then unregisters and frees. Fine on a zeroed buffer. */
 void mp_buffer_release(struct mp_buffer *b);

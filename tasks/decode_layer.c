@@ -11,7 +11,8 @@
 
 static struct mp_span_info about(const struct mp_decode_step *s, int layer)
 {
-    return (struct mp_span_info){.layer = layer, .request = -1, .chunk = s->micro_batch};
+    return (struct mp_span_info){
+        .layer = layer, .request = -1, .chunk = -1, .micro_batch = s->micro_batch};
 }
 
 static int submit_projection(const struct mp_graph *g, const struct mp_decode_step *s, int layer,

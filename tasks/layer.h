@@ -110,6 +110,10 @@ int mp_submit_prefill_embed(const struct mp_graph *g, const struct mp_prefill *p
 int mp_submit_prefill_layer(const struct mp_graph *g, const struct mp_prefill *p, int layer,
                             struct mp_error *err);
 
+/* Of that, hashing and table_build, for a layer whose offloaded keys are in place. */
+int mp_submit_prefill_tables(const struct mp_graph *g, const struct mp_prefill *p, int layer,
+                             struct mp_error *err);
+
 /* Logits of rows [first_row, first_row + rows) of a chunk into logits [rows][vocab_size]. */
 int mp_submit_prefill_logits(const struct mp_graph *g, const struct mp_prefill *p, int chunk,
                              int64_t first_row, int64_t rows, const struct mp_buffer *logits,

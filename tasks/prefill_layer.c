@@ -14,7 +14,8 @@ enum { BACKGROUND_PRIORITY = -1 };
 
 static struct mp_span_info about(const struct mp_prefill *p, int layer, int chunk)
 {
-    return (struct mp_span_info){.layer = layer, .request = p->request, .chunk = chunk};
+    return (struct mp_span_info){
+        .layer = layer, .request = p->request, .chunk = chunk, .micro_batch = -1};
 }
 
 static int submit_projection(const struct mp_graph *g, const struct mp_prefill *p, int layer,
@@ -49,6 +50,7 @@ static int submit_attention(const struct mp_graph *g, const struct mp_prefill *p
         .first_row = first_row,
         .rows = rows,
         .num_heads = g->shape->num_attention_heads,
+        .num_kv_heads = g->shape->num_key_value_heads,
         .head_dim = g->shape->head_dim,
         .blocked = g->blocked_prefill,
     };
@@ -160,6 +162,13 @@ static int submit_table_build(const struct mp_graph *g, const struct mp_prefill 
     return mp_task_submit(t, BACKGROUND_PRIORITY, err);
 }
 
+int mp_submit_prefill_tables(const struct mp_graph *g, const struct mp_prefill *p, int layer,
+                             struct mp_error *err)
+{
+    int code = submit_hashing(g, p, layer, err);
+    return code == 0 ? submit_table_build(g, p, layer, err) : code;
+}
+
 int mp_submit_prefill_layer(const struct mp_graph *g, const struct mp_prefill *p, int layer,
                             struct mp_error *err)
 {
@@ -170,10 +179,7 @@ int mp_submit_prefill_layer(const struct mp_graph *g, const struct mp_prefill *p
     if (code == 0 && p->kv != NULL) {
         code = submit_offload(g, p, layer, err);
         if (code == 0 && p->kv[layer].offloaded.capacity > 0) {
-            code = submit_hashing(g, p, layer, err);
-            if (code == 0) {
-                code = submit_table_build(g, p, layer, err);
-            }
+            code = mp_submit_prefill_tables(g, p, layer, err);
         }
     }
     return code;

@@ -50,7 +50,7 @@ static void start_cpu_worker(void *arg)
     int index = starpu_worker_get_devid(worker);
     char name[32];
     snprintf(name, sizeof name, "cpu worker %d", index);
-    mp_trace_name_thread(name);
+    mp_trace_name_thread(name, MP_TRACK_CPU);
 
     struct mp_error err;
     int code = index >= 0 && index < job->rt->num_teams
@@ -67,7 +67,7 @@ static void start_gpu_worker(void *arg)
     int device = starpu_worker_get_devid(starpu_worker_get_id());
     char name[32];
     snprintf(name, sizeof name, "gpu worker %d", device);
-    mp_trace_name_thread(name);
+    mp_trace_name_thread(name, MP_TRACK_GPU);
 
     struct mp_error err;
     int code = cuda_context_create(device, mp_worker_stream(), job->gpu_workspace, &err);

@@ -1,5 +1,6 @@
 #include "tasks/task.h"
 
+#include "codelets/common/codelet.h"
 #include "core/clock.h"
 #include "core/memory.h"
 
@@ -7,10 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the trace knows of a running task; lives until its callback has run. */
+/* What the trace knows of a task; lives until its callback has run. */
 struct span {
     struct mp_span_info about;
-    uint64_t begin_ns;
+    bool gpu;
+    uint64_t begin_ns; /* of a CPU task, once it runs */
 };
 
 struct mp_task {
@@ -31,6 +33,13 @@ struct placed_codelet {
 };
 
 static struct placed_codelet *placed_codelets;
+
+static bool one_at_a_time;
+
+void mp_task_one_at_a_time(bool on)
+{
+    one_at_a_time = on;
+}
 
 /* The copy of a codelet for these nodes, which it takes over. */
 static struct starpu_codelet *place_codelet(struct starpu_codelet *original, int *nodes,
@@ -75,7 +84,34 @@ static void on_begin(void *arg)
 static void on_end(void *arg)
 {
     const struct span *span = arg;
-    mp_trace_span(&span->about, span->begin_ns, mp_clock_ns());
+    uint64_t begin = span->begin_ns;
+    uint64_t end = mp_clock_ns();
+    /* A GPU worker enqueues tasks ahead and ends them in that order: the oldest measured op is
+     * this task's. */
+    if (span->gpu && !cuda_op_measured(&begin, &end)) {
+        mp_panic("%s: a GPU task has ended that was not measured", span->about.op);
+    }
+    mp_trace_span(&span->about, begin, end);
+}
+
+/* Attaches a span to the task; MP_OP_FUNCTIONS measures a GPU task that has a callback. */
+static void trace(struct starpu_task *task, const struct mp_span_info *about, bool gpu)
+{
+    struct span *span = mp_xcalloc(1, sizeof *span);
+    span->about = *about;
+    span->gpu = gpu;
+    if (!gpu) {
+        task->prologue_callback_pop_func = on_begin;
+        task->prologue_callback_pop_arg = span;
+    }
+    task->callback_func = on_end;
+    task->callback_arg = span;
+    task->callback_arg_free = 1;
+
+    struct mp_work work = mp_codelet_work(task->cl, task->cl_arg);
+    span->about.flops = (float)work.flops;
+    span->about.bytes = (float)work.bytes;
+    span->about.submit_ns = mp_clock_ns();
 }
 
 struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers, bool gpu,
@@ -100,15 +136,6 @@ struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_b
         size_t n = (size_t)max_buffers;
         t->task->dyn_handles = mp_xcalloc(n, sizeof *t->task->dyn_handles);
         t->task->dyn_modes = mp_xcalloc(n, sizeof *t->task->dyn_modes);
-    }
-    if (mp_trace_enabled()) {
-        struct span *span = mp_xcalloc(1, sizeof *span);
-        span->about = t->about;
-        t->task->prologue_callback_pop_func = on_begin;
-        t->task->prologue_callback_pop_arg = span;
-        t->task->callback_func = on_end;
-        t->task->callback_arg = span;
-        t->task->callback_arg_free = 1;
     }
     return t;
 }
@@ -146,6 +173,10 @@ int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err)
 {
     struct starpu_task *task = t->task;
     struct mp_span_info about = t->about;
+    /* Not before: the callers fill the argument in until here. */
+    if (mp_trace_enabled()) {
+        trace(task, &about, t->nodes != NULL);
+    }
     if (t->nodes != NULL) {
         task->cl = place_codelet(task->cl, t->nodes, task->nbuffers);
     }
@@ -156,6 +187,7 @@ int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err)
     int highest = starpu_sched_get_max_priority();
     task->priority = priority < lowest ? lowest : priority > highest ? highest : priority;
 
+    task->synchronous = one_at_a_time;
     int rc = starpu_task_submit(task);
     if (rc != 0) {
         task->destroy = 0;

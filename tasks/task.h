@@ -25,6 +25,9 @@ void mp_task_updates(struct mp_task *t, const struct mp_buffer *b);
 /* Hands the task over; it is freed in any case. priority: higher first, 0 is usual. */
 int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err);
 
+/* Makes mp_task_submit wait until the task has run, to time ops alone; or no longer. */
+void mp_task_one_at_a_time(bool on);
+
 /* Frees what mp_task_submit keeps between tasks. After StarPU has been shut down. */
 void mp_task_release(void);
 

@@ -4,6 +4,7 @@
 
 #include "codelets/ffn/ffn.h"
 #include "codelets/hashing/hashing.h"
+#include "codelets/memory_read/memory_read.h"
 #include "codelets/offload/offload.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
@@ -31,6 +32,7 @@ size_t mp_workspace_bytes(const struct mp_workspace_run *run)
         sampled_attention_cuda_workspace(run->decode_rows, s->num_attention_heads, s->head_dim),
         run->K > 0 ? hashing_bytes(run) : 0,
         run->K > 0 ? table_build_cuda_workspace() : 0,
+        memory_read_cuda_workspace(),
     };
     size_t most = 0;
     for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {

@@ -17,11 +17,19 @@ void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second)
     cpu = (struct rates){.flops = flops_per_second, .bytes = bytes_per_second};
 }
 
-double mp_cost_us(const struct starpu_perfmodel_arch *arch, double flops, double bytes)
+struct mp_work mp_codelet_work(const struct starpu_codelet *codelet, const void *task_argument)
 {
+    return ((const struct mp_op_model *)codelet->model)->work(task_argument);
+}
+
+/* The slower of two bounds: arithmetic and memory. */
+double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned nimpl)
+{
+    (void)nimpl;
     const struct rates *rates = arch->devices[0].type == STARPU_CUDA_WORKER ? &gpu : &cpu;
-    double compute = flops / rates->flops;
-    double memory = bytes / rates->bytes;
+    struct mp_work work = mp_codelet_work(task->cl, task->cl_arg);
+    double compute = work.flops / rates->flops;
+    double memory = work.bytes / rates->bytes;
     return 1e6 * (compute > memory ? compute : memory);
 }
 
@@ -32,4 +40,13 @@ void *mp_worker_stream(void)
 #else
     return NULL;
 #endif
+}
+
+void mp_gpu_op_begin(const char *op)
+{
+    cuda_op_begin(op);
+    /* Only a task that is traced has a callback, which will ask when the op ran. */
+    if (starpu_task_get_current()->callback_func != NULL) {
+        cuda_op_measure();
+    }
 }

@@ -1,6 +1,6 @@
 /* What every codelet file needs from StarPU: access to its buffers, its CPU and CUDA functions and
- * its cost estimate. Every handle of this project uses StarPU's variable interface: a pointer and a
- * size. */
+ * an estimate of its work. Every handle of this project uses StarPU's variable interface: a pointer
+ * and a size. */
 #ifndef MP_CODELETS_COMMON_CODELET_H
 #define MP_CODELETS_COMMON_CODELET_H
 
@@ -21,6 +21,35 @@
 #define MP_WORKERS STARPU_CPU
 #endif
 
+/* What a task does, wherever it runs. Memory counts what must be read and written, each once:
+ * inputs and outputs of float32, weights, keys and values of 16 bits. */
+struct mp_work {
+    double flops; /* floating-point operations */
+    double bytes; /* through memory */
+};
+
+/* The model behind a codelet's estimates of run time. */
+struct mp_op_model {
+    struct starpu_perfmodel starpu; /* the first field: StarPU knows the model as this */
+    struct mp_work (*work)(const void *task_argument);
+};
+
+/* The work of a task of this codelet, given its argument with everything filled in. */
+struct mp_work mp_codelet_work(const struct starpu_codelet *codelet, const void *task_argument);
+
+/* Of every op's model: estimated run time in microseconds of a task on a worker of this
+ * architecture. */
+double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned nimpl);
+
+/* Sets the rates behind the estimates for one CPU worker. */
+void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second);
+
+/* The stream of the calling GPU worker, for cuda_context_create; NULL without CUDA. */
+void *mp_worker_stream(void);
+
+/* cuda_op_begin for the task that the calling GPU worker is running; cuda_op_end ends it. */
+void mp_gpu_op_begin(const char *op);
+
 /* Defines the codelet's functions <op>_cpu and <op>_gpu from
  *   static void <op>_run(void *buffers[], const struct <op>_task *t, <kernel type> *kernel)
  * which unpacks a task's buffers and calls the kernel, the same for every worker. cuda_kernel NULL:
@@ -32,34 +61,25 @@
     }                                                                                              \
     static void op##_gpu(void *buffers[], void *cl_arg)                                            \
     {                                                                                              \
-        cuda_op_begin(#op);                                                                        \
+        mp_gpu_op_begin(#op);                                                                      \
         op##_run(buffers, cl_arg, cuda_kernel);                                                    \
         cuda_op_end();                                                                             \
     }
 
-/* The stream of the calling GPU worker, for cuda_context_create; NULL without CUDA. */
-void *mp_worker_stream(void);
-
-/* Estimated run time in microseconds of work that does `flops` floating-point operations and moves
- * `bytes` through memory, on a worker of this architecture: the slower of the two bounds. */
-double mp_cost_us(const struct starpu_perfmodel_arch *arch, double flops, double bytes);
-
-/* Sets the rates behind mp_cost_us for one CPU worker. */
-void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second);
-
-/* Fills the fields that all codelets share: <op>_cpu and <op>_gpu, which enqueues on the worker's
- * stream, a variable number of buffers whose modes come with each task, and <op>_model.
- *   rgb: 0xRRGGBB in traces and StarPU's tools
- *   workers: MP_WORKERS, or STARPU_CPU for an op without a CUDA variant */
+/* The codelet of an op: <op>_cpu and <op>_gpu, which enqueues on the worker's stream, a variable
+ * number of buffers whose modes come with each task, and estimates from
+ *   static struct mp_work <op>_work(const void *task_argument)
+ * rgb: 0xRRGGBB in traces and StarPU's tools
+ * workers: MP_WORKERS, or STARPU_CPU for an op without a CUDA variant */
 #define MP_CODELET(op, rgb, workers)                                                               \
     {                                                                                              \
         .cpu_funcs = {op##_cpu}, .cuda_funcs = {op##_gpu}, .cuda_flags = {STARPU_CUDA_ASYNC},      \
         .nbuffers = STARPU_VARIABLE_NBUFFERS, .where = (workers), .name = #op, .color = (rgb),     \
-        .model = &op##_model                                                                       \
+        .model = &(struct mp_op_model)MP_OP_MODEL(op).starpu                                       \
     }
-#define MP_COST_MODEL(title, function)                                                             \
+#define MP_OP_MODEL(op)                                                                            \
     {                                                                                              \
-        .type = STARPU_PER_ARCH, .arch_cost_function = (function), .symbol = (title)               \
+        {.type = STARPU_PER_ARCH, .arch_cost_function = mp_estimate_us, .symbol = #op}, op##_work  \
     }
 
 #endif

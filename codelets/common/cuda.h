@@ -11,6 +11,7 @@
 #ifndef MP_CODELETS_COMMON_CUDA_H
 #define MP_CODELETS_COMMON_CUDA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,9 +43,17 @@ int cuda_context_create(int device, void *stream, size_t workspace, struct mp_er
 void cuda_context_destroy(void);
 
 /* Brackets the work of one op on the calling thread: forgets the workspace taken, and panics with
- * the op's name if a launch since then has failed. With timing on it also records events. */
+ * the op's name if a launch since then has failed. */
 void cuda_op_begin(const char *op);
 void cuda_op_end(void);
+
+/* Measures when the op that has just begun runs on the GPU. At most 16 ops may be measured and not
+ * yet asked for: panics beyond. The first call on a thread waits for its stream. */
+void cuda_op_measure(void);
+
+/* The time on mp_clock_ns in which the oldest measured op ran, which has finished (panics if not),
+ * and forgets it; false if there is none. Intervals of one thread are in order and apart. */
+bool cuda_op_measured(uint64_t *begin_ns, uint64_t *end_ns);
 
 /* Device memory from the calling thread's workspace, 256-byte aligned, not cleared, valid until the
  * next cuda_op_begin. Panics when it is used up: the op's *_cuda_workspace said what it needs. */

@@ -8,7 +8,6 @@ namespace
 {
 
 struct context {
-    int device;
     cudaStream_t stream;
     bool owns_stream;
     cublasHandle_t cublas;
@@ -67,58 +66,82 @@ int cuda_device_probe(int device, struct cuda_device_info *out, struct mp_error 
 
 /* ---- the calling thread's context ---- */
 
-int cuda_context_create(int device, void *stream, size_t workspace, struct mp_error *err)
+/* Takes what the calling thread needs of the GPU into `current`, as far as it can be had. */
+static int acquire(const struct cuda_device_info *info, int device, void *stream, size_t workspace,
+                   struct mp_error *err)
 {
-    struct cuda_device_info info;
-    int code = cuda_device_probe(device, &info, err);
-    if (code != 0) {
-        return code;
+    current.multiprocessors = info->multiprocessors;
+    current.capability = info->capability;
+    current.bytes = workspace;
+    cudaError_t status = cudaSuccess;
+    if (stream != NULL) {
+        current.stream = static_cast<cudaStream_t>(stream);
+    } else {
+        status = cudaStreamCreateWithFlags(&current.stream, cudaStreamNonBlocking);
+        current.owns_stream = status == cudaSuccess;
     }
-    context c = {};
-    c.device = device;
-    c.multiprocessors = info.multiprocessors;
-    c.capability = info.capability;
-    c.bytes = workspace;
-    c.stream = static_cast<cudaStream_t>(stream);
-    c.owns_stream = stream == NULL;
-    cudaError_t status =
-        c.owns_stream ? cudaStreamCreateWithFlags(&c.stream, cudaStreamNonBlocking) : cudaSuccess;
     if (status == cudaSuccess) {
-        status = cudaMalloc(reinterpret_cast<void **>(&c.workspace), workspace + CUBLAS_WORKSPACE);
+        status = cuda_measure_create();
     }
+    if (status != cudaSuccess) {
+        return mp_fail(err, MP_ERR_RUNTIME, "GPU %d: no stream or events: %s", device,
+                       cudaGetErrorString(status));
+    }
+    status =
+        cudaMalloc(reinterpret_cast<void **>(&current.workspace), workspace + CUBLAS_WORKSPACE);
     if (status != cudaSuccess) {
         return mp_fail(err, MP_ERR_MEMORY,
                        "GPU %d: a workspace of %zu MiB for kernels could not be had: %s", device,
                        (workspace + CUBLAS_WORKSPACE) >> 20, cudaGetErrorString(status));
     }
-    cublasStatus_t cublas = cublasCreate(&c.cublas);
+    cublasStatus_t cublas = cublasCreate(&current.cublas);
     if (cublas == CUBLAS_STATUS_SUCCESS) {
-        cublas = cublasSetStream(c.cublas, c.stream);
+        cublas = cublasSetStream(current.cublas, current.stream);
     }
     if (cublas == CUBLAS_STATUS_SUCCESS) {
-        cublas = cublasSetWorkspace(c.cublas, c.workspace + workspace, CUBLAS_WORKSPACE);
+        cublas =
+            cublasSetWorkspace(current.cublas, current.workspace + workspace, CUBLAS_WORKSPACE);
     }
     if (cublas != CUBLAS_STATUS_SUCCESS) {
-        cudaFree(c.workspace);
         return mp_fail(err, MP_ERR_RUNTIME, "GPU %d: cuBLAS does not start: %s", device,
                        cublasGetStatusString(cublas));
     }
-    current = c;
     return 0;
+}
+
+/* Gives back what `current` holds, all or a part; nothing runs on the stream any more. */
+static void release(void)
+{
+    if (current.cublas != NULL) {
+        cublasDestroy(current.cublas);
+    }
+    cudaFree(current.workspace);
+    cuda_measure_destroy();
+    if (current.owns_stream) {
+        cudaStreamDestroy(current.stream);
+    }
+    current = {};
+}
+
+int cuda_context_create(int device, void *stream, size_t workspace, struct mp_error *err)
+{
+    struct cuda_device_info info;
+    int code = cuda_device_probe(device, &info, err);
+    if (code == 0) {
+        code = acquire(&info, device, stream, workspace, err);
+        if (code != 0) {
+            release();
+        }
+    }
+    return code;
 }
 
 void cuda_context_destroy(void)
 {
-    if (current.cublas == NULL) {
-        return;
+    if (current.cublas != NULL) {
+        CUDA_CHECK(cudaStreamSynchronize(current.stream));
+        release();
     }
-    CUDA_CHECK(cudaStreamSynchronize(current.stream));
-    CUBLAS_CHECK(cublasDestroy(current.cublas));
-    CUDA_CHECK(cudaFree(current.workspace));
-    if (current.owns_stream) {
-        CUDA_CHECK(cudaStreamDestroy(current.stream));
-    }
-    current = {};
 }
 
 cudaStream_t cuda_stream(void)
@@ -152,6 +175,7 @@ void cuda_op_begin(const char *op)
 void cuda_op_end(void)
 {
     CUDA_CHECK_LAUNCH();
+    cuda_measure_op_end();
     current.op = NULL;
 }
 

@@ -15,6 +15,12 @@ cublasHandle_t cuda_cublas(void); /* bound to cuda_stream() */
 int cuda_multiprocessors(void);
 int cuda_capability(void); /* 10 * major + minor of its device */
 
+/* The part of the context that measures ops (cuda_measure.cu). Destroying takes what a failed
+ * creation left. cuda_measure_op_end ends the op in progress, if it is measured. */
+cudaError_t cuda_measure_create(void);
+void cuda_measure_destroy(void);
+void cuda_measure_op_end(void);
+
 /* Panics with the call, the op in progress, file and line unless the status is success. */
 #define CUDA_CHECK(call) cuda_check((call), #call, __FILE__, __LINE__)
 #define CUBLAS_CHECK(call) cublas_check((call), #call, __FILE__, __LINE__)

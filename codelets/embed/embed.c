@@ -15,13 +15,11 @@ static void embed_run(void *buffers[], const struct embed_task *t, embed_kernel 
 
 MP_OP_FUNCTIONS(embed, embed_ref, MP_CUDA_KERNEL(embed_cuda))
 
-static double embed_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+static struct mp_work embed_work(const void *arg)
 {
-    (void)n;
-    const struct embed_task *t = task->cl_arg;
-    return mp_cost_us(arch, 0.0, 6.0 * (double)t->rows * t->hidden_size);
+    const struct embed_task *t = arg;
+    /* An id, a row of the table and a row of x. */
+    return (struct mp_work){.bytes = (double)t->rows * (4.0 + 6.0 * t->hidden_size)};
 }
-
-static struct starpu_perfmodel embed_model = MP_COST_MODEL("embed", embed_cost);
 
 struct starpu_codelet embed_codelet = MP_CODELET(embed, 0x9e9e9e, MP_WORKERS);

@@ -23,14 +23,15 @@ static void ffn_run(void *buffers[], const struct ffn_task *t, ffn_kernel *kerne
 
 MP_OP_FUNCTIONS(ffn, MP_KERNEL(variants), MP_CUDA_KERNEL(ffn_cuda))
 
-static double ffn_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+static struct mp_work ffn_work(const void *arg)
 {
-    (void)n;
-    const struct ffn_task *t = task->cl_arg;
+    const struct ffn_task *t = arg;
+    double rows = (double)t->rows;
     double weights = 3.0 * t->shape->intermediate_size * t->shape->hidden_size;
-    return mp_cost_us(arch, 2.0 * weights * (double)t->rows, 2.0 * weights);
+    return (struct mp_work){
+        .flops = 2.0 * weights * rows,
+        .bytes = 2.0 * weights + 8.0 * rows * t->shape->hidden_size, /* x is read and written */
+    };
 }
-
-static struct starpu_perfmodel ffn_model = MP_COST_MODEL("ffn", ffn_cost);
 
 struct starpu_codelet ffn_codelet = MP_CODELET(ffn, 0x2ca02c, MP_WORKERS);

@@ -59,33 +59,33 @@ MP_OP_FUNCTIONS(hashing, MP_KERNEL(variants), MP_CUDA_KERNEL(hashing_cuda))
 
 MP_OP_FUNCTIONS(hashing_keys, MP_KERNEL(variants), MP_CUDA_KERNEL(hashing_cuda))
 
-static double hashing_flops(double vectors, int head_dim, int K, int L)
+/* Of vectors with elements of `element` bytes that are hashed by `projections` matrices W. */
+static struct mp_work hash_work(double vectors, double element, double projections, int head_dim,
+                                int K, int L)
 {
-    return 2.0 * vectors * head_dim * K * L;
+    double w = (double)head_dim * K * L;
+    return (struct mp_work){
+        .flops = 2.0 * vectors * w,
+        /* The matrices; a vector in, its codes out. */
+        .bytes = 4.0 * projections * w + vectors * (element * head_dim + 2.0 * L),
+    };
 }
 
-static double hashing_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+static struct mp_work hashing_work(const void *arg)
 {
-    (void)n;
-    const struct hashing_task *t = task->cl_arg;
-    double vectors = (double)t->rows * t->shape->num_attention_heads;
-    return mp_cost_us(arch, hashing_flops(vectors, t->shape->head_dim, t->K, t->L),
-                      4.0 * t->shape->head_dim * t->K * t->L);
+    const struct hashing_task *t = arg;
+    int heads = t->shape->num_attention_heads;
+    return hash_work((double)t->rows * heads, 4.0, (double)heads / t->heads_per_projection,
+                     t->shape->head_dim, t->K, t->L);
 }
 
-static double hashing_keys_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
-                                unsigned n)
+static struct mp_work hashing_keys_work(const void *arg)
 {
-    (void)n;
-    const struct hashing_keys_task *t = task->cl_arg;
-    double vectors = (double)t->count * t->shape->num_key_value_heads;
-    return mp_cost_us(arch, hashing_flops(vectors, t->shape->head_dim, t->K, t->L),
-                      2.0 * vectors * (t->shape->head_dim + t->L));
+    const struct hashing_keys_task *t = arg;
+    int heads = t->shape->num_key_value_heads;
+    return hash_work((double)t->count * heads, 2.0, (double)heads / t->heads_per_projection,
+                     t->shape->head_dim, t->K, t->L);
 }
-
-static struct starpu_perfmodel hashing_model = MP_COST_MODEL("hashing", hashing_cost);
-static struct starpu_perfmodel hashing_keys_model =
-    MP_COST_MODEL("hashing_keys", hashing_keys_cost);
 
 struct starpu_codelet hashing_codelet = MP_CODELET(hashing, 0xff7f0e, MP_WORKERS);
 struct starpu_codelet hashing_keys_codelet = MP_CODELET(hashing_keys, 0xffbb78, MP_WORKERS);

@@ -23,14 +23,16 @@ static void lm_head_run(void *buffers[], const struct lm_head_task *t, lm_head_k
 
 MP_OP_FUNCTIONS(lm_head, MP_KERNEL(variants), MP_CUDA_KERNEL(lm_head_cuda))
 
-static double lm_head_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+static struct mp_work lm_head_work(const void *arg)
 {
-    (void)n;
-    const struct lm_head_task *t = task->cl_arg;
-    double weights = (double)t->shape->vocab_size * t->shape->hidden_size;
-    return mp_cost_us(arch, 2.0 * weights * (double)t->rows, 2.0 * weights);
+    const struct lm_head_task *t = arg;
+    double rows = (double)t->rows;
+    double hidden = t->shape->hidden_size;
+    double vocab = t->shape->vocab_size;
+    return (struct mp_work){
+        .flops = 2.0 * vocab * hidden * rows,
+        .bytes = 2.0 * vocab * hidden + 4.0 * rows * (hidden + vocab), /* x in, logits out */
+    };
 }
-
-static struct starpu_perfmodel lm_head_model = MP_COST_MODEL("lm_head", lm_head_cost);
 
 struct starpu_codelet lm_head_codelet = MP_CODELET(lm_head, 0x98df8a, MP_WORKERS);

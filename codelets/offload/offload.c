@@ -23,14 +23,11 @@ static void offload_run(void *buffers[], const struct offload_task *t, offload_k
 
 MP_OP_FUNCTIONS(offload, MP_KERNEL(variants), MP_CUDA_KERNEL(offload_cuda))
 
-static double offload_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+static struct mp_work offload_work(const void *arg)
 {
-    (void)n;
-    const struct offload_task *t = task->cl_arg;
+    const struct offload_task *t = arg;
     /* Keys are read twice (mean, then centering), values once; both are written once. */
-    return mp_cost_us(arch, 0.0, 5.0 * 2.0 * (double)t->tokens * t->kv_width);
+    return (struct mp_work){.bytes = 5.0 * 2.0 * (double)t->tokens * t->kv_width};
 }
-
-static struct starpu_perfmodel offload_model = MP_COST_MODEL("offload", offload_cost);
 
 struct starpu_codelet offload_codelet = MP_CODELET(offload, 0xbcbd22, MP_WORKERS);

@@ -33,14 +33,18 @@ static void output_run(void *buffers[], const struct output_task *t, output_kern
 
 MP_OP_FUNCTIONS(output, MP_KERNEL(variants), MP_CUDA_KERNEL(output_cuda))
 
-static double output_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+static struct mp_work output_work(const void *arg)
 {
-    (void)n;
-    const struct output_task *t = task->cl_arg;
-    double weights = (double)mp_shape_q_width(t->shape) * t->shape->hidden_size;
-    return mp_cost_us(arch, 2.0 * weights * (double)t->rows, 2.0 * weights);
+    const struct output_task *t = arg;
+    double rows = (double)t->rows;
+    double hidden = t->shape->hidden_size;
+    double q = mp_shape_q_width(t->shape);
+    /* x is read and written; each part of the attention is an o, and to merge them an lse. */
+    double part = t->merge ? 2.0 * (q + t->shape->num_attention_heads) : q;
+    return (struct mp_work){
+        .flops = 2.0 * q * hidden * rows,
+        .bytes = 2.0 * q * hidden + rows * (8.0 * hidden + 4.0 * part),
+    };
 }
-
-static struct starpu_perfmodel output_model = MP_COST_MODEL("output", output_cost);
 
 struct starpu_codelet output_codelet = MP_CODELET(output, 0xaec7e8, MP_WORKERS);

@@ -34,17 +34,19 @@ static void prefill_attention_run(void *buffers[], const struct prefill_attentio
 
 MP_OP_FUNCTIONS(prefill_attention, MP_KERNEL(variants), MP_CUDA_KERNEL(prefill_attention_cuda))
 
-static double prefill_attention_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
-                                     unsigned n)
+static struct mp_work prefill_attention_work(const void *arg)
 {
-    (void)n;
-    const struct prefill_attention_task *t = task->cl_arg;
-    double pairs = (double)t->rows * ((double)(t->first + t->first_row) + 0.5 * (double)t->rows);
-    return mp_cost_us(arch, 4.0 * pairs * t->num_heads * t->head_dim, 0.0);
+    const struct prefill_attention_task *t = arg;
+    double rows = (double)t->rows;
+    double before = (double)(t->first + t->first_row);
+    double pairs = rows * before + 0.5 * rows * (rows + 1.0);
+    return (struct mp_work){
+        .flops = 4.0 * pairs * t->num_heads * t->head_dim,
+        /* Keys and values of all tokens up to the last row; q in, o out. */
+        .bytes =
+            t->head_dim * (4.0 * (before + rows) * t->num_kv_heads + 8.0 * rows * t->num_heads),
+    };
 }
-
-static struct starpu_perfmodel prefill_attention_model =
-    MP_COST_MODEL("prefill_attention", prefill_attention_cost);
 
 struct starpu_codelet prefill_attention_codelet =
     MP_CODELET(prefill_attention, 0x17becf, MP_WORKERS);

@@ -47,6 +47,7 @@ struct prefill_attention_task {
     int64_t first_row;
     int64_t rows;
     int num_heads;
+    int num_kv_heads;
     int head_dim;
     bool blocked; /* false: the plain two-pass reference, whatever the variant in force */
 };

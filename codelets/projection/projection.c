@@ -39,16 +39,18 @@ static void projection_run(void *buffers[], const struct projection_task *t,
 
 MP_OP_FUNCTIONS(projection, MP_KERNEL(variants), MP_CUDA_KERNEL(projection_cuda))
 
-static double projection_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
-                              unsigned n)
+static struct mp_work projection_work(const void *arg)
 {
-    (void)n;
-    const struct projection_task *t = task->cl_arg;
-    double weights = (double)mp_shape_qkv_rows(t->shape) * t->shape->hidden_size;
+    const struct projection_task *t = arg;
     double rows = (double)(t->num_targets * t->rows_per_target);
-    return mp_cost_us(arch, 2.0 * weights * rows, 2.0 * weights);
+    double hidden = t->shape->hidden_size;
+    double q = mp_shape_q_width(t->shape);
+    double qkv = mp_shape_qkv_rows(t->shape);
+    return (struct mp_work){
+        .flops = 2.0 * qkv * hidden * rows,
+        /* Weights; x in, q out, keys and values to the cache. */
+        .bytes = 2.0 * qkv * hidden + rows * (4.0 * hidden + 4.0 * q + 2.0 * (qkv - q)),
+    };
 }
-
-static struct starpu_perfmodel projection_model = MP_COST_MODEL("projection", projection_cost);
 
 struct starpu_codelet projection_codelet = MP_CODELET(projection, 0x1f77b4, MP_WORKERS);

@@ -16,13 +16,10 @@ static void sample_run(void *buffers[], const struct sample_task *t, sample_kern
 
 MP_OP_FUNCTIONS(sample, sample_ref, NULL)
 
-static double sample_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned n)
+static struct mp_work sample_work(const void *arg)
 {
-    (void)n;
-    const struct sample_task *t = task->cl_arg;
-    return mp_cost_us(arch, 0.0, 4.0 * (double)t->rows * t->vocab_size);
+    const struct sample_task *t = arg;
+    return (struct mp_work){.bytes = 4.0 * (double)t->rows * t->vocab_size};
 }
-
-static struct starpu_perfmodel sample_model = MP_COST_MODEL("sample", sample_cost);
 
 struct starpu_codelet sample_codelet = MP_CODELET(sample, 0x7f7f7f, STARPU_CPU);

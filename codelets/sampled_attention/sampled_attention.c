@@ -37,18 +37,16 @@ static void sampled_attention_run(void *buffers[], const struct sampled_attentio
 
 MP_OP_FUNCTIONS(sampled_attention, MP_KERNEL(variants), MP_CUDA_KERNEL(sampled_attention_cuda))
 
-static double sampled_attention_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
-                                     unsigned n)
+static struct mp_work sampled_attention_work(const void *arg)
 {
-    (void)n;
-    const struct sampled_attention_task *t = task->cl_arg;
-    /* One key and one value of bf16 and one id a token, gathered. */
-    return mp_cost_us(arch, 4.0 * t->expected_nnz * t->head_dim,
-                      t->expected_nnz * (4.0 * t->head_dim + 4.0));
+    const struct sampled_attention_task *t = arg;
+    double heads = (double)t->rows * t->num_heads;
+    return (struct mp_work){
+        .flops = 4.0 * t->expected_nnz * t->head_dim,
+        /* A key, a value and an id a token, gathered; q in, o and lse out. */
+        .bytes = t->expected_nnz * (4.0 * t->head_dim + 4.0) + heads * (8.0 * t->head_dim + 4.0),
+    };
 }
-
-static struct starpu_perfmodel sampled_attention_model =
-    MP_COST_MODEL("sampled_attention", sampled_attention_cost);
 
 struct starpu_codelet sampled_attention_codelet =
     MP_CODELET(sampled_attention, 0xe377c2, MP_WORKERS);

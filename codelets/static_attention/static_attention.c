@@ -33,20 +33,19 @@ static void static_attention_run(void *buffers[], const struct static_attention_
 
 MP_OP_FUNCTIONS(static_attention, MP_KERNEL(variants), MP_CUDA_KERNEL(static_attention_cuda))
 
-static double static_attention_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
-                                    unsigned n)
+static struct mp_work static_attention_work(const void *arg)
 {
-    (void)n;
-    const struct static_attention_task *t = task->cl_arg;
+    const struct static_attention_task *t = arg;
     double tokens = 0.0;
     for (int64_t r = 0; r < t->rows; r++) {
         tokens += (double)t->length[r];
     }
-    return mp_cost_us(arch, 4.0 * tokens * t->num_heads * t->head_dim,
-                      4.0 * tokens * t->num_kv_heads * t->head_dim);
+    double heads = (double)t->rows * t->num_heads;
+    return (struct mp_work){
+        .flops = 4.0 * tokens * t->num_heads * t->head_dim,
+        /* A key and a value a token; q in, o and lse out. */
+        .bytes = 4.0 * tokens * t->num_kv_heads * t->head_dim + heads * (8.0 * t->head_dim + 4.0),
+    };
 }
-
-static struct starpu_perfmodel static_attention_model =
-    MP_COST_MODEL("static_attention", static_attention_cost);
 
 struct starpu_codelet static_attention_codelet = MP_CODELET(static_attention, 0x9467bd, MP_WORKERS);

@@ -15,16 +15,11 @@ static void table_build_run(void *buffers[], const struct table_build_task *t,
 
 MP_OP_FUNCTIONS(table_build, table_build_ref, MP_CUDA_KERNEL(table_build_cuda))
 
-static double table_build_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
-                               unsigned n)
+static struct mp_work table_build_work(const void *arg)
 {
-    (void)n;
-    const struct table_build_task *t = task->cl_arg;
-    /* Two reads of each code, and a scattered write of each id that moves a whole cache line. */
-    double codes = (double)t->count * t->num_kv_heads * t->L;
-    return mp_cost_us(arch, 0.0, codes * (2.0 + 2.0 + 16.0));
+    const struct table_build_task *t = arg;
+    /* A code in, an id out. */
+    return (struct mp_work){.bytes = 4.0 * (double)t->count * t->num_kv_heads * t->L};
 }
-
-static struct starpu_perfmodel table_build_model = MP_COST_MODEL("table_build", table_build_cost);
 
 struct starpu_codelet table_build_codelet = MP_CODELET(table_build, 0x8c564b, MP_WORKERS);

@@ -31,16 +31,13 @@ static void table_lookup_run(void *buffers[], const struct table_lookup_task *t,
 
 MP_OP_FUNCTIONS(table_lookup, MP_KERNEL(variants), MP_CUDA_KERNEL(table_lookup_cuda))
 
-static double table_lookup_cost(struct starpu_task *task, struct starpu_perfmodel_arch *arch,
-                                unsigned n)
+static struct mp_work table_lookup_work(const void *arg)
 {
-    (void)n;
-    const struct table_lookup_task *t = task->cl_arg;
-    /* An id is 2 bytes; updating its counter costs about as much as streaming 16. */
-    return mp_cost_us(arch, 0.0, 18.0 * t->expected_hits);
+    const struct table_lookup_task *t = arg;
+    /* In every table a code and the two ends of its bucket, 2 bytes for each id in the bucket, and
+     * 4 for each token selected: about one for four ids. */
+    double buckets = (double)t->rows * t->num_heads * t->L;
+    return (struct mp_work){.bytes = 10.0 * buckets + 3.0 * t->expected_hits};
 }
-
-static struct starpu_perfmodel table_lookup_model =
-    MP_COST_MODEL("table_lookup", table_lookup_cost);
 
 struct starpu_codelet table_lookup_codelet = MP_CODELET(table_lookup, 0xd62728, MP_WORKERS);

@@ -217,6 +217,7 @@ static void test_demo(void **state)
     (void)state;
     check_load(MP_SOURCE_DIR "/models/demo", "llama, 8 layers, 8/2 heads of 64, 8.0 M parameters");
     struct mp_model *m = must_open(MP_SOURCE_DIR "/models/demo");
+    assert_true(mp_model_has_weights(m));
     int count;
     const int32_t *eos = mp_model_eos(m, &count);
     assert_int_equal(count, 2);
@@ -398,6 +399,37 @@ static void test_biases(void **state)
                "llama, 1 layers, 2/1 heads of 4, 0.0 M parameters");
 }
 
+/* One layer with every bias: the listing tells the kinds apart. */
+static void test_kinds(void **state)
+{
+    (void)state;
+    struct small_model m = {0};
+    ADD(&m, COMMON);
+    ADD(&m, QKV_BIAS);
+    add(&m, &OUTPUT_BIAS, 1);
+    ADD(&m, MLP_BIAS);
+    struct mp_model *model = must_open(write_model("llama-kinds",
+                                                   "\"model_type\": \"llama\", "
+                                                   "\"attention_bias\": true, \"mlp_bias\": true, "
+                                                   "\"tie_word_embeddings\": true",
+                                                   VOCAB, &m));
+    const struct mp_shape *s = mp_model_shape(model);
+    struct mp_weight_blocks b = blocks_new(s);
+    struct mp_weight *weights;
+    size_t count = mp_model_weights(model, &b, &weights);
+    int found[4] = {0};
+    for (size_t i = 0; i < count; i++) {
+        found[weights[i].kind]++;
+    }
+    assert_int_equal(found[MP_WEIGHT_MATRIX], 7); /* embedding, k, v, o, gate, up, down */
+    assert_int_equal(found[MP_WEIGHT_QUERY], 1);
+    assert_int_equal(found[MP_WEIGHT_GAIN], 3);
+    assert_int_equal(found[MP_WEIGHT_BIAS], 7);
+    free(weights);
+    blocks_free(&b, s->num_hidden_layers);
+    mp_model_close(model);
+}
+
 static void test_qwen(void **state)
 {
     (void)state;
@@ -553,11 +585,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),     cmocka_unit_test(test_demo),
-        cmocka_unit_test(test_biases),     cmocka_unit_test(test_qwen),
-        cmocka_unit_test(test_left_over),  cmocka_unit_test(test_big_matrix),
-        cmocka_unit_test(test_f16),        cmocka_unit_test(test_missing),
-        cmocka_unit_test(test_unexpected), cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_no_model),
+        cmocka_unit_test(test_biases),     cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_qwen),       cmocka_unit_test(test_left_over),
+        cmocka_unit_test(test_big_matrix), cmocka_unit_test(test_f16),
+        cmocka_unit_test(test_missing),    cmocka_unit_test(test_unexpected),
+        cmocka_unit_test(test_wrong),      cmocka_unit_test(test_no_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

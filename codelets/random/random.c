@@ -1,0 +1,28 @@
+#include "codelets/random/random.h"
+
+#include "codelets/common/codelet.h"
+
+static void random_run(void *buffers[], const struct random_task *t, random_kernel *kernel)
+{
+    kernel(&(struct random_args){
+        .out = MP_BUFFER(buffers, 0),
+        .dtype = t->dtype,
+        .offset = t->offset,
+        .count = t->count,
+        .numbers = t->numbers,
+    });
+}
+
+MP_OP_FUNCTIONS(random, random_ref, MP_CUDA_KERNEL(random_cuda))
+
+static struct mp_work random_work(const void *arg)
+{
+    const struct random_task *t = arg;
+    double count = (double)t->count;
+    return (struct mp_work){
+        .flops = 2.0 * count, /* the hash is of integers */
+        .bytes = (double)mp_dtype_size(t->dtype) * count,
+    };
+}
+
+struct starpu_codelet random_codelet = MP_CODELET(random, 0xc7c7c7, MP_WORKERS);

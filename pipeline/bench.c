@@ -1,0 +1,251 @@
+/* The benchmarks of decoding and of reading prompts. */
+#include "pipeline/bench.h"
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "core/progress.h"
+#include "core/rng.h"
+#include "pipeline/interrupt.h"
+#include "pipeline/recording.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { DECODE_STEPS = 32, DECODE_WARMUP = 8, PREFILL_STEPS = 1, PREFILL_WARMUP = 0 };
+
+void mp_bench_result_free(struct mp_bench_result *r)
+{
+    free(r->title);
+    free(r->model);
+    free(r->runtime);
+    free(r->kernels);
+    free(r->seconds);
+    mp_profile_free(&r->profile);
+    *r = (struct mp_bench_result){0};
+}
+
+int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, struct mp_engine **out,
+                  struct mp_error *err)
+{
+    if (cli->shape != NULL) {
+        return mp_engine_open_shape(config, cli->shape, (int)cli->layers, out, err);
+    }
+    char *dir;
+    int code = mp_cli_model_dir(cli, &dir, err);
+    if (code == 0) {
+        code = mp_engine_open(config, dir, out, err);
+        free(dir);
+    }
+    return code;
+}
+
+/* What a measurement needs while it runs. */
+struct bench {
+    const struct mp_cli *cli;
+    const struct mp_config *config;
+    struct mp_engine *engine;
+    struct mp_session *session;
+    struct mp_bench_result *result;
+    int64_t steps;  /* timed */
+    int64_t warmup; /* before them */
+};
+
+/* ---- opening and closing ---- */
+
+static void describe(const struct bench *b)
+{
+    struct mp_bench_result *r = b->result;
+    r->model = mp_xstrdup(mp_engine_model(b->engine));
+    r->runtime = mp_xstrdup(mp_engine_runtime(b->engine));
+    r->kernels = mp_xstrdup(mp_engine_kernels(b->engine));
+    r->num_layers = mp_engine_num_layers(b->engine);
+    r->context = b->cli->context;
+    r->batch = b->config->batch;
+    r->micro_batches = b->config->micro_batches;
+    r->K = b->config->lsh_K;
+    r->L = b->config->lsh_L;
+    r->sampled = NAN;
+}
+
+/* Plans, loads and measures the bandwidths for prompts of cli->context tokens. */
+static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
+{
+    struct mp_bench_result *r = b->result;
+    int code = mp_bench_open(b->cli, b->config, &b->engine, err);
+    if (code == 0) {
+        code = mp_engine_check_length(b->engine, b->cli->context, err);
+    }
+    if (code == 0) {
+        code = mp_engine_check_length(b->engine, b->cli->context + new_tokens - 1, err);
+    }
+    if (code == 0) {
+        mp_engine_plan(b->engine, b->cli->context, new_tokens, &r->plan);
+        code = mp_engine_start(b->engine, &r->plan, err);
+    }
+    if (code == 0) {
+        describe(b);
+        mp_log(MP_LOG_INFO, "%s", r->model);
+        mp_log(MP_LOG_INFO, "%s; kernels: %s", r->runtime, r->kernels);
+        code = mp_engine_bandwidth(b->engine, r->bandwidth, err);
+    }
+    return code == 0 ? mp_session_open(b->engine, &b->session, err) : code;
+}
+
+static int finish(struct bench *b, int code)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    b->result->cpu_bytes = (int64_t)usage.ru_maxrss * 1024;
+    if (b->session != NULL) {
+        b->result->gpu_bytes = mp_engine_gpu_used(b->engine);
+    }
+    mp_session_close(b->session);
+    mp_engine_close(b->engine);
+    return code;
+}
+
+/* A prompt of random ids. */
+static int32_t *draw_prompt(const struct bench *b)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, 1, 0);
+    uint64_t vocabulary = (uint64_t)mp_engine_vocab_size(b->engine);
+    int32_t *ids = mp_xcalloc((size_t)b->cli->context, sizeof *ids);
+    for (int64_t i = 0; i < b->cli->context; i++) {
+        ids[i] = (int32_t)(mp_rng_next(&rng) % vocabulary);
+    }
+    return ids;
+}
+
+static int check_interrupted(struct mp_error *err)
+{
+    return mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted") : 0;
+}
+
+/* ---- decode ---- */
+
+static int add_request(struct bench *b, int64_t new_tokens, int *slot, struct mp_error *err)
+{
+    if (!b->cli->read_prompts) {
+        return mp_session_add_synthetic(b->session, b->cli->context, new_tokens, b->cli->sampled,
+                                        slot, err);
+    }
+    int32_t *ids = draw_prompt(b);
+    int code = mp_session_add(b->session, ids, b->cli->context, new_tokens, 0, slot, err);
+    free(ids);
+    return code;
+}
+
+static int add_requests(struct bench *b, int64_t new_tokens, struct mp_error *err)
+{
+    struct mp_progress *bar =
+        b->cli->read_prompts
+            ? NULL
+            : mp_progress_start("filling the KV cache", "requests", b->config->batch);
+    int code = 0;
+    for (int i = 0; i < b->config->batch && code == 0; i++) {
+        int slot;
+        code = add_request(b, new_tokens, &slot, err);
+        code = code == 0 ? check_interrupted(err) : code;
+        mp_progress_set(bar, i + 1);
+    }
+    mp_progress_end(bar);
+    return code;
+}
+
+/* Steps are fed random tokens, the same in every run. */
+static int time_steps(struct bench *b, struct mp_error *err)
+{
+    struct mp_bench_result *r = b->result;
+    struct mp_rng rng;
+    mp_rng_init(&rng, 2, 0);
+    int code = 0;
+    for (int64_t i = -b->warmup; i < b->steps && code == 0; i++) {
+        for (int slot = 0; slot < b->config->batch; slot++) {
+            uint64_t vocabulary = (uint64_t)mp_engine_vocab_size(b->engine);
+            mp_session_feed(b->session, slot, (int32_t)(mp_rng_next(&rng) % vocabulary));
+        }
+        int active;
+        uint64_t begin = mp_clock_ns();
+        code = mp_session_step(b->session, &active, err);
+        uint64_t end = mp_clock_ns();
+        if (code == 0 && i >= 0) {
+            r->seconds[r->count++] = (double)(end - begin) * 1e-9;
+        }
+        mp_recording_take(i >= 0 ? &r->profile : NULL, begin, end);
+        code = code == 0 ? check_interrupted(err) : code;
+    }
+    return code;
+}
+
+/* Mean share sampled over the requests. */
+static double sampled_share(const struct bench *b)
+{
+    double sum = 0.0;
+    for (int slot = 0; slot < b->config->batch; slot++) {
+        sum += mp_session_request(b->session, slot)->sampled_mean;
+    }
+    return sum / b->config->batch;
+}
+
+int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
+                    struct mp_bench_result *out, struct mp_error *err)
+{
+    struct bench b = {
+        .cli = cli,
+        .config = config,
+        .result = out,
+        .steps = cli->steps > 0 ? cli->steps : DECODE_STEPS,
+        .warmup = cli->warmup >= 0 ? cli->warmup : DECODE_WARMUP,
+    };
+    int64_t new_tokens = b.warmup + b.steps + 1;
+    out->what = "decode";
+    out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
+    int code = start(&b, new_tokens, err);
+    if (code == 0) {
+        code = add_requests(&b, new_tokens, err);
+    }
+    if (code == 0) {
+        code = time_steps(&b, err);
+    }
+    if (code == 0) {
+        out->sampled = sampled_share(&b);
+    }
+    return finish(&b, code);
+}
+
+/* ---- prefill ---- */
+
+int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
+                     struct mp_bench_result *out, struct mp_error *err)
+{
+    struct bench b = {
+        .cli = cli,
+        .config = config,
+        .result = out,
+        .steps = cli->steps > 0 ? cli->steps : PREFILL_STEPS,
+        .warmup = cli->warmup >= 0 ? cli->warmup : PREFILL_WARMUP,
+    };
+    out->what = "prefill";
+    out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
+    int code = start(&b, 1, err);
+    int32_t *ids = code == 0 ? draw_prompt(&b) : NULL;
+    for (int64_t i = -b.warmup; i < b.steps && code == 0; i++) {
+        int slot;
+        uint64_t begin = mp_clock_ns();
+        code = mp_session_add(b.session, ids, cli->context, 1, 0, &slot, err);
+        uint64_t end = mp_clock_ns();
+        if (code == 0 && i >= 0) {
+            out->seconds[out->count++] = (double)(end - begin) * 1e-9;
+        }
+        if (code == 0) {
+            mp_session_remove(b.session, slot);
+        }
+        mp_recording_take(i >= 0 ? &out->profile : NULL, begin, end);
+    }
+    free(ids);
+    return finish(&b, code);
+}

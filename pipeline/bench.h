@@ -1,0 +1,62 @@
+/* Benchmarks of whole steps: what they measure, and how it is shown. */
+#ifndef MP_PIPELINE_BENCH_H
+#define MP_PIPELINE_BENCH_H
+
+#include "core/profile.h"
+#include "pipeline/cli.h"
+#include "pipeline/engine.h"
+#include "pipeline/plan.h"
+
+#include <stdio.h>
+
+struct cJSON;
+
+/* One measurement. Strings and arrays are owned. */
+struct mp_bench_result {
+    const char *what; /* "decode", "prefill"; static */
+    char *title;      /* which of several rows this is */
+    char *model;
+    char *runtime;
+    char *kernels;
+    int64_t context; /* prompt tokens of each request */
+    int batch;       /* requests together */
+    int micro_batches;
+    int K; /* bits per code; 0: full attention */
+    int L; /* tables */
+    int num_layers;
+    struct mp_plan plan;
+    double
+        bandwidth[MP_TRACK_KINDS]; /* measured bytes/s of each kind of device; 0: there is none */
+    double *seconds;               /* [count] of each timed step, or prompt */
+    size_t count;
+    struct mp_profile profile; /* of them all */
+    double sampled;            /* mean share of the offloaded tokens sampled; NaN: none were */
+    int64_t gpu_bytes;         /* taken on the GPU, as the device tells */
+    int64_t cpu_bytes;         /* largest resident memory of the process */
+};
+
+void mp_bench_result_free(struct mp_bench_result *r);
+
+/* An engine for the command line's shape or model, with this configuration. */
+int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, struct mp_engine **out,
+                  struct mp_error *err);
+
+/* Measures `context` tokens of prompt being read, or steps being decoded after as many. */
+int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
+                     struct mp_bench_result *out, struct mp_error *err);
+int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
+                    struct mp_bench_result *out, struct mp_error *err);
+
+/* ---- bench_print.c ---- */
+
+/* Median of n > 0 values, which it sorts. */
+double mp_median(double *values, size_t n);
+
+void mp_bench_print(const struct mp_bench_result *r, FILE *out);
+/* A line each, to compare them. */
+void mp_bench_print_rows(const struct mp_bench_result *rows, size_t count, FILE *out);
+/* The table of ops alone. */
+void mp_bench_print_ops(const struct mp_bench_result *r, FILE *out);
+void mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out);
+
+#endif

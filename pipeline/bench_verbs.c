@@ -1,0 +1,196 @@
+/* The bench verbs: which measurements a command line asks for. */
+#include "pipeline/bench.h"
+
+#include "core/cpu.h"
+#include "core/memory.h"
+#include "tasks/runtime.h"
+#include "tasks/task.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_ROWS = 8 };
+
+/* What is measured, one after the other. */
+struct rows {
+    struct mp_bench_result items[MAX_ROWS];
+    size_t count;
+};
+
+typedef int measurement(const struct mp_cli *cli, const struct mp_config *config,
+                        struct mp_bench_result *out, struct mp_error *err);
+
+static int check(const struct mp_cli *cli, struct mp_error *err)
+{
+    if (cli->context == 0) {
+        return mp_fail(err, MP_ERR_USAGE, "%s needs --context N", cli->verb);
+    }
+    if ((cli->shape == NULL) == (cli->config.model_path == NULL)) {
+        return mp_fail(err, MP_ERR_USAGE, "%s needs either --shape NAME or --model DIR", cli->verb);
+    }
+    if (cli->layers > 0 && cli->shape == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "--layers needs --shape: a model has the layers it has");
+    }
+    if (cli->sampled > 0.0 && (cli->shape == NULL || cli->read_prompts)) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "--sampled needs --shape and no --read-prompts: the queries and keys of a "
+                       "model are its own");
+    }
+    return 0;
+}
+
+/* Measures a row. The configuration is a shallow copy of the command line's, changed for the row.
+ */
+static int add_row(struct rows *rows, measurement *measure, const struct mp_cli *cli,
+                   const struct mp_config *config, const char *title, struct mp_error *err)
+{
+    struct mp_bench_result *r = &rows->items[rows->count++];
+    r->title = title != NULL ? mp_xstrdup(title) : NULL;
+    return measure(cli, config, r, err);
+}
+
+static void free_rows(struct rows *rows)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        mp_bench_result_free(&rows->items[i]);
+    }
+}
+
+/* The command line's configuration, for texts that no token ends. */
+static struct mp_config base_config(const struct mp_cli *cli)
+{
+    struct mp_config config = cli->config;
+    config.eos = NULL;
+    config.num_eos = 0;
+    return config;
+}
+
+/* ---- decode and prefill ---- */
+
+/* One row for each placement: KV and tables in CPU memory, on the GPU, and full attention. */
+static int measure_placements(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
+{
+    struct mp_config config = base_config(cli);
+    bool gpu = strcmp(config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
+    config.gpu_kv_layers = 0;
+    int code = add_row(rows, mp_bench_decode, cli, &config, "KV and tables in CPU memory", err);
+    if (code == 0 && gpu) {
+        config.gpu_kv_layers = INT_MAX;
+        code = add_row(rows, mp_bench_decode, cli, &config, "KV and tables on the GPU", err);
+    }
+    if (code == 0) {
+        config.lsh_K = 0;
+        code = add_row(rows, mp_bench_decode, cli, &config,
+                       gpu ? "full attention on the GPU" : "full attention on the CPU", err);
+    }
+    return code;
+}
+
+static int show(struct rows *rows, const struct mp_cli *cli, int code)
+{
+    if (code == 0 && cli->json_output) {
+        mp_bench_print_json(rows->items, rows->count, stdout);
+    }
+    for (size_t i = 0; i < rows->count && code == 0 && !cli->json_output; i++) {
+        mp_bench_print(&rows->items[i], stdout);
+    }
+    if (code == 0 && cli->compare && !cli->json_output) {
+        mp_bench_print_rows(rows->items, rows->count, stdout);
+    }
+    free_rows(rows);
+    return code;
+}
+
+int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct rows rows = {0};
+    int code = check(cli, err);
+    if (code == 0 && cli->compare) {
+        if (cli->config.lsh_K == 0) {
+            code = mp_fail(err, MP_ERR_USAGE,
+                           "--compare: found lsh_K 0, expected sampled attention "
+                           "to compare full attention with");
+        } else {
+            code = measure_placements(&rows, cli, err);
+        }
+    } else if (code == 0) {
+        struct mp_config config = base_config(cli);
+        code = add_row(&rows, mp_bench_decode, cli, &config, NULL, err);
+    }
+    return show(&rows, cli, code);
+}
+
+int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct rows rows = {0};
+    struct mp_config config = base_config(cli);
+    int code = check(cli, err);
+    if (code == 0) {
+        code = add_row(&rows, mp_bench_prefill, cli, &config, NULL, err);
+    }
+    return show(&rows, cli, code);
+}
+
+/* ---- ops ---- */
+
+/* Prefill and decode on one device with one variant of the kernels, one task at a time. */
+static int measure_variant(struct rows *rows, const struct mp_cli *cli,
+                           const struct mp_config *config, const char *title, struct mp_error *err)
+{
+    mp_task_one_at_a_time(true);
+    int code = add_row(rows, mp_bench_prefill, cli, config, title, err);
+    if (code == 0) {
+        code = add_row(rows, mp_bench_decode, cli, config, title, err);
+    }
+    mp_task_one_at_a_time(false);
+    return code;
+}
+
+static int measure_variants(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
+{
+    static char *const variants[] = {"avx2", "avx512"};
+    struct mp_config config = base_config(cli);
+    bool any = strcmp(cli->config.isa, "auto") == 0;
+    int code = 0;
+    config.devices = "cpu";
+    if (!any) {
+        code = measure_variant(rows, cli, &config, cli->config.isa, err);
+    }
+    for (size_t i = 0; any && i < sizeof variants / sizeof variants[0] && code == 0; i++) {
+        config.isa = variants[i];
+        if (mp_isa_select(config.isa, NULL) == 0) {
+            code = measure_variant(rows, cli, &config, config.isa, err);
+        }
+    }
+    bool gpu = strcmp(cli->config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
+    if (code == 0 && gpu) {
+        config.devices = "gpu";
+        config.isa = "auto";
+        config.gpu_kv_layers = INT_MAX;
+        code = measure_variant(rows, cli, &config, "GPU", err);
+    }
+    return code;
+}
+
+int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct rows rows = {0};
+    struct mp_cli ops = *cli;
+    if (ops.shape != NULL && ops.layers == 0) {
+        ops.layers = 2; /* layer 0 attends to all, layer 1 samples: every op is there */
+    }
+    int code = check(cli, err);
+    if (code == 0) {
+        code = measure_variants(&rows, &ops, err);
+    }
+    if (code == 0 && cli->json_output) {
+        mp_bench_print_json(rows.items, rows.count, stdout);
+    }
+    for (size_t i = 0; i < rows.count && code == 0 && !cli->json_output; i++) {
+        printf("%s%s, %s\n", i > 0 ? "\n" : "", rows.items[i].what, rows.items[i].title);
+        mp_bench_print_ops(&rows.items[i], stdout);
+    }
+    free_rows(&rows);
+    return code;
+}

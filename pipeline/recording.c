@@ -1,0 +1,24 @@
+#include "pipeline/recording.h"
+
+#include "core/trace.h"
+
+/* Spans per thread. A decode step has some hundreds, a long prompt some thousands. */
+enum { KEPT = 1 << 20, PASSING = 1 << 16 };
+
+static bool kept;
+
+int mp_recording_start(bool keep, struct mp_error *err)
+{
+    kept = keep;
+    return mp_trace_start(keep ? KEPT : PASSING, err);
+}
+
+void mp_recording_take(struct mp_profile *p, uint64_t begin_ns, uint64_t end_ns)
+{
+    if (p != NULL) {
+        mp_profile_add(p, begin_ns, end_ns);
+    }
+    if (!kept) {
+        mp_trace_clear();
+    }
+}

@@ -1,0 +1,85 @@
+/* When ops ran on the GPU, on the host's clock. */
+#include "codelets/embed/embed.h"
+#include "core/clock.h"
+#include "tests/unit/codelets/cuda_test.h"
+
+enum { ROWS = 4096, HIDDEN = 4096, AHEAD = 4 };
+
+/* The memory of the op that is measured: it copies the one row of a table to every row of x. */
+struct copy {
+    int32_t *ids;
+    uint16_t *table;
+    float *x;
+};
+
+static struct copy new_copy(void)
+{
+    int32_t *ids = mp_xcalloc(ROWS, sizeof *ids);
+    uint16_t *table = mp_xcalloc(HIDDEN, sizeof *table);
+    struct copy c = {
+        .ids = device_copy(ids, ROWS * sizeof *ids),
+        .table = device_copy(table, HIDDEN * sizeof *table),
+        .x = device_copy(NULL, (size_t)ROWS * HIDDEN * sizeof *c.x),
+    };
+    free(ids);
+    free(table);
+    return c;
+}
+
+static void free_copy(struct copy *c)
+{
+    ASSERT_CUDA(cudaFree(c->ids));
+    ASSERT_CUDA(cudaFree(c->table));
+    ASSERT_CUDA(cudaFree(c->x));
+}
+
+static void enqueue(const struct copy *c, bool measured)
+{
+    cuda_op_begin("embed");
+    if (measured) {
+        cuda_op_measure();
+    }
+    embed_cuda(&(struct embed_args){c->ids, c->table, c->x, ROWS, HIDDEN});
+    cuda_op_end();
+}
+
+/* Many rounds, so that the ring wraps and the anchor moves: every interval is apart from the one
+ * before and within what the host saw. */
+static void test_intervals(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    struct copy c = new_copy();
+    uint64_t last_end = 0;
+    uint64_t total = 0;
+    uint64_t start = mp_clock_ns();
+    do {
+        uint64_t before = mp_clock_ns();
+        for (int i = 0; i < AHEAD; i++) {
+            enqueue(&c, true);
+            enqueue(&c, false); /* leaves no trace */
+        }
+        cuda_synchronize();
+        for (int i = 0; i < AHEAD; i++) {
+            uint64_t begin = 0;
+            uint64_t end = 0;
+            assert_true(cuda_op_measured(&begin, &end));
+            assert_true(begin >= before && begin >= last_end);
+            assert_true(end >= begin && end <= mp_clock_ns());
+            total += end - begin;
+            last_end = end;
+        }
+        uint64_t unused;
+        assert_false(cuda_op_measured(&unused, &unused));
+    } while (mp_clock_ns() - start < 300 * 1000 * 1000);
+    assert_true(total > 0);
+    free_copy(&c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_intervals),
+    };
+    return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
+}
