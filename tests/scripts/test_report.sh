@@ -98,6 +98,12 @@ expect gpu-busy ''
 expect both-busy ''
 expect overlap-bar ''
 
+# A prompt was read, no token decoded: a timeline without steps.
+load no_steps.html
+expect error ''
+expect timeline-note 'All 8,880 recorded spans.'
+expect shown '833 ms shown'
+
 load empty.html
 expect error ''
 [[ $dom == *'id="model"'* && $dom != *'id="step-median"'* && $dom != *'<canvas'* ]] ||
@@ -136,4 +142,4 @@ sed 's/^"step_seconds":/"steps":/' "$folder/gpu.html" >"$folder/broken.html"
 load broken.html
 [[ $(text_of error) == 'This page failed to show its data: '* ]] || fail 'hides its errors'
 
-echo "report: 5 pages in $browser"
+echo "report: 6 pages in $browser"

@@ -248,8 +248,9 @@ static int write_samples(const char *folder)
     r = sample_report(&without_gpu);
     r.micro_batches = 1;
     failed |= write_sample(folder, "cpu.html", &r);
-    mp_trace_clear();
     r = empty_report();
+    failed |= write_sample(folder, "no_steps.html", &r);
+    mp_trace_clear();
     failed |= write_sample(folder, "empty.html", &r);
     return failed != 0;
 }
