@@ -15,6 +15,25 @@ static struct mp_span_info about(const struct mp_decode_step *s, int layer)
         .layer = layer, .request = -1, .chunk = -1, .micro_batch = s->micro_batch};
 }
 
+/* Of dense work. What a CPU task or the host needs of it comes after a task that is waited for:
+ * before a lookup on the CPU stands hashing, before the end of a step lm_head. */
+static enum mp_where in_stream(const struct mp_graph *g)
+{
+    return g->gpu ? MP_IN_GPU_STREAM : MP_ON_CPU;
+}
+
+/* Where the tables and the offloaded KV of a layer are: the same for all requests of a step. */
+static bool sampled_on_gpu(const struct mp_decode_step *s, int layer)
+{
+    return s->rows[0].kv[layer].place == MP_PLACE_GPU;
+}
+
+/* Of lookup and sampled attention. */
+static enum mp_where sampled_where(const struct mp_decode_step *s, int layer)
+{
+    return sampled_on_gpu(s, layer) ? MP_IN_GPU_STREAM : MP_ON_CPU;
+}
+
 static int submit_projection(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
                              struct mp_error *err)
 {
@@ -24,7 +43,7 @@ static int submit_projection(const struct mp_graph *g, const struct mp_decode_st
         .shape = g->shape, .rows_per_target = 1, .num_targets = s->num_rows};
 
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&projection_codelet, arg, 3 + s->num_rows, g->gpu, &info);
+    struct mp_task *t = mp_task_new(&projection_codelet, arg, 3 + s->num_rows, in_stream(g), &info);
     mp_task_reads(t, &s->buffers->x);
     mp_task_reads(t, &g->weights->layers[layer].projection);
     mp_task_writes(t, &s->buffers->q);
@@ -54,17 +73,13 @@ static int submit_hashing(const struct mp_graph *g, const struct mp_decode_step 
         .rows = s->num_rows,
     };
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&hashing_codelet, arg, 3, g->gpu, &info);
+    /* A lookup on the CPU reads the codes as soon as this is done. */
+    enum mp_where where = g->gpu && !sampled_on_gpu(s, layer) ? MP_ON_GPU : in_stream(g);
+    struct mp_task *t = mp_task_new(&hashing_codelet, arg, 3, where, &info);
     mp_task_reads(t, &s->buffers->q);
     mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
     mp_task_writes(t, &s->buffers->codes);
     return mp_task_submit(t, 0, err);
-}
-
-/* Where the tables and the offloaded KV of a layer are: the same for all requests of a step. */
-static bool sampled_on_gpu(const struct mp_decode_step *s, int layer)
-{
-    return s->rows[0].kv[layer].place == MP_PLACE_GPU;
 }
 
 static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
@@ -78,7 +93,7 @@ static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *
     };
     struct mp_span_info info = about(s, layer);
     struct mp_task *t =
-        mp_task_new(&table_lookup_codelet, arg, 3 + s->num_rows, sampled_on_gpu(s, layer), &info);
+        mp_task_new(&table_lookup_codelet, arg, 3 + s->num_rows, sampled_where(s, layer), &info);
     mp_task_reads(t, &s->buffers->codes);
     mp_task_updates(t, &s->buffers->selection_buffer[sampled_on_gpu(s, layer)]);
     mp_task_writes(t, &s->buffers->nnz[layer]);
@@ -103,7 +118,7 @@ static int submit_sampled_attention(const struct mp_graph *g, const struct mp_de
     };
     struct mp_span_info info = about(s, layer);
     struct mp_task *t = mp_task_new(&sampled_attention_codelet, arg, 5 + s->num_rows,
-                                    sampled_on_gpu(s, layer), &info);
+                                    sampled_where(s, layer), &info);
     mp_task_reads(t, &s->buffers->q);
     mp_task_reads(t, &s->buffers->selection_buffer[sampled_on_gpu(s, layer)]);
     mp_task_reads(t, &s->buffers->nnz[layer]);
@@ -128,7 +143,8 @@ static int submit_static_attention(const struct mp_graph *g, const struct mp_dec
         .head_dim = g->shape->head_dim,
     };
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, g->gpu, &info);
+    struct mp_task *t =
+        mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, in_stream(g), &info);
     mp_task_reads(t, &s->buffers->q);
     mp_task_writes(t, &s->buffers->o_static);
     mp_task_writes(t, &s->buffers->lse_static);
@@ -147,7 +163,7 @@ static int submit_output(const struct mp_graph *g, const struct mp_decode_step *
     struct output_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct output_task){.shape = g->shape, .rows = s->num_rows, .merge = merge};
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&output_codelet, arg, 6, g->gpu, &info);
+    struct mp_task *t = mp_task_new(&output_codelet, arg, 6, in_stream(g), &info);
     mp_task_reads(t, &g->weights->layers[layer].output);
     mp_task_updates(t, &s->buffers->x);
     mp_task_reads(t, &s->buffers->o_static);
@@ -195,7 +211,7 @@ int mp_submit_decode_layer(const struct mp_graph *g, const struct mp_decode_step
         code = submit_output(g, s, layer, sampled, err);
     }
     if (code == 0) {
-        code = mp_submit_ffn(g, layer, &s->buffers->x, 0, s->num_rows, &info, err);
+        code = mp_submit_ffn(g, in_stream(g), layer, &s->buffers->x, 0, s->num_rows, &info, err);
     }
     return code;
 }
@@ -204,7 +220,8 @@ int mp_submit_decode_embed(const struct mp_graph *g, const struct mp_decode_step
                            struct mp_error *err)
 {
     struct mp_span_info info = about(s, -1);
-    return mp_submit_embed(g, &s->buffers->ids, &s->buffers->x, s->num_rows, &info, err);
+    return mp_submit_embed(g, in_stream(g), &s->buffers->ids, &s->buffers->x, s->num_rows, &info,
+                           err);
 }
 
 int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_step *s,

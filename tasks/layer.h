@@ -10,6 +10,7 @@
 #include "core/shape.h"
 #include "core/trace.h"
 #include "tasks/buffer.h"
+#include "tasks/task.h"
 
 /* ---- what all requests share ---- */
 
@@ -172,11 +173,12 @@ int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_ste
 
 /* ---- shared by both ---- */
 
-int mp_submit_embed(const struct mp_graph *g, const struct mp_buffer *ids,
+int mp_submit_embed(const struct mp_graph *g, enum mp_where where, const struct mp_buffer *ids,
                     const struct mp_buffer *x, int64_t rows, const struct mp_span_info *about,
                     struct mp_error *err);
-int mp_submit_ffn(const struct mp_graph *g, int layer, const struct mp_buffer *x, int64_t first_row,
-                  int64_t rows, const struct mp_span_info *about, struct mp_error *err);
+int mp_submit_ffn(const struct mp_graph *g, enum mp_where where, int layer,
+                  const struct mp_buffer *x, int64_t first_row, int64_t rows,
+                  const struct mp_span_info *about, struct mp_error *err);
 int mp_submit_lm_head(const struct mp_graph *g, const struct mp_buffer *x, int64_t first_row,
                       int64_t rows, const struct mp_buffer *logits,
                       const struct mp_span_info *about, struct mp_error *err);

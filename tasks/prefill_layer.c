@@ -12,6 +12,12 @@
 /* Offload, hashing and table build give way to the next layer's dense work. */
 enum { BACKGROUND_PRIORITY = -1 };
 
+/* Of dense work. Each task is long enough for its end to be waited for. */
+static enum mp_where where(const struct mp_graph *g)
+{
+    return g->gpu ? MP_ON_GPU : MP_ON_CPU;
+}
+
 static struct mp_span_info about(const struct mp_prefill *p, int layer, int chunk)
 {
     return (struct mp_span_info){
@@ -32,7 +38,7 @@ static int submit_projection(const struct mp_graph *g, const struct mp_prefill *
         .rope_scale = p->rope->scale,
     };
     struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&projection_codelet, arg, 4, g->gpu, &info);
+    struct mp_task *t = mp_task_new(&projection_codelet, arg, 4, where(g), &info);
     mp_task_reads(t, &c->x);
     mp_task_reads(t, &g->weights->layers[layer].projection);
     mp_task_writes(t, &p->q[chunk % 2]);
@@ -55,7 +61,7 @@ static int submit_attention(const struct mp_graph *g, const struct mp_prefill *p
         .blocked = g->blocked_prefill,
     };
     struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&prefill_attention_codelet, arg, 3 + chunk, g->gpu, &info);
+    struct mp_task *t = mp_task_new(&prefill_attention_codelet, arg, 3 + chunk, where(g), &info);
     mp_task_reads(t, &p->q[chunk % 2]);
     mp_task_writes(t, &p->o[chunk % 2]);
     for (int i = 0; i <= chunk; i++) {
@@ -70,7 +76,7 @@ static int submit_output(const struct mp_graph *g, const struct mp_prefill *p, i
     struct output_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct output_task){.shape = g->shape, .first_row = first_row, .rows = rows};
     struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&output_codelet, arg, 3, g->gpu, &info);
+    struct mp_task *t = mp_task_new(&output_codelet, arg, 3, where(g), &info);
     mp_task_reads(t, &g->weights->layers[layer].output);
     mp_task_updates(t, &p->chunks[chunk].x);
     mp_task_reads(t, &p->o[chunk % 2]);
@@ -99,7 +105,7 @@ static int submit_chunk(const struct mp_graph *g, const struct mp_prefill *p, in
         code = submit_output(g, p, layer, chunk, first_row, rows, err);
     }
     if (code == 0) {
-        code = mp_submit_ffn(g, layer, &p->chunks[chunk].x, first_row, rows, &info, err);
+        code = mp_submit_ffn(g, where(g), layer, &p->chunks[chunk].x, first_row, rows, &info, err);
     }
     return code;
 }
@@ -116,7 +122,7 @@ static int submit_offload(const struct mp_graph *g, const struct mp_prefill *p, 
         .kv_width = g->shape->num_key_value_heads * g->shape->head_dim,
     };
     struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&offload_codelet, arg, 2 + p->num_chunks, g->gpu, &info);
+    struct mp_task *t = mp_task_new(&offload_codelet, arg, 2 + p->num_chunks, where(g), &info);
     mp_task_updates(t, &kv->fixed_buffer);
     mp_task_updates(t, &kv->offloaded_buffer);
     for (int i = 0; i < p->num_chunks; i++) {
@@ -138,7 +144,7 @@ static int submit_hashing(const struct mp_graph *g, const struct mp_prefill *p, 
         .shape = g->shape,
     };
     struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&hashing_keys_codelet, arg, 3, g->gpu, &info);
+    struct mp_task *t = mp_task_new(&hashing_keys_codelet, arg, 3, where(g), &info);
     mp_task_reads(t, &kv->offloaded_buffer);
     mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
     mp_task_writes(t, &p->codes);
@@ -156,7 +162,8 @@ static int submit_table_build(const struct mp_graph *g, const struct mp_prefill 
         .L = g->lsh->L,
     };
     struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&table_build_codelet, arg, 2, kv->place == MP_PLACE_GPU, &info);
+    struct mp_task *t = mp_task_new(&table_build_codelet, arg, 2,
+                                    kv->place == MP_PLACE_GPU ? MP_ON_GPU : MP_ON_CPU, &info);
     mp_task_reads(t, &p->codes);
     mp_task_updates(t, &kv->tables_buffer);
     return mp_task_submit(t, BACKGROUND_PRIORITY, err);
@@ -191,8 +198,8 @@ int mp_submit_prefill_embed(const struct mp_graph *g, const struct mp_prefill *p
     int code = 0;
     for (int c = 0; c < p->num_chunks && code == 0; c++) {
         struct mp_span_info info = about(p, -1, c);
-        code =
-            mp_submit_embed(g, &p->chunks[c].ids, &p->chunks[c].x, p->chunks[c].rows, &info, err);
+        code = mp_submit_embed(g, where(g), &p->chunks[c].ids, &p->chunks[c].x, p->chunks[c].rows,
+                               &info, err);
     }
     return code;
 }

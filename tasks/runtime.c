@@ -70,13 +70,15 @@ static void start_gpu_worker(void *arg)
     mp_trace_name_thread(name, MP_TRACK_GPU);
 
     struct mp_error err;
-    int code = cuda_context_create(device, mp_worker_stream(), job->gpu_workspace, &err);
+    int code = cuda_context_create(device, job->gpu_workspace, &err);
     report(job, code, &err);
 }
 
 static void stop_gpu_worker(void *arg)
 {
     (void)arg;
+    cuda_synchronize();
+    mp_task_record_gpu_spans();
     cuda_context_destroy();
 }
 

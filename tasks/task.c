@@ -8,25 +8,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the trace knows of a task; lives until its callback has run. */
+/* What the trace knows of a task. */
 struct span {
     struct mp_span_info about;
-    bool gpu;
     uint64_t begin_ns; /* of a CPU task, once it runs */
 };
 
 struct mp_task {
     struct starpu_task *task;
     struct mp_span_info about;
+    enum mp_where where;
     int max_buffers;
     int *nodes; /* [max_buffers] where a GPU task finds each buffer; NULL: a CPU task */
 };
 
-/* StarPU keeps in the codelet, not in the task, which buffers a GPU task uses in place: so there is
- * a copy of a codelet for each pattern of places it is used with, a few in all. */
+/* StarPU keeps in the codelet, not in the task, which buffers a GPU task uses in place and when it
+ * counts as done: so there is a copy of a codelet for each way in which it is used, a few in all.
+ */
 struct placed_codelet {
     struct placed_codelet *next;
     const struct starpu_codelet *original;
+    enum mp_where where;
     int num_nodes;
     int *nodes; /* [num_nodes] */
     struct starpu_codelet codelet;
@@ -42,11 +44,11 @@ void mp_task_one_at_a_time(bool on)
 }
 
 /* The copy of a codelet for these nodes, which it takes over. */
-static struct starpu_codelet *place_codelet(struct starpu_codelet *original, int *nodes,
-                                            int num_nodes)
+static struct starpu_codelet *place_codelet(struct starpu_codelet *original, enum mp_where where,
+                                            int *nodes, int num_nodes)
 {
     for (struct placed_codelet *p = placed_codelets; p != NULL; p = p->next) {
-        if (p->original == original && p->num_nodes == num_nodes &&
+        if (p->original == original && p->where == where && p->num_nodes == num_nodes &&
             memcmp(p->nodes, nodes, (size_t)num_nodes * sizeof *nodes) == 0) {
             free(nodes);
             return &p->codelet;
@@ -56,12 +58,14 @@ static struct starpu_codelet *place_codelet(struct starpu_codelet *original, int
     *p = (struct placed_codelet){
         .next = placed_codelets,
         .original = original,
+        .where = where,
         .num_nodes = num_nodes,
         .nodes = nodes,
         .codelet = *original,
     };
     p->codelet.specific_nodes = 1;
     p->codelet.dyn_nodes = nodes;
+    p->codelet.cuda_flags[0] = where == MP_ON_GPU ? STARPU_CUDA_ASYNC : 0;
     placed_codelets = p;
     return &p->codelet;
 }
@@ -76,59 +80,69 @@ void mp_task_release(void)
     }
 }
 
-static void on_begin(void *arg)
+static void on_cpu_begin(void *arg)
 {
     ((struct span *)arg)->begin_ns = mp_clock_ns();
 }
 
-static void on_end(void *arg)
+static void on_cpu_end(void *arg)
 {
-    const struct span *span = arg;
-    uint64_t begin = span->begin_ns;
-    uint64_t end = mp_clock_ns();
-    /* A GPU worker enqueues tasks ahead and ends them in that order: the oldest measured op is
-     * this task's. */
-    if (span->gpu && !cuda_op_measured(&begin, &end)) {
-        mp_panic("%s: a GPU task has ended that was not measured", span->about.op);
-    }
-    mp_trace_span(&span->about, begin, end);
+    struct span *span = arg;
+    mp_trace_span(&span->about, span->begin_ns, mp_clock_ns());
+    free(span);
 }
 
-/* Attaches a span to the task; MP_OP_FUNCTIONS measures a GPU task that has a callback. */
-static void trace(struct starpu_task *task, const struct mp_span_info *about, bool gpu)
+void mp_task_record_gpu_spans(void)
 {
-    struct span *span = mp_xcalloc(1, sizeof *span);
-    span->about = *about;
-    span->gpu = gpu;
-    if (!gpu) {
-        task->prologue_callback_pop_func = on_begin;
-        task->prologue_callback_pop_arg = span;
+    uint64_t begin_ns, end_ns;
+    struct span *span;
+    while ((span = cuda_op_measured(&begin_ns, &end_ns)) != NULL) {
+        mp_trace_span(&span->about, begin_ns, end_ns);
+        free(span);
     }
-    task->callback_func = on_end;
-    task->callback_arg = span;
-    task->callback_arg_free = 1;
+}
 
+/* Of a task that may still be running: its span waits in the measurement of its op. */
+static void on_gpu_end(void *arg)
+{
+    (void)arg;
+    mp_task_record_gpu_spans();
+}
+
+/* Attaches a span to the task; the codelet's GPU function measures a task that has a callback. */
+static void trace(const struct mp_task *t)
+{
+    struct starpu_task *task = t->task;
+    struct span *span = mp_xcalloc(1, sizeof *span);
     struct mp_work work = mp_codelet_work(task->cl, task->cl_arg);
+    span->about = t->about;
     span->about.flops = (float)work.flops;
     span->about.bytes = (float)work.bytes;
     span->about.submit_ns = mp_clock_ns();
+    if (t->where == MP_ON_CPU) {
+        task->prologue_callback_pop_func = on_cpu_begin;
+        task->prologue_callback_pop_arg = span;
+    }
+    task->callback_func = t->where == MP_ON_CPU ? on_cpu_end : on_gpu_end;
+    task->callback_arg = span;
 }
 
-struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers, bool gpu,
-                            const struct mp_span_info *about)
+struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers,
+                            enum mp_where where, const struct mp_span_info *about)
 {
     struct mp_task *t = mp_xcalloc(1, sizeof *t);
     t->task = starpu_task_create();
     t->about = *about;
     t->about.op = codelet->name;
+    t->where = where;
     t->max_buffers = max_buffers;
 
     t->task->cl = codelet;
     t->task->cl_arg = arg;
     t->task->cl_arg_free = 1;
-    t->task->where = gpu ? STARPU_CUDA : STARPU_CPU;
+    t->task->where = where == MP_ON_CPU ? STARPU_CPU : STARPU_CUDA;
     t->task->nbuffers = 0;
-    if (gpu) {
+    if (where != MP_ON_CPU) {
         t->nodes = mp_xcalloc((size_t)max_buffers, sizeof *t->nodes);
     }
     if (max_buffers > STARPU_NMAXBUFS) {
@@ -175,10 +189,10 @@ int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err)
     struct mp_span_info about = t->about;
     /* Not before: the callers fill the argument in until here. */
     if (mp_trace_enabled()) {
-        trace(task, &about, t->nodes != NULL);
+        trace(t);
     }
     if (t->nodes != NULL) {
-        task->cl = place_codelet(task->cl, t->nodes, task->nbuffers);
+        task->cl = place_codelet(task->cl, t->where, t->nodes, task->nbuffers);
     }
     free(t);
 

@@ -33,20 +33,22 @@ double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *ar
     return 1e6 * (compute > memory ? compute : memory);
 }
 
-void *mp_worker_stream(void)
-{
-#if MAGICPIG_CUDA
-    return starpu_cuda_get_local_stream();
-#else
-    return NULL;
-#endif
-}
-
 void mp_gpu_op_begin(const char *op)
 {
     cuda_op_begin(op);
-    /* Only a task that is traced has a callback, which will ask when the op ran. */
-    if (starpu_task_get_current()->callback_func != NULL) {
-        cuda_op_measure();
+    /* Only a task that is traced has a callback, whose argument is to be told when the op ran. */
+    const struct starpu_task *task = starpu_task_get_current();
+    if (task->callback_func != NULL) {
+        cuda_op_measure(task->callback_arg);
     }
+}
+
+void mp_gpu_op_end(void)
+{
+    cuda_op_end();
+#if MAGICPIG_CUDA
+    if ((starpu_task_get_current()->cl->cuda_flags[0] & STARPU_CUDA_ASYNC) != 0) {
+        cuda_op_signal(starpu_cuda_get_local_stream());
+    }
+#endif
 }

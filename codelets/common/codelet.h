@@ -44,11 +44,12 @@ double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *ar
 /* Sets the rates behind the estimates for one CPU worker. */
 void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second);
 
-/* The stream of the calling GPU worker, for cuda_context_create; NULL without CUDA. */
-void *mp_worker_stream(void);
-
-/* cuda_op_begin for the task that the calling GPU worker is running; cuda_op_end ends it. */
+/* cuda_op_begin and cuda_op_end for the task that the calling GPU worker is running. Kernels run in
+ * a stream of ours; StarPU watches its own, which waits for ours if the task's codelet says that it
+ * is asynchronous (STARPU_CUDA_ASYNC). Otherwise the task is done for StarPU once it is enqueued.
+ */
 void mp_gpu_op_begin(const char *op);
+void mp_gpu_op_end(void);
 
 /* Defines the codelet's functions <op>_cpu and <op>_gpu from
  *   static void <op>_run(void *buffers[], const struct <op>_task *t, <kernel type> *kernel)
@@ -63,10 +64,10 @@ void mp_gpu_op_begin(const char *op);
     {                                                                                              \
         mp_gpu_op_begin(#op);                                                                      \
         op##_run(buffers, cl_arg, cuda_kernel);                                                    \
-        cuda_op_end();                                                                             \
+        mp_gpu_op_end();                                                                           \
     }
 
-/* The codelet of an op: <op>_cpu and <op>_gpu, which enqueues on the worker's stream, a variable
+/* The codelet of an op: <op>_cpu and <op>_gpu, which enqueues on the thread's stream, a variable
  * number of buffers whose modes come with each task, and estimates from
  *   static struct mp_work <op>_work(const void *task_argument)
  * rgb: 0xRRGGBB in traces and StarPU's tools

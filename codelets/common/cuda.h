@@ -36,9 +36,9 @@ int cuda_device_count(void);
  * in this program (compute capability 8.0). */
 int cuda_device_probe(int device, struct cuda_device_info *out, struct mp_error *err);
 
-/* Sets up the calling thread: its stream (NULL: a new one), cuBLAS and `workspace` bytes of device
+/* Sets up the calling thread: a stream, cuBLAS and `workspace` bytes of device
  * memory for kernels. Once a thread, before any kernel. */
-int cuda_context_create(int device, void *stream, size_t workspace, struct mp_error *err);
+int cuda_context_create(int device, size_t workspace, struct mp_error *err);
 /* Frees what it holds. Waits for the stream. */
 void cuda_context_destroy(void);
 
@@ -47,13 +47,18 @@ void cuda_context_destroy(void);
 void cuda_op_begin(const char *op);
 void cuda_op_end(void);
 
-/* Measures when the op that has just begun runs on the GPU. At most 16 ops may be measured and not
- * yet asked for: panics beyond. The first call on a thread waits for its stream. */
-void cuda_op_measure(void);
+/* Makes another stream of the same device, e.g. one that somebody else watches, wait for all that
+ * the calling thread has enqueued so far. */
+void cuda_op_signal(void *stream);
 
-/* The time on mp_clock_ns in which the oldest measured op ran, which has finished (panics if not),
- * and forgets it; false if there is none. Intervals of one thread are in order and apart. */
-bool cuda_op_measured(uint64_t *begin_ns, uint64_t *end_ns);
+/* Measures when the op that has just begun runs on the GPU, for cuda_op_measured to tell with
+ * `what`, which is not NULL. The first call on a thread waits for its stream. */
+void cuda_op_measure(void *what);
+
+/* If the oldest measured op has finished: the time on mp_clock_ns in which it ran; returns its
+ * `what` and forgets it. NULL if it has not, or if there is none. Intervals of one thread are in
+ * order and apart. */
+void *cuda_op_measured(uint64_t *begin_ns, uint64_t *end_ns);
 
 /* Device memory from the calling thread's workspace, 256-byte aligned, not cleared, valid until the
  * next cuda_op_begin. Panics when it is used up: the op's *_cuda_workspace said what it needs. */

@@ -9,7 +9,7 @@ namespace
 
 struct context {
     cudaStream_t stream;
-    bool owns_stream;
+    cudaEvent_t signal; /* of cuda_op_signal */
     cublasHandle_t cublas;
     char *workspace;
     size_t bytes; /* of workspace */
@@ -67,18 +67,15 @@ int cuda_device_probe(int device, struct cuda_device_info *out, struct mp_error 
 /* ---- the calling thread's context ---- */
 
 /* Takes what the calling thread needs of the GPU into `current`, as far as it can be had. */
-static int acquire(const struct cuda_device_info *info, int device, void *stream, size_t workspace,
+static int acquire(const struct cuda_device_info *info, int device, size_t workspace,
                    struct mp_error *err)
 {
     current.multiprocessors = info->multiprocessors;
     current.capability = info->capability;
     current.bytes = workspace;
-    cudaError_t status = cudaSuccess;
-    if (stream != NULL) {
-        current.stream = static_cast<cudaStream_t>(stream);
-    } else {
-        status = cudaStreamCreateWithFlags(&current.stream, cudaStreamNonBlocking);
-        current.owns_stream = status == cudaSuccess;
+    cudaError_t status = cudaStreamCreateWithFlags(&current.stream, cudaStreamNonBlocking);
+    if (status == cudaSuccess) {
+        status = cudaEventCreateWithFlags(&current.signal, cudaEventDisableTiming);
     }
     if (status == cudaSuccess) {
         status = cuda_measure_create();
@@ -117,18 +114,21 @@ static void release(void)
     }
     cudaFree(current.workspace);
     cuda_measure_destroy();
-    if (current.owns_stream) {
+    if (current.signal != NULL) {
+        cudaEventDestroy(current.signal);
+    }
+    if (current.stream != NULL) {
         cudaStreamDestroy(current.stream);
     }
     current = {};
 }
 
-int cuda_context_create(int device, void *stream, size_t workspace, struct mp_error *err)
+int cuda_context_create(int device, size_t workspace, struct mp_error *err)
 {
     struct cuda_device_info info;
     int code = cuda_device_probe(device, &info, err);
     if (code == 0) {
-        code = acquire(&info, device, stream, workspace, err);
+        code = acquire(&info, device, workspace, err);
         if (code != 0) {
             release();
         }
@@ -177,6 +177,12 @@ void cuda_op_end(void)
     CUDA_CHECK_LAUNCH();
     cuda_measure_op_end();
     current.op = NULL;
+}
+
+void cuda_op_signal(void *stream)
+{
+    CUDA_CHECK(cudaEventRecord(current.signal, current.stream));
+    CUDA_CHECK(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), current.signal));
 }
 
 void *cuda_workspace(size_t bytes)

@@ -10,26 +10,28 @@ extern "C" {
 #include "core/clock.h"
 }
 
+#include <deque>
+#include <vector>
+
 namespace
 {
 
-const int MAX_MEASURED = 16; /* more than StarPU enqueues ahead on a worker */
 const int64_t ANCHOR_NS = 100 * 1000 * 1000;
 
 struct measured_op {
+    void *what; /* the caller's */
     cudaEvent_t begin;
     cudaEvent_t end;
     int64_t enqueued_ns; /* of mp_clock_ns */
 };
 
 struct measurement {
-    measured_op ops[MAX_MEASURED]; /* a ring */
-    int oldest;
-    int count; /* ops measured and not yet asked for, one in progress included */
-    bool in_progress;
+    std::deque<measured_op> ops;    /* measured and not yet told, oldest first */
+    std::vector<measured_op> spare; /* pairs of events to use again */
+    bool in_progress;               /* the newest op has not ended */
     cudaEvent_t anchor;
     int64_t anchor_ns;   /* when the host's clock passed the anchor; 0: not yet set */
-    int64_t last_end_ns; /* of the op asked for last */
+    int64_t last_end_ns; /* of the op told last */
 };
 
 thread_local measurement current;
@@ -72,25 +74,15 @@ void move_anchor(measured_op *op, int64_t end)
 
 cudaError_t cuda_measure_create(void)
 {
-    cudaError_t status = cudaEventCreate(&current.anchor);
-    for (int i = 0; i < MAX_MEASURED && status == cudaSuccess; i++) {
-        status = cudaEventCreate(&current.ops[i].begin);
-        if (status == cudaSuccess) {
-            status = cudaEventCreate(&current.ops[i].end);
-        }
-    }
-    return status;
+    return cudaEventCreate(&current.anchor);
 }
 
 void cuda_measure_destroy(void)
 {
-    for (measured_op &op : current.ops) {
-        if (op.begin != NULL) {
-            cudaEventDestroy(op.begin);
-        }
-        if (op.end != NULL) {
-            cudaEventDestroy(op.end);
-        }
+    current.spare.insert(current.spare.end(), current.ops.begin(), current.ops.end());
+    for (measured_op &op : current.spare) {
+        cudaEventDestroy(op.begin);
+        cudaEventDestroy(op.end);
     }
     if (current.anchor != NULL) {
         cudaEventDestroy(current.anchor);
@@ -98,52 +90,61 @@ void cuda_measure_destroy(void)
     current = {};
 }
 
-void cuda_op_measure(void)
+void cuda_op_measure(void *what)
 {
-    if (current.count == MAX_MEASURED) {
-        mp_panic("%d ops were measured on the GPU and nobody asked for their times", MAX_MEASURED);
-    }
+    measured_op op = {};
     if (current.anchor_ns == 0) {
         set_anchor();
     }
-    measured_op *op = &current.ops[(current.oldest + current.count) % MAX_MEASURED];
-    op->enqueued_ns = (int64_t)mp_clock_ns();
-    CUDA_CHECK(cudaEventRecord(op->begin, cuda_stream()));
-    current.count++;
+    if (current.spare.empty()) {
+        CUDA_CHECK(cudaEventCreate(&op.begin));
+        CUDA_CHECK(cudaEventCreate(&op.end));
+    } else {
+        op = current.spare.back();
+        current.spare.pop_back();
+    }
+    op.what = what;
+    op.enqueued_ns = (int64_t)mp_clock_ns();
+    CUDA_CHECK(cudaEventRecord(op.begin, cuda_stream()));
+    current.ops.push_back(op);
     current.in_progress = true;
 }
 
 void cuda_measure_op_end(void)
 {
     if (current.in_progress) {
-        int newest = (current.oldest + current.count - 1) % MAX_MEASURED;
-        CUDA_CHECK(cudaEventRecord(current.ops[newest].end, cuda_stream()));
+        CUDA_CHECK(cudaEventRecord(current.ops.back().end, cuda_stream()));
         current.in_progress = false;
     }
 }
 
-bool cuda_op_measured(uint64_t *begin_ns, uint64_t *end_ns)
+void *cuda_op_measured(uint64_t *begin_ns, uint64_t *end_ns)
 {
-    if (current.count == 0) {
-        return false;
+    if (current.ops.empty()) {
+        return NULL;
     }
+    measured_op op = current.ops.front();
+    cudaError_t status = cudaEventQuery(op.end);
+    if (status == cudaErrorNotReady) {
+        return NULL;
+    }
+    CUDA_CHECK(status);
     int64_t seen = (int64_t)mp_clock_ns();
-    measured_op *op = &current.ops[current.oldest];
-    int64_t begin = host_ns(op->begin);
-    int64_t end = host_ns(op->end);
-    int64_t shift = correction(begin, end, op->enqueued_ns, seen);
+    int64_t begin = host_ns(op.begin);
+    int64_t end = host_ns(op.end);
+    int64_t shift = correction(begin, end, op.enqueued_ns, seen);
     current.anchor_ns += shift;
 
     /* Apart from the op before, which may have been placed by another anchor. */
-    begin = max(begin + shift, max(op->enqueued_ns, current.last_end_ns));
+    begin = max(begin + shift, max(op.enqueued_ns, current.last_end_ns));
     end = min(max(end + shift, begin), seen);
     if (end - current.anchor_ns > ANCHOR_NS) {
-        move_anchor(op, end);
+        move_anchor(&op, end);
     }
-    current.oldest = (current.oldest + 1) % MAX_MEASURED;
-    current.count--;
+    current.ops.pop_front();
+    current.spare.push_back(op);
     current.last_end_ns = end;
     *begin_ns = (uint64_t)begin;
     *end_ns = (uint64_t)end;
-    return true;
+    return op.what;
 }

@@ -12,9 +12,8 @@ int cuda_device_probe(int device, struct cuda_device_info *out, struct mp_error 
     return mp_fail(err, MP_ERR_RUNTIME, "GPU %d: this program was built without CUDA", device);
 }
 
-int cuda_context_create(int device, void *stream, size_t workspace, struct mp_error *err)
+int cuda_context_create(int device, size_t workspace, struct mp_error *err)
 {
-    (void)stream;
     (void)workspace;
     return mp_fail(err, MP_ERR_RUNTIME, "GPU %d: this program was built without CUDA", device);
 }
@@ -32,13 +31,23 @@ void cuda_op_end(void)
 {
 }
 
-void cuda_op_measure(void)
+void cuda_op_signal(void *stream)
 {
+    (void)stream;
 }
 
-bool cuda_op_measured(uint64_t *begin_ns, uint64_t *end_ns)
+void cuda_op_measure(void *what)
+{
+    (void)what;
+}
+
+void *cuda_op_measured(uint64_t *begin_ns, uint64_t *end_ns)
 {
     (void)begin_ns;
     (void)end_ns;
-    return false;
+    return NULL;
+}
+
+void cuda_synchronize(void)
+{
 }

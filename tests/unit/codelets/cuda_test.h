@@ -30,7 +30,7 @@ static inline int cuda_test_setup(void **state)
 {
     (void)state;
     struct mp_error err;
-    if (cuda_device_count() > 0 && cuda_context_create(0, NULL, (size_t)256 << 20, &err) != 0) {
+    if (cuda_device_count() > 0 && cuda_context_create(0, (size_t)256 << 20, &err) != 0) {
         print_message("%s\n", err.message);
         return -1;
     }

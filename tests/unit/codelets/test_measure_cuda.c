@@ -33,44 +33,46 @@ static void free_copy(struct copy *c)
     ASSERT_CUDA(cudaFree(c->x));
 }
 
-static void enqueue(const struct copy *c, bool measured)
+/* what: to measure it under; NULL: not measured. */
+static void enqueue(const struct copy *c, void *what)
 {
     cuda_op_begin("embed");
-    if (measured) {
-        cuda_op_measure();
+    if (what != NULL) {
+        cuda_op_measure(what);
     }
     embed_cuda(&(struct embed_args){c->ids, c->table, c->x, ROWS, HIDDEN});
     cuda_op_end();
 }
 
-/* Many rounds, so that the ring wraps and the anchor moves: every interval is apart from the one
- * before and within what the host saw. */
+/* Many rounds, so that events are used again and the anchor moves: every interval is apart from the
+ * one before and within what the host saw. */
 static void test_intervals(void **state)
 {
     (void)state;
     SKIP_WITHOUT_GPU();
     struct copy c = new_copy();
+    char names[AHEAD];
     uint64_t last_end = 0;
     uint64_t total = 0;
     uint64_t start = mp_clock_ns();
     do {
         uint64_t before = mp_clock_ns();
         for (int i = 0; i < AHEAD; i++) {
-            enqueue(&c, true);
-            enqueue(&c, false); /* leaves no trace */
+            enqueue(&c, &names[i]);
+            enqueue(&c, NULL); /* leaves no trace */
         }
         cuda_synchronize();
         for (int i = 0; i < AHEAD; i++) {
             uint64_t begin = 0;
             uint64_t end = 0;
-            assert_true(cuda_op_measured(&begin, &end));
+            assert_ptr_equal(cuda_op_measured(&begin, &end), &names[i]);
             assert_true(begin >= before && begin >= last_end);
             assert_true(end >= begin && end <= mp_clock_ns());
             total += end - begin;
             last_end = end;
         }
         uint64_t unused;
-        assert_false(cuda_op_measured(&unused, &unused));
+        assert_null(cuda_op_measured(&unused, &unused));
     } while (mp_clock_ns() - start < 300 * 1000 * 1000);
     assert_true(total > 0);
     free_copy(&c);
