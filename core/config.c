@@ -69,8 +69,10 @@ static const struct config_key keys[] = {
      .help = "threads of all CPU workers together; 0: one a core"},
     {"runtime.batch", "batch", CONFIG_INT, FIELD(batch), RANGE(1, 256), .initial = "1",
      .help = "requests decoded together"},
-    {"runtime.micro_batches", "micro-batches", CONFIG_INT, FIELD(micro_batches), RANGE(1, 256),
-     .initial = "1", .help = "groups that a decode step is split into"},
+    {"runtime.micro_batches", "micro-batches", CONFIG_INT, FIELD(micro_batches), RANGE(0, 256),
+     .initial = "0", .help = "groups that a decode step is split into; 0: found while running"},
+    {"runtime.prefill_share", "prefill-share", CONFIG_FLOAT, FIELD(prefill_share), RANGE(0.01, 1),
+     .initial = "0.5", .help = "most of the time that a new prompt takes from others; 1: all"},
     {"runtime.isa", "isa", CONFIG_CHOICE, FIELD(isa), .choices = "auto|ref|avx2|avx512",
      .initial = "auto", .help = "kernel variant"},
     {"runtime.devices", "devices", CONFIG_CHOICE, FIELD(devices), .choices = "auto|cpu|gpu",
@@ -83,6 +85,10 @@ static const struct config_key keys[] = {
      .initial = "0", .help = "most memory to use, e.g. 8GiB; 0: what is free"},
     {"trace.file", "trace", CONFIG_STRING, FIELD(trace_path),
      .help = "write Chrome trace events to this file"},
+    {"trace.fxt", "fxt", CONFIG_STRING, FIELD(fxt_dir),
+     .help = "write StarPU's own trace, FxT and Paje, to this folder"},
+    {"trace.fxt_steps", "fxt-steps", CONFIG_INT, FIELD(fxt_steps), RANGE(1, 1 << 20),
+     .initial = "8", .help = "decode steps in StarPU's trace, after the first two"},
 };
 
 enum { NUM_KEYS = sizeof keys / sizeof keys[0] };

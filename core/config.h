@@ -23,6 +23,8 @@ enum mp_rope_inv_freq {
     MP_ROPE_BFLOAT16,
 };
 
+enum { MP_MAX_BATCH = 256 };
+
 struct mp_config {
     /* The original's keys. */
     char *model_path;   /* model_path / --model; NULL until given */
@@ -47,19 +49,24 @@ struct mp_config {
     /* sampling: temperature, top_p, top_k, seed */
     struct mp_sampling sampling;
     /* runtime */
-    char *scheduler;    /* runtime.scheduler / --sched, a StarPU policy name; default "prio" */
-    int cpu_workers;    /* runtime.cpu_workers, 0: one per NUMA node */
-    int threads;        /* runtime.threads over all workers, 0: every core */
-    int batch;          /* runtime.batch: requests decoded together, 1..256, default 1 */
-    int micro_batches;  /* runtime.micro_batches: groups a decode step is split into, default 1 */
-    char *isa;          /* runtime.isa: auto | ref | avx2 | avx512 */
-    char *devices;      /* runtime.devices: auto | cpu | gpu */
-    int64_t gpu_memory; /* runtime.gpu_memory, bytes; 0: what is free */
-    int gpu_kv_layers;  /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
-                           GPU memory; -1: as many as fit */
+    char *scheduler;     /* runtime.scheduler / --sched, a StarPU policy name; default "prio" */
+    int cpu_workers;     /* runtime.cpu_workers, 0: one per NUMA node */
+    int threads;         /* runtime.threads over all workers, 0: every core */
+    int batch;           /* runtime.batch: requests decoded together, 1..MP_MAX_BATCH, default 1 */
+    int micro_batches;   /* runtime.micro_batches: groups a decode step is split into; 0: as many as
+                            turn out best, default 0 */
+    float prefill_share; /* runtime.prefill_share: most of the time that reading a prompt may take
+                            while others decode, in (0, 1], default 0.5 */
+    char *isa;           /* runtime.isa: auto | ref | avx2 | avx512 */
+    char *devices;       /* runtime.devices: auto | cpu | gpu */
+    int64_t gpu_memory;  /* runtime.gpu_memory, bytes; 0: what is free */
+    int gpu_kv_layers; /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
+                          GPU memory; -1: as many as fit */
     int64_t memory_limit; /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
     /* trace */
     char *trace_path; /* trace.file / --trace: Chrome trace events; NULL: off */
+    char *fxt_dir;    /* trace.fxt / --fxt: folder of StarPU's own trace; NULL: off */
+    int fxt_steps;    /* trace.fxt_steps: decode steps in it, after the first two; default 8 */
 };
 
 void mp_config_init(struct mp_config *c);

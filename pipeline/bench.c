@@ -135,6 +135,9 @@ static int add_request(struct bench *b, int64_t new_tokens, int *slot, struct mp
     }
     int32_t *ids = draw_prompt(b);
     int code = mp_session_add(b->session, ids, b->cli->context, new_tokens, 0, slot, err);
+    if (code == 0) {
+        code = mp_session_read(b->session, err);
+    }
     free(ids);
     return code;
 }
@@ -237,6 +240,9 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
         int slot;
         uint64_t begin = mp_clock_ns();
         code = mp_session_add(b.session, ids, cli->context, 1, 0, &slot, err);
+        if (code == 0) {
+            code = mp_session_read(b.session, err);
+        }
         uint64_t end = mp_clock_ns();
         if (code == 0 && i >= 0) {
             out->seconds[out->count++] = (double)(end - begin) * 1e-9;

@@ -71,6 +71,7 @@ enum mp_finish {
     MP_FINISH_NONE,   /* still generating */
     MP_FINISH_EOS,    /* the last token is an end token */
     MP_FINISH_LENGTH, /* max_new_tokens, or the model's positions are used up */
+    MP_FINISH_FAILED, /* there was no memory for it */
 };
 
 /* What a session knows of one request. */
@@ -79,12 +80,13 @@ struct mp_request {
     int64_t prompt_tokens;
     int64_t generated_tokens; /* includes the end token */
     enum mp_finish finish;
-    double prefill_seconds; /* from the start of its prefill to its first token */
-    double decode_seconds;  /* after the first token, steps shared with other requests */
-    const double *sampled;  /* [num_layers] mean share of the offloaded tokens that each sparse
-                               layer sampled, over heads and steps; NaN: dense layer, nothing
-                               offloaded or nothing decoded */
-    double sampled_mean;    /* over the sparse layers; NaN if they all are */
+    struct mp_error failure; /* why it failed, if it did */
+    double prefill_seconds;  /* from the start of its prefill to its first token */
+    double decode_seconds;   /* after the first token, steps shared with other requests */
+    const double *sampled;   /* [num_layers] mean share of the offloaded tokens that each sparse
+                                layer sampled, over heads and steps; NaN: dense layer, nothing
+                                offloaded or nothing decoded */
+    double sampled_mean;     /* over the sparse layers; NaN if they all are */
     int num_layers;
 };
 
@@ -92,11 +94,20 @@ struct mp_request {
 int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_error *err);
 void mp_session_close(struct mp_session *s);
 
-/* Prefills a prompt in a free slot, which there must be, and samples its first token. stream
- * separates the random numbers of requests. After an error (MP_ERR_INTERRUPTED among them) the slot
- * is free again and the session goes on. */
+/* Whether a prompt can be added: a slot is free and no prompt is being read. */
+bool mp_session_can_add(const struct mp_session *s);
+
+/* Puts a prompt into a free slot, to be read by the steps that follow. stream separates the random
+ * numbers of requests. After an error the slot is free again and the session goes on. */
 int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int64_t max_new_tokens,
                    uint64_t stream, int *slot, struct mp_error *err);
+
+/* Whether any request decodes in the next step. */
+bool mp_session_decodes(const struct mp_session *s);
+
+/* Reads the prompt that was added last to its end, and samples its first token. Like a step in its
+ * errors. */
+int mp_session_read(struct mp_session *s, struct mp_error *err);
 
 /* The same without reading a prompt: as if one of `tokens` had been read, with random keys and
  * values. sampled: share of the offloaded tokens that lookups are to select, for models with random
@@ -104,8 +115,10 @@ int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int6
 int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
                              double sampled, int *slot, struct mp_error *err);
 
-/* Generates one token for every unfinished request; *active gets how many are still unfinished.
- * After an error the session can only be closed. */
+/* Generates one token for every request that has been read and is not finished, and reads on in the
+ * prompt that was added last: a part that leaves the others most of the time
+ * (config->prefill_share), or all of it if nobody decodes. *active gets how many are still
+ * unfinished. After an error (MP_ERR_INTERRUPTED among them) the session can only be closed. */
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err);
 
 /* Makes the next step feed in this token instead of the one sampled last. For benchmarks. */

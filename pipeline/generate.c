@@ -8,6 +8,7 @@
 #include "pipeline/output.h"
 #include "pipeline/plan.h"
 #include "pipeline/prompts.h"
+#include "pipeline/recording.h"
 #include "pipeline/summary.h"
 
 #include <errno.h>
@@ -40,8 +41,6 @@ struct generate {
     size_t cursor;            /* first record whose text is not all on stdout */
     bool stdout_broken;
     struct mp_summary summary;
-    int64_t steps; /* decode steps */
-    double step_seconds;
     int failed; /* records that could not be run */
 };
 
@@ -148,7 +147,16 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
     return code;
 }
 
-/* Starts one record: its prefill and first token. A record that cannot run is reported. */
+static int fail_record(struct generate *g, int slot, struct mp_error *err)
+{
+    const char *message = mp_session_request(g->session, slot)->failure.message;
+    int code = report_failure(g, (size_t)g->record_of[slot], message, err);
+    g->record_of[slot] = -1;
+    mp_session_remove(g->session, slot);
+    return code;
+}
+
+/* Starts one record: its prompt will be read. A record that cannot run is reported. */
 static int start_record(struct generate *g, size_t record, struct mp_error *err)
 {
     const struct mp_record *r = &g->prompts.records.items[record];
@@ -163,7 +171,8 @@ static int start_record(struct generate *g, size_t record, struct mp_error *err)
     int code = mp_session_add(g->session, ids->data, (int64_t)ids->count,
                               mp_prompts_max_new_tokens(r, g->cli), record, &slot, err);
     if (code == MP_ERR_MEMORY) {
-        return report_failure(g, record, err->message, err);
+        struct mp_error why = *err;
+        return report_failure(g, record, why.message, err);
     }
     if (code != 0) {
         return code;
@@ -194,11 +203,29 @@ static int collect(struct generate *g, struct mp_error *err)
         }
         const struct mp_request *r = mp_session_request(g->session, i);
         code = decode_new(g, (size_t)g->record_of[i], r, err);
-        if (code == 0 && r->finish != MP_FINISH_NONE) {
+        if (code == 0 && r->finish == MP_FINISH_FAILED) {
+            code = fail_record(g, i, err);
+        } else if (code == 0 && r->finish != MP_FINISH_NONE) {
             code = finish_record(g, i, err);
         }
     }
     return code == 0 ? print_ready(g, err) : code;
+}
+
+/* One step of the session, and its time. */
+static int step(struct generate *g, struct mp_error *err)
+{
+    int active;
+    uint64_t begin = mp_clock_ns();
+    bool decodes = mp_session_decodes(g->session);
+    int code = mp_session_step(g->session, &active, err);
+    uint64_t end = mp_clock_ns();
+    if (code == 0 && decodes) {
+        mp_summary_add_step(&g->summary, begin, end);
+    } else {
+        mp_recording_take(NULL, begin, end);
+    }
+    return code == 0 ? collect(g, err) : code;
 }
 
 static int run(struct generate *g, struct mp_error *err)
@@ -206,11 +233,8 @@ static int run(struct generate *g, struct mp_error *err)
     size_t count = g->prompts.records.count;
     int code = 0;
     while (code == 0) {
-        while (code == 0 && g->next < count && free_slots(g) > 0) {
+        while (code == 0 && g->next < count && mp_session_can_add(g->session)) {
             code = start_record(g, g->next++, err);
-            if (code == 0) {
-                code = collect(g, err);
-            }
         }
         if (code == 0 && mp_interrupted()) {
             code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted: %lld of %zu requests finished",
@@ -219,14 +243,7 @@ static int run(struct generate *g, struct mp_error *err)
         if (code != 0 || free_slots(g) == g->cli->config.batch) {
             break;
         }
-        int active;
-        double start = mp_clock_seconds();
-        code = mp_session_step(g->session, &active, err);
-        g->step_seconds += mp_clock_seconds() - start;
-        g->steps++;
-        if (code == 0) {
-            code = collect(g, err);
-        }
+        code = step(g, err);
     }
     return code;
 }
@@ -320,8 +337,7 @@ int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)
     if (code == 0) {
         code = run(&g, err);
         if (!cli->quiet) {
-            mp_summary_print(&g.summary, mp_engine_kernels(g.engine), &g.plan, g.steps,
-                             g.step_seconds);
+            mp_summary_print(&g.summary, mp_engine_kernels(g.engine), &g.plan);
         }
     }
     if (code == 0 && g.failed > 0) {

@@ -48,9 +48,10 @@ void mp_lsh_destroy(struct mp_engine *e);
 
 /* ---- kv.c ---- */
 
-/* KV of a request of `tokens` prompt tokens in all layers: [num_hidden_layers]. */
-int mp_kv_create(const struct mp_engine *e, int64_t tokens, struct mp_layer_kv **out,
-                 struct mp_error *err);
+/* Allocates one layer of the KV [num_hidden_layers], zeroed at first, of a request of `tokens`
+ * prompt tokens. */
+int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
+                       struct mp_error *err);
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
 /* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks. */
@@ -92,17 +93,41 @@ struct mp_prefill_job {
     void *sink_arg;
 };
 
-/* Runs it to the end; shows a progress bar. MP_ERR_INTERRUPTED if the user asked to stop. */
+/* A prompt being read, in units of one chunk in one layer. It shows a progress bar. */
+struct mp_reader;
+
+/* Allocates what it takes, the KV aside: that comes layer by layer with the units. *job is copied.
+ */
+int mp_reader_open(const struct mp_engine *e, const struct mp_prefill_job *job,
+                   struct mp_reader **out, struct mp_error *err);
+
+/* Submits the next unit, or all that are left; MP_ERR_INTERRUPTED if the user asked to stop. */
+int mp_reader_units_left(const struct mp_reader *run);
+int mp_reader_submit(struct mp_reader *run, struct mp_error *err);
+int mp_reader_submit_all(struct mp_reader *run, struct mp_error *err);
+
+/* Tells that all units submitted so far have run, for the progress bar. */
+void mp_reader_ran(struct mp_reader *r);
+
+/* After the last unit: waits, and computes the logits the job asks for; last_logits by a task that
+ * may still run on return. */
+int mp_reader_finish(struct mp_reader *run, struct mp_error *err);
+
+/* Waits for its tasks and frees everything but the job's KV. */
+void mp_reader_close(struct mp_reader *run);
+
+/* All of that. */
 int mp_prefill_run(const struct mp_engine *e, const struct mp_prefill_job *job,
                    struct mp_error *err);
 
 /* ---- synthetic.c ---- */
 
-/* Fills the KV and the tables of a request without reading its prompt: random keys and values. With
+/* Allocates and fills the KV and the tables of a request of `tokens` prompt tokens without reading
+ * its prompt: random keys and values. With
  * sampled > 0, the queries of random weights meet about that share of the offloaded keys in two
  * tables; MP_ERR_USAGE says which shares can be had. sampled 0: keys of any direction. */
-int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, double sampled,
-                      struct mp_error *err);
+int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
+                      double sampled, struct mp_error *err);
 
 /* ---- step_buffers.c ---- */
 

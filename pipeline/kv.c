@@ -163,9 +163,10 @@ static int create_tables(struct lsh_tables *t, const struct mp_engine *e, enum m
 
 /* ---- a request ---- */
 
-static int create_layer(struct mp_layer_kv *kv, const struct mp_engine *e, int layer,
-                        int64_t tokens, struct mp_error *err)
+int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *of, int layer, int64_t tokens,
+                       struct mp_error *err)
 {
+    struct mp_layer_kv *kv = &of[layer];
     kv->sparse = e->sparse[layer];
     kv->place = e->sampled_place[layer];
     int64_t fixed = kv->sparse ? mp_fixed_tokens(&e->graph, tokens) : tokens;
@@ -180,22 +181,6 @@ static int create_layer(struct mp_layer_kv *kv, const struct mp_engine *e, int l
     mp_buffer_wrap(&kv->offloaded_buffer, MP_PLACE_HOST, &kv->offloaded, sizeof kv->offloaded);
     mp_buffer_wrap(&kv->tables_buffer, MP_PLACE_HOST, &kv->tables, sizeof kv->tables);
     return code;
-}
-
-int mp_kv_create(const struct mp_engine *e, int64_t tokens, struct mp_layer_kv **out,
-                 struct mp_error *err)
-{
-    int layers = e->shape->num_hidden_layers;
-    struct mp_layer_kv *kv = mp_xcalloc((size_t)layers, sizeof *kv);
-    for (int l = 0; l < layers; l++) {
-        int code = create_layer(&kv[l], e, l, tokens, err);
-        if (code != 0) {
-            mp_kv_destroy(e, kv);
-            return code;
-        }
-    }
-    *out = kv;
-    return 0;
 }
 
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)

@@ -5,6 +5,7 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
+#include "pipeline/micro_batches.h"
 #include "tasks/workspace.h"
 
 #include <inttypes.h>
@@ -97,12 +98,28 @@ static void plan_prefill(const struct mp_plan_run *run, const struct sizes *z, s
     out->bytes[tables][MP_PLAN_PREFILL] += codes;
 }
 
-static int64_t step_bytes(const struct mp_config *c, const struct mp_shape *s)
+/* Rows that the activations of all micro-batches have room for: micro-batch m gets the rows that it
+ * has when m + 1 are in use. */
+static int64_t step_rows(const struct mp_plan_run *run, int gpu_kv_layers)
 {
+    const struct mp_config *c = run->config;
+    bool turns = run->gpu && gpu_kv_layers < run->sparse_layers;
+    int count = mp_most_micro_batches(c, turns);
+    int64_t rows = 0;
+    for (int m = 0; m < count; m++) {
+        rows += (c->batch + m) / (m + 1);
+    }
+    return rows;
+}
+
+static int64_t step_bytes(const struct mp_plan_run *run, int gpu_kv_layers)
+{
+    const struct mp_config *c = run->config;
+    const struct mp_shape *s = run->shape;
     int64_t heads = s->num_attention_heads;
     int64_t row = 4 * (int64_t)(s->hidden_size + 3 * mp_shape_q_width(s) + s->vocab_size) +
                   heads * (c->lsh_L * 2 + 8 + 4 * (int64_t)s->num_hidden_layers);
-    return row * c->batch;
+    return row * step_rows(run, gpu_kv_layers);
 }
 
 /* Offloaded KV, tables and selection of the layers that keep theirs on one device. */
@@ -132,7 +149,7 @@ static void plan_kv(const struct mp_plan_run *run, const struct sizes *z, struct
     dense[MP_PLAN_STATIC_KV] = c->batch * sparse * (z->fixed + z->room) * z->kv_token;
     dense[MP_PLAN_DENSE_KV] =
         c->batch * (run->shape->num_hidden_layers - sparse) * (run->tokens + z->room) * z->kv_token;
-    dense[MP_PLAN_STEP] = step_bytes(c, run->shape);
+    dense[MP_PLAN_STEP] = step_bytes(run, out->gpu_kv_layers);
     plan_sampled(run, z, run->sparse_layers - out->gpu_kv_layers, out->bytes[MP_PLAN_CPU]);
     plan_sampled(run, z, out->gpu_kv_layers, out->bytes[MP_PLAN_GPU]);
 }

@@ -1,4 +1,4 @@
-/* The exact prefill of one prompt: chunks, staging, submission, logits. */
+/* The exact prefill of one prompt: chunks, staging, submission unit by unit, logits. */
 #include "core/memory.h"
 #include "core/progress.h"
 #include "pipeline/internal.h"
@@ -7,8 +7,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void destroy(const struct mp_engine *e, struct mp_prefill *p, struct kv_cache staging[2])
+enum {
+    TASKS_PER_UNIT = 4,
+    TASKS_TO_KEEP = 3, /* a layer: offload, hashing, table build */
+};
+
+struct mp_reader {
+    const struct mp_engine *engine;
+    struct mp_prefill_job job;
+    struct mp_prefill p;
+    struct kv_cache staging[2];
+    int layer; /* of the next unit */
+    int chunk;
+    struct mp_progress *bar; /* in prompt tokens, each counted once all layers have read it */
+};
+
+/* ---- life ---- */
+
+void mp_reader_close(struct mp_reader *r)
 {
+    struct mp_prefill *p = &r->p;
+    /* Buffers wait for their tasks when they are released. */
     for (int c = 0; c < p->num_chunks; c++) {
         struct mp_prefill_chunk *chunk = &p->chunks[c];
         mp_buffer_release(&chunk->ids);
@@ -20,9 +39,11 @@ static void destroy(const struct mp_engine *e, struct mp_prefill *p, struct kv_c
     for (int i = 0; i < 2; i++) {
         mp_buffer_release(&p->q[i]);
         mp_buffer_release(&p->o[i]);
-        mp_kv_cache_destroy(&staging[i], e);
+        mp_kv_cache_destroy(&r->staging[i], r->engine);
     }
     mp_buffer_release(&p->codes);
+    mp_progress_end(r->bar);
+    free(r);
 }
 
 static int create_chunk(const struct mp_engine *e, struct mp_prefill_chunk *chunk,
@@ -45,20 +66,21 @@ static int create_chunk(const struct mp_engine *e, struct mp_prefill_chunk *chun
     return code;
 }
 
-/* Largest number of offloaded tokens among the layers. */
-static int64_t most_offloaded(const struct mp_engine *e, const struct mp_layer_kv *kv)
+/* Offloaded tokens of a sparse layer. */
+static int64_t offloaded_tokens(const struct mp_engine *e, const struct mp_prefill_job *job)
 {
-    int64_t most = 0;
-    for (int l = 0; kv != NULL && l < e->shape->num_hidden_layers; l++) {
-        most = kv[l].offloaded.capacity > most ? kv[l].offloaded.capacity : most;
-    }
-    return most;
+    bool any = job->kv != NULL && e->num_sparse_layers > 0;
+    return any ? job->count - mp_fixed_tokens(&e->graph, job->count) : 0;
 }
 
-static int create(const struct mp_engine *e, const struct mp_prefill_job *job, struct mp_prefill *p,
-                  struct kv_cache staging[2], struct mp_error *err)
+/* Staging and activations. */
+static int create(struct mp_reader *r, struct mp_error *err)
 {
+    const struct mp_engine *e = r->engine;
+    const struct mp_prefill_job *job = &r->job;
     const struct mp_shape *s = e->shape;
+    struct mp_prefill *p = &r->p;
+    struct kv_cache *staging = r->staging;
     int64_t chunk_size = e->config->chunk_size;
     int64_t max_rows = job->count < chunk_size ? job->count : chunk_size;
     int num_chunks = (int)((job->count + chunk_size - 1) / chunk_size);
@@ -92,84 +114,124 @@ static int create(const struct mp_engine *e, const struct mp_prefill_job *job, s
     }
     if (code == 0) {
         size_t codes =
-            (size_t)most_offloaded(e, job->kv) * (size_t)s->num_key_value_heads * (size_t)e->lsh.L;
+            (size_t)offloaded_tokens(e, job) * (size_t)s->num_key_value_heads * (size_t)e->lsh.L;
         code = mp_buffer_alloc(&p->codes, mp_shared_place(e), codes * sizeof(uint16_t), "key codes",
                                err);
     }
     return code;
 }
 
-/* Tasks a layer submits, offload and tables included (the last layer may have fewer). */
-static int tasks_per_layer(const struct mp_prefill *p)
+int mp_reader_open(const struct mp_engine *e, const struct mp_prefill_job *job,
+                   struct mp_reader **out, struct mp_error *err)
 {
-    return 4 * p->num_chunks + 3;
-}
-
-/* Waits until at most `limit` tasks are left, moving the bar (in prompt tokens) as they finish. */
-static int wait_until(const struct mp_engine *e, const struct mp_prefill *p, int limit,
-                      int layers_submitted, struct mp_progress *bar, struct mp_error *err)
-{
-    int64_t total = (int64_t)e->shape->num_hidden_layers * tasks_per_layer(p);
-    int pending;
-    while ((pending = mp_runtime_pending()) > limit) {
-        int code = mp_runtime_wait_until(pending - 1, err);
-        if (code != 0) {
-            return code;
-        }
-        int64_t done = (int64_t)layers_submitted * tasks_per_layer(p) - mp_runtime_pending();
-        /* Negative while the embedding, which is not counted, is still pending. */
-        mp_progress_set(bar, done > 0 ? p->tokens * done / total : 0);
+    struct mp_reader *r = mp_xcalloc(1, sizeof *r);
+    r->engine = e;
+    r->job = *job;
+    int code = create(r, err);
+    if (code == 0) {
+        code = mp_submit_prefill_embed(&e->graph, &r->p, err);
     }
+    if (code != 0) {
+        mp_reader_close(r);
+        return code;
+    }
+    r->bar = mp_progress_start("reading the prompt", "tok", job->count);
+    *out = r;
     return 0;
 }
 
-/* Submits all layers, never more than two ahead of what has run, so that a signal is heard soon
- * and StarPU's queues stay short. */
-static int run_layers(const struct mp_engine *e, const struct mp_prefill *p, struct mp_error *err)
+/* ---- units of work ---- */
+
+int mp_reader_units_left(const struct mp_reader *r)
 {
-    int layers = e->shape->num_hidden_layers;
-    struct mp_progress *bar = mp_progress_start("reading the prompt", "tok", p->tokens);
-    int code = mp_submit_prefill_embed(&e->graph, p, err);
-    for (int l = 0; l < layers && code == 0; l++) {
-        if (mp_interrupted()) {
-            code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt");
-            break;
-        }
-        code = mp_submit_prefill_layer(&e->graph, p, l, err);
-        if (code == 0) {
-            code = wait_until(e, p, tasks_per_layer(p), l + 1, bar, err);
-        }
+    int layers = r->engine->shape->num_hidden_layers;
+    return (layers - r->layer) * r->p.num_chunks - r->chunk;
+}
+
+/* The KV is allocated layer by layer, while the devices work on what was submitted before: its
+ * memory is touched, and locked for the GPU, in the time of tasks. */
+static int keep_layer(struct mp_reader *r, struct mp_error *err)
+{
+    const struct mp_engine *e = r->engine;
+    int code = mp_kv_create_layer(e, r->job.kv, r->layer, r->job.count, err);
+    return code == 0 ? mp_submit_prefill_keep(&e->graph, &r->p, r->layer, err) : code;
+}
+
+int mp_reader_submit(struct mp_reader *r, struct mp_error *err)
+{
+    const struct mp_engine *e = r->engine;
+    if (mp_interrupted()) {
+        return mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt");
     }
-    if (code == 0) {
-        code = wait_until(e, p, 0, layers, bar, err);
+    int code = mp_submit_prefill_chunk(&e->graph, &r->p, r->layer, r->chunk, err);
+    r->chunk++;
+    if (r->chunk == r->p.num_chunks) {
+        if (code == 0 && r->job.kv != NULL) {
+            code = keep_layer(r, err);
+        }
+        r->chunk = 0;
+        r->layer++;
     }
-    mp_progress_end(bar);
     return code;
 }
+
+/* Moves the bar to what has run when at most `pending` tasks of this prompt have not. */
+static void show_progress(struct mp_reader *r, int pending)
+{
+    int total = r->engine->shape->num_hidden_layers * r->p.num_chunks;
+    int submitted = total - mp_reader_units_left(r);
+    double units = submitted - (double)pending / TASKS_PER_UNIT;
+    mp_progress_set(r->bar, units > 0 ? (int64_t)(units / total * (double)r->p.tokens) : 0);
+}
+
+void mp_reader_ran(struct mp_reader *r)
+{
+    show_progress(r, 0);
+}
+
+/* Submits all units that are left, never more than two layers ahead of what has run, so that a
+ * signal is heard soon and StarPU's queues stay short. */
+int mp_reader_submit_all(struct mp_reader *r, struct mp_error *err)
+{
+    int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
+    int code = 0;
+    while (code == 0 && mp_reader_units_left(r) > 0) {
+        int pending;
+        code = mp_reader_submit(r, err);
+        while (code == 0 && (pending = mp_runtime_pending()) > ahead) {
+            code = mp_runtime_wait_until(pending - 1, err);
+            show_progress(r, pending);
+        }
+    }
+    return code;
+}
+
+/* ---- logits ---- */
 
 /* Rows of logits computed and handed to a sink at a time. */
 enum { LOGITS_ROWS = 256 };
 
-static int sink_logits(const struct mp_engine *e, const struct mp_prefill *p,
-                       const struct mp_prefill_job *job, struct mp_error *err)
+static int sink_logits(struct mp_reader *r, struct mp_error *err)
 {
+    const struct mp_engine *e = r->engine;
+    const struct mp_prefill *p = &r->p;
     struct mp_buffer logits = {0};
-    size_t row = (size_t)e->shape->vocab_size * sizeof(float);
-    int code = mp_buffer_alloc(&logits, MP_PLACE_PINNED, LOGITS_ROWS * row, "logits", err);
+    size_t bytes = (size_t)e->shape->vocab_size * sizeof(float);
+    int code = mp_buffer_alloc(&logits, MP_PLACE_PINNED, LOGITS_ROWS * bytes, "logits", err);
     for (int c = 0; c < p->num_chunks && code == 0; c++) {
-        for (int64_t r = 0; r < p->chunks[c].rows && code == 0; r += LOGITS_ROWS) {
+        for (int64_t row = 0; row < p->chunks[c].rows && code == 0; row += LOGITS_ROWS) {
             if (mp_interrupted()) {
                 code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while computing logits");
                 break;
             }
-            int64_t left = p->chunks[c].rows - r;
+            int64_t left = p->chunks[c].rows - row;
             int64_t rows = left < LOGITS_ROWS ? left : LOGITS_ROWS;
-            code = mp_submit_prefill_logits(&e->graph, p, c, r, rows, &logits, err);
+            code = mp_submit_prefill_logits(&e->graph, p, c, row, rows, &logits, err);
             if (code == 0) {
                 code = mp_buffer_acquire(&logits, false, err);
             }
             if (code == 0) {
-                code = job->sink(job->sink_arg, logits.data, rows, err);
+                code = r->job.sink(r->job.sink_arg, logits.data, rows, err);
                 mp_buffer_return(&logits);
             }
         }
@@ -178,24 +240,38 @@ static int sink_logits(const struct mp_engine *e, const struct mp_prefill *p,
     return code;
 }
 
+int mp_reader_finish(struct mp_reader *r, struct mp_error *err)
+{
+    const struct mp_prefill *p = &r->p;
+    int last = p->num_chunks - 1;
+    int code = 0;
+    while (code == 0 && mp_runtime_pending() > 0) {
+        int pending = mp_runtime_pending();
+        code = pending > 0 ? mp_runtime_wait_until(pending - 1, err) : 0;
+        show_progress(r, pending);
+    }
+    if (code == 0 && r->job.sink != NULL) {
+        code = sink_logits(r, err);
+    }
+    if (code == 0 && r->job.last_logits != NULL) {
+        code = mp_submit_prefill_logits(&r->engine->graph, p, last, p->chunks[last].rows - 1, 1,
+                                        r->job.last_logits, err);
+    }
+    return code;
+}
+
 int mp_prefill_run(const struct mp_engine *e, const struct mp_prefill_job *job,
                    struct mp_error *err)
 {
-    struct mp_prefill p = {0};
-    struct kv_cache staging[2] = {{0}};
-    int code = create(e, job, &p, staging, err);
+    struct mp_reader *r;
+    int code = mp_reader_open(e, job, &r, err);
+    if (code != 0) {
+        return code;
+    }
+    code = mp_reader_submit_all(r, err);
     if (code == 0) {
-        code = run_layers(e, &p, err);
+        code = mp_reader_finish(r, err);
     }
-    if (code == 0 && job->sink != NULL) {
-        code = sink_logits(e, &p, job, err);
-    }
-    if (code == 0 && job->last_logits != NULL) {
-        int last = p.num_chunks - 1;
-        code = mp_submit_prefill_logits(&e->graph, &p, last, p.chunks[last].rows - 1, 1,
-                                        job->last_logits, err);
-    }
-    /* Buffers wait for their tasks when they are released. */
-    destroy(e, &p, staging);
+    mp_reader_close(r);
     return code;
 }

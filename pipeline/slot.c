@@ -107,8 +107,8 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
         /* Before the first step: the paper's usual two percent. */
         r->expected_nnz[l] = 0.02 * (double)offloaded * e->shape->num_attention_heads;
     }
-    int code = create_selections(e, r, err);
-    return code != 0 ? code : mp_kv_create(e, count, &r->kv, err);
+    r->kv = mp_xcalloc(layers, sizeof *r->kv);
+    return create_selections(e, r, err);
 }
 
 /* Room in every cache for the token about to be fed in. */

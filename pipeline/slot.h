@@ -22,8 +22,8 @@ struct mp_slot {
     int64_t steps;          /* decode steps done */
 };
 
-/* Fills a free slot: tokens, empty KV with its tables, room for lookups. After an error the slot is
- * to be closed. */
+/* Fills a free slot: tokens, room for lookups; its KV is yet to be created. After an error the slot
+ * is to be closed. */
 int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *ids, int64_t count,
                  int64_t max_new_tokens, uint64_t stream, struct mp_error *err);
 void mp_slot_close(struct mp_slot *r, const struct mp_engine *e);

@@ -1,6 +1,7 @@
 #include "pipeline/summary.h"
 
 #include "core/memory.h"
+#include "pipeline/recording.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -42,8 +43,27 @@ void mp_summary_add(struct mp_summary *s, const struct mp_request *r, double sco
     }
 }
 
+void mp_summary_add_step(struct mp_summary *s, uint64_t begin_ns, uint64_t end_ns)
+{
+    size_t n = s->num_steps++;
+    s->step_seconds = mp_xrealloc(s->step_seconds, s->num_steps, sizeof *s->step_seconds);
+    s->step_begin_ns = mp_xrealloc(s->step_begin_ns, s->num_steps, sizeof *s->step_begin_ns);
+    s->step_seconds[n] = (double)(end_ns - begin_ns) * 1e-9;
+    s->step_begin_ns[n] = begin_ns;
+    mp_recording_take(&s->profile, begin_ns, end_ns);
+}
+
+double mp_summary_sampled(const struct mp_summary *s, int layer)
+{
+    return s->sampled_count[layer] > 0 ? s->sampled_sum[layer] / (double)s->sampled_count[layer]
+                                       : NAN;
+}
+
 void mp_summary_free(struct mp_summary *s)
 {
+    free(s->step_seconds);
+    free(s->step_begin_ns);
+    mp_profile_free(&s->profile);
     free(s->sampled_sum);
     free(s->sampled_count);
     *s = (struct mp_summary){0};
@@ -55,7 +75,7 @@ static void print_sampled(const struct mp_summary *s)
     int sparse = 0;
     for (int l = 0; l < s->num_layers; l++) {
         if (s->sampled_count[l] > 0) {
-            sum += s->sampled_sum[l] / (double)s->sampled_count[l];
+            sum += mp_summary_sampled(s, l);
             sparse++;
         }
     }
@@ -67,7 +87,7 @@ static void print_sampled(const struct mp_summary *s)
             100.0 * sum / sparse);
     for (int l = 0; l < s->num_layers; l++) {
         if (s->sampled_count[l] > 0) {
-            fprintf(stderr, " %.2f", 100.0 * s->sampled_sum[l] / (double)s->sampled_count[l]);
+            fprintf(stderr, " %.2f", 100.0 * mp_summary_sampled(s, l));
         } else {
             fprintf(stderr, " all");
         }
@@ -75,8 +95,25 @@ static void print_sampled(const struct mp_summary *s)
     fputc('\n', stderr);
 }
 
-void mp_summary_print(const struct mp_summary *s, const char *kernels, const struct mp_plan *plan,
-                      int64_t steps, double step_seconds)
+/* Decode steps: how long, and who worked. */
+static void print_steps(const struct mp_summary *s)
+{
+    const struct mp_profile *p = &s->profile;
+    double n = (double)s->num_steps;
+    double cpu = p->busy[MP_TRACK_CPU];
+    double gpu = p->busy[MP_TRACK_GPU];
+    fprintf(stderr, "; decode %.2f ms a step, %.1f tokens/s\n", 1e3 * p->seconds / n,
+            (double)s->decoded_tokens / p->seconds);
+    fprintf(stderr, "  devices       CPU busy %.0f %%", 100.0 * cpu / p->seconds);
+    if (gpu > 0.0) {
+        fprintf(stderr, ", GPU busy %.0f %%, both %.0f %%", 100.0 * gpu / p->seconds,
+                100.0 * p->both / p->seconds);
+    }
+    fprintf(stderr, "; hand-over %.0f us a layer; step time over the busier one %.2f\n",
+            1e6 * p->idle / n / s->num_layers, p->seconds / fmax(cpu, gpu));
+}
+
+void mp_summary_print(const struct mp_summary *s, const char *kernels, const struct mp_plan *plan)
 {
     if (s->requests == 0) {
         return;
@@ -87,11 +124,11 @@ void mp_summary_print(const struct mp_summary *s, const char *kernels, const str
     fprintf(stderr, "  first token   %.2f s%s\n", s->first_token_seconds,
             s->requests == 1 ? "" : " (slowest request)");
     fprintf(stderr, "  generated     %lld tokens", (long long)s->generated_tokens);
-    if (steps > 0) {
-        fprintf(stderr, "; decode %.2f ms a step, %.1f tokens/s",
-                1e3 * step_seconds / (double)steps, (double)s->decoded_tokens / step_seconds);
+    if (s->num_steps > 0) {
+        print_steps(s);
+    } else {
+        fputc('\n', stderr);
     }
-    fputc('\n', stderr);
     print_sampled(s);
 
     struct rusage usage;

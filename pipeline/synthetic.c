@@ -148,8 +148,8 @@ static int build_tables(const struct mp_engine *e, struct mp_layer_kv *kv, int64
     return code;
 }
 
-int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, double sampled,
-                      struct mp_error *err)
+int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
+                      double sampled, struct mp_error *err)
 {
     struct key_spread keys = {.pairs = 1.0f, .rest = 1.0f};
     int64_t offloaded = 0;
@@ -158,7 +158,10 @@ int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, double 
         code = choose_spread(e, sampled, &keys, err);
     }
     for (int l = 0; l < e->shape->num_hidden_layers && code == 0; l++) {
-        code = fill_layer(e, &kv[l], keys, (uint64_t)l * 4, err);
+        code = mp_kv_create_layer(e, kv, l, tokens, err);
+        if (code == 0) {
+            code = fill_layer(e, &kv[l], keys, (uint64_t)l * 4, err);
+        }
         offloaded = kv[l].offloaded.count > offloaded ? kv[l].offloaded.count : offloaded;
     }
     if (code == 0 && offloaded > 0) {

@@ -9,9 +9,9 @@
 
 #include <string.h>
 
-int mp_submit_embed(const struct mp_graph *g, enum mp_where where, const struct mp_buffer *ids,
-                    const struct mp_buffer *x, int64_t rows, const struct mp_span_info *about,
-                    struct mp_error *err)
+int mp_submit_embed(const struct mp_graph *g, enum mp_where where, int priority,
+                    const struct mp_buffer *ids, const struct mp_buffer *x, int64_t rows,
+                    const struct mp_span_info *about, struct mp_error *err)
 {
     struct embed_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct embed_task){.rows = rows, .hidden_size = g->shape->hidden_size};
@@ -19,10 +19,10 @@ int mp_submit_embed(const struct mp_graph *g, enum mp_where where, const struct 
     mp_task_reads(t, ids);
     mp_task_reads(t, &g->weights->embed);
     mp_task_writes(t, x);
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, priority, err);
 }
 
-int mp_submit_ffn(const struct mp_graph *g, enum mp_where where, int layer,
+int mp_submit_ffn(const struct mp_graph *g, enum mp_where where, int priority, int layer,
                   const struct mp_buffer *x, int64_t first_row, int64_t rows,
                   const struct mp_span_info *about, struct mp_error *err)
 {
@@ -31,11 +31,11 @@ int mp_submit_ffn(const struct mp_graph *g, enum mp_where where, int layer,
     struct mp_task *t = mp_task_new(&ffn_codelet, arg, 2, where, about);
     mp_task_reads(t, &g->weights->layers[layer].ffn);
     mp_task_updates(t, x);
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, priority, err);
 }
 
-int mp_submit_lm_head(const struct mp_graph *g, const struct mp_buffer *x, int64_t first_row,
-                      int64_t rows, const struct mp_buffer *logits,
+int mp_submit_lm_head(const struct mp_graph *g, int priority, const struct mp_buffer *x,
+                      int64_t first_row, int64_t rows, const struct mp_buffer *logits,
                       const struct mp_span_info *about, struct mp_error *err)
 {
     struct lm_head_task *arg = mp_xmalloc(sizeof *arg);
@@ -46,11 +46,11 @@ int mp_submit_lm_head(const struct mp_graph *g, const struct mp_buffer *x, int64
     mp_task_reads(t, &g->weights->final_norm);
     mp_task_reads(t, g->shape->tied_embeddings ? &g->weights->embed : &g->weights->lm_head);
     mp_task_writes(t, logits);
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, priority, err);
 }
 
 int mp_submit_sample(const struct mp_graph *g, const struct mp_buffer *logits,
-                     const struct mp_buffer *ids, const struct mp_sampling *sampling,
+                     const struct mp_buffer *ids, int priority, const struct mp_sampling *sampling,
                      struct mp_rng *const *rng, int64_t rows, const struct mp_span_info *about,
                      struct mp_error *err)
 {
@@ -62,5 +62,5 @@ int mp_submit_sample(const struct mp_graph *g, const struct mp_buffer *logits,
     struct mp_task *t = mp_task_new(&sample_codelet, arg, 2, MP_ON_CPU, about);
     mp_task_reads(t, logits);
     mp_task_writes(t, ids);
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, priority, err);
 }

@@ -58,7 +58,7 @@ static int submit_projection(const struct mp_graph *g, const struct mp_decode_st
         };
         mp_task_updates(t, &kv->fixed_buffer);
     }
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
 static int submit_hashing(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
@@ -79,7 +79,7 @@ static int submit_hashing(const struct mp_graph *g, const struct mp_decode_step 
     mp_task_reads(t, &s->buffers->q);
     mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
     mp_task_writes(t, &s->buffers->codes);
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
 static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
@@ -103,7 +103,7 @@ static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *
         arg->expected_hits += 4.0 * s->rows[r].expected_nnz[layer];
         mp_task_reads(t, &kv->tables_buffer);
     }
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
 static int submit_sampled_attention(const struct mp_graph *g, const struct mp_decode_step *s,
@@ -128,7 +128,7 @@ static int submit_sampled_attention(const struct mp_graph *g, const struct mp_de
         arg->expected_nnz += s->rows[r].expected_nnz[layer];
         mp_task_reads(t, &s->rows[r].kv[layer].offloaded_buffer);
     }
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
 static int submit_static_attention(const struct mp_graph *g, const struct mp_decode_step *s,
@@ -154,7 +154,7 @@ static int submit_static_attention(const struct mp_graph *g, const struct mp_dec
         arg->length[r] = 1 + (kv->sparse ? row->fixed_index : row->position);
         mp_task_reads(t, &kv->fixed_buffer);
     }
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_STATIC_PRIORITY, err);
 }
 
 static int submit_output(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
@@ -172,7 +172,7 @@ static int submit_output(const struct mp_graph *g, const struct mp_decode_step *
         mp_task_reads(t, &s->buffers->o_sampled);
         mp_task_reads(t, &s->buffers->lse_sampled);
     }
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
 /* Dense layers attend to everything; so does a sparse one when no prompt of the micro-batch was
@@ -211,7 +211,8 @@ int mp_submit_decode_layer(const struct mp_graph *g, const struct mp_decode_step
         code = submit_output(g, s, layer, sampled, err);
     }
     if (code == 0) {
-        code = mp_submit_ffn(g, in_stream(g), layer, &s->buffers->x, 0, s->num_rows, &info, err);
+        code = mp_submit_ffn(g, in_stream(g), MP_DECODE_PRIORITY, layer, &s->buffers->x, 0,
+                             s->num_rows, &info, err);
     }
     return code;
 }
@@ -220,16 +221,16 @@ int mp_submit_decode_embed(const struct mp_graph *g, const struct mp_decode_step
                            struct mp_error *err)
 {
     struct mp_span_info info = about(s, -1);
-    return mp_submit_embed(g, in_stream(g), &s->buffers->ids, &s->buffers->x, s->num_rows, &info,
-                           err);
+    return mp_submit_embed(g, in_stream(g), MP_DECODE_PRIORITY, &s->buffers->ids, &s->buffers->x,
+                           s->num_rows, &info, err);
 }
 
 int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_step *s,
                             struct mp_error *err)
 {
     struct mp_span_info info = about(s, -1);
-    int code =
-        mp_submit_lm_head(g, &s->buffers->x, 0, s->num_rows, &s->buffers->logits, &info, err);
+    int code = mp_submit_lm_head(g, MP_DECODE_PRIORITY, &s->buffers->x, 0, s->num_rows,
+                                 &s->buffers->logits, &info, err);
     if (code != 0) {
         return code;
     }
@@ -237,6 +238,6 @@ int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_ste
     for (int r = 0; r < s->num_rows; r++) {
         rng[r] = s->rows[r].rng;
     }
-    return mp_submit_sample(g, &s->buffers->logits, &s->buffers->ids, s->sampling, rng, s->num_rows,
-                            &info, err);
+    return mp_submit_sample(g, &s->buffers->logits, &s->buffers->ids, MP_DECODE_PRIORITY,
+                            s->sampling, rng, s->num_rows, &info, err);
 }

@@ -12,6 +12,14 @@
 #include "tasks/buffer.h"
 #include "tasks/task.h"
 
+/* The critical path first: what decoding waits for, then what it does not, then prompts. */
+enum {
+    MP_TABLES_PRIORITY = -2,  /* offload, hashing of keys and table build of a prompt */
+    MP_PREFILL_PRIORITY = -1, /* a prompt's dense work */
+    MP_STATIC_PRIORITY = 0,   /* of decoding: static_attention, which output alone waits for */
+    MP_DECODE_PRIORITY = 1,   /* of decoding: all else */
+};
+
 /* ---- what all requests share ---- */
 
 /* Weight blocks of one decoder layer, laid out by the ops' *_weights_at. */
@@ -105,11 +113,15 @@ struct mp_prefill {
 int mp_submit_prefill_embed(const struct mp_graph *g, const struct mp_prefill *p,
                             struct mp_error *err);
 
-/* One decoder layer of the whole prompt: per chunk projection, prefill_attention, output, ffn;
- * then offload and, in a sparse layer, hashing and table_build at a lower priority, so that they
- * run under the next layer. */
-int mp_submit_prefill_layer(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                            struct mp_error *err);
+/* One chunk in one decoder layer: projection, prefill_attention, output, ffn. The chunks of a layer
+ * come in order, all before the next layer's. */
+int mp_submit_prefill_chunk(const struct mp_graph *g, const struct mp_prefill *p, int layer,
+                            int chunk, struct mp_error *err);
+
+/* After a layer's last chunk, what decoding needs of it: offload and, in a sparse layer, hashing
+ * and table_build, at a lower priority, so that they run under the next layer. */
+int mp_submit_prefill_keep(const struct mp_graph *g, const struct mp_prefill *p, int layer,
+                           struct mp_error *err);
 
 /* Of that, hashing and table_build, for a layer whose offloaded keys are in place. */
 int mp_submit_prefill_tables(const struct mp_graph *g, const struct mp_prefill *p, int layer,
@@ -173,17 +185,17 @@ int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_ste
 
 /* ---- shared by both ---- */
 
-int mp_submit_embed(const struct mp_graph *g, enum mp_where where, const struct mp_buffer *ids,
-                    const struct mp_buffer *x, int64_t rows, const struct mp_span_info *about,
-                    struct mp_error *err);
-int mp_submit_ffn(const struct mp_graph *g, enum mp_where where, int layer,
+int mp_submit_embed(const struct mp_graph *g, enum mp_where where, int priority,
+                    const struct mp_buffer *ids, const struct mp_buffer *x, int64_t rows,
+                    const struct mp_span_info *about, struct mp_error *err);
+int mp_submit_ffn(const struct mp_graph *g, enum mp_where where, int priority, int layer,
                   const struct mp_buffer *x, int64_t first_row, int64_t rows,
                   const struct mp_span_info *about, struct mp_error *err);
-int mp_submit_lm_head(const struct mp_graph *g, const struct mp_buffer *x, int64_t first_row,
-                      int64_t rows, const struct mp_buffer *logits,
+int mp_submit_lm_head(const struct mp_graph *g, int priority, const struct mp_buffer *x,
+                      int64_t first_row, int64_t rows, const struct mp_buffer *logits,
                       const struct mp_span_info *about, struct mp_error *err);
 int mp_submit_sample(const struct mp_graph *g, const struct mp_buffer *logits,
-                     const struct mp_buffer *ids, const struct mp_sampling *sampling,
+                     const struct mp_buffer *ids, int priority, const struct mp_sampling *sampling,
                      struct mp_rng *const *rng, int64_t rows, const struct mp_span_info *about,
                      struct mp_error *err);
 

@@ -9,9 +9,6 @@
 #include "tasks/layer.h"
 #include "tasks/task.h"
 
-/* Offload, hashing and table build give way to the next layer's dense work. */
-enum { BACKGROUND_PRIORITY = -1 };
-
 /* Of dense work. Each task is long enough for its end to be waited for. */
 static enum mp_where where(const struct mp_graph *g)
 {
@@ -43,7 +40,7 @@ static int submit_projection(const struct mp_graph *g, const struct mp_prefill *
     mp_task_reads(t, &g->weights->layers[layer].projection);
     mp_task_writes(t, &p->q[chunk % 2]);
     mp_task_updates(t, &c->staging_buffer[layer % 2]);
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_PREFILL_PRIORITY, err);
 }
 
 static int submit_attention(const struct mp_graph *g, const struct mp_prefill *p, int layer,
@@ -67,7 +64,7 @@ static int submit_attention(const struct mp_graph *g, const struct mp_prefill *p
     for (int i = 0; i <= chunk; i++) {
         mp_task_reads(t, &p->chunks[i].staging_buffer[layer % 2]);
     }
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_PREFILL_PRIORITY, err);
 }
 
 static int submit_output(const struct mp_graph *g, const struct mp_prefill *p, int layer, int chunk,
@@ -80,12 +77,11 @@ static int submit_output(const struct mp_graph *g, const struct mp_prefill *p, i
     mp_task_reads(t, &g->weights->layers[layer].output);
     mp_task_updates(t, &p->chunks[chunk].x);
     mp_task_reads(t, &p->o[chunk % 2]);
-    return mp_task_submit(t, 0, err);
+    return mp_task_submit(t, MP_PREFILL_PRIORITY, err);
 }
 
-/* Everything of a layer that the next layer's x depends on. */
-static int submit_chunk(const struct mp_graph *g, const struct mp_prefill *p, int layer, int chunk,
-                        struct mp_error *err)
+int mp_submit_prefill_chunk(const struct mp_graph *g, const struct mp_prefill *p, int layer,
+                            int chunk, struct mp_error *err)
 {
     int64_t first_row = 0;
     int64_t rows = p->chunks[chunk].rows;
@@ -105,7 +101,8 @@ static int submit_chunk(const struct mp_graph *g, const struct mp_prefill *p, in
         code = submit_output(g, p, layer, chunk, first_row, rows, err);
     }
     if (code == 0) {
-        code = mp_submit_ffn(g, where(g), layer, &p->chunks[chunk].x, first_row, rows, &info, err);
+        code = mp_submit_ffn(g, where(g), MP_PREFILL_PRIORITY, layer, &p->chunks[chunk].x,
+                             first_row, rows, &info, err);
     }
     return code;
 }
@@ -128,7 +125,7 @@ static int submit_offload(const struct mp_graph *g, const struct mp_prefill *p, 
     for (int i = 0; i < p->num_chunks; i++) {
         mp_task_reads(t, &p->chunks[i].staging_buffer[layer % 2]);
     }
-    return mp_task_submit(t, BACKGROUND_PRIORITY, err);
+    return mp_task_submit(t, MP_TABLES_PRIORITY, err);
 }
 
 static int submit_hashing(const struct mp_graph *g, const struct mp_prefill *p, int layer,
@@ -148,7 +145,7 @@ static int submit_hashing(const struct mp_graph *g, const struct mp_prefill *p, 
     mp_task_reads(t, &kv->offloaded_buffer);
     mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
     mp_task_writes(t, &p->codes);
-    return mp_task_submit(t, BACKGROUND_PRIORITY, err);
+    return mp_task_submit(t, MP_TABLES_PRIORITY, err);
 }
 
 static int submit_table_build(const struct mp_graph *g, const struct mp_prefill *p, int layer,
@@ -166,7 +163,7 @@ static int submit_table_build(const struct mp_graph *g, const struct mp_prefill 
                                     kv->place == MP_PLACE_GPU ? MP_ON_GPU : MP_ON_CPU, &info);
     mp_task_reads(t, &p->codes);
     mp_task_updates(t, &kv->tables_buffer);
-    return mp_task_submit(t, BACKGROUND_PRIORITY, err);
+    return mp_task_submit(t, MP_TABLES_PRIORITY, err);
 }
 
 int mp_submit_prefill_tables(const struct mp_graph *g, const struct mp_prefill *p, int layer,
@@ -176,18 +173,12 @@ int mp_submit_prefill_tables(const struct mp_graph *g, const struct mp_prefill *
     return code == 0 ? submit_table_build(g, p, layer, err) : code;
 }
 
-int mp_submit_prefill_layer(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                            struct mp_error *err)
+int mp_submit_prefill_keep(const struct mp_graph *g, const struct mp_prefill *p, int layer,
+                           struct mp_error *err)
 {
-    int code = 0;
-    for (int c = 0; c < p->num_chunks && code == 0; c++) {
-        code = submit_chunk(g, p, layer, c, err);
-    }
-    if (code == 0 && p->kv != NULL) {
-        code = submit_offload(g, p, layer, err);
-        if (code == 0 && p->kv[layer].offloaded.capacity > 0) {
-            code = mp_submit_prefill_tables(g, p, layer, err);
-        }
+    int code = submit_offload(g, p, layer, err);
+    if (code == 0 && p->kv[layer].offloaded.capacity > 0) {
+        code = mp_submit_prefill_tables(g, p, layer, err);
     }
     return code;
 }
@@ -198,8 +189,8 @@ int mp_submit_prefill_embed(const struct mp_graph *g, const struct mp_prefill *p
     int code = 0;
     for (int c = 0; c < p->num_chunks && code == 0; c++) {
         struct mp_span_info info = about(p, -1, c);
-        code = mp_submit_embed(g, where(g), &p->chunks[c].ids, &p->chunks[c].x, p->chunks[c].rows,
-                               &info, err);
+        code = mp_submit_embed(g, where(g), MP_PREFILL_PRIORITY, &p->chunks[c].ids, &p->chunks[c].x,
+                               p->chunks[c].rows, &info, err);
     }
     return code;
 }
@@ -209,5 +200,6 @@ int mp_submit_prefill_logits(const struct mp_graph *g, const struct mp_prefill *
                              struct mp_error *err)
 {
     struct mp_span_info info = about(p, -1, chunk);
-    return mp_submit_lm_head(g, &p->chunks[chunk].x, first_row, rows, logits, &info, err);
+    return mp_submit_lm_head(g, MP_PREFILL_PRIORITY, &p->chunks[chunk].x, first_row, rows, logits,
+                             &info, err);
 }

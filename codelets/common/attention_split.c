@@ -3,28 +3,33 @@
 #include "codelets/common/scratch.h"
 
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 enum {
-    PIECES_PER_THREAD = 8, /* so that the last ones to finish leave little idle time */
-    MIN_PIECE = 256,       /* tokens; smaller ones do not pay for their start */
+    MOST_PIECES = 64, /* of a list: enough for many threads, few enough to merge quickly */
+    MIN_PIECE = 256,  /* tokens; smaller ones do not pay for their start */
 };
+
+/* Depends on the list alone, not on the team or on the other lists, so that a request's results do
+ * not depend on what is attended beside it. */
+static int64_t num_pieces(int64_t length)
+{
+    int64_t pieces = (length + MIN_PIECE - 1) / MIN_PIECE;
+    return pieces < MOST_PIECES ? pieces : MOST_PIECES;
+}
 
 struct attention_split attention_split(const int64_t *lengths, int64_t num_lists)
 {
     int64_t total = 0;
     for (int64_t i = 0; i < num_lists; i++) {
-        total += lengths[i];
+        total += num_pieces(lengths[i]);
     }
-    int64_t size = total / (PIECES_PER_THREAD * omp_get_max_threads());
-    size = size < MIN_PIECE ? MIN_PIECE : size;
     struct attention_split split = {.num_lists = num_lists};
     split.first_piece = mp_scratch((size_t)num_lists + 1, sizeof *split.first_piece);
-    split.pieces = mp_scratch((size_t)(total / size + num_lists), sizeof *split.pieces);
+    split.pieces = mp_scratch((size_t)total, sizeof *split.pieces);
     for (int64_t i = 0; i < num_lists; i++) {
         split.first_piece[i] = split.num_pieces;
-        int64_t parts = (lengths[i] + size - 1) / size;
+        int64_t parts = num_pieces(lengths[i]);
         for (int64_t p = 0; p < parts; p++) {
             int64_t first = lengths[i] * p / parts;
             split.pieces[split.num_pieces++] = (struct attention_piece){

@@ -27,8 +27,8 @@ static inline int64_t attention_partial_size(int head_dim)
     return (head_dim + 2 + 15) / 16 * 16;
 }
 
-/* Cuts lists of lengths[i] >= 0 tokens for the OpenMP team of the calling thread. The result is
- * scratch of this thread. */
+/* Cuts lists of lengths[i] >= 0 tokens, each by its own length alone. The result is scratch of this
+ * thread. */
 struct attention_split attention_split(const int64_t *lengths, int64_t num_lists);
 
 /* Merges partials [num_pieces][heads][attention_partial_size] into o [num_lists][heads][head_dim]

@@ -41,11 +41,10 @@ static void generate_all(const char *const *extra, int32_t tokens[NUM_PROMPTS][N
 
     int prompt_of[256];
     int next = 0;
-    int running = 0;
     int done = 0;
     memset(prompt_of, -1, sizeof prompt_of);
     while (done < NUM_PROMPTS) {
-        while (next < NUM_PROMPTS && running < config.batch) {
+        while (next < NUM_PROMPTS && mp_session_can_add(session)) {
             struct mp_ids ids = {0};
             int slot;
             draw_prompt(next, &ids);
@@ -53,7 +52,6 @@ static void generate_all(const char *const *extra, int32_t tokens[NUM_PROMPTS][N
                                      (uint64_t)next, &slot, &err));
             assert_int_equal(prompt_of[slot], -1);
             prompt_of[slot] = next++;
-            running++;
             mp_ids_free(&ids);
         }
         int active;
@@ -70,7 +68,6 @@ static void generate_all(const char *const *extra, int32_t tokens[NUM_PROMPTS][N
                    NEW_TOKENS * sizeof(int32_t));
             mp_session_remove(session, slot);
             prompt_of[slot] = -1;
-            running--;
             done++;
         }
     }
@@ -111,6 +108,8 @@ static void test_batches(void **state)
         {"batch", "7", NULL},
         {"batch", "7", "micro-batches", "2", NULL},
         {"batch", "3", "micro-batches", "3", NULL},
+        {"batch", "3", "prefill-share", "1", NULL},
+        {"batch", "3", "prefill-share", "0.05", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         check_same(cases[i]);
