@@ -3,6 +3,7 @@
 #include "core/config_key.h"
 #include "core/memory.h"
 
+#include <cjson/cJSON.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -70,9 +71,9 @@ static const struct config_key keys[] = {
     {"runtime.batch", "batch", CONFIG_INT, FIELD(batch), RANGE(1, 256), .initial = "1",
      .help = "requests decoded together"},
     {"runtime.micro_batches", "micro-batches", CONFIG_INT, FIELD(micro_batches), RANGE(0, 256),
-     .initial = "0", .help = "groups that a decode step is split into; 0: found while running"},
+     .initial = "0", .help = "groups of a decode step; 0: found while running"},
     {"runtime.prefill_share", "prefill-share", CONFIG_FLOAT, FIELD(prefill_share), RANGE(0.01, 1),
-     .initial = "0.5", .help = "most of the time that a new prompt takes from others; 1: all"},
+     .initial = "0.5", .help = "time a new prompt may take from others; 1: all"},
     {"runtime.isa", "isa", CONFIG_CHOICE, FIELD(isa), .choices = "auto|ref|avx2|avx512",
      .initial = "auto", .help = "kernel variant"},
     {"runtime.devices", "devices", CONFIG_CHOICE, FIELD(devices), .choices = "auto|cpu|gpu",
@@ -85,6 +86,8 @@ static const struct config_key keys[] = {
      .initial = "0", .help = "most memory to use, e.g. 8GiB; 0: what is free"},
     {"trace.file", "trace", CONFIG_STRING, FIELD(trace_path),
      .help = "write Chrome trace events to this file"},
+    {"trace.report", "report", CONFIG_STRING, FIELD(report_path),
+     .help = "write an HTML report to this file"},
     {"trace.fxt", "fxt", CONFIG_STRING, FIELD(fxt_dir),
      .help = "write StarPU's own trace, FxT and Paje, to this folder"},
     {"trace.fxt_steps", "fxt-steps", CONFIG_INT, FIELD(fxt_steps), RANGE(1, 1 << 20),
@@ -241,6 +244,15 @@ int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err)
     }
     mp_json_free(doc);
     return rc;
+}
+
+struct cJSON *mp_config_json(const struct mp_config *c)
+{
+    cJSON *json = cJSON_CreateObject();
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        cJSON_AddItemToObject(json, keys[i].path, config_key_json(&keys[i], c));
+    }
+    return json;
 }
 
 /* ---- command line ---- */

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+struct cJSON;
+
 enum mp_lsh_projection {
     MP_LSH_PER_HEAD, /* one W per KV head and group of lsh_layer_group layers */
     MP_LSH_SHARED,   /* one W for everything */
@@ -64,9 +66,10 @@ struct mp_config {
                           GPU memory; -1: as many as fit */
     int64_t memory_limit; /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
     /* trace */
-    char *trace_path; /* trace.file / --trace: Chrome trace events; NULL: off */
-    char *fxt_dir;    /* trace.fxt / --fxt: folder of StarPU's own trace; NULL: off */
-    int fxt_steps;    /* trace.fxt_steps: decode steps in it, after the first two; default 8 */
+    char *trace_path;  /* trace.file / --trace: Chrome trace events; NULL: off */
+    char *report_path; /* trace.report / --report: HTML page; NULL: off */
+    char *fxt_dir;     /* trace.fxt / --fxt: folder of StarPU's own trace; NULL: off */
+    int fxt_steps;     /* trace.fxt_steps: decode steps in it, after the first two; default 8 */
 };
 
 void mp_config_init(struct mp_config *c);
@@ -87,6 +90,10 @@ const char *mp_config_nearest_flag(const char *flag);
 size_t mp_edit_distance(const char *a, const char *b);
 /* A known name is a likely correction of a misspelt one if it is less than this far from it. */
 size_t mp_farthest_meant(const char *name);
+
+/* Every key by its path, {"lsh_K": 10, "runtime.threads": 0, ...}, as a file would give it; null
+ * for what is not given. The caller's: cJSON_Delete. */
+struct cJSON *mp_config_json(const struct mp_config *c);
 
 /* Checks that span several keys (window_size <= device_budget, ...). Call after all overrides. */
 int mp_config_check(const struct mp_config *c, struct mp_error *err);

@@ -2,6 +2,7 @@
 
 #include "core/memory.h"
 
+#include <cjson/cJSON.h>
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -336,4 +337,60 @@ int config_key_set_json(const struct config_key *key, struct mp_config *c,
     default:
         return set_string_json(key, c, doc, value, err);
     }
+}
+
+/* ---- to JSON ---- */
+
+/* Word number `index` of "a|b|c". */
+static cJSON *choice_json(const char *choices, int index)
+{
+    for (; index > 0; index--) {
+        choices += strcspn(choices, "|") + 1;
+    }
+    char *word = mp_xstrndup(choices, strcspn(choices, "|"));
+    cJSON *value = cJSON_CreateString(word);
+    free(word);
+    return value;
+}
+
+/* The shortest number that is read as this float: 0.9, not 0.89999998. */
+static cJSON *float_json(float number)
+{
+    char text[32];
+    int digits = 6;
+    do {
+        snprintf(text, sizeof text, "%.*g", digits, (double)number);
+    } while (strtof(text, NULL) != number && ++digits <= 9);
+    return cJSON_CreateNumber(strtod(text, NULL));
+}
+
+cJSON *config_key_json(const struct config_key *key, const struct mp_config *c)
+{
+    const char *base = (const char *)c;
+    const void *at = base + key->offset;
+    switch (key->type) {
+    case CONFIG_INT:
+        return cJSON_CreateNumber(*(const int *)at);
+    case CONFIG_INT64:
+    case CONFIG_BYTES:
+        return cJSON_CreateNumber((double)*(const int64_t *)at);
+    case CONFIG_SEED:
+        return cJSON_CreateNumber((double)*(const uint64_t *)at);
+    case CONFIG_FLOAT:
+        return float_json(*(const float *)at);
+    case CONFIG_BOOL:
+        return cJSON_CreateNumber(*(const bool *)at);
+    case CONFIG_ENUM:
+        return choice_json(key->choices, *(const int *)at);
+    case CONFIG_STRING:
+    case CONFIG_CHOICE: {
+        const char *text = *(char *const *)at;
+        return text == NULL ? cJSON_CreateNull() : cJSON_CreateString(text);
+    }
+    case CONFIG_LIST: {
+        int count = *(const int *)(const void *)(base + key->count_offset);
+        return count < 0 ? cJSON_CreateNull() : cJSON_CreateIntArray(*(int *const *)at, count);
+    }
+    }
+    return NULL;
 }

@@ -39,6 +39,9 @@ int config_key_set_json(const struct config_key *key, struct mp_config *c,
 int config_key_set_text(const struct config_key *key, struct mp_config *c, const char *text,
                         struct mp_error *err);
 
+/* The field as a value of a file; null for what is not given. The caller's. */
+struct cJSON *config_key_json(const struct config_key *key, const struct mp_config *c);
+
 /* "an integer from 0 to 16": what the key takes, for messages. */
 void config_key_describe(const struct config_key *key, char *out, size_t size);
 

@@ -8,13 +8,20 @@
 #include "core/rng.h"
 #include "pipeline/interrupt.h"
 #include "pipeline/recording.h"
+#include "pipeline/report.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
-enum { DECODE_STEPS = 32, DECODE_WARMUP = 8, PREFILL_STEPS = 1, PREFILL_WARMUP = 0 };
+enum {
+    FIRST_STEPS = 3,
+    DECODE_STEPS = 32,
+    DECODE_WARMUP = 8,
+    PREFILL_STEPS = 1,
+    PREFILL_WARMUP = 0
+};
 
 void mp_bench_result_free(struct mp_bench_result *r)
 {
@@ -23,6 +30,7 @@ void mp_bench_result_free(struct mp_bench_result *r)
     free(r->runtime);
     free(r->kernels);
     free(r->seconds);
+    free(r->begin_ns);
     mp_profile_free(&r->profile);
     *r = (struct mp_bench_result){0};
 }
@@ -159,6 +167,17 @@ static int add_requests(struct bench *b, int64_t new_tokens, struct mp_error *er
     return code;
 }
 
+/* Whether the first steps were all slower than any that are of interest. */
+static bool is_slow(const struct bench *b)
+{
+    const struct mp_bench_result *r = b->result;
+    bool slow = b->cli->slow_step > 0.0 && r->count == FIRST_STEPS;
+    for (size_t i = 0; i < r->count && slow; i++) {
+        slow = r->seconds[i] > b->cli->slow_step;
+    }
+    return slow;
+}
+
 /* Steps are fed random tokens, the same in every run. */
 static int time_steps(struct bench *b, struct mp_error *err)
 {
@@ -166,7 +185,7 @@ static int time_steps(struct bench *b, struct mp_error *err)
     struct mp_rng rng;
     mp_rng_init(&rng, 2, 0);
     int code = 0;
-    for (int64_t i = -b->warmup; i < b->steps && code == 0; i++) {
+    for (int64_t i = -b->warmup; i < b->steps && code == 0 && !is_slow(b); i++) {
         for (int slot = 0; slot < b->config->batch; slot++) {
             uint64_t vocabulary = (uint64_t)mp_engine_vocab_size(b->engine);
             mp_session_feed(b->session, slot, (int32_t)(mp_rng_next(&rng) % vocabulary));
@@ -176,6 +195,7 @@ static int time_steps(struct bench *b, struct mp_error *err)
         code = mp_session_step(b->session, &active, err);
         uint64_t end = mp_clock_ns();
         if (code == 0 && i >= 0) {
+            r->begin_ns[r->count] = begin;
             r->seconds[r->count++] = (double)(end - begin) * 1e-9;
         }
         mp_recording_take(i >= 0 ? &r->profile : NULL, begin, end);
@@ -194,6 +214,34 @@ static double sampled_share(const struct bench *b)
     return sum / b->config->batch;
 }
 
+/* The page that --report asks for. */
+static int write_report(const struct bench *b, struct mp_error *err)
+{
+    const struct mp_bench_result *r = b->result;
+    if (b->config->report_path == NULL) {
+        return 0;
+    }
+    struct mp_report report = {
+        .model = r->model,
+        .runtime = r->runtime,
+        .kernels = r->kernels,
+        .command = b->cli->command,
+        .context = r->context,
+        .batch = r->batch,
+        .micro_batches = r->micro_batches,
+        .K = r->K,
+        .L = r->L,
+        .profile = &r->profile,
+        .step_begin_ns = r->begin_ns,
+        .step_seconds = r->seconds,
+        .num_steps = r->count,
+        .sampled = mp_session_request(b->session, 0)->sampled,
+        .num_layers = r->num_layers,
+    };
+    memcpy(report.bandwidth, r->bandwidth, sizeof report.bandwidth);
+    return mp_report_write(b->config->report_path, &report, err);
+}
+
 int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
                     struct mp_bench_result *out, struct mp_error *err)
 {
@@ -207,6 +255,7 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
     int64_t new_tokens = b.warmup + b.steps + 1;
     out->what = "decode";
     out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
+    out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
     int code = start(&b, new_tokens, err);
     if (code == 0) {
         code = add_requests(&b, new_tokens, err);
@@ -216,6 +265,8 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
     }
     if (code == 0) {
         out->sampled = sampled_share(&b);
+        out->micro_batches = mp_session_micro_batches(b.session);
+        code = write_report(&b, err);
     }
     return finish(&b, code);
 }
@@ -234,6 +285,7 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
     };
     out->what = "prefill";
     out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
+    out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
     int code = start(&b, 1, err);
     int32_t *ids = code == 0 ? draw_prompt(&b) : NULL;
     for (int64_t i = -b.warmup; i < b.steps && code == 0; i++) {
@@ -245,6 +297,7 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
         }
         uint64_t end = mp_clock_ns();
         if (code == 0 && i >= 0) {
+            out->begin_ns[out->count] = begin;
             out->seconds[out->count++] = (double)(end - begin) * 1e-9;
         }
         if (code == 0) {

@@ -28,6 +28,7 @@ struct mp_bench_result {
     double
         bandwidth[MP_TRACK_KINDS]; /* measured bytes/s of each kind of device; 0: there is none */
     double *seconds;               /* [count] of each timed step, or prompt */
+    uint64_t *begin_ns;            /* [count] of mp_clock_ns, when they began */
     size_t count;
     struct mp_profile profile; /* of them all */
     double sampled;            /* mean share of the offloaded tokens sampled; NaN: none were */
@@ -46,6 +47,14 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
                      struct mp_bench_result *out, struct mp_error *err);
 int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
                     struct mp_bench_result *out, struct mp_error *err);
+
+/* ---- bench_verbs.c ---- */
+
+/* Whether the options can be measured: MP_ERR_USAGE says what is missing or too much. */
+int mp_bench_check(const struct mp_cli *cli, struct mp_error *err);
+/* The command line's configuration, for texts that no token ends; what it points to stays the
+ * command line's. */
+struct mp_config mp_bench_config(const struct mp_cli *cli);
 
 /* ---- bench_print.c ---- */
 

@@ -21,7 +21,7 @@ struct rows {
 typedef int measurement(const struct mp_cli *cli, const struct mp_config *config,
                         struct mp_bench_result *out, struct mp_error *err);
 
-static int check(const struct mp_cli *cli, struct mp_error *err)
+int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
 {
     if (cli->context == 0) {
         return mp_fail(err, MP_ERR_USAGE, "%s needs --context N", cli->verb);
@@ -31,6 +31,12 @@ static int check(const struct mp_cli *cli, struct mp_error *err)
     }
     if (cli->layers > 0 && cli->shape == NULL) {
         return mp_fail(err, MP_ERR_USAGE, "--layers needs --shape: a model has the layers it has");
+    }
+    if (cli->config.fxt_dir != NULL && (cli->compare || strcmp(cli->verb, "bench decode") != 0)) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "trace.fxt: found %s with %s, expected one run that decodes: bench decode "
+                       "without --compare",
+                       cli->config.fxt_dir, cli->compare ? "--compare" : cli->verb);
     }
     if (cli->sampled > 0.0 && (cli->shape == NULL || cli->read_prompts)) {
         return mp_fail(err, MP_ERR_USAGE,
@@ -57,8 +63,7 @@ static void free_rows(struct rows *rows)
     }
 }
 
-/* The command line's configuration, for texts that no token ends. */
-static struct mp_config base_config(const struct mp_cli *cli)
+struct mp_config mp_bench_config(const struct mp_cli *cli)
 {
     struct mp_config config = cli->config;
     config.eos = NULL;
@@ -71,7 +76,7 @@ static struct mp_config base_config(const struct mp_cli *cli)
 /* One row for each placement: KV and tables in CPU memory, on the GPU, and full attention. */
 static int measure_placements(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
 {
-    struct mp_config config = base_config(cli);
+    struct mp_config config = mp_bench_config(cli);
     bool gpu = strcmp(config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
     config.gpu_kv_layers = 0;
     int code = add_row(rows, mp_bench_decode, cli, &config, "KV and tables in CPU memory", err);
@@ -105,7 +110,7 @@ static int show(struct rows *rows, const struct mp_cli *cli, int code)
 int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err)
 {
     struct rows rows = {0};
-    int code = check(cli, err);
+    int code = mp_bench_check(cli, err);
     if (code == 0 && cli->compare) {
         if (cli->config.lsh_K == 0) {
             code = mp_fail(err, MP_ERR_USAGE,
@@ -115,7 +120,7 @@ int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err)
             code = measure_placements(&rows, cli, err);
         }
     } else if (code == 0) {
-        struct mp_config config = base_config(cli);
+        struct mp_config config = mp_bench_config(cli);
         code = add_row(&rows, mp_bench_decode, cli, &config, NULL, err);
     }
     return show(&rows, cli, code);
@@ -124,8 +129,8 @@ int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err)
 int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err)
 {
     struct rows rows = {0};
-    struct mp_config config = base_config(cli);
-    int code = check(cli, err);
+    struct mp_config config = mp_bench_config(cli);
+    int code = mp_bench_check(cli, err);
     if (code == 0) {
         code = add_row(&rows, mp_bench_prefill, cli, &config, NULL, err);
     }
@@ -150,7 +155,7 @@ static int measure_variant(struct rows *rows, const struct mp_cli *cli,
 static int measure_variants(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
 {
     static char *const variants[] = {"avx2", "avx512"};
-    struct mp_config config = base_config(cli);
+    struct mp_config config = mp_bench_config(cli);
     bool any = strcmp(cli->config.isa, "auto") == 0;
     int code = 0;
     config.devices = "cpu";
@@ -180,7 +185,7 @@ int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err)
     if (ops.shape != NULL && ops.layers == 0) {
         ops.layers = 2; /* layer 0 attends to all, layer 1 samples: every op is there */
     }
-    int code = check(cli, err);
+    int code = mp_bench_check(cli, err);
     if (code == 0) {
         code = measure_variants(&rows, &ops, err);
     }

@@ -22,6 +22,7 @@ enum verb {
     BENCH_DECODE = 1 << 5,
     BENCH_PREFILL = 1 << 6,
     BENCH_OPS = 1 << 7,
+    TUNE = 1 << 8,
     BENCH = BENCH_DECODE | BENCH_PREFILL | BENCH_OPS,
 };
 
@@ -57,11 +58,24 @@ static bool acts_for_plan(const char *flag)
 }
 
 /* A benchmark generates a given number of tokens, whichever they are. */
-static bool acts_for_bench(const char *flag)
+static bool acts_for_bench_decode(const char *flag)
 {
     static const char *const flags[] = {"gen-len", "eos",  "temperature",      "top-p",
                                         "top-k",   "seed", "generation-budget"};
     return !is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
+}
+
+/* StarPU's own trace is one of decode steps, in one run. */
+static bool acts_for_bench(const char *flag)
+{
+    return acts_for_bench_decode(flag) && strcmp(flag, "report") != 0 && strcmp(flag, "fxt") != 0 &&
+           strcmp(flag, "fxt-steps") != 0;
+}
+
+/* Tuning runs many times: no one trace is of it. */
+static bool acts_for_tune(const char *flag)
+{
+    return acts_for_bench(flag) && strcmp(flag, "trace") != 0 && strcmp(flag, "report") != 0;
 }
 
 static bool is_model(const char *flag)
@@ -81,9 +95,11 @@ static const struct {
     {"tokenize", TOKENIZE, mp_help_tokenize, is_model, mp_verb_tokenize},
     {"detokenize", DETOKENIZE, mp_help_detokenize, is_model, mp_verb_detokenize},
     {"plan", PLAN, mp_help_plan, acts_for_plan, mp_verb_plan},
-    {"bench decode", BENCH_DECODE, mp_help_bench_decode, acts_for_bench, mp_verb_bench_decode},
+    {"bench decode", BENCH_DECODE, mp_help_bench_decode, acts_for_bench_decode,
+     mp_verb_bench_decode},
     {"bench prefill", BENCH_PREFILL, mp_help_bench_prefill, acts_for_bench, mp_verb_bench_prefill},
     {"bench ops", BENCH_OPS, mp_help_bench_ops, acts_for_bench, mp_verb_bench_ops},
+    {"tune", TUNE, mp_help_tune, acts_for_tune, mp_verb_tune},
 };
 enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
 
@@ -94,21 +110,22 @@ static const struct option {
     size_t offset; /* of its field in struct mp_cli */
     int verbs;     /* which take it */
 } OPTIONS[] = {
-    {"config", STRING, offsetof(struct mp_cli, config_path), GENERATE | LOGITS | PLAN | BENCH},
+    {"config", STRING, offsetof(struct mp_cli, config_path),
+     GENERATE | LOGITS | PLAN | BENCH | TUNE},
     {"input", STRING, offsetof(struct mp_cli, input), GENERATE | PLAN},
     {"prompt", STRING, offsetof(struct mp_cli, prompt), GENERATE},
-    {"output", STRING, offsetof(struct mp_cli, output), GENERATE | LOGITS},
-    {"resume", SWITCH, offsetof(struct mp_cli, resume), GENERATE},
+    {"output", STRING, offsetof(struct mp_cli, output), GENERATE | LOGITS | TUNE},
+    {"resume", SWITCH, offsetof(struct mp_cli, resume), GENERATE | TUNE},
     {"quiet", SWITCH, offsetof(struct mp_cli, quiet), GENERATE},
     {"tokens", STRING, offsetof(struct mp_cli, tokens), LOGITS},
     {"json", STRING, offsetof(struct mp_cli, json), TOKENIZE | DETOKENIZE},
     {"no-special", SWITCH, offsetof(struct mp_cli, no_special), TOKENIZE},
-    {"context", COUNT, offsetof(struct mp_cli, context), PLAN | BENCH},
-    {"shape", STRING, offsetof(struct mp_cli, shape), BENCH},
-    {"layers", COUNT, offsetof(struct mp_cli, layers), BENCH},
-    {"steps", COUNT, offsetof(struct mp_cli, steps), BENCH},
+    {"context", COUNT, offsetof(struct mp_cli, context), PLAN | BENCH | TUNE},
+    {"shape", STRING, offsetof(struct mp_cli, shape), BENCH | TUNE},
+    {"layers", COUNT, offsetof(struct mp_cli, layers), BENCH | TUNE},
+    {"steps", COUNT, offsetof(struct mp_cli, steps), BENCH | TUNE},
     {"warmup", WHOLE, offsetof(struct mp_cli, warmup), BENCH},
-    {"sampled", SHARE, offsetof(struct mp_cli, sampled), BENCH_DECODE | BENCH_OPS},
+    {"sampled", SHARE, offsetof(struct mp_cli, sampled), BENCH_DECODE | BENCH_OPS | TUNE},
     {"read-prompts", SWITCH, offsetof(struct mp_cli, read_prompts), BENCH_DECODE},
     {"compare", SWITCH, offsetof(struct mp_cli, compare), BENCH_DECODE},
     {"json", SWITCH, offsetof(struct mp_cli, json_output), BENCH},
@@ -308,10 +325,23 @@ static int read_verb(int argc, char **argv, int *verb)
     return 3;
 }
 
+/* The command line as one string. */
+static char *join(int argc, char **argv)
+{
+    char *command = mp_xstrdup(argc > 0 ? argv[0] : "");
+    for (int i = 1; i < argc; i++) {
+        char *longer = mp_xasprintf("%s %s", command, argv[i]);
+        free(command);
+        command = longer;
+    }
+    return command;
+}
+
 int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err)
 {
     *out = (struct mp_cli){.verb = "generate", .warmup = -1};
     mp_config_init(&out->config);
+    out->command = join(argc, argv);
     int first = 1;
     int verb = find_verb("generate");
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
@@ -335,7 +365,7 @@ int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err
                            argc > 2 ? " " : "", argc > 2 ? argv[2] : "",
                            strcmp(argv[1], "bench") == 0
                                ? "bench decode, bench prefill or bench ops"
-                               : "generate, logits, tokenize, detokenize, plan or bench");
+                               : "generate, logits, tokenize, detokenize, plan, bench or tune");
         }
         out->verb = VERBS[verb].name;
     }
@@ -357,6 +387,7 @@ void mp_cli_help(const char *verb)
 void mp_cli_free(struct mp_cli *cli)
 {
     mp_config_free(&cli->config);
+    free(cli->command);
 }
 
 int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
@@ -376,26 +407,39 @@ int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
     return code == 0 ? 0 : MP_ERR_USAGE;
 }
 
+/* A path that cannot be written is better known before the work than after it. */
+static int check_writable(const char *key, const char *path, struct mp_error *err)
+{
+    if (path == NULL) {
+        return 0;
+    }
+    FILE *file = fopen(path, "a");
+    if (file == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "%s: %s: cannot open for writing: %s", key, path,
+                       strerror(errno));
+    }
+    fclose(file);
+    return 0;
+}
+
 /* Runs the verb, and writes what was recorded if the configuration names a file for it. */
 static int run_verb(const struct mp_cli *cli, struct mp_error *err)
 {
     const char *trace = cli->config.trace_path;
-    if (trace != NULL) {
-        /* A path that cannot be written is better known before the work than after it. */
-        FILE *file = fopen(trace, "a");
-        if (file == NULL) {
-            return mp_fail(err, MP_ERR_USAGE, "trace.file: %s: cannot open for writing: %s", trace,
-                           strerror(errno));
-        }
-        fclose(file);
+    const char *report = cli->config.report_path;
+    int code = check_writable("trace.file", trace, err);
+    if (code == 0) {
+        code = check_writable("trace.report", report, err);
     }
-    int code = mp_recording_start(trace != NULL, err);
+    if (code == 0) {
+        code = mp_recording_start(trace != NULL || report != NULL, err);
+    }
     if (code == 0) {
         code = VERBS[find_verb(cli->verb)].run(cli, err);
-    }
-    if (trace != NULL && (code == 0 || code == MP_ERR_INTERRUPTED)) {
-        int trace_code = mp_trace_write(trace, code == 0 ? err : NULL);
-        code = code == 0 ? trace_code : code;
+        if (trace != NULL && (code == 0 || code == MP_ERR_INTERRUPTED)) {
+            int trace_code = mp_trace_write(trace, code == 0 ? err : NULL);
+            code = code == 0 ? trace_code : code;
+        }
     }
     return code;
 }

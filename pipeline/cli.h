@@ -10,6 +10,7 @@
 
 /* What a command line said. Strings point into argv. */
 struct mp_cli {
+    char *command;           /* the command line, for reports */
     const char *verb;        /* "generate" if none was given */
     struct mp_config config; /* defaults, --config, then flags */
     const char *config_path; /* NULL: none given */
@@ -24,7 +25,9 @@ struct mp_cli {
     int64_t layers;    /* of the shape; 0: all it has */
     int64_t steps;     /* timed; 0: not given */
     int64_t warmup;    /* steps before them; -1: not given */
-    double sampled;    /* share of the offloaded tokens to sample; 0: whatever comes */
+    double
+        slow_step;  /* seconds: decoding ends when its first timed steps are all slower; 0: never */
+    double sampled; /* share of the offloaded tokens to sample; 0: whatever comes */
     bool read_prompts; /* fill the KV cache by reading prompts */
     bool compare;      /* a row for each placement */
     bool json_output;
@@ -62,5 +65,8 @@ int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err);
+
+/* tune_verb.c */
+int mp_verb_tune(const struct mp_cli *cli, struct mp_error *err);
 
 #endif

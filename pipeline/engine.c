@@ -180,6 +180,8 @@ int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_e
             .gpu = e->graph.gpu,
             .gpu_workspace = (size_t)gpu[MP_PLAN_WORKSPACE],
             .gpu_memory = e->gpu_limit - gpu[MP_PLAN_WORKSPACE] - gpu[MP_PLAN_PROCESS],
+            .fxt_dir = e->config->fxt_dir,
+            .fxt_steps = e->config->fxt_steps,
         };
         code = mp_runtime_start(&options, &e->runtime, err);
     }

@@ -124,6 +124,9 @@ int mp_session_step(struct mp_session *s, int *active, struct mp_error *err);
 /* Makes the next step feed in this token instead of the one sampled last. For benchmarks. */
 void mp_session_feed(struct mp_session *s, int slot, int32_t id);
 
+/* Micro-batches that steps are split into at present. */
+int mp_session_micro_batches(const struct mp_session *s);
+
 const struct mp_request *mp_session_request(const struct mp_session *s, int slot);
 
 /* Frees the slot and its KV. */

@@ -9,6 +9,7 @@
 #include "pipeline/plan.h"
 #include "pipeline/prompts.h"
 #include "pipeline/recording.h"
+#include "pipeline/report.h"
 #include "pipeline/summary.h"
 
 #include <errno.h>
@@ -228,12 +229,18 @@ static int step(struct generate *g, struct mp_error *err)
     return code == 0 ? collect(g, err) : code;
 }
 
+/* Without a session no record can run: each is done already, or will be reported. */
+static bool can_start(const struct generate *g)
+{
+    return g->session == NULL || mp_session_can_add(g->session);
+}
+
 static int run(struct generate *g, struct mp_error *err)
 {
     size_t count = g->prompts.records.count;
     int code = 0;
     while (code == 0) {
-        while (code == 0 && g->next < count && mp_session_can_add(g->session)) {
+        while (code == 0 && g->next < count && can_start(g)) {
             code = start_record(g, g->next++, err);
         }
         if (code == 0 && mp_interrupted()) {
@@ -324,6 +331,39 @@ static int close_all(struct generate *g, int code, struct mp_error *err)
     return code;
 }
 
+/* The page that --report asks for, if anything has run. */
+static int write_report(const struct generate *g, struct mp_error *err)
+{
+    const struct mp_config *config = &g->cli->config;
+    const struct mp_summary *s = &g->summary;
+    if (config->report_path == NULL || s->requests == 0) {
+        return 0;
+    }
+    double sampled[s->num_layers];
+    for (int l = 0; l < s->num_layers; l++) {
+        sampled[l] = mp_summary_sampled(s, l);
+    }
+    return mp_report_write(config->report_path,
+                           &(struct mp_report){
+                               .model = mp_engine_model(g->engine),
+                               .runtime = mp_engine_runtime(g->engine),
+                               .kernels = mp_engine_kernels(g->engine),
+                               .command = g->cli->command,
+                               .context = g->plan.tokens,
+                               .batch = config->batch,
+                               .micro_batches = mp_session_micro_batches(g->session),
+                               .K = config->lsh_K,
+                               .L = config->lsh_L,
+                               .profile = &s->profile,
+                               .step_begin_ns = s->step_begin_ns,
+                               .step_seconds = s->step_seconds,
+                               .num_steps = s->num_steps,
+                               .sampled = sampled,
+                               .num_layers = s->num_layers,
+                           },
+                           err);
+}
+
 int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)
 {
     if (cli->resume && cli->output == NULL) {
@@ -339,6 +379,10 @@ int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)
         if (!cli->quiet) {
             mp_summary_print(&g.summary, mp_engine_kernels(g.engine), &g.plan);
         }
+    }
+    if (code == 0 || code == MP_ERR_INTERRUPTED) {
+        int report_code = write_report(&g, code == 0 ? err : NULL);
+        code = code == 0 ? report_code : code;
     }
     if (code == 0 && g.failed > 0) {
         code = mp_fail(err, MP_ERR_FORMAT, "%d of %zu records could not be run", g.failed,

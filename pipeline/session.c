@@ -62,6 +62,11 @@ void mp_session_close(struct mp_session *s)
     free(s);
 }
 
+int mp_session_micro_batches(const struct mp_session *s)
+{
+    return s->micro_batches.best;
+}
+
 const struct mp_request *mp_session_request(const struct mp_session *s, int slot)
 {
     return &s->slots[slot].info;

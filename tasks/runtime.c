@@ -7,6 +7,7 @@
 #include "core/memory.h"
 #include "core/topology.h"
 #include "core/trace.h"
+#include "tasks/fxt.h"
 #include "tasks/task.h"
 
 #include <pthread.h>
@@ -91,17 +92,22 @@ static void release_worker_memory(void *arg)
     linear_release();
 }
 
+const char *mp_runtime_scheduler(int index)
+{
+    const struct starpu_sched_policy *policy = starpu_sched_get_predefined_policies()[index];
+    return policy == NULL ? NULL : policy->policy_name;
+}
+
 static int check_scheduler(const char *name, struct mp_error *err)
 {
     char known[512] = "";
     size_t used = 0;
-    struct starpu_sched_policy **policies = starpu_sched_get_predefined_policies();
-    for (int i = 0; policies[i] != NULL; i++) {
-        if (strcmp(policies[i]->policy_name, name) == 0) {
+    const char *policy;
+    for (int i = 0; (policy = mp_runtime_scheduler(i)) != NULL; i++) {
+        if (strcmp(policy, name) == 0) {
             return 0;
         }
-        int n = snprintf(known + used, sizeof known - used, "%s%s", used > 0 ? ", " : "",
-                         policies[i]->policy_name);
+        int n = snprintf(known + used, sizeof known - used, "%s%s", used > 0 ? ", " : "", policy);
         used += n > 0 && (size_t)n < sizeof known - used ? (size_t)n : 0;
     }
     return mp_fail(err, MP_ERR_USAGE, "scheduler: found \"%s\", expected one of StarPU's: %s", name,
@@ -171,6 +177,7 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
                        scheduler, strerror(-rc));
     }
     rt->started = true;
+    mp_fxt_pause();
     if ((int)starpu_cpu_worker_get_count() != rt->num_teams) {
         return mp_fail(err, MP_ERR_RUNTIME, "StarPU started %u CPU workers, %d were asked for",
                        starpu_cpu_worker_get_count(), rt->num_teams);
@@ -244,6 +251,9 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
         code = check_scheduler(options->scheduler, err);
     }
     if (code == 0) {
+        code = mp_fxt_configure(options->fxt_dir, options->fxt_steps, err);
+    }
+    if (code == 0) {
         code = init_starpu(rt, options, err);
     }
     if (code == 0) {
@@ -270,6 +280,7 @@ void mp_runtime_stop(struct mp_runtime *rt)
             starpu_execute_on_each_worker(stop_gpu_worker, NULL, STARPU_CUDA);
         }
         starpu_shutdown();
+        mp_fxt_convert();
         mp_task_release();
     }
     mp_teams_free(rt->teams, rt->num_teams);

@@ -17,6 +17,8 @@ struct mp_runtime_options {
     bool gpu;              /* a worker on the machine's first GPU */
     size_t gpu_workspace;  /* bytes of GPU memory for its kernels */
     int64_t gpu_memory;    /* most bytes for data on the GPU; 0: no limit of ours */
+    const char *fxt_dir;   /* folder of StarPU's own trace (tasks/fxt.h); NULL: none */
+    int fxt_steps;         /* decode steps in it */
 };
 
 /* What the machine's first GPU is. */
@@ -29,10 +31,14 @@ struct mp_gpu {
  * the runtime is started. MP_ERR_UNSUPPORTED or MP_ERR_RUNTIME says why there is none. */
 int mp_runtime_find_gpu(struct mp_gpu *out, struct mp_error *err);
 
+/* Name of StarPU's scheduling policy `index`, from 0; NULL past the last. Works before the runtime
+ * is started. */
+const char *mp_runtime_scheduler(int index);
+
 /* Starts StarPU and binds each CPU worker's team to its own cores, which is verified. Errors: an
  * unknown policy (the message lists the known ones), more workers or threads than there are cores
  * or than this StarPU was built for, a thread that does not run where it was bound, a GPU that does
- * not start. */
+ * not start, a trace that StarPU cannot write. */
 int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime **out,
                      struct mp_error *err);
 

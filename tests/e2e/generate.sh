@@ -198,7 +198,9 @@ case_batch() {
     cp out one
     expect_lines 'answers with --batch 1' one . 6
     expect 'order with --batch 1' "$(ids_of one.jsonl)" '0 1 2 3 4 5'
-    generate --input records.jsonl --eos none --output three.jsonl --batch 3 --micro-batches 2
+    # Prompts are read at once: then three requests decode together.
+    generate --input records.jsonl --eos none --output three.jsonl --batch 3 --micro-batches 2 \
+        --prefill-share 1
     expect_status 0
     expect 'stdout of --batch 3' "$(<out)" "$(<one)"
     if [[ $(ids_of three.jsonl) == '0 1 2 3 4 5' ]]; then
@@ -206,6 +208,13 @@ case_batch() {
     fi
     expect 'token ids' "$(sort three.jsonl | sed 's/,"prefill_seconds.*//')" \
         "$(sed 's/,"prefill_seconds.*//' one.jsonl)"
+    # Read beside the decoding of others, chunk by chunk: the same texts.
+    generate --input records.jsonl --eos none --batch 3 --prefill-share 0.3 --chunk-size 16
+    expect_status 0
+    cp out joined
+    generate --input records.jsonl --eos none --batch 1 --chunk-size 16
+    expect_status 0
+    expect 'stdout of requests that join' "$(<joined)" "$(<out)"
 }
 
 # ---- --output, signals, outputs that cannot be written ----
@@ -364,4 +373,41 @@ case_trace() {
     generate --prompt Hello --gen-len 2 --eos none --trace absent/trace.json
     expect_status 2
     expect_match 'trace' err 'error: trace.file: absent/trace.json: cannot open for writing'
+}
+
+case_fxt() {
+    generate --prompt "$(story 3 60)" --gen-len 6 --eos none --fxt fxt --fxt-steps 2
+    if grep -q 'without FxT' err; then
+        expect_status 2
+        expect_match 'no FxT' err \
+            'error: trace.fxt: found fxt, but this StarPU \([0-9.]+\) was built without FxT; .*build-starpu'
+        expect 'working directory' "$(echo *)" 'err out'
+        return
+    fi
+    expect_status 0
+    expect 'working directory' "$(echo *)" 'err fxt out'
+    [[ -s fxt/prof_file_0 ]] || fail 'raw trace' "$(ls fxt)" 'prof_file_0, not empty'
+    expect 'Paje' "$(head -n 1 fxt/paje.trace | cut -c 1-9)" '%EventDef'
+    expect_match 'projection' fxt/paje.trace projection
+    expect_match 'sampled_attention' fxt/paje.trace sampled_attention
+    # Two decode steps and no prompt.
+    expect_lines 'steps' fxt/tasks.rec '^Name: sample$' 2
+    expect_lines 'prompt' fxt/tasks.rec '^Name: prefill_attention$' 0
+
+    run bench decode --model "$demo" --context 200 --warmup 2 --steps 3 --fxt bench
+    expect_status 0
+    expect_lines 'steps until the end' bench/tasks.rec '^Name: sample$' 3
+    expect_refusal 2 'trace.fxt: found bench with --compare' \
+        bench decode --model "$demo" --context 200 --compare --fxt bench
+
+    generate --prompt Hello --gen-len 3 --eos none --fxt short
+    expect_status 0
+    expect_match 'too few steps' err 'warning: trace.fxt: short: nothing recorded: found 2 decode'
+    expect_refusal 2 'trace.fxt: absent/fxt: cannot create' \
+        --model "$demo" --prompt Hello --fxt absent/fxt
+    local long
+    printf -v long '%0200d' 0
+    expect_refusal 2 'trace.fxt: 0+: found a path of 200 bytes, but StarPU takes at most [0-9]+' \
+        --model "$demo" --prompt Hello --fxt "$long"
+    expect 'working directory' "$(echo *)" 'bench err fxt out short'
 }

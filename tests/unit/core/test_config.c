@@ -39,10 +39,14 @@ static void check_defaults(const struct mp_config *c)
     assert_true(c->sampling.top_k == 0 && c->sampling.seed == 0);
     assert_string_equal(c->scheduler, "prio");
     assert_true(c->cpu_workers == 0 && c->threads == 0);
-    assert_true(c->batch == 1 && c->micro_batches == 1);
+    assert_true(c->batch == 1 && c->micro_batches == 0);
     assert_string_equal(c->isa, "auto");
     assert_int_equal(c->memory_limit, 0);
+    assert_true(c->prefill_share == 0.5F);
     assert_null(c->trace_path);
+    assert_null(c->report_path);
+    assert_null(c->fxt_dir);
+    assert_int_equal(c->fxt_steps, 8);
 }
 
 static void test_defaults(void **state)
@@ -100,10 +104,13 @@ static void check_every_key(const struct mp_config *c)
     assert_true(c->sampling.top_k == 40 && c->sampling.seed == 7);
     assert_string_equal(c->scheduler, "dmdas");
     assert_true(c->cpu_workers == 2 && c->threads == 12);
-    assert_true(c->batch == 4 && c->micro_batches == 2);
+    assert_true(c->batch == 4 && c->micro_batches == 2 && c->prefill_share == 0.25F);
     assert_string_equal(c->isa, "avx2");
     assert_true(c->memory_limit == INT64_C(15) << 29);
     assert_string_equal(c->trace_path, "trace.json");
+    assert_string_equal(c->report_path, "report.html");
+    assert_string_equal(c->fxt_dir, "fxt");
+    assert_int_equal(c->fxt_steps, 3);
 }
 
 static void test_every_key_from_a_file(void **state)
@@ -154,8 +161,12 @@ static void test_every_flag(void **state)
         {"threads", "12"},
         {"batch", "4"},
         {"micro-batches", "2"},
+        {"prefill-share", "0.25"},
         {"isa", "avx2"},
         {"trace", "trace.json"},
+        {"report", "report.html"},
+        {"fxt", "fxt"},
+        {"fxt-steps", "3"},
         {"memory-limit", "7.5GiB"},
     };
     struct mp_config c;
