@@ -27,6 +27,7 @@
 #define MP_CODELETS_COMMON_ATTENTION_CUDA_CUH
 
 #include "codelets/common/dense_cuda.cuh"
+#include "codelets/common/launch_cuda.cuh"
 
 #include <math.h>
 
@@ -89,7 +90,7 @@ static __device__ __forceinline__ const uint4 *kv_chunk(const kv_rows &kv, const
 template <int D>
 static __device__ __forceinline__ uint4 load_chunk(const uint4 *p, int i, int chunks)
 {
-    return D < ATTENTION_ANY_DIM || i < chunks ? __ldg(p + i) : make_uint4(0, 0, 0, 0);
+    return D < ATTENTION_ANY_DIM || i < chunks ? p[i] : make_uint4(0, 0, 0, 0);
 }
 
 /* Slot in the tile of the lane's i-th value row and logit. */
@@ -358,6 +359,8 @@ static __global__ void attention_merge_kernel(const __grid_constant__ attention_
                                               attention_results partial, attention_results out,
                                               int head_dim)
 {
+    allow_next_kernel();
+    wait_for_kernels();
     const int64_t num_heads = gridDim.x;
     const int begin = pieces.first[blockIdx.y];
     const int end = pieces.first[blockIdx.y + 1];
@@ -392,9 +395,8 @@ static inline void attention_merge_pieces(const attention_pieces &pieces, attent
                                           int head_dim)
 {
     dim3 grid((unsigned)num_heads, (unsigned)rows);
-    attention_merge_kernel<<<grid, (head_dim + 31) / 32 * 32, 0, cuda_stream()>>>(pieces, partial,
-                                                                                  out, head_dim);
-    CUDA_CHECK_LAUNCH();
+    launch_overlapped(attention_merge_kernel, grid, (head_dim + 31) / 32 * 32, 0, pieces, partial,
+                      out, head_dim);
 }
 
 /* ---- host side of a launch ---- */

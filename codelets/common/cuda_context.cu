@@ -16,10 +16,16 @@ struct context {
     size_t used;
     int multiprocessors;
     int capability;
+    bool kernels_wait;
     const char *op; /* in progress; NULL between ops */
 };
 
 thread_local context current;
+
+/* Never runs: tells which of the architectures in this program the device runs. */
+__global__ void image_probe()
+{
+}
 
 /* cuBLAS takes its own workspace lazily otherwise, outside every plan. 32 MiB is what its
  * documentation asks for on Hopper. */
@@ -73,7 +79,12 @@ static int acquire(const struct cuda_device_info *info, int device, size_t works
     current.multiprocessors = info->multiprocessors;
     current.capability = info->capability;
     current.bytes = workspace;
-    cudaError_t status = cudaStreamCreateWithFlags(&current.stream, cudaStreamNonBlocking);
+    cudaFuncAttributes image = {};
+    cudaError_t status = cudaFuncGetAttributes(&image, image_probe);
+    current.kernels_wait = image.ptxVersion >= 90;
+    if (status == cudaSuccess) {
+        status = cudaStreamCreateWithFlags(&current.stream, cudaStreamNonBlocking);
+    }
     if (status == cudaSuccess) {
         status = cudaEventCreateWithFlags(&current.signal, cudaEventDisableTiming);
     }
@@ -162,6 +173,11 @@ int cuda_multiprocessors(void)
 int cuda_capability(void)
 {
     return current.capability;
+}
+
+bool cuda_kernels_wait(void)
+{
+    return current.kernels_wait;
 }
 
 /* ---- ops ---- */

@@ -14,6 +14,9 @@ cudaStream_t cuda_stream(void);
 cublasHandle_t cuda_cublas(void); /* bound to cuda_stream() */
 int cuda_multiprocessors(void);
 int cuda_capability(void); /* 10 * major + minor of its device */
+/* Whether its device runs code for compute capability 9.0 or later, in which kernels can wait for
+ * each other (launch_cuda.cuh). */
+bool cuda_kernels_wait(void);
 
 /* The part of the context that measures ops (cuda_measure.cu). Destroying takes what a failed
  * creation left. cuda_measure_op_end ends the op in progress, if it is measured. */

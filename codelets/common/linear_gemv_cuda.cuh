@@ -9,11 +9,15 @@
  *
  * A warp computes T x T tiles of 16 outputs x 8 rows (T = 2 above 8 rows, so that reading x never
  * costs more than reading W). The warps of a CTA share its outputs and split k: each takes every
- * GEMV_WARPS-th chunk of GEMV_UNROLL / T blocks of 32 k, and their sums meet in shared memory. */
+ * GEMV_WARPS-th chunk of GEMV_UNROLL / T blocks of 32 k, and their sums meet in shared memory.
+ *
+ * Blocks of W are loaded a chunk ahead. The first chunks are on their way, and the next ones on
+ * their way to L2, while the kernel before still computes x: see launch_cuda.cuh. */
 #ifndef MP_CODELETS_COMMON_LINEAR_GEMV_CUDA_CUH
 #define MP_CODELETS_COMMON_LINEAR_GEMV_CUDA_CUH
 
 #include "codelets/common/dense_cuda.cuh"
+#include "codelets/common/launch_cuda.cuh"
 #include "codelets/common/linear_cuda.h"
 
 namespace
@@ -24,6 +28,10 @@ enum {
     GEMV_THREADS = 32 * GEMV_WARPS,
     GEMV_K = 32,     /* k a block: two MMAs */
     GEMV_UNROLL = 4, /* blocks of 32 k times tiles in flight: 8 loads of 16 bytes a lane */
+    GEMV_STEP = GEMV_WARPS * GEMV_UNROLL * GEMV_K, /* k times tiles that a CTA takes at once */
+    GEMV_LINE = 64,                                /* elements of W that L2 fetches at once */
+    GEMV_AHEAD = 2, /* lines that each thread brings to L2 at the start: 64 KiB a CTA, a third of
+                       the L2 for all CTAs that an H100 holds */
 };
 
 /* Partial sums of a CTA. */
@@ -54,6 +62,21 @@ __device__ __forceinline__ uint4 load_weights(const uint16_t *row, int k, int in
         w = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
     }
     return w;
+}
+
+/* What a lane needs of a chunk of W: elements [k, k + 8) of its rows, and the same of each block of
+ * GEMV_K after. */
+template <bool VECTOR, int T, int BLOCKS>
+__device__ __forceinline__ void load_chunk(uint4 (&w)[BLOCKS][T][2],
+                                           const uint16_t *const (&rows)[T][2], int k, int in)
+{
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+#pragma unroll
+        for (int i = 0; i < 2 * T; i++) {
+            w[b][i / 2][i % 2] = load_weights<VECTOR>(rows[i / 2][i % 2], k + b * GEMV_K, in);
+        }
+    }
 }
 
 /* Elements [k, k + 8) of `end` floats, zero beyond. */
@@ -109,6 +132,27 @@ template <bool GATED> __device__ __forceinline__ int weight_row(int first, int r
     return GATED && row % 16 >= 8 ? out + o : o;
 }
 
+/* Brings into L2 what the CTA needs after its first chunks of W, a line of a row a thread, and the
+ * gain. */
+template <int T, bool NORM, bool GATED>
+__device__ __forceinline__ void prefetch(const linear_args &a, const linear_norm &norm, int first)
+{
+    constexpr int LINES = GEMV_THREADS / (16 * T); /* of a row */
+    static_assert(LINES * GEMV_LINE == GEMV_STEP / T, "the lines of a step, one a thread");
+    const int row = weight_row<GATED>(first, threadIdx.x / LINES, a.out);
+    const int line = threadIdx.x % LINES * GEMV_LINE;
+#pragma unroll
+    for (int i = 1; i <= GEMV_AHEAD; i++) {
+        int k = i * (GEMV_STEP / T) + line;
+        if (k < a.in) {
+            prefetch_line(a.w + (int64_t)row * a.in + k);
+        }
+    }
+    for (int k = threadIdx.x * GEMV_LINE / 2; NORM && k < a.in; k += GEMV_THREADS * GEMV_LINE / 2) {
+        prefetch_line(norm.gain + k);
+    }
+}
+
 /* Adds up the warps' sums and stores the CTA's outputs, thread by thread along a row of y. */
 template <int T, bool NORM, bool GATED>
 __device__ void gemv_store(const gemv_shared<T> &shared, const linear_args &a,
@@ -149,6 +193,7 @@ __global__ void __launch_bounds__(GEMV_THREADS, 2)
 {
     __shared__ gemv_shared<T> shared;
     constexpr int BLOCKS = GEMV_UNROLL / T;
+    allow_next_kernel();
     const int warp = threadIdx.x / 32;
     const int g = threadIdx.x % 32 / 4;
     const int t = threadIdx.x % 4;
@@ -167,18 +212,15 @@ __global__ void __launch_bounds__(GEMV_THREADS, 2)
         end[i] = 8 * i + g < a.rows ? a.in : 0;
     }
 
+    uint4 w[BLOCKS][T][2]; /* of a chunk */
+    int chunk = warp * BLOCKS * GEMV_K;
+    load_chunk<VECTOR>(w, weights, chunk + 8 * t, a.in);
+    prefetch<T, NORM, GATED>(a, norm, first);
+    wait_for_kernels();
+
     float sums[T][T][4] = {}; /* [tile of x][tile of W] */
     float squares[T] = {};
-    for (int chunk = warp * BLOCKS * GEMV_K; chunk < a.in; chunk += GEMV_WARPS * BLOCKS * GEMV_K) {
-        uint4 w[BLOCKS][T][2];
-#pragma unroll
-        for (int b = 0; b < BLOCKS; b++) {
-#pragma unroll
-            for (int i = 0; i < 2 * T; i++) {
-                w[b][i / 2][i % 2] =
-                    load_weights<VECTOR>(weights[i / 2][i % 2], chunk + b * GEMV_K + 8 * t, a.in);
-            }
-        }
+    for (; chunk < a.in; chunk += GEMV_STEP / T) {
 #pragma unroll
         for (int b = 0; b < BLOCKS; b++) {
             const int k = chunk + b * GEMV_K + 8 * t;
@@ -198,6 +240,7 @@ __global__ void __launch_bounds__(GEMV_THREADS, 2)
                 multiply_block<T>(sums[n], w[b], v);
             }
         }
+        load_chunk<VECTOR>(w, weights, chunk + GEMV_STEP / T + 8 * t, a.in);
     }
 
     /* Fragment c: rows g (0, 1) and g + 8 (2, 3) of the tile, columns 2t and 2t + 1. */
@@ -228,8 +271,7 @@ void gemv_launch(const linear_args &a, const linear_norm &norm)
     uintptr_t addresses = (uintptr_t)a.x | (uintptr_t)a.w | (uintptr_t)norm.gain;
     bool vector = a.in % 8 == 0 && a.x_stride % 4 == 0 && addresses % 16 == 0;
     auto kernel = vector ? gemv_kernel<T, NORM, GATED, true> : gemv_kernel<T, NORM, GATED, false>;
-    kernel<<<(a.out + OUTPUTS - 1) / OUTPUTS, GEMV_THREADS, 0, cuda_stream()>>>(a, norm);
-    CUDA_CHECK_LAUNCH();
+    launch_overlapped(kernel, (a.out + OUTPUTS - 1) / OUTPUTS, GEMV_THREADS, 0, a, norm);
 }
 
 template <bool NORM, bool GATED> void gemv(const linear_args &a, const linear_norm &norm)

@@ -3,10 +3,12 @@ extern "C" {
 #include "codelets/embed/embed.h"
 }
 
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/launch_cuda.cuh"
 
 static __global__ void gather_rows(const embed_args a)
 {
+    allow_next_kernel();
+    wait_for_kernels();
     const uint16_t *from = a.table + (int64_t)a.ids[blockIdx.x] * a.hidden_size;
     float *to = a.x + (int64_t)blockIdx.x * a.hidden_size;
     for (int i = threadIdx.x; i < a.hidden_size; i += blockDim.x) {
@@ -16,6 +18,5 @@ static __global__ void gather_rows(const embed_args a)
 
 void embed_cuda(const struct embed_args *a)
 {
-    gather_rows<<<(unsigned)a->rows, 256, 0, cuda_stream()>>>(*a);
-    CUDA_CHECK_LAUNCH();
+    launch_overlapped(gather_rows, (unsigned)a->rows, 256, 0, *a);
 }

@@ -1,5 +1,6 @@
 /* SimHash codes on the GPU. Queries and keys have a kernel each, for they are bound differently:
  * the few queries of a step by reading W, the keys of a prompt by arithmetic. */
+#include "codelets/common/launch_cuda.cuh"
 #include "codelets/common/mma_cuda.cuh"
 
 extern "C" {
@@ -21,7 +22,8 @@ __host__ __device__ constexpr int ceil_div(int a, int b)
  *
  * A CTA owns as many whole tables as fit QUERY_COLUMNS columns of one projection. Its warps share
  * the rows of W, QUERY_SLICE each; a lane keeps its two columns of them in registers, so that W is
- * read once for all vectors that share it, and all its loads are in flight at once. */
+ * read once for all vectors that share it, and all its loads are in flight at once, before the
+ * vectors are there. */
 
 constexpr int QUERY_SLICE = 16;
 constexpr int QUERY_COLUMNS = 2 * WARP;
@@ -132,6 +134,7 @@ __global__ void __launch_bounds__(MAX_HEAD_DIM / QUERY_SLICE * WARP)
     float *x = reinterpret_cast<float *>(shared_memory); /* [QUERY_VECTORS][depth] */
     float *partial = x + QUERY_VECTORS * depth;          /* [warps][QUERY_BATCH][QUERY_COLUMNS] */
 
+    allow_next_kernel();
     query_tile tile;
     tile.projection = blockIdx.y;
     tile.tables = QUERY_COLUMNS / a.K;
@@ -139,6 +142,7 @@ __global__ void __launch_bounds__(MAX_HEAD_DIM / QUERY_SLICE * WARP)
     tile.tables = min(tile.tables, a.L - tile.first_table);
     float w[QUERY_SLICE][2];
     load_columns(a, tile, w);
+    wait_for_kernels();
 
     int warp = threadIdx.x / WARP;
     for (int64_t first = 0; first < vectors; first += QUERY_VECTORS) {
@@ -166,9 +170,8 @@ void launch_queries(const hashing_args *a)
     size_t shared =
         (size_t)warps * (QUERY_VECTORS * QUERY_SLICE + QUERY_BATCH * QUERY_COLUMNS) * sizeof(float);
     dim3 grid(ceil_div(a->L, QUERY_COLUMNS / a->K), a->num_heads / a->heads_per_projection);
-    hash_queries<<<grid, warps * WARP, shared, cuda_stream()>>>(*a,
-                                                                a->heads_per_projection * a->count);
-    CUDA_CHECK_LAUNCH();
+    launch_overlapped(hash_queries, grid, warps * WARP, shared, *a,
+                      a->heads_per_projection * a->count);
 }
 
 /* ---- keys ----

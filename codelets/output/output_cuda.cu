@@ -4,7 +4,7 @@ extern "C" {
 #include "codelets/output/output.h"
 }
 
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/launch_cuda.cuh"
 #include "codelets/common/linear_cuda.h"
 
 enum { MERGE_WARPS = 8, MERGE_ELEMENTS = MP_MAX_HEAD_DIM / 32 /* of a head, a lane */ };
@@ -13,6 +13,8 @@ enum { MERGE_WARPS = 8, MERGE_ELEMENTS = MP_MAX_HEAD_DIM / 32 /* of a head, a la
  * trip over PCIe; what an empty part (lse = -inf) holds is not used. */
 static __global__ void merge_kernel(const output_args a, int64_t heads, int head_dim, float *merged)
 {
+    allow_next_kernel();
+    wait_for_kernels();
     int64_t head = (int64_t)blockIdx.x * MERGE_WARPS + threadIdx.x / 32;
     if (head >= heads) {
         return;
@@ -46,9 +48,8 @@ static void merge(const struct output_args *a, float *merged)
 {
     int64_t heads = a->rows * a->shape->num_attention_heads;
     int64_t grid = (heads + MERGE_WARPS - 1) / MERGE_WARPS;
-    merge_kernel<<<(unsigned)grid, 32 * MERGE_WARPS, 0, cuda_stream()>>>(
-        *a, heads, a->shape->head_dim, merged);
-    CUDA_CHECK_LAUNCH();
+    launch_overlapped(merge_kernel, (unsigned)grid, 32 * MERGE_WARPS, 0, *a, heads,
+                      a->shape->head_dim, merged);
 }
 
 /* The op on rows [first, first + rows). */

@@ -4,7 +4,7 @@ extern "C" {
 #include "codelets/projection/projection.h"
 }
 
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/launch_cuda.cuh"
 #include "codelets/common/linear_cuda.h"
 
 #include <string.h>
@@ -107,6 +107,7 @@ __global__ void __launch_bounds__(FINISH_THREADS)
 {
     __shared__ float cosine[MAX_HALF];
     __shared__ float sine[MAX_HALF];
+    allow_next_kernel();
     const int d = a.head_dim;
     const int half = d / 2;
     const int64_t row = a.first_row + blockIdx.x;
@@ -120,6 +121,7 @@ __global__ void __launch_bounds__(FINISH_THREADS)
         sine[i] *= target.rope_scale;
         cosine[i] *= target.rope_scale;
     }
+    wait_for_kernels(); /* the angles depend on parameters alone */
     __syncthreads();
 
     const int heads = a.num_heads + 2 * a.num_kv_heads;
@@ -202,8 +204,7 @@ void finish_rows(const projection_args *a, const float *qkv, int64_t first, int6
         }
         int64_t stop = next * a->rows_per_target < end ? next * a->rows_per_target : end;
         dim3 grid((unsigned)(stop - row), (unsigned)(heads + FINISH_WARPS - 1) / FINISH_WARPS);
-        finish_kernel<<<grid, FINISH_THREADS, 0, cuda_stream()>>>(params);
-        CUDA_CHECK_LAUNCH();
+        launch_overlapped(finish_kernel, grid, FINISH_THREADS, 0, params);
         row = stop;
     }
 }

@@ -89,7 +89,7 @@ template <int STEP> struct selected_tokens {
     __device__ uint32_t load_id(int first) const
     {
         int slot = first + (int)threadIdx.x % ATTENTION_TILE;
-        return first < left ? __ldg(ids + min(slot, left - 1)) : 0;
+        return first < left ? ids[min(slot, left - 1)] : 0;
     }
 
     __device__ unsigned row(int slot) const
@@ -161,6 +161,8 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
     __shared__ attention_shared<D> shared;
     __shared__ float q_squared;
     __shared__ int nnz;
+    allow_next_kernel();
+    wait_for_kernels();
     const int row = blockIdx.x / p.pieces;
     const int piece = blockIdx.x % p.pieces;
     const int head = blockIdx.y;
@@ -222,8 +224,7 @@ sampled_row describe_row(const sampled_attention_args *a, int64_t r)
 template <int D> void launch(const sampled_launch &p, int rows)
 {
     dim3 grid((unsigned)(rows * p.pieces), (unsigned)p.num_heads);
-    attend_selected_kernel<D><<<grid, 32 * attention_warps<D>, 0, cuda_stream()>>>(p);
-    CUDA_CHECK_LAUNCH();
+    launch_overlapped(attend_selected_kernel<D>, grid, 32 * attention_warps<D>, 0, p);
 }
 
 /* Pieces of a head for one wave of CTAs. */

@@ -78,6 +78,8 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
     attend_cached_kernel(const __grid_constant__ static_launch p)
 {
     __shared__ attention_shared<D> shared;
+    allow_next_kernel();
+    wait_for_kernels();
     int row = 0;
     while ((int)blockIdx.x >= p.pieces.first[row + 1]) {
         row++;
@@ -107,6 +109,19 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
     const int64_t result = (int64_t)blockIdx.x * p.num_heads + head;
     attention_finish(shared, state, queries, p.head_dim, p.out.o + result * p.head_dim,
                      p.out.lse + result);
+}
+
+enum { COPY_THREADS = 256 };
+
+/* A kernel and not a copy of the stream's, so that it overlaps with those before and after it. */
+__global__ void copy_kernel(const float4 *from, float4 *to, int64_t n)
+{
+    allow_next_kernel();
+    wait_for_kernels();
+    int64_t i = (int64_t)blockIdx.x * COPY_THREADS + threadIdx.x;
+    if (i < n) {
+        to[i] = from[i];
+    }
 }
 
 /* ---- host ---- */
@@ -163,8 +178,16 @@ static_row describe_row(const static_attention_args *a, int64_t r)
 template <int D> void launch(const static_launch &p, int pieces, int blocks)
 {
     dim3 grid((unsigned)pieces, (unsigned)blocks);
-    attend_cached_kernel<D><<<grid, 32 * attention_warps<D>, 0, cuda_stream()>>>(p);
-    CUDA_CHECK_LAUNCH();
+    launch_overlapped(attend_cached_kernel<D>, grid, 32 * attention_warps<D>, 0, p);
+}
+
+/* n: floats, a multiple of 4. */
+void copy(const float *from, float *to, int64_t n)
+{
+    int64_t grid = (n / 4 + COPY_THREADS - 1) / COPY_THREADS;
+    launch_overlapped(copy_kernel, (unsigned)grid, COPY_THREADS, 0,
+                      reinterpret_cast<const float4 *>(from), reinterpret_cast<float4 *>(to),
+                      n / 4);
 }
 
 /* Rows first .. first + rows - 1. staging: room for their queries. */
@@ -189,8 +212,7 @@ void attend_rows(const static_attention_args *a, int64_t first, int rows,
     if (merge) {
         /* Every piece reads the queries: from pinned host memory that would cost more than one
          * copy. */
-        size_t bytes = (size_t)rows * a->num_heads * a->head_dim * sizeof(float);
-        CUDA_CHECK(cudaMemcpyAsync(staging, p.q, bytes, cudaMemcpyDefault, cuda_stream()));
+        copy(p.q, staging, (int64_t)rows * a->num_heads * a->head_dim);
         p.q = staging;
     }
     if (a->head_dim == 64) {

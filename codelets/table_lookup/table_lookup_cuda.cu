@@ -2,7 +2,7 @@
  * shared memory, seen in one table and seen in two or more; a token is in one bucket of a table at
  * most, so that it is selected iff a second bucket finds it. Block after block the second bitmap is
  * turned into ids. */
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/launch_cuda.cuh"
 
 extern "C" {
 #include "codelets/table_lookup/table_lookup.h"
@@ -130,6 +130,8 @@ __global__ void __launch_bounds__(THREADS, 1) lookup_tokens(const __grid_constan
 {
     extern __shared__ uint16_t codes[]; /* [L]: read once, as they may lie in host memory */
     __shared__ bitmaps seen;
+    allow_next_kernel();
+    wait_for_kernels();
     const row &r = p.rows[blockIdx.y];
     int head = blockIdx.x;
     int64_t query = (int64_t)blockIdx.y * gridDim.x + head;
@@ -175,8 +177,7 @@ void table_lookup_cuda(const struct table_lookup_args *a)
         p.codes = a->codes + first * a->num_heads * a->L;
         p.nnz = a->nnz + first * a->num_heads;
         p.L = a->L;
-        lookup_tokens<<<dim3(a->num_heads, rows), THREADS, a->L * sizeof(uint16_t),
-                        cuda_stream()>>>(p);
-        CUDA_CHECK_LAUNCH();
+        launch_overlapped(lookup_tokens, dim3(a->num_heads, rows), THREADS, a->L * sizeof(uint16_t),
+                          p);
     }
 }
