@@ -92,7 +92,7 @@ size_t mp_edit_distance(const char *a, const char *b);
 size_t mp_farthest_meant(const char *name);
 
 /* Every key by its path, {"lsh_K": 10, "runtime.threads": 0, ...}, as a file would give it; null
- * for what is not given. The caller's: cJSON_Delete. */
+ * for what is not given, whole numbers as raw text. The caller's: cJSON_Delete. */
 struct cJSON *mp_config_json(const struct mp_config *c);
 
 /* Checks that span several keys (window_size <= device_budget, ...). Call after all overrides. */

@@ -353,6 +353,14 @@ static cJSON *choice_json(const char *choices, int index)
     return value;
 }
 
+/* cJSON's own numbers are printed with 15 digits: too few for a seed. */
+static cJSON *whole_json(int64_t number)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)number);
+    return cJSON_CreateRaw(text);
+}
+
 /* The shortest number that is read as this float: 0.9, not 0.89999998. */
 static cJSON *float_json(float number)
 {
@@ -370,16 +378,16 @@ cJSON *config_key_json(const struct config_key *key, const struct mp_config *c)
     const void *at = base + key->offset;
     switch (key->type) {
     case CONFIG_INT:
-        return cJSON_CreateNumber(*(const int *)at);
+        return whole_json(*(const int *)at);
     case CONFIG_INT64:
     case CONFIG_BYTES:
-        return cJSON_CreateNumber((double)*(const int64_t *)at);
+        return whole_json(*(const int64_t *)at);
     case CONFIG_SEED:
-        return cJSON_CreateNumber((double)*(const uint64_t *)at);
+        return whole_json((int64_t) * (const uint64_t *)at);
     case CONFIG_FLOAT:
         return float_json(*(const float *)at);
     case CONFIG_BOOL:
-        return cJSON_CreateNumber(*(const bool *)at);
+        return whole_json(*(const bool *)at);
     case CONFIG_ENUM:
         return choice_json(key->choices, *(const int *)at);
     case CONFIG_STRING:

@@ -36,6 +36,7 @@ static int64_t counters_room;
 static int64_t lost_counters;
 static _Atomic uint64_t session; /* counts the recordings, each begun by a start or a clear */
 static _Atomic bool enabled;
+static _Atomic bool paused;
 static _Thread_local struct track *own;
 
 /* ---- recording ---- */
@@ -98,7 +99,13 @@ int mp_trace_start(int64_t capacity, struct mp_error *err)
 
 bool mp_trace_enabled(void)
 {
-    return atomic_load_explicit(&enabled, memory_order_relaxed);
+    return atomic_load_explicit(&enabled, memory_order_relaxed) &&
+           !atomic_load_explicit(&paused, memory_order_relaxed);
+}
+
+void mp_trace_pause(bool on)
+{
+    atomic_store(&paused, on);
 }
 
 void mp_trace_clear(void)

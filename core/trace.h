@@ -39,6 +39,9 @@ struct mp_span {
 int mp_trace_start(int64_t capacity, struct mp_error *err);
 bool mp_trace_enabled(void);
 
+/* Records nothing until it is called again with false. Only while nobody records. */
+void mp_trace_pause(bool on);
+
 /* Drops the spans and counters so far and goes on recording: time 0 of the trace is now. Only while
  * nobody records. */
 void mp_trace_clear(void);

@@ -7,8 +7,8 @@
 
 /* Larger than any cache; small enough to pass through a plan's slack. */
 static const size_t BLOCK_BYTES[MP_TRACK_KINDS] = {
-    [MP_TRACK_CPU] = (size_t)512 << 20,
-    [MP_TRACK_GPU] = (size_t)256 << 20,
+    [MP_TRACK_CPU] = (size_t)1 << 30,
+    [MP_TRACK_GPU] = (size_t)1 << 30,
 };
 
 enum { READS = 10 };

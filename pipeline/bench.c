@@ -19,6 +19,7 @@ enum {
     FIRST_STEPS = 3,
     DECODE_STEPS = 32,
     DECODE_WARMUP = 8,
+    RECORDED_STEPS = 8,
     PREFILL_STEPS = 1,
     PREFILL_WARMUP = 0
 };
@@ -97,6 +98,8 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
         describe(b);
         mp_log(MP_LOG_INFO, "%s", r->model);
         mp_log(MP_LOG_INFO, "%s; kernels: %s", r->runtime, r->kernels);
+    }
+    if (code == 0 && !b->cli->no_bandwidth) {
         code = mp_engine_bandwidth(b->engine, r->bandwidth, err);
     }
     return code == 0 ? mp_session_open(b->engine, &b->session, err) : code;
@@ -178,28 +181,48 @@ static bool is_slow(const struct bench *b)
     return slow;
 }
 
-/* Steps are fed random tokens, the same in every run. */
-static int time_steps(struct bench *b, struct mp_error *err)
+/* One step, fed random tokens, the same in every run. Its time is kept if it is timed, its profile
+ * if it is recorded. */
+static int run_step(struct bench *b, struct mp_rng *rng, bool timed, struct mp_error *err)
 {
     struct mp_bench_result *r = b->result;
+    uint64_t vocabulary = (uint64_t)mp_engine_vocab_size(b->engine);
+    for (int slot = 0; slot < b->config->batch; slot++) {
+        mp_session_feed(b->session, slot, (int32_t)(mp_rng_next(rng) % vocabulary));
+    }
+    int active;
+    uint64_t begin = mp_clock_ns();
+    int code = mp_session_step(b->session, &active, err);
+    uint64_t end = mp_clock_ns();
+    if (code == 0 && timed) {
+        r->begin_ns[r->count] = begin;
+        r->seconds[r->count++] = (double)(end - begin) * 1e-9;
+    }
+    if (code == 0 && mp_recording_is_on()) {
+        r->recorded++;
+        mp_recording_take(&r->profile, begin, end);
+    }
+    return code == 0 ? check_interrupted(err) : code;
+}
+
+/* Warm-up, the timed steps, then some to record: recording keeps GPU tasks apart, which takes time.
+ * For a trace or a report the timed steps are recorded themselves. */
+static int run_steps(struct bench *b, struct mp_error *err)
+{
     struct mp_rng rng;
     mp_rng_init(&rng, 2, 0);
     int code = 0;
-    for (int64_t i = -b->warmup; i < b->steps && code == 0 && !is_slow(b); i++) {
-        for (int slot = 0; slot < b->config->batch; slot++) {
-            uint64_t vocabulary = (uint64_t)mp_engine_vocab_size(b->engine);
-            mp_session_feed(b->session, slot, (int32_t)(mp_rng_next(&rng) % vocabulary));
-        }
-        int active;
-        uint64_t begin = mp_clock_ns();
-        code = mp_session_step(b->session, &active, err);
-        uint64_t end = mp_clock_ns();
-        if (code == 0 && i >= 0) {
-            r->begin_ns[r->count] = begin;
-            r->seconds[r->count++] = (double)(end - begin) * 1e-9;
-        }
-        mp_recording_take(i >= 0 ? &r->profile : NULL, begin, end);
-        code = code == 0 ? check_interrupted(err) : code;
+    mp_recording_on(false);
+    for (int64_t i = 0; i < b->warmup && code == 0; i++) {
+        code = run_step(b, &rng, false, err);
+    }
+    mp_recording_on(mp_recording_keeps());
+    for (int64_t i = 0; i < b->steps && code == 0 && !is_slow(b); i++) {
+        code = run_step(b, &rng, true, err);
+    }
+    mp_recording_on(true);
+    for (int64_t i = 0; i < RECORDED_STEPS && code == 0 && !mp_recording_keeps(); i++) {
+        code = run_step(b, &rng, false, err);
     }
     return code;
 }
@@ -252,7 +275,7 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
         .steps = cli->steps > 0 ? cli->steps : DECODE_STEPS,
         .warmup = cli->warmup >= 0 ? cli->warmup : DECODE_WARMUP,
     };
-    int64_t new_tokens = b.warmup + b.steps + 1;
+    int64_t new_tokens = b.warmup + b.steps + RECORDED_STEPS + 1;
     out->what = "decode";
     out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
     out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
@@ -261,7 +284,7 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
         code = add_requests(&b, new_tokens, err);
     }
     if (code == 0) {
-        code = time_steps(&b, err);
+        code = run_steps(&b, err);
     }
     if (code == 0) {
         out->sampled = sampled_share(&b);
@@ -303,6 +326,7 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
         if (code == 0) {
             mp_session_remove(b.session, slot);
         }
+        out->recorded += i >= 0;
         mp_recording_take(i >= 0 ? &out->profile : NULL, begin, end);
     }
     free(ids);

@@ -51,7 +51,7 @@ static struct mp_profile_op device_total(const struct mp_profile *p, enum mp_tra
 
 static void print_op(const struct mp_bench_result *r, const struct mp_profile_op *op, FILE *out)
 {
-    double n = (double)r->count;
+    double n = (double)r->recorded;
     double bandwidth = r->bandwidth[op->kind];
     fprintf(out, "  %-4s %-18s %8.1f %10.3f %6.1f %%", DEVICES[op->kind], op->name,
             (double)op->calls / n, 1e3 * op->seconds / n, 100.0 * op->seconds / r->profile.seconds);
@@ -116,7 +116,7 @@ static void print_memory(const struct mp_bench_result *r, FILE *out)
 static void print_overlap(const struct mp_bench_result *r, FILE *out)
 {
     const struct mp_profile *p = &r->profile;
-    double n = (double)r->count;
+    double n = (double)r->recorded;
     fprintf(out, "  devices       CPU busy %.3f ms", 1e3 * p->busy[MP_TRACK_CPU] / n);
     if (r->plan.gpu) {
         fprintf(out, ", GPU busy %.3f ms, both %.3f ms", 1e3 * p->busy[MP_TRACK_GPU] / n,
@@ -163,7 +163,7 @@ void mp_bench_print_rows(const struct mp_bench_result *rows, size_t count, FILE 
             "CPU ms", "neither ms", "sampled");
     for (size_t i = 0; i < count; i++) {
         const struct mp_bench_result *r = &rows[i];
-        double n = (double)r->count;
+        double n = (double)r->recorded;
         double median = mp_median(r->seconds, r->count);
         fprintf(out, "%-44s %10.3f %10.1f %10.3f %10.3f %10.3f", r->title, 1e3 * median,
                 r->batch / median, 1e3 * r->profile.busy[MP_TRACK_GPU] / n,
@@ -186,7 +186,7 @@ static void add_number(cJSON *object, const char *key, double value)
 
 static cJSON *op_json(const struct mp_bench_result *r, const struct mp_profile_op *op)
 {
-    double n = (double)r->count;
+    double n = (double)r->recorded;
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "op", op->name);
     cJSON_AddStringToObject(o, "device", DEVICES[op->kind]);
@@ -200,7 +200,7 @@ static cJSON *op_json(const struct mp_bench_result *r, const struct mp_profile_o
 static void add_profile(cJSON *o, const struct mp_bench_result *r)
 {
     const struct mp_profile *p = &r->profile;
-    double n = (double)r->count;
+    double n = (double)r->recorded;
     add_number(o, "cpu_busy_seconds", p->busy[MP_TRACK_CPU] / n);
     add_number(o, "gpu_busy_seconds", p->busy[MP_TRACK_GPU] / n);
     add_number(o, "both_busy_seconds", p->both / n);

@@ -25,9 +25,9 @@ struct mp_cli {
     int64_t layers;    /* of the shape; 0: all it has */
     int64_t steps;     /* timed; 0: not given */
     int64_t warmup;    /* steps before them; -1: not given */
-    double
-        slow_step;  /* seconds: decoding ends when its first timed steps are all slower; 0: never */
-    double sampled; /* share of the offloaded tokens to sample; 0: whatever comes */
+    double slow_step;  /* seconds: ends if the first timed steps are all slower; 0: never */
+    bool no_bandwidth; /* spare the time to measure the devices' memory */
+    double sampled;    /* share of the offloaded tokens to sample; 0: whatever comes */
     bool read_prompts; /* fill the KV cache by reading prompts */
     bool compare;      /* a row for each placement */
     bool json_output;

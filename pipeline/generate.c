@@ -219,6 +219,7 @@ static int step(struct generate *g, struct mp_error *err)
     int active;
     uint64_t begin = mp_clock_ns();
     bool decodes = mp_session_decodes(g->session);
+    mp_recording_choose((int64_t)g->summary.num_steps);
     int code = mp_session_step(g->session, &active, err);
     uint64_t end = mp_clock_ns();
     if (code == 0 && decodes) {

@@ -11,6 +11,8 @@ const char mp_help_overview[] =
     "  magicpig-pipe tokenize   --model DIR [--json FILE]    text to token ids\n"
     "  magicpig-pipe detokenize --model DIR --json FILE      token ids to text\n"
     "  magicpig-pipe bench decode|prefill|ops --context N    times, and their bounds\n"
+    "  magicpig-pipe tune --config FILE --context N --output FILE\n"
+    "                                                        the settings that decode fastest\n"
     "\n"
     "  magicpig-pipe VERB --help     a verb's options, with examples\n"
     "  magicpig-pipe --version\n"
@@ -114,3 +116,21 @@ const char mp_help_bench_ops[] =
     "\n"
     "Example:\n"
     "  magicpig-pipe bench ops --model models/demo --context 8000 --batch 2\n";
+
+const char mp_help_tune[] =
+    "magicpig-pipe tune: measure which settings decode fastest here, and write them down\n"
+    "\n"
+    "Tries, one after the other, the layers with KV and tables on the GPU, micro-batches, "
+    "threads,\n"
+    "CPU workers and StarPU's schedulers. A setting is kept if it was faster in every one of "
+    "three\n"
+    "runs in turns with the one before, by 2 % in the median.\n"
+    "\n" BENCH_OPTIONS
+    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02 is usual)\n"
+    "  --steps N        steps to time (32)\n"
+    "  --config FILE    configuration (JSON) to start from; the flags below override it\n"
+    "  --output FILE    the configuration found: the best so far at any time\n"
+    "  --resume         go on with an interrupted search: FILE.state has its measurements\n"
+    "\n"
+    "Example:\n"
+    "  magicpig-pipe tune --config my.json --context 98000 --batch 4 --output tuned.json\n";

@@ -11,5 +11,6 @@ extern const char mp_help_plan[];
 extern const char mp_help_bench_decode[];
 extern const char mp_help_bench_prefill[];
 extern const char mp_help_bench_ops[];
+extern const char mp_help_tune[];
 
 #endif

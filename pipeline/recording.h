@@ -1,5 +1,5 @@
-/* The recorder of a run: always on, for the figures of its summary; what it has recorded is kept
- * only for a trace file or a report. */
+/* The recorder of a run. For a trace file or a report it records everything; for the figures of a
+ * summary now and then a step, since measuring a GPU task keeps it apart from its neighbours. */
 #ifndef MP_PIPELINE_RECORDING_H
 #define MP_PIPELINE_RECORDING_H
 
@@ -7,9 +7,22 @@
 #include "core/profile.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* Starts the recorder. keep: spans stay until the end of the run. */
 int mp_recording_start(bool keep, struct mp_error *err);
+
+/* Whether the next step, number `step` of the run, is recorded. */
+void mp_recording_choose(int64_t step);
+
+/* Records all that follows, or nothing. */
+void mp_recording_on(bool on);
+
+/* Whether spans stay until the end of the run. */
+bool mp_recording_keeps(void);
+
+/* Whether what runs now is recorded. */
+bool mp_recording_is_on(void);
 
 /* Adds the interval [begin_ns, end_ns) of mp_clock_ns, a step or a prompt that has run, to a
  * profile (NULL: to none), and drops its spans unless they are kept. */

@@ -50,7 +50,10 @@ void mp_summary_add_step(struct mp_summary *s, uint64_t begin_ns, uint64_t end_n
     s->step_begin_ns = mp_xrealloc(s->step_begin_ns, s->num_steps, sizeof *s->step_begin_ns);
     s->step_seconds[n] = (double)(end_ns - begin_ns) * 1e-9;
     s->step_begin_ns[n] = begin_ns;
-    mp_recording_take(&s->profile, begin_ns, end_ns);
+    if (mp_recording_is_on()) {
+        s->recorded_steps++;
+        mp_recording_take(&s->profile, begin_ns, end_ns);
+    }
 }
 
 double mp_summary_sampled(const struct mp_summary *s, int layer)
@@ -95,22 +98,31 @@ static void print_sampled(const struct mp_summary *s)
     fputc('\n', stderr);
 }
 
-/* Decode steps: how long, and who worked. */
-static void print_steps(const struct mp_summary *s)
+static double decode_seconds(const struct mp_summary *s)
+{
+    double sum = 0.0;
+    for (size_t i = 0; i < s->num_steps; i++) {
+        sum += s->step_seconds[i];
+    }
+    return sum;
+}
+
+/* Who worked in the decode steps that were recorded. */
+static void print_devices(const struct mp_summary *s)
 {
     const struct mp_profile *p = &s->profile;
-    double n = (double)s->num_steps;
     double cpu = p->busy[MP_TRACK_CPU];
     double gpu = p->busy[MP_TRACK_GPU];
-    fprintf(stderr, "; decode %.2f ms a step, %.1f tokens/s\n", 1e3 * p->seconds / n,
-            (double)s->decoded_tokens / p->seconds);
+    if (s->recorded_steps == 0) {
+        return;
+    }
     fprintf(stderr, "  devices       CPU busy %.0f %%", 100.0 * cpu / p->seconds);
     if (gpu > 0.0) {
         fprintf(stderr, ", GPU busy %.0f %%, both %.0f %%", 100.0 * gpu / p->seconds,
                 100.0 * p->both / p->seconds);
     }
     fprintf(stderr, "; hand-over %.0f us a layer; step time over the busier one %.2f\n",
-            1e6 * p->idle / n / s->num_layers, p->seconds / fmax(cpu, gpu));
+            1e6 * p->idle / (double)s->recorded_steps / s->num_layers, p->seconds / fmax(cpu, gpu));
 }
 
 void mp_summary_print(const struct mp_summary *s, const char *kernels, const struct mp_plan *plan)
@@ -125,10 +137,12 @@ void mp_summary_print(const struct mp_summary *s, const char *kernels, const str
             s->requests == 1 ? "" : " (slowest request)");
     fprintf(stderr, "  generated     %lld tokens", (long long)s->generated_tokens);
     if (s->num_steps > 0) {
-        print_steps(s);
-    } else {
-        fputc('\n', stderr);
+        double seconds = decode_seconds(s);
+        fprintf(stderr, "; decode %.2f ms a step, %.1f tokens/s",
+                1e3 * seconds / (double)s->num_steps, (double)s->decoded_tokens / seconds);
     }
+    fputc('\n', stderr);
+    print_devices(s);
     print_sampled(s);
 
     struct rusage usage;

@@ -20,9 +20,10 @@ struct mp_summary {
     double *sampled_sum;        /* [num_layers] sum of the requests' means */
     int64_t *sampled_count;     /* [num_layers] requests that sampled in the layer */
     int num_layers;
-    struct mp_profile profile; /* of the decode steps */
-    double *step_seconds;      /* [num_steps] of each decode step */
-    uint64_t *step_begin_ns;   /* [num_steps] of mp_clock_ns */
+    struct mp_profile profile; /* of the decode steps that were recorded */
+    int64_t recorded_steps;
+    double *step_seconds;    /* [num_steps] of each decode step */
+    uint64_t *step_begin_ns; /* [num_steps] of mp_clock_ns */
     size_t num_steps;
     int64_t checked;  /* requests that came with expected answers */
     double score_sum; /* sum of their scores */

@@ -60,7 +60,7 @@ case_usage_config() {
 
 case_help() {
     local verb
-    for verb in generate logits tokenize detokenize plan; do
+    for verb in generate logits tokenize detokenize plan tune; do
         run "$verb" --help
         expect_status 0
         expect_match "$verb: example" out '^  (.* \| )?magicpig-pipe .*--'
@@ -74,7 +74,7 @@ case_help() {
     run
     expect_status 0
     expect 'no arguments' "$(<out)" "$(<overview)"
-    for verb in generate plan logits tokenize detokenize; do
+    for verb in generate plan logits tokenize detokenize tune; do
         expect_match overview overview "$verb"
     done
     run --version

@@ -4,6 +4,7 @@
 #include "core/memory.h"
 #include "tests/unit/bad_files.h"
 
+#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -184,6 +185,48 @@ static void test_every_flag(void **state)
     assert_int_equal(c.num_eos, 0);
     assert_true(c.mem_efficient);
     assert_true(c.memory_limit == INT64_C(512) << 20);
+    mp_config_free(&c);
+}
+
+static void assert_json(const cJSON *json, const char *key, const char *text)
+{
+    const cJSON *value = cJSON_GetObjectItemCaseSensitive(json, key);
+    assert_non_null(value);
+    char *found = cJSON_PrintUnformatted(value);
+    assert_string_equal(found, text);
+    cJSON_free(found);
+}
+
+/* Every kind of key, as a file would give it. */
+static void test_json(void **state)
+{
+    (void)state;
+    struct mp_config c;
+    struct mp_error err;
+    load_good(&c, "every_key.json");
+    assert_int_equal(mp_config_set_flag(&c, "top-p", "0.9", &err), MP_OK);
+    cJSON *json = mp_config_json(&c);
+    assert_json(json, "model_path", "\"../models/small\"");
+    assert_json(json, "chunk_size", "4096");
+    assert_json(json, "cache_layers", "[]");
+    assert_json(json, "lsh_K", "8");
+    assert_json(json, "mem_efficient", "0");
+    assert_json(json, "eos", "[2]");
+    assert_json(json, "attention.lsh_projection", "\"shared\"");
+    assert_json(json, "attention.seed", "9007199254740992");
+    assert_json(json, "sampling.temperature", "0.75");
+    assert_json(json, "sampling.top_p", "0.9");
+    assert_json(json, "runtime.isa", "\"avx2\"");
+    assert_json(json, "runtime.memory_limit", "8053063680");
+    cJSON_Delete(json);
+    mp_config_free(&c);
+
+    mp_config_init(&c);
+    json = mp_config_json(&c);
+    assert_json(json, "model_path", "null");
+    assert_json(json, "eos", "null");
+    assert_json(json, "attention.lsh_projection", "\"per_head\"");
+    cJSON_Delete(json);
     mp_config_free(&c);
 }
 
@@ -438,6 +481,7 @@ int main(void)
         cmocka_unit_test(test_original_keys),
         cmocka_unit_test(test_every_key_from_a_file),
         cmocka_unit_test(test_every_flag),
+        cmocka_unit_test(test_json),
         cmocka_unit_test(test_bad_flag_values),
         cmocka_unit_test(test_nearest_flag),
         cmocka_unit_test(test_bad_files),

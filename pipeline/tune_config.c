@@ -1,0 +1,172 @@
+/* Writing the tuned configuration. */
+#include "pipeline/tune.h"
+
+#include "core/json.h"
+#include "core/memory.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_CONFIG_BYTES = 1 << 20 };
+
+/* Puts a value, which it takes over, where the path says ("runtime.threads"); null: removes what is
+ * there. */
+static void put(cJSON *root, const char *path, cJSON *value)
+{
+    cJSON *object = root;
+    const char *dot = strchr(path, '.');
+    const char *key = dot != NULL ? dot + 1 : path;
+    if (dot != NULL) {
+        char *section = mp_xstrndup(path, (size_t)(dot - path));
+        object = cJSON_GetObjectItemCaseSensitive(root, section);
+        if (object == NULL) {
+            object = cJSON_AddObjectToObject(root, section);
+        }
+        free(section);
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(object, key);
+    if (cJSON_IsNull(value)) {
+        cJSON_Delete(value);
+    } else {
+        cJSON_AddItemToObject(object, key, value);
+    }
+}
+
+/* Puts the keys of `now` that `before` has otherwise. */
+static void put_changes(cJSON *root, const cJSON *before, const cJSON *now)
+{
+    const cJSON *value;
+    cJSON_ArrayForEach(value, now)
+    {
+        const cJSON *old = cJSON_GetObjectItemCaseSensitive(before, value->string);
+        if (!cJSON_Compare(old, value, true)) {
+            put(root, value->string, cJSON_Duplicate(value, true));
+        }
+    }
+}
+
+/* The --config file, or an empty object, with what flags have changed. */
+static int read_base(const struct mp_cli *cli, cJSON **out, struct mp_error *err)
+{
+    struct mp_config file;
+    struct mp_json *doc = NULL;
+    mp_config_init(&file);
+    int code = 0;
+    if (cli->config_path != NULL) {
+        code = mp_config_load(&file, cli->config_path, err);
+        if (code == 0) {
+            code = mp_json_read_file(cli->config_path, MAX_CONFIG_BYTES, &doc, err);
+        }
+    }
+    if (code == 0) {
+        cJSON *before = mp_config_json(&file);
+        cJSON *now = mp_config_json(&cli->config);
+        *out = doc != NULL ? cJSON_Duplicate(mp_json_root(doc), true) : cJSON_CreateObject();
+        put_changes(*out, before, now);
+        cJSON_Delete(before);
+        cJSON_Delete(now);
+    }
+    mp_json_free(doc);
+    mp_config_free(&file);
+    return code;
+}
+
+static void put_point(cJSON *root, const struct mp_tune_axes *axes,
+                      const struct mp_tune_point *point)
+{
+    struct mp_config config;
+    mp_config_init(&config);
+    for (size_t a = 0; a < axes->count; a++) {
+        const struct mp_tune_axis *axis = &axes->items[a];
+        struct mp_error err;
+        if (mp_config_set_flag(&config, axis->flag, axis->values[point->at[a]], &err) != 0) {
+            mp_panic("a value to tune: %s", err.message);
+        }
+    }
+    cJSON *values = mp_config_json(&config);
+    for (size_t a = 0; a < axes->count; a++) {
+        put(root, axes->items[a].path,
+            cJSON_DetachItemFromObjectCaseSensitive(values, axes->items[a].path));
+    }
+    cJSON_Delete(values);
+    mp_config_free(&config);
+}
+
+/* A model's folder is looked for relative to the configuration's: another one for a file that is
+ * written elsewhere. */
+static int put_model(cJSON *root, const struct mp_cli *cli, struct mp_error *err)
+{
+    if (cli->config.model_path == NULL) {
+        return 0;
+    }
+    char *found;
+    int code = mp_cli_model_dir(cli, &found, err);
+    if (code != 0) {
+        return code;
+    }
+    const char *slash = strrchr(cli->output, '/');
+    char *folder =
+        slash == NULL ? mp_xstrdup(".") : mp_xstrndup(cli->output, (size_t)(slash - cli->output));
+    char *there = NULL;
+    if (mp_config_resolve_model(cli->config.model_path, folder, &there, NULL) != 0) {
+        there = NULL;
+    }
+    char *real = realpath(found, NULL);
+    char *real_there = there != NULL ? realpath(there, NULL) : NULL;
+    if (real != NULL && (real_there == NULL || strcmp(real, real_there) != 0)) {
+        put(root, "model_path", cJSON_CreateString(real));
+    }
+    free(real);
+    free(real_there);
+    free(there);
+    free(folder);
+    free(found);
+    return 0;
+}
+
+/* Writes a file beside it first: whoever reads the path finds the old one or the new one. */
+static int replace(const char *path, const cJSON *root, struct mp_error *err)
+{
+    char *beside = mp_xasprintf("%s.new", path);
+    char *text = cJSON_Print(root);
+    FILE *file = fopen(beside, "w");
+    bool ok = file != NULL && fprintf(file, "%s\n", text) >= 0 && fflush(file) == 0 &&
+              fsync(fileno(file)) == 0;
+    int error = errno;
+    if (file != NULL && fclose(file) != 0 && ok) {
+        error = errno;
+        ok = false;
+    }
+    if (ok && rename(beside, path) != 0) {
+        error = errno;
+        ok = false;
+    }
+    int code = ok ? 0
+                  : mp_fail(err, MP_ERR_IO, "%s: cannot write through %s: %s", path, beside,
+                            strerror(error));
+    if (!ok && file != NULL) {
+        unlink(beside);
+    }
+    cJSON_free(text);
+    free(beside);
+    return code;
+}
+
+int mp_tune_write_config(const struct mp_cli *cli, const struct mp_tune_axes *axes,
+                         const struct mp_tune_point *point, struct mp_error *err)
+{
+    cJSON *root = NULL;
+    int code = read_base(cli, &root, err);
+    if (code == 0) {
+        code = put_model(root, cli, err);
+    }
+    if (code == 0) {
+        put_point(root, axes, point);
+        code = replace(cli->output, root, err);
+    }
+    cJSON_Delete(root);
+    return code;
+}

@@ -1,0 +1,56 @@
+/* Measurements of the tune verb with the demo model, in processes of their own. */
+#include "engine_fixture.h"
+
+#include "pipeline/recording.h"
+#include "pipeline/tune.h"
+
+#include <math.h>
+
+static void test_measures_in_a_process_of_its_own(void **state)
+{
+    (void)state;
+    struct mp_cli cli = {.verb = "tune", .context = 300, .steps = 2, .warmup = 1};
+    struct mp_tune_machine machine;
+    struct mp_tune_sample sample;
+    struct mp_error err;
+    mp_config_init(&cli.config);
+    set_placement(&cli.config);
+    ASSERT_OK(mp_config_set_flag(&cli.config, "model", DEMO_MODEL, &err));
+    ASSERT_OK(mp_recording_start(false, &err));
+    ASSERT_OK(mp_tune_probe(&cli, &machine, &err));
+    assert_true(machine.cores >= 1 && machine.numa_nodes >= 1 && machine.batch == 1);
+    assert_non_null(strstr(machine.model, "8 layers"));
+
+    char *threads[] = {"0", "65536"};
+    const struct mp_tune_axes axes = {
+        .items = {{"runtime.threads", "threads", threads, 2}},
+        .count = 1,
+    };
+    struct mp_tune_request request = {0};
+    ASSERT_OK(mp_tune_measure_point(&cli, &axes, &request, &sample, &err));
+    assert_true(sample.step > 0.0 && sample.step < sample.wall);
+    assert_true(sample.cpu_busy > 0.0 && sample.cpu_busy <= 1.0);
+
+    /* What cannot run, and what does not end, are answers: the search goes on. */
+    request.point.at[0] = 1;
+    ASSERT_OK(mp_tune_measure_point(&cli, &axes, &request, &sample, &err));
+    assert_true(isinf(sample.step));
+    assert_non_null(strstr(sample.why, "65536 threads"));
+    request = (struct mp_tune_request){.limit = 0.001};
+    ASSERT_OK(mp_tune_measure_point(&cli, &axes, &request, &sample, &err));
+    assert_true(isinf(sample.step));
+    assert_non_null(strstr(sample.why, "not done after"));
+
+    cli.context = 70000;
+    assert_int_equal(mp_tune_probe(&cli, &machine, &err), MP_ERR_USAGE);
+    assert_non_null(strstr(err.message, "70000 tokens"));
+    mp_config_free(&cli.config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_measures_in_a_process_of_its_own),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
