@@ -117,7 +117,7 @@ static int64_t step_bytes(const struct mp_plan_run *run, int gpu_kv_layers)
     const struct mp_config *c = run->config;
     const struct mp_shape *s = run->shape;
     int64_t heads = s->num_attention_heads;
-    int64_t row = 4 * (int64_t)(s->hidden_size + 3 * mp_shape_q_width(s) + s->vocab_size) +
+    int64_t row = 4 * (int64_t)(s->hidden_size + 4 * mp_shape_q_width(s) + s->vocab_size) +
                   heads * (c->lsh_L * 2 + 8 + 4 * (int64_t)s->num_hidden_layers);
     return row * step_rows(run, gpu_kv_layers);
 }

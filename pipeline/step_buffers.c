@@ -32,7 +32,8 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
     } list[] = {
         {&out->ids, MP_PLACE_PINNED, n * sizeof(int32_t), "token ids"},
         {&out->x, dense, n * (size_t)s->hidden_size * sizeof(float), "residual stream"},
-        {&out->q, shared, width * sizeof(float), "queries"},
+        {&out->q, dense, width * sizeof(float), "queries"},
+        {&out->q_host, shared, shared == dense ? 0 : width * sizeof(float), "queries"},
         {&out->codes, shared, heads * (size_t)e->lsh.L * sizeof(uint16_t), "query codes"},
         {&out->o_static, dense, width * sizeof(float), "static attention"},
         {&out->lse_static, dense, heads * sizeof(float), "static attention"},
@@ -59,6 +60,7 @@ void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *
     struct mp_buffer *const all[] = {&b->ids,
                                      &b->x,
                                      &b->q,
+                                     &b->q_host,
                                      &b->codes,
                                      &b->o_static,
                                      &b->lse_static,

@@ -34,19 +34,23 @@ static enum mp_where sampled_where(const struct mp_decode_step *s, int layer)
     return sampled_on_gpu(s, layer) ? MP_IN_GPU_STREAM : MP_ON_CPU;
 }
 
+/* copy_q: sampled_attention will want the queries on the CPU, all else on the GPU. */
 static int submit_projection(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
-                             struct mp_error *err)
+                             bool copy_q, struct mp_error *err)
 {
     struct projection_task *arg =
         mp_xmalloc(sizeof *arg + (size_t)s->num_rows * sizeof arg->targets[0]);
     *arg = (struct projection_task){
-        .shape = g->shape, .rows_per_target = 1, .num_targets = s->num_rows};
+        .shape = g->shape, .copy_q = copy_q, .rows_per_target = 1, .num_targets = s->num_rows};
 
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&projection_codelet, arg, 3 + s->num_rows, in_stream(g), &info);
+    struct mp_task *t = mp_task_new(&projection_codelet, arg, 4 + s->num_rows, in_stream(g), &info);
     mp_task_reads(t, &s->buffers->x);
     mp_task_reads(t, &g->weights->layers[layer].projection);
     mp_task_writes(t, &s->buffers->q);
+    if (copy_q) {
+        mp_task_writes(t, &s->buffers->q_host);
+    }
     for (int r = 0; r < s->num_rows; r++) {
         const struct mp_decode_row *row = &s->rows[r];
         const struct mp_layer_kv *kv = &row->kv[layer];
@@ -119,7 +123,7 @@ static int submit_sampled_attention(const struct mp_graph *g, const struct mp_de
     struct mp_span_info info = about(s, layer);
     struct mp_task *t = mp_task_new(&sampled_attention_codelet, arg, 5 + s->num_rows,
                                     sampled_where(s, layer), &info);
-    mp_task_reads(t, &s->buffers->q);
+    mp_task_reads(t, g->gpu && !sampled_on_gpu(s, layer) ? &s->buffers->q_host : &s->buffers->q);
     mp_task_reads(t, &s->buffers->selection_buffer[sampled_on_gpu(s, layer)]);
     mp_task_reads(t, &s->buffers->nnz[layer]);
     mp_task_writes(t, &s->buffers->o_sampled);
@@ -194,7 +198,7 @@ int mp_submit_decode_layer(const struct mp_graph *g, const struct mp_decode_step
     bool sampled = samples(s, layer);
     struct mp_span_info info = about(s, layer);
 
-    int code = submit_projection(g, s, layer, err);
+    int code = submit_projection(g, s, layer, sampled && g->gpu && !sampled_on_gpu(s, layer), err);
     if (code == 0 && sampled) {
         code = submit_hashing(g, s, layer, err);
     }

@@ -136,10 +136,11 @@ int mp_submit_prefill_logits(const struct mp_graph *g, const struct mp_prefill *
 
 /* Activations of up to max_rows requests, reused by every layer and step. */
 struct mp_step_buffers {
-    struct mp_buffer ids;   /* [max_rows] int32: tokens to feed, then the ones sampled */
-    struct mp_buffer x;     /* [max_rows][hidden_size] f32 */
-    struct mp_buffer q;     /* [max_rows][num_attention_heads][head_dim] f32 */
-    struct mp_buffer codes; /* [max_rows][num_attention_heads][L] u16 */
+    struct mp_buffer ids;    /* [max_rows] int32: tokens to feed, then the ones sampled */
+    struct mp_buffer x;      /* [max_rows][hidden_size] f32 */
+    struct mp_buffer q;      /* [max_rows][num_attention_heads][head_dim] f32 */
+    struct mp_buffer q_host; /* the same where the CPU attends for the GPU; else not there */
+    struct mp_buffer codes;  /* [max_rows][num_attention_heads][L] u16 */
     /* Room for what a lookup selects, on the CPU and on the GPU: each layer uses the one where its
      * tables are. */
     struct lsh_selection selection[2];

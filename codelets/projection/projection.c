@@ -19,7 +19,7 @@ static void projection_run(void *buffers[], const struct projection_task *t,
     for (int64_t i = 0; i < t->num_targets; i++) {
         const struct projection_task_target *from = &t->targets[i];
         targets[i] = (struct projection_target){
-            .cache = MP_BUFFER(buffers, 3 + i),
+            .cache = MP_BUFFER(buffers, 3 + t->copy_q + i),
             .index = from->index,
             .position = from->position,
             .inv_freq = from->inv_freq,
@@ -31,6 +31,7 @@ static void projection_run(void *buffers[], const struct projection_task *t,
         .weights = weights,
         .x = MP_BUFFER(buffers, 0),
         .q = MP_BUFFER(buffers, 2),
+        .q_host = t->copy_q ? MP_BUFFER(buffers, 3) : NULL,
         .targets = targets,
         .num_targets = t->num_targets,
         .rows_per_target = t->rows_per_target,

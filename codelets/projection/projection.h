@@ -31,6 +31,8 @@ struct projection_args {
     struct projection_weights weights;
     const float *x; /* [rows][hidden_size]; rows = num_targets * rows_per_target */
     float *q;       /* out [rows][num_attention_heads][head_dim], after RoPE */
+    float *q_host;  /* out: the same in pinned host memory, for readers on the CPU; NULL: there are
+                       none. Only the GPU variant writes it */
     const struct projection_target *targets; /* [num_targets] */
     int64_t num_targets;
     int64_t rows_per_target; /* 1 in decode, the chunk's rows in prefill (one target) */
@@ -60,9 +62,11 @@ struct projection_task_target {
     float rope_scale;
 };
 
-/* Task. Buffers: 0 x R, 1 weights R, 2 q W, then one struct kv_cache RW a target. */
+/* Task. Buffers: 0 x R, 1 weights R, 2 q W, with copy_q 3 q_host W, then one struct kv_cache RW a
+ * target. */
 struct projection_task {
     const struct mp_shape *shape;
+    bool copy_q;
     int64_t rows_per_target;
     int64_t num_targets;
     struct projection_task_target targets[]; /* [num_targets] */

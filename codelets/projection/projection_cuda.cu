@@ -36,6 +36,7 @@ struct finish_target {
 struct finish_params {
     const float *qkv; /* row first_row: [q heads, k heads, v heads][head_dim] a row */
     float *q;         /* of the op: row 0 */
+    float *q_host;    /* NULL: no copy */
     const float *bias;
     const float *q_norm;
     const float *k_norm;
@@ -151,6 +152,13 @@ __global__ void __launch_bounds__(FINISH_THREADS)
             q[i] = head.a[p];
             q[half + i] = head.b[p];
         });
+        if (a.q_host != NULL) {
+            float *copy = a.q_host + (row * a.num_heads + h) * d;
+            for_each_pair(half, [&](int p, int i) {
+                copy[i] = head.a[p];
+                copy[half + i] = head.b[p];
+            });
+        }
         return;
     }
     h -= is_v ? a.num_heads + a.num_kv_heads : a.num_heads;
@@ -184,6 +192,7 @@ void finish_rows(const projection_args *a, const float *qkv, int64_t first, int6
     const int heads = shape->num_attention_heads + 2 * shape->num_key_value_heads;
     finish_params params = {};
     params.q = a->q;
+    params.q_host = a->q_host;
     params.bias = a->weights.bias;
     params.q_norm = a->weights.q_norm;
     params.k_norm = a->weights.k_norm;

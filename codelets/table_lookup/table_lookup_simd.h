@@ -7,6 +7,7 @@
 #include "codelets/common/scratch.h"
 #include "codelets/table_lookup/table_lookup.h"
 
+#include <omp.h>
 #include <string.h>
 
 enum {
@@ -73,39 +74,73 @@ static int32_t collect(uint8_t *state, int64_t tokens, uint32_t first_id, uint32
     return n;
 }
 
-static int32_t select_tokens(const struct lsh_tables *t, int h, const uint16_t *codes,
-                             uint8_t *state, uint32_t *ids)
+/* Blocks of the longest request. */
+static int64_t most_blocks(const struct table_lookup_args *a)
 {
-    int32_t nnz = 0;
-    for (int64_t b = 0; b < lsh_num_blocks(t->count); b++) {
-        int64_t first = b * LSH_BLOCK_TOKENS;
-        int64_t rest = t->count - first;
-        walk_tables(t, h, b, codes, state);
-        nnz += collect(state, rest < LSH_BLOCK_TOKENS ? rest : LSH_BLOCK_TOKENS, (uint32_t)first,
-                       ids + nnz);
+    int64_t most = 0;
+    for (int64_t r = 0; r < a->rows; r++) {
+        int64_t blocks = a->tables[r] == NULL ? 0 : lsh_num_blocks(a->tables[r]->count);
+        most = blocks > most ? blocks : most;
     }
-    return nnz;
+    return most;
 }
 
+/* Selects from block b for head h of row r, into the ids that the block would begin with if every
+ * token before it were selected; returns how many. */
+static int32_t select_block(const struct table_lookup_args *a, int64_t r, int h, int64_t b,
+                            uint8_t *state)
+{
+    const struct lsh_tables *t = a->tables[r];
+    int64_t first = b * LSH_BLOCK_TOKENS;
+    int64_t rest = t == NULL ? 0 : t->count - first;
+    if (rest <= 0) {
+        return 0;
+    }
+    const uint16_t *codes = a->codes + (r * a->num_heads + h) * a->L;
+    walk_tables(t, h / (a->num_heads / t->num_kv_heads), b, codes, state);
+    return collect(state, rest < LSH_BLOCK_TOKENS ? rest : LSH_BLOCK_TOKENS, (uint32_t)first,
+                   a->ids[r] + h * a->ids_stride[r] + first);
+}
+
+/* Moves what the blocks selected together; returns how many ids there are. */
+static int32_t join_blocks(uint32_t *ids, const int32_t *selected, int64_t blocks)
+{
+    int32_t n = blocks > 0 ? selected[0] : 0;
+    for (int64_t b = 1; b < blocks; b++) {
+        memmove(ids + n, ids + b * LSH_BLOCK_TOKENS, (size_t)selected[b] * sizeof *ids);
+        n += selected[b];
+    }
+    return n;
+}
+
+/* Threads share out blocks, not heads: one request has few heads for many threads. Last blocks, the
+ * shortest, come last. */
 void TABLE_LOOKUP(const struct table_lookup_args *a)
 {
+    int64_t heads = a->rows * a->num_heads;
+    int64_t blocks = most_blocks(a);
+    mp_scratch_reset();
+    int32_t *selected = mp_scratch((size_t)(heads * blocks), sizeof *selected);
 #pragma omp parallel
     {
-        mp_scratch_reset();
+        if (omp_get_thread_num() > 0) {
+            mp_scratch_reset(); /* each thread has scratch of its own */
+        }
         uint8_t *state = mp_scratch(LSH_BLOCK_TOKENS, sizeof *state);
         memset(state, 0, LSH_BLOCK_TOKENS);
 #pragma omp for collapse(2) schedule(dynamic)
-        for (int64_t r = 0; r < a->rows; r++) {
-            for (int h = 0; h < a->num_heads; h++) {
-                const struct lsh_tables *t = a->tables[r];
-                int32_t *nnz = a->nnz + r * a->num_heads + h;
-                *nnz = 0;
-                if (t != NULL && t->count > 0) {
-                    *nnz = select_tokens(t, h / (a->num_heads / t->num_kv_heads),
-                                         a->codes + (r * a->num_heads + h) * a->L, state,
-                                         a->ids[r] + h * a->ids_stride[r]);
-                }
+        for (int64_t b = 0; b < blocks; b++) {
+            for (int64_t i = 0; i < heads; i++) {
+                selected[i * blocks + b] =
+                    select_block(a, i / a->num_heads, (int)(i % a->num_heads), b, state);
             }
+        }
+#pragma omp for
+        for (int64_t i = 0; i < heads; i++) {
+            int64_t r = i / a->num_heads;
+            uint32_t *ids =
+                a->ids[r] == NULL ? NULL : a->ids[r] + i % a->num_heads * a->ids_stride[r];
+            a->nnz[i] = join_blocks(ids, selected + i * blocks, blocks);
         }
     }
 }

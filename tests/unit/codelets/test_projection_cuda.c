@@ -20,7 +20,8 @@ struct problem {
 /* What a run writes, in host memory. */
 struct result {
     float *q;
-    uint16_t *k; /* [num_targets][num_kv_heads][CAPACITY][head_dim] */
+    float *q_host; /* NULL: not wanted */
+    uint16_t *k;   /* [num_targets][num_kv_heads][CAPACITY][head_dim] */
     uint16_t *v;
 };
 
@@ -88,6 +89,7 @@ static struct result result_create(const struct problem *p)
 static void result_free(struct result *r)
 {
     free(r->q);
+    free(r->q_host);
     free(r->k);
     free(r->v);
 }
@@ -127,6 +129,7 @@ static void run(const struct problem *p, projection_kernel *op, const void *bloc
         .shape = &p->shape,
         .x = x,
         .q = r->q,
+        .q_host = r->q_host,
         .targets = targets,
         .num_targets = p->num_targets,
         .rows_per_target = p->rows_per_target,
@@ -141,6 +144,7 @@ static struct result run_cuda(const struct problem *p)
     struct result host = result_create(p);
     struct result device = {
         .q = device_copy(NULL, q_elements(p) * sizeof(float)),
+        .q_host = device_copy(NULL, q_elements(p) * sizeof(float)),
         .k = device_copy(host.k, cache_bytes),
         .v = device_copy(host.v, cache_bytes),
     };
@@ -153,9 +157,11 @@ static struct result run_cuda(const struct problem *p)
     run(p, projection_cuda, block, x, k_mean, &device);
     cuda_op_end();
     host.q = host_copy(device.q, q_elements(p) * sizeof(float));
+    host.q_host = host_copy(device.q_host, q_elements(p) * sizeof(float));
     host.k = host_copy(device.k, cache_bytes);
     host.v = host_copy(device.v, cache_bytes);
     ASSERT_CUDA(cudaFree(device.q));
+    ASSERT_CUDA(cudaFree(device.q_host));
     ASSERT_CUDA(cudaFree(device.k));
     ASSERT_CUDA(cudaFree(device.v));
     ASSERT_CUDA(cudaFree(block));
@@ -202,6 +208,7 @@ static void check(const struct mp_shape *shape, int64_t num_targets, int64_t row
         run(&p, projection_ref, p.block, p.x, p.k_mean, &expected);
         struct result r = run_cuda(&p);
         assert_close(r.q, expected.q, q_elements(&p), 1e-4, "q");
+        assert_memory_equal(r.q_host, r.q, q_elements(&p) * sizeof(float));
         compare_cache(&p, r.k, expected.k, "k");
         compare_cache(&p, r.v, expected.v, "v");
         result_free(&r);
