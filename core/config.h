@@ -25,6 +25,11 @@ enum mp_rope_inv_freq {
     MP_ROPE_BFLOAT16,
 };
 
+enum mp_binding {
+    MP_BIND_CORES, /* threads to the cores that the program chose for them */
+    MP_BIND_NONE,
+};
+
 enum { MP_MAX_BATCH = 256 };
 
 struct mp_config {
@@ -51,9 +56,11 @@ struct mp_config {
     /* sampling: temperature, top_p, top_k, seed */
     struct mp_sampling sampling;
     /* runtime */
-    char *scheduler;     /* runtime.scheduler / --sched, a StarPU policy name; default "prio" */
-    int cpu_workers;     /* runtime.cpu_workers, 0: one per NUMA node */
-    int threads;         /* runtime.threads over all workers, 0: every core */
+    char *scheduler; /* runtime.scheduler / --sched, a StarPU policy name; default "prio" */
+    int cpu_workers; /* runtime.cpu_workers, 0: one per NUMA node */
+    int threads;     /* runtime.threads over all workers, 0: every core, but for those that a
+                        GPU needs (core/core_map.h) */
+    enum mp_binding binding; /* runtime.binding: "cores" | "none" */
     int batch;           /* runtime.batch: requests decoded together, 1..MP_MAX_BATCH, default 1 */
     int micro_batches;   /* runtime.micro_batches: groups a decode step is split into; 0: as many as
                             turn out best, default 0 */

@@ -16,8 +16,7 @@ struct mp_topology {
     hwloc_topology_t hwloc;
     int core_depth; /* of physical cores, or of processing units where cores are unknown */
     int num_cores;
-    int *node_start; /* [num_nodes + 1] first core of each NUMA node that has any; then num_cores */
-    int num_nodes;
+    int num_nodes; /* NUMA nodes that have any of them */
     int cpu_quota; /* CPUs' worth of time the control group grants, rounded up; 0: no quota */
 };
 
@@ -26,8 +25,7 @@ static hwloc_obj_t core_at(const struct mp_topology *t, int core)
     return hwloc_get_obj_by_depth(t->hwloc, t->core_depth, (unsigned)core);
 }
 
-/* OS index of the node a core belongs to; the first one where it has several kinds of memory. */
-static int node_of(const struct mp_topology *t, int core)
+int mp_topology_node_of(const struct mp_topology *t, int core)
 {
     return hwloc_bitmap_first(core_at(t, core)->nodeset);
 }
@@ -39,13 +37,10 @@ static int count_cores_and_nodes(struct mp_topology *t, struct mp_error *err)
     if (t->num_cores < 1) {
         return mp_fail(err, MP_ERR_RUNTIME, "topology: hwloc found no usable core");
     }
-    t->node_start = mp_xcalloc((size_t)t->num_cores + 1, sizeof *t->node_start);
     for (int core = 0; core < t->num_cores; core++) {
-        if (core == 0 || node_of(t, core) != node_of(t, core - 1)) {
-            t->node_start[t->num_nodes++] = core;
-        }
+        t->num_nodes +=
+            core == 0 || mp_topology_node_of(t, core) != mp_topology_node_of(t, core - 1);
     }
-    t->node_start[t->num_nodes] = t->num_cores;
     return MP_OK;
 }
 
@@ -104,6 +99,10 @@ static int load_hwloc(struct mp_topology *t, const char *synthetic, struct mp_er
         return mp_fail(err, MP_ERR_USAGE, "topology \"%s\": not in hwloc's synthetic notation",
                        synthetic);
     }
+    /* GPUs, as Linux tells of them: hwloc's PCI component knows no more that matters, and leaks. */
+    hwloc_topology_set_components(t->hwloc, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, "pci");
+    hwloc_topology_set_type_filter(t->hwloc, HWLOC_OBJ_PCI_DEVICE,
+                                   HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
     if (hwloc_topology_load(t->hwloc) != 0) {
         return mp_fail(err, MP_ERR_RUNTIME, "topology: hwloc cannot read it: %s", strerror(errno));
     }
@@ -153,13 +152,17 @@ void mp_topology_free(struct mp_topology *t)
     if (t->hwloc != NULL) {
         hwloc_topology_destroy(t->hwloc);
     }
-    free(t->node_start);
     free(t);
 }
 
 int mp_topology_cores(const struct mp_topology *t)
 {
     return t->num_cores;
+}
+
+int mp_topology_cores_granted(const struct mp_topology *t)
+{
+    return t->cpu_quota > 0 && t->cpu_quota < t->num_cores ? t->cpu_quota : t->num_cores;
 }
 
 int mp_topology_numa_nodes(const struct mp_topology *t)
@@ -173,72 +176,36 @@ void mp_topology_describe(const struct mp_topology *t, char *out, size_t size)
              t->num_cores, t->num_cores == 1 ? "" : "s");
 }
 
-static int check_plan(const struct mp_topology *t, int workers, int threads, struct mp_error *err)
+static bool is_gpu(const struct hwloc_obj *device)
 {
-    if (workers < 0 || threads < 0) {
-        return mp_fail(err, MP_ERR_USAGE, "%d CPU workers with %d threads: expected 0 or more",
-                       workers, threads);
-    }
-    if (threads > t->num_cores) {
-        return mp_fail(err, MP_ERR_USAGE, "%d threads: this process may use %d cores", threads,
-                       t->num_cores);
-    }
-    if (workers > (threads == 0 ? t->num_cores : threads)) {
-        return mp_fail(err, MP_ERR_USAGE, "%d CPU workers: more than the %d threads to share out",
-                       workers, threads == 0 ? t->num_cores : threads);
-    }
-    return MP_OK;
+    enum { DISPLAY_CONTROLLER = 0x03, NVIDIA = 0x10de };
+    const struct hwloc_pcidev_attr_s *pci = &device->attr->pcidev;
+    return pci->class_id >> 8 == DISPLAY_CONTROLLER && pci->vendor_id == NVIDIA;
 }
 
-static int min_int(int a, int b)
+int mp_topology_gpu_node(const struct mp_topology *t)
 {
-    return a < b ? a : b;
-}
-
-int mp_teams_plan(const struct mp_topology *t, int workers, int threads, struct mp_team **teams,
-                  int *num_teams, struct mp_error *err)
-{
-    int code = check_plan(t, workers, threads, err);
-    if (code != MP_OK) {
-        return code;
-    }
-    if (threads == 0) {
-        threads = t->cpu_quota > 0 ? min_int(t->cpu_quota, t->num_cores) : t->num_cores;
-        threads = workers > threads ? workers : threads;
-    }
-    workers = workers == 0 ? min_int(t->num_nodes, threads) : workers;
-
-    struct mp_team *plan = mp_xcalloc((size_t)workers, sizeof *plan);
-    int next = 0; /* first core not given away */
-    int left = threads;
-    for (int w = 0; w < workers; w++) {
-        struct mp_team *team = &plan[w];
-        team->num_threads = threads / workers + (w < threads % workers);
-        team->cores = mp_xcalloc((size_t)team->num_threads, sizeof *team->cores);
-        /* Teams spread over the nodes: each starts on its own one, unless the cores behind that
-         * would not be enough for this team and those after it. */
-        int home = t->node_start[(int)((int64_t)w * t->num_nodes / workers)];
-        if (next < home) {
-            next = min_int(home, t->num_cores - left);
+    hwloc_bitmap_t near = hwloc_bitmap_alloc();
+    hwloc_obj_t device = NULL;
+    while ((device = hwloc_get_next_pcidev(t->hwloc, device)) != NULL) {
+        if (is_gpu(device)) {
+            hwloc_bitmap_or(near, near, hwloc_get_non_io_ancestor_obj(t->hwloc, device)->cpuset);
         }
-        for (int i = 0; i < team->num_threads; i++) {
-            team->cores[i] = next++;
-        }
-        team->numa_node = node_of(t, team->cores[0]);
-        left -= team->num_threads;
     }
-    *teams = plan;
-    *num_teams = workers;
-    return MP_OK;
+    int node = -1;
+    bool several = false;
+    for (int core = 0; core < t->num_cores; core++) {
+        if (hwloc_bitmap_intersects(core_at(t, core)->cpuset, near)) {
+            int own = mp_topology_node_of(t, core);
+            several |= node >= 0 && node != own;
+            node = own;
+        }
+    }
+    hwloc_bitmap_free(near);
+    return several ? -1 : node;
 }
 
-void mp_teams_free(struct mp_team *teams, int num_teams)
-{
-    for (int i = 0; i < num_teams; i++) {
-        free(teams[i].cores);
-    }
-    free(teams);
-}
+/* ---- binding ---- */
 
 /* Binds the calling thread to a core and returns the CPU it runs on then; -1 if refused. */
 static int bind_thread(const struct mp_topology *t, int core)
@@ -249,17 +216,17 @@ static int bind_thread(const struct mp_topology *t, int core)
     return sched_getcpu();
 }
 
-/* cpus[i]: where thread i ran after it was bound. */
-static int check_team(const struct mp_topology *t, const struct mp_team *team, int started,
-                      const int *cpus, struct mp_error *err)
+static bool is_on(const struct mp_topology *t, int core, int cpu)
 {
-    if (started != team->num_threads) {
-        return mp_fail(err, MP_ERR_RUNTIME, "OpenMP started %d of %d threads (OMP_THREAD_LIMIT?)",
-                       started, team->num_threads);
-    }
+    return cpu >= 0 && hwloc_bitmap_isset(core_at(t, core)->cpuset, (unsigned)cpu);
+}
+
+/* cpus[i]: where thread i ran after it was bound. */
+static int check_team(const struct mp_topology *t, const struct mp_team *team, const int *cpus,
+                      struct mp_error *err)
+{
     for (int i = 0; i < team->num_threads; i++) {
-        if (cpus[i] < 0 ||
-            !hwloc_bitmap_isset(core_at(t, team->cores[i])->cpuset, (unsigned)cpus[i])) {
+        if (!is_on(t, team->cores[i], cpus[i])) {
             return mp_fail(err, MP_ERR_RUNTIME, "thread %d of %d could not be bound to core %d", i,
                            team->num_threads, team->cores[i]);
         }
@@ -273,8 +240,8 @@ static int check_team(const struct mp_topology *t, const struct mp_team *team, i
     return MP_OK;
 }
 
-int mp_team_bind_current(const struct mp_topology *t, const struct mp_team *team,
-                         struct mp_error *err)
+int mp_team_start(const struct mp_topology *t, const struct mp_team *team, bool bind,
+                  struct mp_error *err)
 {
     int *cpus = mp_xcalloc((size_t)team->num_threads, sizeof *cpus);
     int started = 0;
@@ -283,12 +250,47 @@ int mp_team_bind_current(const struct mp_topology *t, const struct mp_team *team
 #pragma omp parallel
     {
         int thread = omp_get_thread_num();
-        cpus[thread] = bind_thread(t, team->cores[thread]);
+        if (bind) {
+            cpus[thread] = bind_thread(t, team->cores[thread]);
+        }
         if (thread == 0) {
             started = omp_get_num_threads();
         }
     }
-    int code = check_team(t, team, started, cpus, err);
+    int code = MP_OK;
+    if (started != team->num_threads) {
+        code = mp_fail(err, MP_ERR_RUNTIME, "OpenMP started %d of %d threads (OMP_THREAD_LIMIT?)",
+                       started, team->num_threads);
+    } else if (bind) {
+        code = check_team(t, team, cpus, err);
+    }
     free(cpus);
     return code;
+}
+
+struct mp_affinity {
+    hwloc_bitmap_t cpus;
+};
+
+int mp_thread_bind(const struct mp_topology *t, int core, struct mp_affinity **before,
+                   struct mp_error *err)
+{
+    if (before != NULL) {
+        *before = mp_xcalloc(1, sizeof **before);
+        (*before)->cpus = hwloc_bitmap_alloc();
+        if (hwloc_get_cpubind(t->hwloc, (*before)->cpus, HWLOC_CPUBIND_THREAD) != 0) {
+            hwloc_bitmap_copy((*before)->cpus, hwloc_topology_get_topology_cpuset(t->hwloc));
+        }
+    }
+    if (!is_on(t, core, bind_thread(t, core))) {
+        return mp_fail(err, MP_ERR_RUNTIME, "a thread could not be bound to core %d", core);
+    }
+    return MP_OK;
+}
+
+void mp_thread_restore(const struct mp_topology *t, struct mp_affinity *before)
+{
+    hwloc_set_cpubind(t->hwloc, before->cpus, HWLOC_CPUBIND_THREAD);
+    hwloc_bitmap_free(before->cpus);
+    free(before);
 }

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct mp_topology; /* opaque */
@@ -20,8 +21,19 @@ void mp_topology_free(struct mp_topology *t);
 int mp_topology_cores(const struct mp_topology *t);
 int mp_topology_numa_nodes(const struct mp_topology *t);
 
+/* As many of the cores as a CPU quota of the control group covers; all where there is none. */
+int mp_topology_cores_granted(const struct mp_topology *t);
+
+/* Node of a core, as the operating system numbers them; the first one where it has several kinds of
+ * memory. */
+int mp_topology_node_of(const struct mp_topology *t, int core);
+
 /* One line for the log, e.g. "1 NUMA node, 2 cores". */
 void mp_topology_describe(const struct mp_topology *t, char *out, size_t size);
+
+/* Node, as the operating system numbers them, that the NVIDIA GPUs are attached to; -1 if they are
+ * attached to several, or if hwloc sees none near the cores this process may use. */
+int mp_topology_gpu_node(const struct mp_topology *t);
 
 /* A team: cores that belong to one fat worker. */
 struct mp_team {
@@ -30,21 +42,25 @@ struct mp_team {
     int numa_node;   /* node of its first core, as the operating system numbers them */
 };
 
-/* Splits `threads` cores (0: all, or as many as a CPU quota of the control group covers) into
- * `workers` teams (0: one per NUMA node), consecutive cores of one node together, sizes as even as
- * can be. Errors: more workers than threads, more threads than cores (message gives both numbers).
- * Free with mp_teams_free. */
-int mp_teams_plan(const struct mp_topology *t, int workers, int threads, struct mp_team **teams,
-                  int *num_teams, struct mp_error *err);
-void mp_teams_free(struct mp_team *teams, int num_teams);
-
-/* Called on the worker's own thread: binds it to the team's first core, creates its OpenMP team
- * with thread i bound to cores[i], makes that size the thread's default, and checks where every
- * thread really runs. MP_ERR_RUNTIME if a thread could not be bound or two threads share a core.
+/* Called on the worker's own thread: makes the team's size the thread's default and creates its
+ * OpenMP team. With `bind`, thread i is bound to cores[i], this one to the first, and where every
+ * thread really runs is checked. MP_ERR_RUNTIME if a thread did not start, could not be bound, or
+ * shares a core with another.
  * Kernels then open parallel regions of the default size (or of one thread), never num_threads(n):
  * libgomp ends the threads that a smaller team leaves out, and those that replace them later would
  * all start on the first core. */
-int mp_team_bind_current(const struct mp_topology *t, const struct mp_team *team,
-                         struct mp_error *err);
+int mp_team_start(const struct mp_topology *t, const struct mp_team *team, bool bind,
+                  struct mp_error *err);
+
+/* Where a thread may run. */
+struct mp_affinity; /* opaque */
+
+/* Binds the calling thread to a core, which is checked; threads that it creates from then on
+ * inherit that. *before, unless `before` is NULL, gets what it was bound to, also on failure:
+ * restore it. */
+int mp_thread_bind(const struct mp_topology *t, int core, struct mp_affinity **before,
+                   struct mp_error *err);
+/* Called on the same thread. Frees *before. */
+void mp_thread_restore(const struct mp_topology *t, struct mp_affinity *before);
 
 #endif

@@ -142,18 +142,23 @@ static const char *nearest(const char *name)
     return best;
 }
 
-static int fail_unknown(const char *name, struct mp_error *err)
+const char *mp_preset_names(void)
 {
-    char known[256] = "";
+    static char names[256];
     size_t used = 0;
-    for (int i = 0; i < NUM_PRESETS && used < sizeof known; i++) {
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ",
+    for (int i = 0; i < NUM_PRESETS && used < sizeof names; i++) {
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i == 0 ? "" : ", ",
                                  PRESETS[i].name);
     }
+    return names;
+}
+
+static int fail_unknown(const char *name, struct mp_error *err)
+{
     const char *meant = nearest(name);
     return mp_fail(err, MP_ERR_USAGE, "unknown shape \"%.100s\"%s%s%s; known shapes: %s", name,
                    meant != NULL ? " (nearest: " : "", meant != NULL ? meant : "",
-                   meant != NULL ? ")" : "", known);
+                   meant != NULL ? ")" : "", mp_preset_names());
 }
 
 int mp_preset_find(const char *name, const char **config, struct mp_error *err)

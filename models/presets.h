@@ -10,4 +10,7 @@
  * nearest known one and lists all. */
 int mp_preset_find(const char *name, const char **config, struct mp_error *err);
 
+/* The known names, separated by ", "; static. */
+const char *mp_preset_names(void);
+
 #endif

@@ -98,6 +98,7 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
         describe(b);
         mp_log(MP_LOG_INFO, "%s", r->model);
         mp_log(MP_LOG_INFO, "%s; kernels: %s", r->runtime, r->kernels);
+        mp_log(MP_LOG_INFO, "%s", mp_engine_map(b->engine));
     }
     if (code == 0 && !b->cli->no_bandwidth) {
         code = mp_engine_bandwidth(b->engine, r->bandwidth, err);
@@ -289,6 +290,9 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
     if (code == 0) {
         out->sampled = sampled_share(&b);
         out->micro_batches = mp_session_micro_batches(b.session);
+        for (int m = 1; m <= MP_MOST_MICRO_BATCHES; m++) {
+            out->tried[m] = mp_session_tried(b.session, m);
+        }
         code = write_report(&b, err);
     }
     return finish(&b, code);

@@ -5,6 +5,7 @@
 #include "core/profile.h"
 #include "pipeline/cli.h"
 #include "pipeline/engine.h"
+#include "pipeline/micro_batches.h"
 #include "pipeline/plan.h"
 
 #include <stdio.h>
@@ -21,8 +22,10 @@ struct mp_bench_result {
     int64_t context; /* prompt tokens of each request */
     int batch;       /* requests together */
     int micro_batches;
-    int K; /* bits per code; 0: full attention */
-    int L; /* tables */
+    double tried[MP_MOST_MICRO_BATCHES + 1]; /* seconds of the shortest step by their number, from
+                                                the search; 0: not tried */
+    int K;                                   /* bits per code; 0: full attention */
+    int L;                                   /* tables */
     int num_layers;
     struct mp_plan plan;
     double
@@ -51,6 +54,9 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
 
 /* ---- bench_verbs.c ---- */
 
+/* Whether the command line names either a shape or a model: MP_ERR_USAGE says what is missing or
+ * too much. */
+int mp_bench_check_model(const struct mp_cli *cli, struct mp_error *err);
 /* Whether the options can be measured: MP_ERR_USAGE says what is missing or too much. */
 int mp_bench_check(const struct mp_cli *cli, struct mp_error *err);
 /* The command line's configuration, for texts that no token ends; what it points to stays the
@@ -65,7 +71,8 @@ double mp_median(double *values, size_t n);
 void mp_bench_print(const struct mp_bench_result *r, FILE *out);
 /* A line each, to compare them. */
 void mp_bench_print_rows(const struct mp_bench_result *rows, size_t count, FILE *out);
-/* The table of ops alone. */
+/* What was measured where: the first lines of that, and the table of ops, the last ones. */
+void mp_bench_print_subject(const struct mp_bench_result *r, FILE *out);
 void mp_bench_print_ops(const struct mp_bench_result *r, FILE *out);
 void mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out);
 

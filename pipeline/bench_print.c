@@ -89,17 +89,40 @@ void mp_bench_print_ops(const struct mp_bench_result *r, FILE *out)
     }
 }
 
+static bool is_decode(const struct mp_bench_result *r)
+{
+    return strcmp(r->what, "decode") == 0;
+}
+
 static void print_placement(const struct mp_bench_result *r, FILE *out)
 {
     const struct mp_plan *plan = &r->plan;
-    if (r->K == 0) {
+    if (plan->sparse_layers == 0) {
         fprintf(out, "  attention     full, on the %s\n", plan->gpu ? "GPU" : "CPU");
         return;
     }
-    fprintf(out,
-            "  attention     sampled, (K, L) = (%d, %d); KV and tables of %d of %d sparse "
-            "layers on the GPU\n",
-            r->K, r->L, plan->gpu_kv_layers, plan->sparse_layers);
+    fprintf(out, "  attention     sampled in %d of %d layers, (K, L) = (%d, %d)",
+            plan->sparse_layers, r->num_layers, r->K, r->L);
+    if (plan->gpu) {
+        fprintf(out, "; KV and tables of %d of them on the GPU", plan->gpu_kv_layers);
+    }
+    fputc('\n', out);
+}
+
+/* What the search for the number of micro-batches has seen. */
+static void print_tried(const struct mp_bench_result *r, FILE *out)
+{
+    if (r->tried[1] == 0.0) {
+        return;
+    }
+    fprintf(out, "  micro-batches");
+    for (int m = 1; m <= MP_MOST_MICRO_BATCHES; m++) {
+        if (r->tried[m] > 0.0) {
+            fprintf(out, " %d: %.3f ms%s", m, 1e3 * r->tried[m],
+                    m == r->micro_batches ? " (in use)" : "");
+        }
+    }
+    fprintf(out, ", shortest steps\n");
 }
 
 static void print_memory(const struct mp_bench_result *r, FILE *out)
@@ -117,19 +140,19 @@ static void print_overlap(const struct mp_bench_result *r, FILE *out)
 {
     const struct mp_profile *p = &r->profile;
     double n = (double)r->recorded;
-    fprintf(out, "  devices       CPU busy %.3f ms", 1e3 * p->busy[MP_TRACK_CPU] / n);
+    fprintf(out, "  devices       of %.3f ms recorded, CPU busy %.3f ms", 1e3 * p->seconds / n,
+            1e3 * p->busy[MP_TRACK_CPU] / n);
     if (r->plan.gpu) {
         fprintf(out, ", GPU busy %.3f ms, both %.3f ms", 1e3 * p->busy[MP_TRACK_GPU] / n,
                 1e3 * p->both / n);
     }
-    fprintf(out, ", neither %.3f ms (%.1f us a layer); time over the busier one %.2f\n",
-            1e3 * p->idle / n, 1e6 * p->idle / n / r->num_layers, p->seconds / longest_busy(p));
+    fprintf(out, ", %s %.3f ms (%.1f us a layer); %.2f x the %s\n",
+            r->plan.gpu ? "neither" : "idle", 1e3 * p->idle / n, 1e6 * p->idle / n / r->num_layers,
+            p->seconds / longest_busy(p), r->plan.gpu ? "busier device's time" : "busy time");
 }
 
-void mp_bench_print(const struct mp_bench_result *r, FILE *out)
+void mp_bench_print_subject(const struct mp_bench_result *r, FILE *out)
 {
-    bool decode = strcmp(r->what, "decode") == 0;
-    double median = mp_median(r->seconds, r->count);
     fprintf(out, "%s%s%s: %s\n", r->what, r->title != NULL ? ", " : "",
             r->title != NULL ? r->title : "", r->model);
     fprintf(out, "  machine       %s; kernels: %s\n", r->runtime, r->kernels);
@@ -137,18 +160,34 @@ void mp_bench_print(const struct mp_bench_result *r, FILE *out)
     if (r->bandwidth[MP_TRACK_GPU] > 0.0) {
         fprintf(out, ", GPU %.0f GB/s", r->bandwidth[MP_TRACK_GPU] * 1e-9);
     }
-    fprintf(out, "\n  context       %lld tokens, batch %d, %d micro-batch%s\n",
-            (long long)r->context, r->batch, r->micro_batches, r->micro_batches == 1 ? "" : "es");
+    fprintf(out, "\n  context       %lld tokens", (long long)r->context);
+    if (is_decode(r)) {
+        fprintf(out, ", batch %d, %d micro-batch%s", r->batch, r->micro_batches,
+                r->micro_batches == 1 ? "" : "es");
+    }
+    fputc('\n', out);
     print_placement(r, out);
-    if (decode) {
+}
+
+static void print_times(const struct mp_bench_result *r, FILE *out)
+{
+    double median = mp_median(r->seconds, r->count);
+    double least = r->seconds[0];
+    double most = r->seconds[r->count - 1];
+    if (is_decode(r)) {
         fprintf(out, "  step          %.3f ms (median of %zu; %.3f to %.3f), %.1f tokens/s\n",
-                1e3 * median, r->count, 1e3 * r->seconds[0], 1e3 * r->seconds[r->count - 1],
-                r->batch / median);
+                1e3 * median, r->count, 1e3 * least, 1e3 * most, r->batch / median);
     } else {
         fprintf(out, "  prompt        %.3f s (median of %zu; %.3f to %.3f), %.0f tokens/s\n",
-                median, r->count, r->seconds[0], r->seconds[r->count - 1],
-                (double)r->context / median);
+                median, r->count, least, most, (double)r->context / median);
     }
+}
+
+void mp_bench_print(const struct mp_bench_result *r, FILE *out)
+{
+    mp_bench_print_subject(r, out);
+    print_tried(r, out);
+    print_times(r, out);
     if (!isnan(r->sampled)) {
         fprintf(out, "  sampled       %.2f %% of the offloaded tokens\n", 100.0 * r->sampled);
     }
@@ -160,7 +199,7 @@ void mp_bench_print(const struct mp_bench_result *r, FILE *out)
 void mp_bench_print_rows(const struct mp_bench_result *rows, size_t count, FILE *out)
 {
     fprintf(out, "\n%-44s %10s %10s %10s %10s %10s %9s\n", "", "ms/step", "tokens/s", "GPU ms",
-            "CPU ms", "neither ms", "sampled");
+            "CPU ms", "idle ms", "sampled");
     for (size_t i = 0; i < count; i++) {
         const struct mp_bench_result *r = &rows[i];
         double n = (double)r->recorded;
@@ -201,6 +240,7 @@ static void add_profile(cJSON *o, const struct mp_bench_result *r)
 {
     const struct mp_profile *p = &r->profile;
     double n = (double)r->recorded;
+    add_number(o, "recorded_seconds", p->seconds / n);
     add_number(o, "cpu_busy_seconds", p->busy[MP_TRACK_CPU] / n);
     add_number(o, "gpu_busy_seconds", p->busy[MP_TRACK_GPU] / n);
     add_number(o, "both_busy_seconds", p->both / n);
@@ -224,8 +264,10 @@ static cJSON *result_json(const struct mp_bench_result *r)
     cJSON_AddStringToObject(o, "runtime", r->runtime);
     cJSON_AddStringToObject(o, "kernels", r->kernels);
     add_number(o, "context", (double)r->context);
-    add_number(o, "batch", r->batch);
-    add_number(o, "micro_batches", r->micro_batches);
+    if (is_decode(r)) {
+        add_number(o, "batch", r->batch);
+        add_number(o, "micro_batches", r->micro_batches);
+    }
     add_number(o, "lsh_K", r->K);
     add_number(o, "lsh_L", r->L);
     add_number(o, "sparse_layers", r->plan.sparse_layers);
@@ -234,8 +276,10 @@ static cJSON *result_json(const struct mp_bench_result *r)
     add_number(o, "gpu_bytes_per_second", r->bandwidth[MP_TRACK_GPU]);
     add_number(o, "cpu_memory_bytes", (double)r->cpu_bytes);
     add_number(o, "gpu_memory_bytes", (double)r->gpu_bytes);
-    add_number(o, "median_seconds", mp_median(r->seconds, r->count));
+    add_number(o, "cpu_planned_bytes", (double)r->plan.total[MP_PLAN_CPU]);
+    add_number(o, "gpu_planned_bytes", (double)r->plan.total[MP_PLAN_GPU]);
     cJSON_AddItemToObject(o, "seconds", cJSON_CreateDoubleArray(r->seconds, (int)r->count));
+    add_number(o, "median_seconds", mp_median(r->seconds, r->count));
     add_number(o, "sampled", r->sampled);
     add_profile(o, r);
     return o;

@@ -21,16 +21,32 @@ struct rows {
 typedef int measurement(const struct mp_cli *cli, const struct mp_config *config,
                         struct mp_bench_result *out, struct mp_error *err);
 
+int mp_bench_check_model(const struct mp_cli *cli, struct mp_error *err)
+{
+    const char *model = cli->config.model_path;
+    if (cli->shape == NULL && model == NULL) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "%s needs either --shape NAME or --model DIR (or model_path in --config)",
+                       cli->verb);
+    }
+    if (cli->shape != NULL && model != NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "found both --shape %s and the model %s, expected one",
+                       cli->shape, model);
+    }
+    if (cli->layers > 0 && cli->shape == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "--layers needs --shape: a model has the layers it has");
+    }
+    return 0;
+}
+
 int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
 {
     if (cli->context == 0) {
         return mp_fail(err, MP_ERR_USAGE, "%s needs --context N", cli->verb);
     }
-    if ((cli->shape == NULL) == (cli->config.model_path == NULL)) {
-        return mp_fail(err, MP_ERR_USAGE, "%s needs either --shape NAME or --model DIR", cli->verb);
-    }
-    if (cli->layers > 0 && cli->shape == NULL) {
-        return mp_fail(err, MP_ERR_USAGE, "--layers needs --shape: a model has the layers it has");
+    int code = mp_bench_check_model(cli, err);
+    if (code != 0) {
+        return code;
     }
     if (cli->config.fxt_dir != NULL && (cli->compare || strcmp(cli->verb, "bench decode") != 0)) {
         return mp_fail(err, MP_ERR_USAGE,
@@ -42,6 +58,9 @@ int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE,
                        "--sampled needs --shape and no --read-prompts: the queries and keys of a "
                        "model are its own");
+    }
+    if (cli->sampled > 0.0 && cli->config.lsh_K == 0) {
+        return mp_fail(err, MP_ERR_USAGE, "--sampled: found lsh_K 0, expected sampled attention");
     }
     return 0;
 }
@@ -193,7 +212,8 @@ int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err)
         mp_bench_print_json(rows.items, rows.count, stdout);
     }
     for (size_t i = 0; i < rows.count && code == 0 && !cli->json_output; i++) {
-        printf("%s%s, %s\n", i > 0 ? "\n" : "", rows.items[i].what, rows.items[i].title);
+        fputs(i > 0 ? "\n" : "", stdout);
+        mp_bench_print_subject(&rows.items[i], stdout);
         mp_bench_print_ops(&rows.items[i], stdout);
     }
     free_rows(&rows);

@@ -3,6 +3,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/trace.h"
+#include "models/presets.h"
 #include "pipeline/help.h"
 #include "pipeline/interrupt.h"
 #include "pipeline/recording.h"
@@ -75,7 +76,7 @@ static bool acts_for_bench(const char *flag)
 /* Tuning runs many times: no one trace is of it. */
 static bool acts_for_tune(const char *flag)
 {
-    return acts_for_bench(flag) && strcmp(flag, "trace") != 0 && strcmp(flag, "report") != 0;
+    return acts_for_bench(flag) && strcmp(flag, "trace") != 0;
 }
 
 static bool is_model(const char *flag)
@@ -121,8 +122,8 @@ static const struct option {
     {"json", STRING, offsetof(struct mp_cli, json), TOKENIZE | DETOKENIZE},
     {"no-special", SWITCH, offsetof(struct mp_cli, no_special), TOKENIZE},
     {"context", COUNT, offsetof(struct mp_cli, context), PLAN | BENCH | TUNE},
-    {"shape", STRING, offsetof(struct mp_cli, shape), BENCH | TUNE},
-    {"layers", COUNT, offsetof(struct mp_cli, layers), BENCH | TUNE},
+    {"shape", STRING, offsetof(struct mp_cli, shape), PLAN | BENCH | TUNE},
+    {"layers", COUNT, offsetof(struct mp_cli, layers), PLAN | BENCH | TUNE},
     {"steps", COUNT, offsetof(struct mp_cli, steps), BENCH | TUNE},
     {"warmup", WHOLE, offsetof(struct mp_cli, warmup), BENCH},
     {"sampled", SHARE, offsetof(struct mp_cli, sampled), BENCH_DECODE | BENCH_OPS | TUNE},
@@ -382,6 +383,9 @@ void mp_cli_help(const char *verb)
     fputs(VERBS[i].help, stdout);
     fputs("\nConfiguration flags:\n", stdout);
     mp_config_print_flags(stdout, VERBS[i].takes);
+    if (find_option(i, "shape") != NULL) {
+        printf("\nShapes: %s\n", mp_preset_names());
+    }
 }
 
 void mp_cli_free(struct mp_cli *cli)

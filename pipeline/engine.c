@@ -177,6 +177,7 @@ int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_e
             .scheduler = e->config->scheduler,
             .cpu_workers = e->config->cpu_workers,
             .threads = e->config->threads,
+            .bind = e->config->binding == MP_BIND_CORES,
             .gpu = e->graph.gpu,
             .gpu_workspace = (size_t)gpu[MP_PLAN_WORKSPACE],
             .gpu_memory = e->gpu_limit - gpu[MP_PLAN_WORKSPACE] - gpu[MP_PLAN_PROCESS],
@@ -190,6 +191,10 @@ int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_e
     }
     if (code == 0) {
         code = mp_lsh_create(e, err);
+    }
+    if (code == 0) {
+        /* Not before the weights are read, by loops over all cores. */
+        code = mp_runtime_bind_submitter(e->runtime, err);
     }
     return code;
 }
@@ -218,6 +223,11 @@ const char *mp_engine_model(const struct mp_engine *e)
 const char *mp_engine_runtime(const struct mp_engine *e)
 {
     return mp_runtime_description(e->runtime);
+}
+
+const char *mp_engine_map(const struct mp_engine *e)
+{
+    return mp_runtime_map(e->runtime);
 }
 
 const char *mp_engine_kernels(const struct mp_engine *e)

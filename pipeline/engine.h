@@ -43,9 +43,11 @@ void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_token
  * needs a started engine. */
 int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err);
 
-/* What runs here, for people: the model, and once started the workers and their kernels. */
+/* What runs here, for people: the model, and once started the workers, their cores and their
+ * kernels. */
 const char *mp_engine_model(const struct mp_engine *e);
 const char *mp_engine_runtime(const struct mp_engine *e);
+const char *mp_engine_map(const struct mp_engine *e);
 const char *mp_engine_kernels(const struct mp_engine *e);
 
 int mp_engine_vocab_size(const struct mp_engine *e);
@@ -126,6 +128,8 @@ void mp_session_feed(struct mp_session *s, int slot, int32_t id);
 
 /* Micro-batches that steps are split into at present. */
 int mp_session_micro_batches(const struct mp_session *s);
+/* Seconds of the shortest step with that many, from 1, if the search has tried it; else 0. */
+double mp_session_tried(const struct mp_session *s, int micro_batches);
 
 const struct mp_request *mp_session_request(const struct mp_session *s, int slot);
 

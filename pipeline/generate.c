@@ -309,6 +309,7 @@ static int open_all(struct generate *g, struct mp_error *err)
         mp_log(MP_LOG_INFO, "%s", mp_engine_model(g->engine));
         mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(g->engine),
                mp_engine_kernels(g->engine));
+        mp_log(MP_LOG_INFO, "%s", mp_engine_map(g->engine));
     }
     return code;
 }

@@ -70,17 +70,25 @@ const char mp_help_plan[] =
     "  --config FILE    configuration (JSON); the flags below override it\n"
     "  --context N      prompt tokens of each request\n"
     "  --input FILE     or: the longest prompt of this file\n"
+    "  --shape NAME     instead of a model, the shape of a well-known one\n"
+    "  --layers N       with that many layers\n"
     "\n"
-    "Example:\n"
-    "  magicpig-pipe plan --config configs/magicpig_config.json --context 60000 --batch 4\n";
+    "Examples:\n"
+    "  magicpig-pipe plan --config configs/magicpig_config.json --context 60000 --batch 4\n"
+    "  magicpig-pipe plan --shape NAME --context 98000\n";
 
 #define BENCH_OPTIONS                                                                              \
     "  --context N      prompt tokens of each request\n"                                           \
-    "  --shape NAME     a well-known model's shape with random weights\n"                          \
-    "  --layers N       that many layers of it\n"                                                  \
+    "  --shape NAME     a well-known model's shape, with random weights\n"                         \
+    "  --layers N       with that many layers\n"                                                   \
     "  --model DIR      or: a model\n"
 
 #define BENCH_JSON "  --json           the results as JSON\n"
+
+/* What the columns of the table of ops are. */
+#define BENCH_TABLE                                                                                \
+    "In the table of ops, of time is an op's share of a step or prompt, and of read its GB/s\n"    \
+    "over those at which the device reads its memory: above 1 where an op reads caches.\n"
 
 const char mp_help_bench_decode[] =
     "magicpig-pipe bench decode: time of a decode step, op by op, and how the devices overlap\n"
@@ -91,16 +99,16 @@ const char mp_help_bench_decode[] =
     "  --warmup N       steps before them (8)\n"
     "  --compare        KV and tables in CPU memory, on the GPU, and full attention\n" BENCH_JSON
     "  --config FILE    configuration (JSON); the flags below override it\n"
-    "\n"
+    "\n" BENCH_TABLE "\n"
     "Example:\n"
-    "  magicpig-pipe bench decode --shape qualified-name --context 98000 --sampled 0.02\n";
+    "  magicpig-pipe bench decode --shape NAME --context 98000 --sampled 0.02\n";
 
 const char mp_help_bench_prefill[] =
     "magicpig-pipe bench prefill: time to read a prompt and to build its tables, op by op\n"
     "\n" BENCH_OPTIONS "  --steps N        prompts to time (1)\n"
     "  --warmup N       prompts before them (0)\n" BENCH_JSON
     "  --config FILE    configuration (JSON); the flags below override it\n"
-    "\n"
+    "\n" BENCH_TABLE "\n"
     "Example:\n"
     "  magicpig-pipe bench prefill --model models/demo --context 32000\n";
 
@@ -113,7 +121,7 @@ const char mp_help_bench_ops[] =
     "  --config FILE    configuration (JSON); the flags below override it\n"
     "\n"
     "With --shape and no --layers two layers are enough: one attends to all, one samples.\n"
-    "\n"
+    "\n" BENCH_TABLE "\n"
     "Example:\n"
     "  magicpig-pipe bench ops --model models/demo --context 8000 --batch 2\n";
 

@@ -1,10 +1,10 @@
 #include "pipeline/micro_batches.h"
 
+#include <string.h>
+
 /* A trial compares the shortest of its steps, which noise only makes longer; the first step after a
  * change is not counted. */
 enum { TRIAL_STEPS = 5, FIRST_PAUSE = 64, LONGEST_PAUSE = 4096 };
-
-enum { MOST_SEARCHED = 8 };
 
 /* A gain below this is noise. */
 static const double GAIN = 0.01;
@@ -26,7 +26,7 @@ int mp_most_micro_batches(const struct mp_config *config, bool takes_turns)
     if (config->micro_batches > 0) {
         return config->micro_batches < config->batch ? config->micro_batches : config->batch;
     }
-    return takes_turns ? clamp(config->batch, 1, MOST_SEARCHED) : 1;
+    return takes_turns ? clamp(config->batch, 1, MP_MOST_MICRO_BATCHES) : 1;
 }
 
 void mp_micro_batches_init(struct mp_micro_batches *m, const struct mp_config *config,
@@ -49,6 +49,7 @@ int mp_micro_batches_count(struct mp_micro_batches *m, int rows)
         m->rows = rows;
         if (m->pause > 0) {
             m->best_seconds = 0.0;
+            memset(m->tried, 0, sizeof m->tried);
             m->direction = 1;
             m->pause = FIRST_PAUSE;
             begin_trial(m, clamp(m->best, 1, rows));
@@ -82,6 +83,7 @@ static void step_on(struct mp_micro_batches *m)
 
 static void end_trial(struct mp_micro_batches *m)
 {
+    m->tried[m->count] = m->least;
     bool first = m->best_seconds == 0.0 || m->count == m->best;
     if (first || m->least < (1.0 - GAIN) * m->best_seconds) {
         m->best = m->count;

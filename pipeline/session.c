@@ -67,6 +67,11 @@ int mp_session_micro_batches(const struct mp_session *s)
     return s->micro_batches.best;
 }
 
+double mp_session_tried(const struct mp_session *s, int micro_batches)
+{
+    return micro_batches <= MP_MOST_MICRO_BATCHES ? s->micro_batches.tried[micro_batches] : 0.0;
+}
+
 const struct mp_request *mp_session_request(const struct mp_session *s, int slot)
 {
     return &s->slots[slot].info;

@@ -3,6 +3,7 @@
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/safetensors.h"
+#include "pipeline/bench.h"
 #include "pipeline/cli.h"
 #include "pipeline/engine.h"
 #include "pipeline/plan.h"
@@ -19,11 +20,16 @@ enum { MAX_JSON_BYTES = 1 << 30 };
 /* ---- plan ---- */
 
 /* The longest prompt of --input that can run; fails with the first record's error if none can. */
-static int longest_prompt(const struct mp_cli *cli, const struct mp_engine *e, const char *dir,
-                          int64_t *tokens, struct mp_error *err)
+static int longest_prompt(const struct mp_cli *cli, const struct mp_engine *e, int64_t *tokens,
+                          struct mp_error *err)
 {
     struct mp_prompts prompts;
-    int code = mp_prompts_load(cli, dir, &prompts, err);
+    char *dir = NULL;
+    int code = mp_cli_model_dir(cli, &dir, err);
+    if (code == 0) {
+        code = mp_prompts_load(cli, dir, &prompts, err);
+    }
+    free(dir);
     if (code != 0) {
         return code;
     }
@@ -36,20 +42,27 @@ static int longest_prompt(const struct mp_cli *cli, const struct mp_engine *e, c
     return code;
 }
 
-int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
+static int check_plan(const struct mp_cli *cli, struct mp_error *err)
 {
     if ((cli->context == 0) == (cli->input == NULL)) {
         return mp_fail(err, MP_ERR_USAGE, "plan needs either --context N or --input FILE");
     }
-    char *dir = NULL;
+    if (cli->shape != NULL && cli->input != NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "--input needs --model: a shape has no tokenizer");
+    }
+    return mp_bench_check_model(cli, err);
+}
+
+int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
+{
     struct mp_engine *engine = NULL;
     int64_t tokens = cli->context;
-    int code = mp_cli_model_dir(cli, &dir, err);
+    int code = check_plan(cli, err);
     if (code == 0) {
-        code = mp_engine_open(&cli->config, dir, &engine, err);
+        code = mp_bench_open(cli, &cli->config, &engine, err);
     }
     if (code == 0 && cli->input != NULL) {
-        code = longest_prompt(cli, engine, dir, &tokens, err);
+        code = longest_prompt(cli, engine, &tokens, err);
     }
     if (code == 0) {
         code = mp_engine_check_length(engine, tokens, err);
@@ -62,7 +75,6 @@ int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
         code = mp_plan_check(&plan, &cli->config, err);
     }
     mp_engine_close(engine);
-    free(dir);
     return code;
 }
 
@@ -158,6 +170,7 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
     if (code == 0) {
         mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(engine),
                mp_engine_kernels(engine));
+        mp_log(MP_LOG_INFO, "%s", mp_engine_map(engine));
         code = run_logits(engine, &ids, cli->output, err);
     }
     mp_engine_close(engine);

@@ -4,6 +4,7 @@
 #include "codelets/common/cuda.h"
 #include "codelets/common/linear.h"
 #include "codelets/common/scratch.h"
+#include "core/core_map.h"
 #include "core/memory.h"
 #include "core/topology.h"
 #include "core/trace.h"
@@ -17,10 +18,13 @@
 
 struct mp_runtime {
     struct mp_topology *topology;
-    struct mp_team *teams;
-    int num_teams;
-    bool started; /* starpu_init succeeded */
-    bool gpu;     /* there is a GPU worker */
+    struct mp_core_map cores;
+    char *map;                     /* cores, for people */
+    bool bind;                     /* threads are bound to what the map says */
+    bool started;                  /* starpu_init succeeded */
+    bool gpu;                      /* there is a GPU worker */
+    struct mp_affinity *submitter; /* where the submitting thread could run before it was bound;
+                                      NULL: it was not */
     char description[768];
 };
 
@@ -53,12 +57,13 @@ static void start_cpu_worker(void *arg)
     snprintf(name, sizeof name, "cpu worker %d", index);
     mp_trace_name_thread(name, MP_TRACK_CPU);
 
+    const struct mp_runtime *rt = job->rt;
     struct mp_error err;
-    int code = index >= 0 && index < job->rt->num_teams
-                   ? mp_team_bind_current(job->rt->topology, &job->rt->teams[index], &err)
+    int code = index >= 0 && index < rt->cores.num_teams
+                   ? mp_team_start(rt->topology, &rt->cores.teams[index], rt->bind, &err)
                    : mp_fail(&err, MP_ERR_RUNTIME,
                              "StarPU CPU worker %d has device id %d, expected 0 to %d", worker,
-                             index, job->rt->num_teams - 1);
+                             index, rt->cores.num_teams - 1);
     report(job, code, &err);
 }
 
@@ -70,8 +75,14 @@ static void start_gpu_worker(void *arg)
     snprintf(name, sizeof name, "gpu worker %d", device);
     mp_trace_name_thread(name, MP_TRACK_GPU);
 
+    const struct mp_runtime *rt = job->rt;
     struct mp_error err;
     int code = cuda_context_create(device, job->gpu_workspace, &err);
+    /* After that: threads which the driver may have created there stay off the core. */
+    if (code == 0 && rt->bind && rt->cores.gpu_core >= 0 &&
+        (code = mp_thread_bind(rt->topology, rt->cores.gpu_core, NULL, &err)) != 0) {
+        mp_fail_prefix(&err, "%s", name);
+    }
     report(job, code, &err);
 }
 
@@ -150,10 +161,11 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
     if (code != 0) {
         return code;
     }
-    if (rt->num_teams > STARPU_MAXCPUS) {
+    int workers = rt->cores.num_teams;
+    if (workers > STARPU_MAXCPUS) {
         return mp_fail(err, MP_ERR_USAGE,
-                       "cpu_workers: found %d, but this StarPU was built for at most %d",
-                       rt->num_teams, STARPU_MAXCPUS);
+                       "cpu_workers: found %d, but this StarPU was built for at most %d", workers,
+                       STARPU_MAXCPUS);
     }
     /* Workers are bound by us, with their whole team: StarPU would pin each to a single core. */
     if (setenv("STARPU_WORKERS_NOBIND", "1", 1) != 0 ||
@@ -166,21 +178,21 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
     starpu_conf_init(&conf);
     conf.precedence_over_environment_variables = 1;
     conf.sched_policy_name = scheduler;
-    conf.ncpus = rt->num_teams;
+    conf.ncpus = workers;
     conf.ncuda = options->gpu ? 1 : 0;
     conf.nopencl = 0;
     conf.catch_signals = 0;
     int rc = starpu_init(&conf);
     if (rc != 0) {
         return mp_fail(err, MP_ERR_RUNTIME,
-                       "starpu_init with %d CPU workers and scheduler %s failed: %s", rt->num_teams,
+                       "starpu_init with %d CPU workers and scheduler %s failed: %s", workers,
                        scheduler, strerror(-rc));
     }
     rt->started = true;
     mp_fxt_pause();
-    if ((int)starpu_cpu_worker_get_count() != rt->num_teams) {
+    if ((int)starpu_cpu_worker_get_count() != workers) {
         return mp_fail(err, MP_ERR_RUNTIME, "StarPU started %u CPU workers, %d were asked for",
-                       starpu_cpu_worker_get_count(), rt->num_teams);
+                       starpu_cpu_worker_get_count(), workers);
     }
     if (options->gpu && starpu_cuda_worker_get_count() != 1) {
         return mp_fail(err, MP_ERR_RUNTIME, "StarPU started %u GPU workers, 1 was asked for",
@@ -211,9 +223,10 @@ static void describe(struct mp_runtime *rt, const char *scheduler)
     int major, minor, release;
     starpu_get_version(&major, &minor, &release);
 
+    int workers = rt->cores.num_teams;
     int threads = 0;
-    for (int i = 0; i < rt->num_teams; i++) {
-        threads += rt->teams[i].num_threads;
+    for (int i = 0; i < workers; i++) {
+        threads += rt->cores.teams[i].num_threads;
     }
     struct mp_gpu gpu = {0};
     if (rt->gpu && mp_runtime_find_gpu(&gpu, NULL) != 0) {
@@ -221,32 +234,44 @@ static void describe(struct mp_runtime *rt, const char *scheduler)
     }
     snprintf(rt->description, sizeof rt->description,
              "StarPU %d.%d.%d, %s, %d CPU worker%s with %d thread%s in all (%s)%s%s", major, minor,
-             release, scheduler, rt->num_teams, rt->num_teams == 1 ? "" : "s", threads,
-             threads == 1 ? "" : "s", machine, rt->gpu ? ", " : "", gpu.name);
+             release, scheduler, workers, workers == 1 ? "" : "s", threads, threads == 1 ? "" : "s",
+             machine, rt->gpu ? ", " : "", gpu.name);
 
     /* Nominal rates of a core: model-based policies need ratios between tasks, not absolutes. */
-    double per_worker = (double)threads / rt->num_teams;
+    double per_worker = (double)threads / workers;
     mp_cost_set_cpu_rates(per_worker * 80e9, per_worker * 8e9);
+}
+
+static int plan_cores(struct mp_runtime *rt, const struct mp_runtime_options *options,
+                      struct mp_error *err)
+{
+    int code = mp_topology_load(&rt->topology, err);
+    if (code != 0) {
+        return code;
+    }
+    int workers = options->cpu_workers;
+    if (workers == 0 && mp_topology_numa_nodes(rt->topology) > STARPU_MAXCPUS) {
+        workers = STARPU_MAXCPUS; /* the default is one a node: here a team spans several */
+    }
+    struct mp_core_request request = {
+        .workers = workers,
+        .threads = options->threads,
+        .gpu = options->gpu,
+        .gpu_node = mp_topology_gpu_node(rt->topology),
+    };
+    code = mp_core_map_plan(rt->topology, &request, &rt->cores, err);
+    if (code == 0) {
+        rt->map = mp_core_map_describe(&rt->cores, options->bind);
+        rt->bind = options->bind;
+    }
+    return code;
 }
 
 int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime **out,
                      struct mp_error *err)
 {
     struct mp_runtime *rt = mp_xcalloc(1, sizeof *rt);
-    int code = mp_topology_load(&rt->topology, err);
-    if (code == 0) {
-        int workers = options->cpu_workers;
-        if (workers == 0 && mp_topology_numa_nodes(rt->topology) > STARPU_MAXCPUS) {
-            workers = STARPU_MAXCPUS; /* the default is one a node: here a team spans several */
-        }
-        int threads = options->threads;
-        int cores = mp_topology_cores(rt->topology);
-        if (threads == 0 && options->gpu && cores > 2 && workers < cores) {
-            /* The thread that drives the GPU never sleeps: a core of its own. */
-            threads = cores - 1;
-        }
-        code = mp_teams_plan(rt->topology, workers, threads, &rt->teams, &rt->num_teams, err);
-    }
+    int code = plan_cores(rt, options, err);
     if (code == 0) {
         code = check_scheduler(options->scheduler, err);
     }
@@ -268,10 +293,22 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
     return 0;
 }
 
+int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err)
+{
+    if (!rt->bind || rt->cores.submit_core < 0) {
+        return 0;
+    }
+    int code = mp_thread_bind(rt->topology, rt->cores.submit_core, &rt->submitter, err);
+    return code == 0 ? 0 : mp_fail_prefix(err, "submitting thread");
+}
+
 void mp_runtime_stop(struct mp_runtime *rt)
 {
     if (rt == NULL) {
         return;
+    }
+    if (rt->submitter != NULL) {
+        mp_thread_restore(rt->topology, rt->submitter);
     }
     if (rt->started) {
         starpu_task_wait_for_all();
@@ -283,7 +320,8 @@ void mp_runtime_stop(struct mp_runtime *rt)
         mp_fxt_convert();
         mp_task_release();
     }
-    mp_teams_free(rt->teams, rt->num_teams);
+    mp_core_map_free(&rt->cores);
+    free(rt->map);
     mp_topology_free(rt->topology);
     free(rt);
 }
@@ -314,4 +352,9 @@ int mp_runtime_wait_until(int limit, struct mp_error *err)
 const char *mp_runtime_description(const struct mp_runtime *rt)
 {
     return rt->description;
+}
+
+const char *mp_runtime_map(const struct mp_runtime *rt)
+{
+    return rt->map;
 }

@@ -13,7 +13,9 @@ struct mp_runtime; /* opaque */
 struct mp_runtime_options {
     const char *scheduler; /* a StarPU policy name, e.g. "prio" */
     int cpu_workers;       /* fat CPU workers; 0: one per NUMA node */
-    int threads;           /* OpenMP threads over all workers; 0: every core */
+    int threads;           /* OpenMP threads over all workers; 0: every core, but for those that a
+                              GPU needs (core/core_map.h) */
+    bool bind;             /* bind threads to their cores; false: bind none */
     bool gpu;              /* a worker on the machine's first GPU */
     size_t gpu_workspace;  /* bytes of GPU memory for its kernels */
     int64_t gpu_memory;    /* most bytes for data on the GPU; 0: no limit of ours */
@@ -35,12 +37,18 @@ int mp_runtime_find_gpu(struct mp_gpu *out, struct mp_error *err);
  * is started. */
 const char *mp_runtime_scheduler(int index);
 
-/* Starts StarPU and binds each CPU worker's team to its own cores, which is verified. Errors: an
- * unknown policy (the message lists the known ones), more workers or threads than there are cores
- * or than this StarPU was built for, a thread that does not run where it was bound, a GPU that does
- * not start, a trace that StarPU cannot write. */
+/* Starts StarPU and binds each CPU worker's team to its own cores and the thread that drives the
+ * GPU to the one set aside for it, which is verified. Errors: an unknown policy (the message lists
+ * the known ones), more workers or threads than there are cores or than this StarPU was built for,
+ * a thread that does not run where it was bound, a GPU that does not start, a trace that StarPU
+ * cannot write. */
 int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime **out,
                      struct mp_error *err);
+
+/* Binds the calling thread, which is to submit tasks and to stop the runtime, to the core set aside
+ * for it, if there is one, until then. Threads that it creates inherit that: it must have run its
+ * OpenMP loops before. MP_ERR_RUNTIME if it does not run where it was bound. */
+int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err);
 
 /* Waits for every task, then shuts StarPU down. All buffers must have been released. */
 void mp_runtime_stop(struct mp_runtime *rt);
@@ -54,5 +62,8 @@ int mp_runtime_wait_until(int limit, struct mp_error *err);
 
 /* One line for people: "StarPU 1.3.10, prio, 1 CPU worker of 2 threads (1 NUMA node, 2 cores)". */
 const char *mp_runtime_description(const struct mp_runtime *rt);
+
+/* Another: which cores they run on, as mp_core_map_describe says it. */
+const char *mp_runtime_map(const struct mp_runtime *rt);
 
 #endif

@@ -18,7 +18,7 @@ export HWLOC_COMPONENTS=-pci
 readonly demo=$source_dir/models/demo
 readonly bad=$source_dir/tests/data/bad
 readonly golden=$source_dir/tests/data/golden
-for file in lib generate verbs tune usage bad_files; do
+for file in lib generate verbs bench tune usage bad_files; do
     # shellcheck source=/dev/null
     source "$source_dir/tests/e2e/$file.sh"
 done

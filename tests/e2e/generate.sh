@@ -50,6 +50,7 @@ case_demo_4k() {
     demo_4k
     expect_match model err '^magicpig-pipe: llama, 8 layers'
     expect_match kernels err 'StarPU .*workers? with [0-9]+ threads.*; kernels: (ref|avx2|avx512( with AMX)?)$'
+    expect_match cores err '^magicpig-pipe: cpu worker 0: cores? 0(-[0-9]+)?(;|$)'
     expect_match prompts err '^  prompts +1 request, [0-9]+ tokens in .* s: [0-9]+ tokens/s$'
     expect_match 'first token' err '^  first token +[0-9.]+ s$'
     expect_match decode err '^  generated +[0-9]+ tokens; decode [0-9.]+ ms a step, [0-9.]+ tokens/s$'
@@ -79,6 +80,10 @@ case_two_workers() {
 # Settings that must not change an answer, and seeds.
 case_settings() {
     demo_4k --chunk-size 700 --generation-budget 1 --threads 1
+    expect_match 'one thread' err '^magicpig-pipe: cpu worker 0: core 0(;|$)'
+    demo_4k --binding none
+    expect_match 'no binding' err \
+        '^magicpig-pipe: cpu worker 0: [0-9]+ threads?;.* no thread is bound$'
     demo_4k --lsh-k 0
     expect_match 'full attention' err '^  sampled +nothing: every layer attended to all tokens$'
     local text seed
@@ -394,9 +399,9 @@ case_fxt() {
     expect_lines 'steps' fxt/tasks.rec '^Name: sample$' 2
     expect_lines 'prompt' fxt/tasks.rec '^Name: prefill_attention$' 0
 
-    run bench decode --model "$demo" --context 200 --warmup 2 --steps 3 --fxt bench
+    run bench decode --model "$demo" --context 200 --warmup 2 --steps 3 --fxt bench --fxt-steps 3
     expect_status 0
-    expect_lines 'steps until the end' bench/tasks.rec '^Name: sample$' 3
+    expect_lines 'timed steps' bench/tasks.rec '^Name: sample$' 3
     expect_refusal 2 'trace.fxt: found bench with --compare' \
         bench decode --model "$demo" --context 200 --compare --fxt bench
 

@@ -39,7 +39,7 @@ static void check_defaults(const struct mp_config *c)
     assert_true(c->sampling.temperature == 0.0F && c->sampling.top_p == 1.0F);
     assert_true(c->sampling.top_k == 0 && c->sampling.seed == 0);
     assert_string_equal(c->scheduler, "prio");
-    assert_true(c->cpu_workers == 0 && c->threads == 0);
+    assert_true(c->cpu_workers == 0 && c->threads == 0 && c->binding == MP_BIND_CORES);
     assert_true(c->batch == 1 && c->micro_batches == 0);
     assert_string_equal(c->isa, "auto");
     assert_int_equal(c->memory_limit, 0);
@@ -104,7 +104,7 @@ static void check_every_key(const struct mp_config *c)
     assert_true(c->sampling.temperature == 0.75F && c->sampling.top_p == 0.5F);
     assert_true(c->sampling.top_k == 40 && c->sampling.seed == 7);
     assert_string_equal(c->scheduler, "dmdas");
-    assert_true(c->cpu_workers == 2 && c->threads == 12);
+    assert_true(c->cpu_workers == 2 && c->threads == 12 && c->binding == MP_BIND_NONE);
     assert_true(c->batch == 4 && c->micro_batches == 2 && c->prefill_share == 0.25F);
     assert_string_equal(c->isa, "avx2");
     assert_true(c->memory_limit == INT64_C(15) << 29);
@@ -160,6 +160,7 @@ static void test_every_flag(void **state)
         {"sched", "dmdas"},
         {"cpu-workers", "2"},
         {"threads", "12"},
+        {"binding", "none"},
         {"batch", "4"},
         {"micro-batches", "2"},
         {"prefill-share", "0.25"},
@@ -252,6 +253,7 @@ static void test_bad_flag_values(void **state)
         {"isa", "AVX2", "--isa: expected one of auto|ref|avx2|avx512, found \"AVX2\""},
         {"isa", "", "--isa: expected one of"},
         {"lsh-projection", "per", "--lsh-projection: expected one of per_head|shared"},
+        {"binding", "core", "--binding: expected one of cores|none, found \"core\""},
         {"memory-limit", "8GB", "--memory-limit: expected bytes, or a size such as 8GiB"},
         {"memory-limit", "-1", "--memory-limit: expected bytes"},
         {"memory-limit", "1.2.3", "--memory-limit: expected bytes"},

@@ -1,11 +1,14 @@
-/* Team planning on imagined machines, binding on the real one. */
+/* Imagined machines, GPUs in them, binding on the real one. */
 #include "core/topology.h"
+
+#include "core/memory.h"
 
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,132 +52,86 @@ static void test_counts(void **state)
     }
 }
 
-/* Plans teams and compares them written out: "0 1 | 4 5" is two teams of two cores. */
-static void assert_plan(const char *machine, int workers, int threads, const char *expected)
-{
-    struct mp_topology *t = imagine(machine);
-    struct mp_team *teams = NULL;
-    int num_teams = 0;
-    struct mp_error err = {0};
-    assert_int_equal(mp_teams_plan(t, workers, threads, &teams, &num_teams, &err), MP_OK);
-
-    char found[256] = "";
-    for (int w = 0; w < num_teams; w++) {
-        strcat(found, w == 0 ? "" : "| ");
-        for (int i = 0; i < teams[w].num_threads; i++) {
-            size_t used = strlen(found);
-            snprintf(found + used, sizeof found - used, "%d ", teams[w].cores[i]);
-        }
-    }
-    found[strlen(found) - 1] = '\0';
-    assert_string_equal(found, expected);
-    mp_teams_free(teams, num_teams);
-    mp_topology_free(t);
-}
-
-static void test_one_node(void **state)
+static void test_bad_notation(void **state)
 {
     (void)state;
-    assert_plan("numa:1 core:2 pu:2", 0, 0, "0 1");
-    assert_plan("numa:1 core:2 pu:2", 2, 0, "0 | 1");
-    assert_plan("numa:1 core:4 pu:1", 1, 3, "0 1 2");
-    assert_plan("numa:1 core:5 pu:1", 2, 0, "0 1 2 | 3 4");
-    assert_plan("numa:1 core:7 pu:1", 3, 0, "0 1 2 | 3 4 | 5 6");
-    assert_plan("numa:1 core:1 pu:2", 0, 0, "0");
-}
-
-static void test_two_nodes(void **state)
-{
-    (void)state;
-    const char *machine = "numa:2 core:4 pu:2";
-    assert_plan(machine, 0, 0, "0 1 2 3 | 4 5 6 7");
-    assert_plan(machine, 0, 4, "0 1 | 4 5"); /* both memories are used */
-    assert_plan(machine, 0, 5, "0 1 2 | 4 5");
-    assert_plan(machine, 0, 1, "0"); /* fewer threads than nodes */
-    assert_plan(machine, 1, 3, "0 1 2");
-    assert_plan(machine, 1, 0, "0 1 2 3 4 5 6 7");
-    assert_plan(machine, 2, 2, "0 | 4");
-    assert_plan(machine, 4, 0, "0 1 | 2 3 | 4 5 | 6 7");
-    assert_plan(machine, 4, 4, "0 | 1 | 4 | 5");
-    assert_plan(machine, 3, 6, "0 1 | 2 3 | 4 5");
-    assert_plan(machine, 3, 0, "0 1 2 | 3 4 5 | 6 7"); /* even sizes cost a team its node */
-    assert_plan(machine, 8, 8, "0 | 1 | 2 | 3 | 4 | 5 | 6 | 7");
-}
-
-/* For every request that can be met: as many threads as asked for, each core once, ascending,
- * sizes that differ by one at most. */
-static void test_every_split(void **state)
-{
-    (void)state;
-    static const char *const machines[] = {"numa:3 core:3 pu:1", "numa:1 core:6 pu:2",
-                                           "pack:2 numa:2 core:2 pu:2"};
-    for (size_t m = 0; m < sizeof machines / sizeof machines[0]; m++) {
-        struct mp_topology *t = imagine(machines[m]);
-        int cores = mp_topology_cores(t);
-        for (int threads = 1; threads <= cores; threads++) {
-            for (int workers = 1; workers <= threads; workers++) {
-                struct mp_team *teams = NULL;
-                int num_teams = 0;
-                assert_int_equal(mp_teams_plan(t, workers, threads, &teams, &num_teams, NULL), 0);
-                assert_int_equal(num_teams, workers);
-                int last = -1, total = 0;
-                for (int w = 0; w < workers; w++) {
-                    assert_in_range(teams[w].num_threads, threads / workers,
-                                    (threads + workers - 1) / workers);
-                    for (int i = 0; i < teams[w].num_threads; i++) {
-                        assert_true(teams[w].cores[i] > last && teams[w].cores[i] < cores);
-                        last = teams[w].cores[i];
-                    }
-                    total += teams[w].num_threads;
-                }
-                assert_int_equal(total, threads);
-                mp_teams_free(teams, num_teams);
-            }
-        }
-        mp_topology_free(t);
-    }
-}
-
-static void test_node_numbers(void **state)
-{
-    (void)state;
-    struct mp_topology *t = imagine("pack:2 numa:2 core:2 pu:2");
-    struct mp_team *teams = NULL;
-    int num_teams = 0;
-    assert_int_equal(mp_teams_plan(t, 0, 0, &teams, &num_teams, NULL), MP_OK);
-    assert_int_equal(num_teams, 4);
-    for (int w = 0; w < num_teams; w++) {
-        assert_int_equal(teams[w].numa_node, w);
-    }
-    mp_teams_free(teams, num_teams);
-    mp_topology_free(t);
-}
-
-static void assert_refused(const struct mp_topology *t, int workers, int threads,
-                           const char *message)
-{
-    struct mp_team *teams = NULL;
-    int num_teams = 0;
-    struct mp_error err = {0};
-    assert_int_equal(mp_teams_plan(t, workers, threads, &teams, &num_teams, &err), MP_ERR_USAGE);
-    assert_string_equal(err.message, message);
-    assert_null(teams);
-}
-
-static void test_refusals(void **state)
-{
-    (void)state;
-    struct mp_topology *t = imagine("numa:2 core:2 pu:2");
-    assert_refused(t, 0, 5, "5 threads: this process may use 4 cores");
-    assert_refused(t, 3, 2, "3 CPU workers: more than the 2 threads to share out");
-    assert_refused(t, 5, 0, "5 CPU workers: more than the 4 threads to share out");
-    assert_refused(t, -1, 0, "-1 CPU workers with 0 threads: expected 0 or more");
-    assert_refused(t, 0, -2, "0 CPU workers with -2 threads: expected 0 or more");
-    mp_topology_free(t);
-
+    struct mp_topology *t = NULL;
     struct mp_error err = {0};
     assert_int_equal(mp_topology_load_synthetic("core:many", &t, &err), MP_ERR_USAGE);
     assert_non_null(strstr(err.message, "core:many"));
+}
+
+/* What hwloc would write of CPUs 0 and 1 on a node each, with devices on either. */
+static void write_machine(const char *path, const char *const devices[2])
+{
+    static const char sets[] = "cpuset=\"%#x\" complete_cpuset=\"%#x\" "
+                               "nodeset=\"%#x\" complete_nodeset=\"%#x\"";
+    char own[128];
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    snprintf(own, sizeof own, sets, 3, 3, 3, 3);
+    fprintf(f, "<topology version=\"2.0\"><object type=\"Machine\" os_index=\"0\" %s>\n", own);
+    for (int i = 0; i < 2; i++) {
+        static const char *const types[] = {"Package", "NUMANode", "Core", "PU"};
+        snprintf(own, sizeof own, sets, 1 << i, 1 << i, 1 << i, 1 << i);
+        for (int type = 0; type < 4; type++) {
+            fprintf(f, "<object type=\"%s\" os_index=\"%d\" %s%s>\n", types[type], i, own,
+                    type % 2 == 1 ? "/" : "");
+        }
+        fprintf(f, "</object>%s</object>\n", devices[i]);
+    }
+    fprintf(f, "</object></topology>\n");
+    assert_int_equal(fclose(f), 0);
+}
+
+static void test_gpu_node(void **state)
+{
+    (void)state;
+#define DEVICE(bus, type) "<object type=\"PCIDev\" pci_busid=\"" bus "\" pci_type=\"" type " a1\"/>"
+#define GPU0 DEVICE("0000:17:00.0", "0302 [10de:2330] [10de:16c1]")
+#define GPU1 DEVICE("0000:ca:00.0", "0302 [10de:2330] [10de:16c1]")
+#define VGA DEVICE("0000:02:00.0", "0300 [1a03:2000] [1a03:2000]")
+#define BRIDGE DEVICE("0000:03:00.0", "0680 [10de:22a3] [10de:1796]")
+    static const struct {
+        const char *const devices[2]; /* of each node */
+        int node;
+    } cases[] = {
+        {{"", ""}, -1},
+        {{GPU0, ""}, 0},
+        {{"", GPU0 GPU1}, 1},
+        /* Neither another maker's display nor another kind of device. */
+        {{VGA BRIDGE, GPU1}, 1},
+        /* Which of them is used is not known here. */
+        {{GPU0, GPU1}, -1},
+    };
+    cpu_set_t mask;
+    assert_int_equal(sched_getaffinity(0, sizeof mask, &mask), 0);
+    if (!CPU_ISSET(0, &mask) || !CPU_ISSET(1, &mask)) {
+        skip(); /* the machine is cut down to what this process may use */
+    }
+    char *path = mp_xasprintf("%s/two_nodes.%d.xml", MP_SCRATCH_DIR, (int)getpid());
+    const char *components = getenv("HWLOC_COMPONENTS");
+    char *saved = components != NULL ? mp_xstrdup(components) : NULL;
+    unsetenv("HWLOC_COMPONENTS"); /* would go before the file */
+    setenv("HWLOC_XMLFILE", path, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        write_machine(path, cases[i].devices);
+        struct mp_topology *t = NULL;
+        struct mp_error err = {0};
+        if (mp_topology_load(&t, &err) != MP_OK) {
+            fail_msg("%s", err.message);
+        }
+        assert_int_equal(mp_topology_numa_nodes(t), 2);
+        assert_int_equal(mp_topology_gpu_node(t), cases[i].node);
+        mp_topology_free(t);
+    }
+    unsetenv("HWLOC_XMLFILE");
+    if (saved != NULL) {
+        setenv("HWLOC_COMPONENTS", saved, 1);
+    }
+    free(saved);
+    unlink(path);
+    free(path);
 }
 
 static void test_real_machine(void **state)
@@ -191,9 +148,11 @@ static void test_real_machine(void **state)
 struct binding {
     const struct mp_topology *topology;
     const struct mp_team *team;
+    bool unbound; /* start the team without binding it */
     struct mp_error err;
     int code;
     int default_threads;
+    cpu_set_t before;    /* of the thread that starts the team */
     cpu_set_t masks[64]; /* of thread i, in a parallel region opened after binding */
 };
 
@@ -202,12 +161,11 @@ struct binding {
 static void *bind_team(void *argument)
 {
     struct binding *b = argument;
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(sched_getcpu(), &one);
-    sched_setaffinity(0, sizeof one, &one);
+    CPU_ZERO(&b->before);
+    CPU_SET(sched_getcpu(), &b->before);
+    sched_setaffinity(0, sizeof b->before, &b->before);
 
-    b->code = mp_team_bind_current(b->topology, b->team, &b->err);
+    b->code = mp_team_start(b->topology, b->team, !b->unbound, &b->err);
     b->default_threads = omp_get_max_threads();
 #pragma omp parallel
     sched_getaffinity(0, sizeof b->masks[0], &b->masks[omp_get_thread_num()]);
@@ -227,11 +185,11 @@ static void test_bind(void **state)
     struct mp_topology *t = NULL;
     assert_int_equal(mp_topology_load(&t, NULL), MP_OK);
     int threads = mp_topology_cores(t) < 64 ? mp_topology_cores(t) : 64;
-    struct mp_team *teams = NULL;
-    int num_teams = 0;
-    assert_int_equal(mp_teams_plan(t, 1, threads, &teams, &num_teams, NULL), MP_OK);
-
-    struct binding b = {.topology = t, .team = &teams[0]};
+    int cores[64];
+    for (int i = 0; i < threads; i++) {
+        cores[i] = i;
+    }
+    struct binding b = {.topology = t, .team = &(struct mp_team){threads, cores, 0}};
     bind_in_own_thread(&b);
     assert_string_equal(b.err.message, "");
     assert_int_equal(b.code, MP_OK);
@@ -243,7 +201,49 @@ static void test_bind(void **state)
             assert_int_equal(CPU_COUNT(&both), 0);
         }
     }
-    mp_teams_free(teams, num_teams);
+    mp_topology_free(t);
+}
+
+/* The team has its size; nobody is moved, and nothing is checked. */
+static void test_team_without_binding(void **state)
+{
+    (void)state;
+    struct mp_topology *t = NULL;
+    assert_int_equal(mp_topology_load(&t, NULL), MP_OK);
+    int same_core[] = {0, 0, 0};
+    struct binding b = {.topology = t, .team = &(struct mp_team){3, same_core, 0}, .unbound = true};
+    bind_in_own_thread(&b);
+    assert_int_equal(b.code, MP_OK);
+    assert_int_equal(b.default_threads, 3);
+    for (int i = 0; i < 3 && omp_get_proc_bind() == omp_proc_bind_false; i++) {
+        assert_true(CPU_EQUAL(&b.masks[i], &b.before));
+    }
+    mp_topology_free(t);
+}
+
+/* Every core in turn, and back. */
+static void test_bind_thread(void **state)
+{
+    (void)state;
+    struct mp_topology *t = NULL;
+    cpu_set_t before, now, both;
+    cpu_set_t seen; /* of the cores so far */
+    CPU_ZERO(&seen);
+    assert_int_equal(mp_topology_load(&t, NULL), MP_OK);
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    for (int core = 0; core < mp_topology_cores(t); core++) {
+        struct mp_affinity *affinity = NULL;
+        assert_int_equal(mp_thread_bind(t, core, &affinity, NULL), MP_OK);
+        assert_int_equal(sched_getaffinity(0, sizeof now, &now), 0);
+        CPU_AND(&both, &seen, &now);
+        assert_int_equal(CPU_COUNT(&both), 0); /* no two cores have a CPU in common */
+        CPU_OR(&seen, &seen, &now);
+        mp_thread_restore(t, affinity);
+        assert_int_equal(sched_getaffinity(0, sizeof now, &now), 0);
+        assert_true(CPU_EQUAL(&now, &before));
+    }
+    CPU_AND(&both, &seen, &before); /* OpenMP may have bound this thread to some of them */
+    assert_true(CPU_EQUAL(&both, &before));
     mp_topology_free(t);
 }
 
@@ -257,6 +257,9 @@ static void test_bind_failures(void **state)
     bind_in_own_thread(&b);
     assert_int_equal(b.code, MP_ERR_RUNTIME);
     assert_string_equal(b.err.message, "thread 0 of 1 could not be bound to core 1023");
+    struct mp_error err = {0};
+    assert_int_equal(mp_thread_bind(t, 1023, NULL, &err), MP_ERR_RUNTIME);
+    assert_string_equal(err.message, "a thread could not be bound to core 1023");
     mp_topology_free(t);
 
     assert_int_equal(mp_topology_load(&t, NULL), MP_OK);
@@ -271,11 +274,10 @@ static void test_bind_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_counts),        cmocka_unit_test(test_one_node),
-        cmocka_unit_test(test_two_nodes),     cmocka_unit_test(test_every_split),
-        cmocka_unit_test(test_node_numbers),  cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_real_machine),  cmocka_unit_test(test_bind),
-        cmocka_unit_test(test_bind_failures),
+        cmocka_unit_test(test_counts),      cmocka_unit_test(test_bad_notation),
+        cmocka_unit_test(test_gpu_node),    cmocka_unit_test(test_real_machine),
+        cmocka_unit_test(test_bind),        cmocka_unit_test(test_team_without_binding),
+        cmocka_unit_test(test_bind_thread), cmocka_unit_test(test_bind_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
