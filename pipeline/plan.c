@@ -52,6 +52,14 @@ static int64_t weight_bytes(const struct mp_shape *s)
            layer * s->num_hidden_layers;
 }
 
+/* Weights for the GPU are read into CPU memory block by block. */
+static int64_t largest_weight_block(const struct mp_shape *s)
+{
+    int64_t matrix = (int64_t)s->vocab_size * s->hidden_size * 2;
+    int64_t ffn = (int64_t)ffn_weights_at(s, NULL, NULL);
+    return matrix > ffn ? matrix : ffn;
+}
+
 static int64_t hash_function_bytes(const struct mp_config *c, const struct mp_shape *s)
 {
     int64_t one = (int64_t)s->head_dim * c->lsh_K * c->lsh_L * 4;
@@ -182,8 +190,7 @@ static void make(const struct mp_plan_run *run, int gpu_kv_layers, struct mp_pla
     dense[MP_PLAN_WEIGHTS] = weight_bytes(run->shape);
     out->bytes[MP_PLAN_CPU][MP_PLAN_PROCESS] = PROCESS_BYTES;
     if (run->gpu) {
-        /* Read into CPU memory first. */
-        out->bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] = dense[MP_PLAN_WEIGHTS];
+        out->bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] = largest_weight_block(run->shape);
         dense[MP_PLAN_WORKSPACE] = (int64_t)workspace_bytes(run);
         dense[MP_PLAN_PROCESS] = GPU_PROCESS_BYTES;
     }

@@ -198,6 +198,10 @@ static int finish_reading(struct mp_session *s, struct mp_error *err)
         code = mp_submit_sample(&s->engine->graph, &b->logits, &b->ids, MP_PREFILL_PRIORITY,
                                 &s->engine->config->sampling, &rng, 1, &about, err);
     }
+    /* Not only for the id: tasks end, and their spans are recorded, after their data is free. */
+    if (code == 0) {
+        code = mp_runtime_wait(err);
+    }
     if (code == 0) {
         code = mp_buffer_acquire(&b->ids, false, err);
     }

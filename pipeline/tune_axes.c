@@ -55,13 +55,14 @@ static void add_micro_batches(struct mp_tune_axis *axis, const struct mp_tune_ma
     }
 }
 
-/* 0 is every core, or every other core than the one that drives the GPU: then try that one too. */
+/* 0 is every core, or with a GPU all but the ones set aside for its driver and the submitting
+ * thread: then one more is tried. */
 static void add_threads(struct mp_tune_axis *axis, const struct mp_tune_machine *m)
 {
-    const int numbers[] = {m->gpu ? m->cores : m->cores - 1, m->cores / 2, m->cores / 4};
+    const int numbers[] = {m->cores - 1, m->cores / 2, m->cores / 4};
     add_number(axis, 0);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-        if (numbers[i] > 0 && (numbers[i] < m->cores || m->gpu)) {
+        if (numbers[i] > 0) {
             add_number(axis, numbers[i]);
         }
     }

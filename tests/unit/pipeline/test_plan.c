@@ -110,6 +110,9 @@ static void test_gpu(void **state)
     assert_int_equal(all.gpu_kv_layers, 30);
     assert_int_equal(all.bytes[MP_PLAN_CPU][MP_PLAN_TABLES], 0);
     assert_int_equal(all.bytes[MP_PLAN_CPU][MP_PLAN_DENSE_KV], 0);
+    /* Weights pass through CPU memory block by block; the largest is the embedding. */
+    assert_int_equal(all.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS],
+                     (int64_t)SHAPE.vocab_size * SHAPE.hidden_size * 2);
 
     run.gpu_limit = all.total[MP_PLAN_GPU] - 1;
     mp_plan_make(&run, &some);

@@ -388,7 +388,7 @@ static void test_axes(void **state)
     assert_int_equal(axes.count, 5);
     assert_values(&axes.items[0], "runtime.gpu_kv_layers", "-1 8 5 2 0");
     assert_values(&axes.items[1], "runtime.micro_batches", "0 1 2 3 4 6 8");
-    assert_values(&axes.items[2], "runtime.threads", "5 0 16 8 4");
+    assert_values(&axes.items[2], "runtime.threads", "5 0 15 8 4");
     assert_values(&axes.items[3], "runtime.cpu_workers", "0 1");
     assert_string_equal(axes.items[4].path, "runtime.scheduler");
     assert_string_equal(axes.items[4].values[0], "prio");
