@@ -139,10 +139,22 @@ static int check_interrupted(struct mp_error *err)
 
 /* ---- decode ---- */
 
+/* The share of the offloaded tokens to sample. A model's queries are its own: whatever comes. */
+static double sampled(const struct mp_cli *cli)
+{
+    const double usual = 0.02;
+    return cli->shape == NULL ? 0.0 : cli->sampled > 0.0 ? cli->sampled : usual;
+}
+
+bool mp_bench_reads_prompts(const struct mp_cli *cli)
+{
+    return cli->kv != NULL && strcmp(cli->kv, "prompt") == 0;
+}
+
 static int add_request(struct bench *b, int64_t new_tokens, int *slot, struct mp_error *err)
 {
-    if (!b->cli->read_prompts) {
-        return mp_session_add_synthetic(b->session, b->cli->context, new_tokens, b->cli->sampled,
+    if (!mp_bench_reads_prompts(b->cli)) {
+        return mp_session_add_synthetic(b->session, b->cli->context, new_tokens, sampled(b->cli),
                                         slot, err);
     }
     int32_t *ids = draw_prompt(b);
@@ -157,7 +169,7 @@ static int add_request(struct bench *b, int64_t new_tokens, int *slot, struct mp
 static int add_requests(struct bench *b, int64_t new_tokens, struct mp_error *err)
 {
     struct mp_progress *bar =
-        b->cli->read_prompts
+        mp_bench_reads_prompts(b->cli)
             ? NULL
             : mp_progress_start("filling the KV cache", "requests", b->config->batch);
     int code = 0;

@@ -46,6 +46,9 @@ void mp_bench_result_free(struct mp_bench_result *r);
 int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, struct mp_engine **out,
                   struct mp_error *err);
 
+/* Whether the KV cache is filled by reading prompts. */
+bool mp_bench_reads_prompts(const struct mp_cli *cli);
+
 /* Measures `context` tokens of prompt being read, or steps being decoded after as many. */
 int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
                      struct mp_bench_result *out, struct mp_error *err);

@@ -54,9 +54,13 @@ int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
                        "without --compare",
                        cli->config.fxt_dir, cli->compare ? "--compare" : cli->verb);
     }
-    if (cli->sampled > 0.0 && (cli->shape == NULL || cli->read_prompts)) {
+    if (cli->kv != NULL && strcmp(cli->kv, "synthetic") != 0 && strcmp(cli->kv, "prompt") != 0) {
+        return mp_fail(err, MP_ERR_USAGE, "--kv: found \"%s\", expected synthetic or prompt",
+                       cli->kv);
+    }
+    if (cli->sampled > 0.0 && (cli->shape == NULL || mp_bench_reads_prompts(cli))) {
         return mp_fail(err, MP_ERR_USAGE,
-                       "--sampled needs --shape and no --read-prompts: the queries and keys of a "
+                       "--sampled needs --shape and no --kv prompt: the queries and keys of a "
                        "model are its own");
     }
     if (cli->sampled > 0.0 && cli->config.lsh_K == 0) {

@@ -127,7 +127,7 @@ static const struct option {
     {"steps", COUNT, offsetof(struct mp_cli, steps), BENCH | TUNE},
     {"warmup", WHOLE, offsetof(struct mp_cli, warmup), BENCH},
     {"sampled", SHARE, offsetof(struct mp_cli, sampled), BENCH_DECODE | BENCH_OPS | TUNE},
-    {"read-prompts", SWITCH, offsetof(struct mp_cli, read_prompts), BENCH_DECODE},
+    {"kv", STRING, offsetof(struct mp_cli, kv), BENCH_DECODE},
     {"compare", SWITCH, offsetof(struct mp_cli, compare), BENCH_DECODE},
     {"json", SWITCH, offsetof(struct mp_cli, json_output), BENCH},
 };

@@ -93,8 +93,8 @@ const char mp_help_plan[] =
 const char mp_help_bench_decode[] =
     "magicpig-pipe bench decode: time of a decode step, op by op, and how the devices overlap\n"
     "\n" BENCH_OPTIONS
-    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02 is usual)\n"
-    "  --read-prompts   fill the KV cache by reading prompts; otherwise with random numbers\n"
+    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02)\n"
+    "  --kv KIND        synthetic: random keys and values (default); prompt: read a prompt\n"
     "  --steps N        steps to time (32)\n"
     "  --warmup N       steps before them (8)\n"
     "  --compare        KV and tables in CPU memory, on the GPU, and full attention\n" BENCH_JSON
@@ -115,7 +115,7 @@ const char mp_help_bench_prefill[] =
 const char mp_help_bench_ops[] =
     "magicpig-pipe bench ops: time of each op alone, for every device and kernel variant\n"
     "\n" BENCH_OPTIONS
-    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02 is usual)\n"
+    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02)\n"
     "  --steps N        prompts, and decode steps, to time (1, 32)\n"
     "  --warmup N       of each before them (0, 8)\n" BENCH_JSON
     "  --config FILE    configuration (JSON); the flags below override it\n"
@@ -134,7 +134,7 @@ const char mp_help_tune[] =
     "three\n"
     "runs in turns with the one before, by 2 % in the median.\n"
     "\n" BENCH_OPTIONS
-    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02 is usual)\n"
+    "  --sampled X      share of the offloaded tokens to sample, with --shape (0.02)\n"
     "  --steps N        steps to time (32)\n"
     "  --config FILE    configuration (JSON) to start from; the flags below override it\n"
     "  --output FILE    the configuration found: the best so far at any time\n"

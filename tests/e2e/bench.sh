@@ -52,7 +52,7 @@ case_bench() {
     expect 'GB/s over the memory'\''s' "$(awk '/memory reads/ { reads = $4 }
         $1 == "CPU" && $2 == "all" { d = $7 / reads - $8; print (d * d < 4e-4) }' out)" 1
 
-    run bench decode "${arguments[@]}" "${steps[@]}" --read-prompts --compare
+    run bench decode "${arguments[@]}" "${steps[@]}" --kv prompt --compare
     expect_status 0
     expect_match 'rows' out '^ +ms/step +tokens/s +GPU ms +CPU ms +idle ms +sampled$'
     expect_lines 'sampled' out '^KV and tables in CPU memory( +[0-9.]+){6} %$' 1
@@ -137,10 +137,10 @@ case_bench_usage() {
         bench decode "${shape[@]}" --model "$demo" --context 9
     expect_refusal 2 '--layers needs --shape' bench decode --model "$demo" --layers 2 --context 9
     expect_refusal 2 '--layers: found "0"' bench decode --shape llama-3.2-1b --layers 0 --context 9
-    expect_refusal 2 '--sampled needs --shape and no --read-prompts' \
+    expect_refusal 2 '--sampled needs --shape and no --kv prompt' \
         bench decode --model "$demo" --sampled 0.02 --context 300
-    expect_refusal 2 '--sampled needs --shape and no --read-prompts' \
-        bench decode "${shape[@]}" --sampled 0.02 --read-prompts --context 300
+    expect_refusal 2 '--sampled needs --shape and no --kv prompt' \
+        bench decode "${shape[@]}" --sampled 0.02 --kv prompt --context 300
     expect_refusal 2 '--sampled: found lsh_K 0, expected sampled attention' \
         bench decode "${shape[@]}" --sampled 0.02 --lsh-k 0 --context 300
     expect_refusal 2 '--sampled: found "2", expected a number above 0, up to 1' \

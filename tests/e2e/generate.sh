@@ -289,7 +289,7 @@ case_interrupt() {
 }
 
 case_interrupt_prefill() {
-    start --input "$source_dir/configs/data32k.json"
+    start --devices cpu --input "$source_dir/configs/data32k.json"
     wait_for err 'kernels:'
     sleep 0.3
     kill -INT "$child"
@@ -301,7 +301,7 @@ case_interrupt_prefill() {
     ((SECONDS - begin <= 3)) || fail 'second signal' "$((SECONDS - begin)) s" 'at most 3 s'
     expect stdout "$(<out)" ''
 
-    start --input "$source_dir/configs/data4k.json"
+    start --devices cpu --input "$source_dir/configs/data4k.json"
     wait_for err 'kernels:'
     kill -TERM "$child"
     wait_child
