@@ -87,8 +87,12 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
     if (code == 0) {
         code = mp_engine_check_length(b->engine, b->cli->context, err);
     }
-    if (code == 0) {
-        code = mp_engine_check_length(b->engine, b->cli->context + new_tokens - 1, err);
+    if (code == 0 && mp_engine_check_length(b->engine, b->cli->context + new_tokens, NULL) != 0) {
+        code =
+            mp_fail(err, MP_ERR_USAGE,
+                    "--context: found %lld, which with the %lld tokens of the steps is more than "
+                    "the model's positions",
+                    (long long)b->cli->context, (long long)new_tokens);
     }
     if (code == 0) {
         mp_engine_plan(b->engine, b->cli->context, new_tokens, &r->plan);
@@ -137,6 +141,21 @@ static int check_interrupted(struct mp_error *err)
     return mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted") : 0;
 }
 
+/* Reads a prompt to its end. */
+static int read_prompt(struct bench *b, const int32_t *ids, int64_t new_tokens, int *slot,
+                       struct mp_error *err)
+{
+    int code = mp_session_add(b->session, ids, b->cli->context, new_tokens, 0, slot, err);
+    if (code == 0) {
+        code = mp_session_read(b->session, err);
+    }
+    if (code == 0 && mp_session_request(b->session, *slot)->finish == MP_FINISH_FAILED) {
+        *err = mp_session_request(b->session, *slot)->failure;
+        code = MP_ERR_MEMORY;
+    }
+    return code;
+}
+
 /* ---- decode ---- */
 
 /* The share of the offloaded tokens to sample. A model's queries are its own: whatever comes. */
@@ -155,13 +174,10 @@ static int add_request(struct bench *b, int64_t new_tokens, int *slot, struct mp
 {
     if (!mp_bench_reads_prompts(b->cli)) {
         return mp_session_add_synthetic(b->session, b->cli->context, new_tokens, sampled(b->cli),
-                                        slot, err);
+                                        b->cli->sampled == 0.0, slot, err);
     }
     int32_t *ids = draw_prompt(b);
-    int code = mp_session_add(b->session, ids, b->cli->context, new_tokens, 0, slot, err);
-    if (code == 0) {
-        code = mp_session_read(b->session, err);
-    }
+    int code = read_prompt(b, ids, new_tokens, slot, err);
     free(ids);
     return code;
 }
@@ -330,10 +346,7 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
     for (int64_t i = -b.warmup; i < b.steps && code == 0; i++) {
         int slot;
         uint64_t begin = mp_clock_ns();
-        code = mp_session_add(b.session, ids, cli->context, 1, 0, &slot, err);
-        if (code == 0) {
-            code = mp_session_read(b.session, err);
-        }
+        code = read_prompt(&b, ids, 1, &slot, err);
         uint64_t end = mp_clock_ns();
         if (code == 0 && i >= 0) {
             out->begin_ns[out->count] = begin;

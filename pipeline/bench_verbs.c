@@ -2,6 +2,7 @@
 #include "pipeline/bench.h"
 
 #include "core/cpu.h"
+#include "core/log.h"
 #include "core/memory.h"
 #include "tasks/runtime.h"
 #include "tasks/task.h"
@@ -48,6 +49,14 @@ int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
     if (code != 0) {
         return code;
     }
+    if (cli->config.report_path != NULL &&
+        (cli->compare || strcmp(cli->verb, "bench decode") != 0)) {
+        return mp_fail(
+            err, MP_ERR_USAGE,
+            "trace.report: found %s with %s, expected one run that decodes: bench decode "
+            "without --compare",
+            cli->config.report_path, cli->compare ? "--compare" : cli->verb);
+    }
     if (cli->config.fxt_dir != NULL && (cli->compare || strcmp(cli->verb, "bench decode") != 0)) {
         return mp_fail(err, MP_ERR_USAGE,
                        "trace.fxt: found %s with %s, expected one run that decodes: bench decode "
@@ -74,9 +83,28 @@ int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
 static int add_row(struct rows *rows, measurement *measure, const struct mp_cli *cli,
                    const struct mp_config *config, const char *title, struct mp_error *err)
 {
-    struct mp_bench_result *r = &rows->items[rows->count++];
+    struct mp_bench_result *r = &rows->items[rows->count];
     r->title = title != NULL ? mp_xstrdup(title) : NULL;
-    return measure(cli, config, r, err);
+    int code = measure(cli, config, r, err);
+    if (code == 0) {
+        rows->count++;
+    } else {
+        mp_bench_result_free(r);
+    }
+    return code;
+}
+
+/* A row of several: what has no room here is said and left out. */
+static int add_row_if_it_fits(struct rows *rows, measurement *measure, const struct mp_cli *cli,
+                              const struct mp_config *config, const char *title,
+                              struct mp_error *err)
+{
+    int code = add_row(rows, measure, cli, config, title, err);
+    if (code == MP_ERR_MEMORY) {
+        mp_log(MP_LOG_WARNING, "%s: %s", title, err->message);
+        code = 0;
+    }
+    return code;
 }
 
 static void free_rows(struct rows *rows)
@@ -102,28 +130,35 @@ static int measure_placements(struct rows *rows, const struct mp_cli *cli, struc
     struct mp_config config = mp_bench_config(cli);
     bool gpu = strcmp(config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
     config.gpu_kv_layers = 0;
-    int code = add_row(rows, mp_bench_decode, cli, &config, "KV and tables in CPU memory", err);
+    int code =
+        add_row_if_it_fits(rows, mp_bench_decode, cli, &config, "KV and tables in CPU memory", err);
     if (code == 0 && gpu) {
         config.gpu_kv_layers = INT_MAX;
-        code = add_row(rows, mp_bench_decode, cli, &config, "KV and tables on the GPU", err);
+        code = add_row_if_it_fits(rows, mp_bench_decode, cli, &config, "KV and tables on the GPU",
+                                  err);
     }
     if (code == 0) {
         config.lsh_K = 0;
-        code = add_row(rows, mp_bench_decode, cli, &config,
-                       gpu ? "full attention on the GPU" : "full attention on the CPU", err);
+        code = add_row_if_it_fits(rows, mp_bench_decode, cli, &config,
+                                  gpu ? "full attention on the GPU" : "full attention on the CPU",
+                                  err);
+    }
+    if (code == 0 && rows->count == 0) {
+        code = mp_fail(err, MP_ERR_MEMORY, "--compare: no placement has the memory it needs");
     }
     return code;
 }
 
+/* Prints the rows that are done, also when a later one has failed, and frees them. */
 static int show(struct rows *rows, const struct mp_cli *cli, int code)
 {
-    if (code == 0 && cli->json_output) {
+    if (rows->count > 0 && cli->json_output) {
         mp_bench_print_json(rows->items, rows->count, stdout);
     }
-    for (size_t i = 0; i < rows->count && code == 0 && !cli->json_output; i++) {
+    for (size_t i = 0; i < rows->count && !cli->json_output; i++) {
         mp_bench_print(&rows->items[i], stdout);
     }
-    if (code == 0 && cli->compare && !cli->json_output) {
+    if (rows->count > 0 && cli->compare && !cli->json_output) {
         mp_bench_print_rows(rows->items, rows->count, stdout);
     }
     free_rows(rows);
@@ -212,10 +247,10 @@ int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err)
     if (code == 0) {
         code = measure_variants(&rows, &ops, err);
     }
-    if (code == 0 && cli->json_output) {
+    if (rows.count > 0 && cli->json_output) {
         mp_bench_print_json(rows.items, rows.count, stdout);
     }
-    for (size_t i = 0; i < rows.count && code == 0 && !cli->json_output; i++) {
+    for (size_t i = 0; i < rows.count && !cli->json_output; i++) {
         fputs(i > 0 ? "\n" : "", stdout);
         mp_bench_print_subject(&rows.items[i], stdout);
         mp_bench_print_ops(&rows.items[i], stdout);

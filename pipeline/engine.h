@@ -104,18 +104,19 @@ bool mp_session_can_add(const struct mp_session *s);
 int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int64_t max_new_tokens,
                    uint64_t stream, int *slot, struct mp_error *err);
 
-/* Whether any request decodes in the next step. */
-bool mp_session_decodes(const struct mp_session *s);
+/* Requests that get a token in the next step; 0: it reads a prompt. */
+int mp_session_decoding(const struct mp_session *s);
 
 /* Reads the prompt that was added last to its end, and samples its first token. Like a step in its
  * errors. */
 int mp_session_read(struct mp_session *s, struct mp_error *err);
 
-/* The same without reading a prompt: as if one of `tokens` had been read, with random keys and
- * values. sampled: share of the offloaded tokens that lookups are to select, for models with random
- * weights; 0: whatever comes. For benchmarks. */
+/* Fills a free slot as if a prompt of `tokens` had been read, with random keys and values. sampled:
+ * share of the offloaded tokens that lookups are to select, for models with random weights; 0:
+ * whatever comes. A share that cannot be had is MP_ERR_USAGE, or with `nearest` the nearest one
+ * serves. For benchmarks. */
 int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
-                             double sampled, int *slot, struct mp_error *err);
+                             double sampled, bool nearest, int *slot, struct mp_error *err);
 
 /* Generates one token for every request that has been read and is not finished, and reads on in the
  * prompt that was added last: a part that leaves the others most of the time

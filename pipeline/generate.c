@@ -218,12 +218,12 @@ static int step(struct generate *g, struct mp_error *err)
 {
     int active;
     uint64_t begin = mp_clock_ns();
-    bool decodes = mp_session_decodes(g->session);
+    int rows = mp_session_decoding(g->session);
     mp_recording_choose((int64_t)g->summary.num_steps);
     int code = mp_session_step(g->session, &active, err);
     uint64_t end = mp_clock_ns();
-    if (code == 0 && decodes) {
-        mp_summary_add_step(&g->summary, begin, end);
+    if (code == 0 && rows > 0) {
+        mp_summary_add_step(&g->summary, rows, begin, end);
     } else {
         mp_recording_take(NULL, begin, end);
     }

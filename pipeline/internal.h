@@ -93,7 +93,7 @@ struct mp_prefill_job {
     void *sink_arg;
 };
 
-/* A prompt being read, in units of one chunk in one layer. It shows a progress bar. */
+/* A prompt being read, in units of one chunk in one layer. */
 struct mp_reader;
 
 /* Allocates what it takes, the KV aside: that comes layer by layer with the units. *job is copied.
@@ -101,13 +101,14 @@ struct mp_reader;
 int mp_reader_open(const struct mp_engine *e, const struct mp_prefill_job *job,
                    struct mp_reader **out, struct mp_error *err);
 
-/* Submits the next unit, or all that are left; MP_ERR_INTERRUPTED if the user asked to stop. */
-int mp_reader_units_left(const struct mp_reader *run);
-int mp_reader_submit(struct mp_reader *run, struct mp_error *err);
-int mp_reader_submit_all(struct mp_reader *run, struct mp_error *err);
+/* Units not yet submitted. */
+int mp_reader_units_left(const struct mp_reader *r);
 
-/* Tells that all units submitted so far have run, for the progress bar. */
-void mp_reader_ran(struct mp_reader *r);
+/* Submits the next unit. */
+int mp_reader_submit(struct mp_reader *r, struct mp_error *err);
+
+/* Submits all that are left, with a progress bar; MP_ERR_INTERRUPTED if the user asked to stop. */
+int mp_reader_submit_all(struct mp_reader *r, struct mp_error *err);
 
 /* After the last unit: waits, and computes the logits the job asks for; last_logits by a task that
  * may still run on return. */
@@ -125,9 +126,10 @@ int mp_prefill_run(const struct mp_engine *e, const struct mp_prefill_job *job,
 /* Allocates and fills the KV and the tables of a request of `tokens` prompt tokens without reading
  * its prompt: random keys and values. With
  * sampled > 0, the queries of random weights meet about that share of the offloaded keys in two
- * tables; MP_ERR_USAGE says which shares can be had. sampled 0: keys of any direction. */
+ * tables; MP_ERR_USAGE says which shares can be had. sampled 0: keys of any direction. nearest: a
+ * share that cannot be had is replaced by the nearest one. */
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
-                      double sampled, struct mp_error *err);
+                      double sampled, bool nearest, struct mp_error *err);
 
 /* ---- step_buffers.c ---- */
 

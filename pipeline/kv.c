@@ -85,8 +85,7 @@ int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64
     if (tokens <= cache->capacity) {
         return 0;
     }
-    int64_t capacity = cache->capacity + cache->capacity / 2;
-    capacity = capacity < tokens ? tokens : capacity;
+    int64_t capacity = tokens + e->config->generation_budget;
 
     struct kv_cache larger;
     int code = mp_kv_cache_create(&larger, e, capacity, false, err);

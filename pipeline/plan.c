@@ -88,7 +88,9 @@ static struct sizes sizes_of(const struct mp_plan_run *run)
         .kv_token = 2 * (int64_t)mp_dtype_size(run->dtype) * s->num_key_value_heads * s->head_dim,
         .fixed = fixed,
         .offloaded = samples ? run->tokens - fixed : 0,
-        .room = run->new_tokens > c->generation_budget ? run->new_tokens : c->generation_budget,
+        /* Caches grow by the budget once it is used up. */
+        .room =
+            c->generation_budget + (run->new_tokens > c->generation_budget ? run->new_tokens : 0),
     };
 }
 
@@ -295,7 +297,8 @@ int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, st
                             config->memory_limit > 0 ? "memory_limit is" : "the system has", err);
     if (code == 0 && plan->gpu) {
         code = check_device(plan, MP_PLAN_GPU, plan->gpu_limit,
-                            config->gpu_memory > 0 ? "gpu_memory is" : "the GPU has", err);
+                            plan->gpu_limit == config->gpu_memory ? "gpu_memory is" : "the GPU has",
+                            err);
     }
     return code;
 }

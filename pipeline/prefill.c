@@ -135,7 +135,6 @@ int mp_reader_open(const struct mp_engine *e, const struct mp_prefill_job *job,
         mp_reader_close(r);
         return code;
     }
-    r->bar = mp_progress_start("reading the prompt", "tok", job->count);
     *out = r;
     return 0;
 }
@@ -160,9 +159,6 @@ static int keep_layer(struct mp_reader *r, struct mp_error *err)
 int mp_reader_submit(struct mp_reader *r, struct mp_error *err)
 {
     const struct mp_engine *e = r->engine;
-    if (mp_interrupted()) {
-        return mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt");
-    }
     int code = mp_submit_prefill_chunk(&e->graph, &r->p, r->layer, r->chunk, err);
     r->chunk++;
     if (r->chunk == r->p.num_chunks) {
@@ -184,20 +180,18 @@ static void show_progress(struct mp_reader *r, int pending)
     mp_progress_set(r->bar, units > 0 ? (int64_t)(units / total * (double)r->p.tokens) : 0);
 }
 
-void mp_reader_ran(struct mp_reader *r)
-{
-    show_progress(r, 0);
-}
-
 /* Submits all units that are left, never more than two layers ahead of what has run, so that a
  * signal is heard soon and StarPU's queues stay short. */
 int mp_reader_submit_all(struct mp_reader *r, struct mp_error *err)
 {
     int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
     int code = 0;
+    r->bar = mp_progress_start("reading the prompt", "tok", r->p.tokens);
     while (code == 0 && mp_reader_units_left(r) > 0) {
         int pending;
-        code = mp_reader_submit(r, err);
+        code = mp_interrupted()
+                   ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt")
+                   : mp_reader_submit(r, err);
         while (code == 0 && (pending = mp_runtime_pending()) > ahead) {
             code = mp_runtime_wait_until(pending - 1, err);
             show_progress(r, pending);

@@ -77,11 +77,18 @@ const struct mp_request *mp_session_request(const struct mp_session *s, int slot
     return &s->slots[slot].info;
 }
 
-void mp_session_remove(struct mp_session *s, int slot)
+static void close_reader(struct mp_session *s)
 {
-    if (s->reader != NULL && s->reading == slot) {
+    if (s->reader != NULL) {
         mp_reader_close(s->reader);
         s->reader = NULL;
+    }
+}
+
+void mp_session_remove(struct mp_session *s, int slot)
+{
+    if (s->reading == slot) {
+        close_reader(s);
     }
     mp_slot_close(&s->slots[slot], s->engine);
 }
@@ -139,8 +146,8 @@ static struct mp_slot *free_slot(struct mp_session *s, int *slot)
     while (i < s->batch && s->slots[i].used) {
         i++;
     }
-    if (i == s->batch) {
-        mp_panic("session: all %d slots are in use", s->batch);
+    if (i == s->batch || s->reader != NULL) {
+        mp_panic("session: all %d slots are in use, or a prompt is being read", s->batch);
     }
     *slot = i;
     return &s->slots[i];
@@ -210,8 +217,7 @@ static int finish_reading(struct mp_session *s, struct mp_error *err)
         mp_buffer_return(&b->ids);
         r->info.prefill_seconds = mp_clock_seconds() - s->reading_since;
     }
-    mp_reader_close(s->reader);
-    s->reader = NULL;
+    close_reader(s);
     return code;
 }
 
@@ -224,8 +230,7 @@ static int fail_reading(struct mp_session *s, int code, struct mp_error *err)
     struct mp_request *info = &s->slots[s->reading].info;
     info->finish = MP_FINISH_FAILED;
     info->failure = *err;
-    mp_reader_close(s->reader);
-    s->reader = NULL;
+    close_reader(s);
     return 0;
 }
 
@@ -242,13 +247,13 @@ int mp_session_read(struct mp_session *s, struct mp_error *err)
 }
 
 int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
-                             double sampled, int *slot, struct mp_error *err)
+                             double sampled, bool nearest, int *slot, struct mp_error *err)
 {
     int32_t *ids = mp_xcalloc((size_t)tokens, sizeof *ids);
     struct mp_slot *r = free_slot(s, slot);
     int code = mp_slot_open(r, s->engine, ids, tokens, max_new_tokens, 0, err);
     if (code == 0) {
-        code = mp_synthetic_fill(s->engine, r->kv, tokens, sampled, err);
+        code = mp_synthetic_fill(s->engine, r->kv, tokens, sampled, nearest, err);
     }
     if (code == 0) {
         mp_slot_append(r, s->engine, 0);
@@ -295,15 +300,19 @@ static double cost(const struct mp_session *s, int slot)
 /* Slots that decode, the costliest first. */
 static int list_decoding(const struct mp_session *s, int *slots)
 {
+    double costs[MP_MAX_BATCH];
     int n = 0;
     for (int i = 0; i < s->batch; i++) {
         if (!decodes(&s->slots[i])) {
             continue;
         }
+        double own = cost(s, i);
         int at = n++;
-        for (; at > 0 && cost(s, slots[at - 1]) < cost(s, i); at--) {
+        for (; at > 0 && costs[at - 1] < own; at--) {
+            costs[at] = costs[at - 1];
             slots[at] = slots[at - 1];
         }
+        costs[at] = own;
         slots[at] = i;
     }
     return n;
@@ -408,8 +417,6 @@ static int decode(struct mp_session *s, int units, struct mp_error *err)
     mp_pace_took(&s->pace, units, seconds);
     if (units == 0) {
         mp_micro_batches_took(&s->micro_batches, seconds);
-    } else {
-        mp_reader_ran(s->reader);
     }
     return fail_reading(s, read_code, err);
 }
@@ -423,15 +430,16 @@ static int count_decoding(const struct mp_session *s)
     return n;
 }
 
-bool mp_session_decodes(const struct mp_session *s)
+/* With a share of 1 a prompt is read to its end before anybody goes on. */
+int mp_session_decoding(const struct mp_session *s)
 {
-    return count_decoding(s) > 0;
+    return s->reader != NULL && s->pace.share == 1.0 ? 0 : count_decoding(s);
 }
 
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
 {
     int code = 0;
-    if (s->reader != NULL && (count_decoding(s) == 0 || s->pace.share == 1.0)) {
+    if (s->reader != NULL && mp_session_decoding(s) == 0) {
         code = mp_session_read(s, err);
     } else if (s->reader != NULL) {
         int left = mp_reader_units_left(s->reader);

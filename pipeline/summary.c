@@ -28,7 +28,6 @@ void mp_summary_add(struct mp_summary *s, const struct mp_request *r, double sco
     s->requests++;
     s->prompt_tokens += r->prompt_tokens;
     s->generated_tokens += r->generated_tokens;
-    s->decoded_tokens += r->generated_tokens - 1;
     s->prefill_seconds += r->prefill_seconds;
     s->first_token_seconds = fmax(s->first_token_seconds, r->prefill_seconds);
     if (!isnan(score)) {
@@ -43,8 +42,9 @@ void mp_summary_add(struct mp_summary *s, const struct mp_request *r, double sco
     }
 }
 
-void mp_summary_add_step(struct mp_summary *s, uint64_t begin_ns, uint64_t end_ns)
+void mp_summary_add_step(struct mp_summary *s, int rows, uint64_t begin_ns, uint64_t end_ns)
 {
+    s->decoded_tokens += rows;
     size_t n = s->num_steps++;
     s->step_seconds = mp_xrealloc(s->step_seconds, s->num_steps, sizeof *s->step_seconds);
     s->step_begin_ns = mp_xrealloc(s->step_begin_ns, s->num_steps, sizeof *s->step_begin_ns);

@@ -14,7 +14,7 @@ struct mp_summary {
     int64_t requests;
     int64_t prompt_tokens;
     int64_t generated_tokens;
-    int64_t decoded_tokens; /* generated after each first token */
+    int64_t decoded_tokens; /* of all decode steps */
     double prefill_seconds;
     double first_token_seconds; /* the slowest request's */
     double *sampled_sum;        /* [num_layers] sum of the requests' means */
@@ -31,8 +31,8 @@ struct mp_summary {
 
 /* score: of its answer; NaN if the record expects none. */
 void mp_summary_add(struct mp_summary *s, const struct mp_request *request, double score);
-/* A decode step that ran in [begin_ns, end_ns) of mp_clock_ns. */
-void mp_summary_add_step(struct mp_summary *s, uint64_t begin_ns, uint64_t end_ns);
+/* A decode step of `rows` requests that ran in [begin_ns, end_ns) of mp_clock_ns. */
+void mp_summary_add_step(struct mp_summary *s, int rows, uint64_t begin_ns, uint64_t end_ns);
 void mp_summary_free(struct mp_summary *s);
 
 /* Mean share sampled in a layer; NaN where no request did. */

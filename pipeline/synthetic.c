@@ -64,14 +64,14 @@ static double expected_share(const struct mp_engine *e, double t)
     return sum / PAIRS;
 }
 
-static int choose_spread(const struct mp_engine *e, double sampled, struct key_spread *out,
-                         struct mp_error *err)
+static int choose_spread(const struct mp_engine *e, double sampled, bool nearest,
+                         struct key_spread *out, struct mp_error *err)
 {
     double low = 0.0;
     double high = 1.0;
     double least = expected_share(e, low);
     double most = expected_share(e, high);
-    if (sampled < least || sampled > most) {
+    if (!nearest && (sampled < least || sampled > most)) {
         return mp_fail(err, MP_ERR_USAGE,
                        "sampled share: found %.4f, but synthetic keys with (K, L) = (%d, %d) give "
                        "%.4f to %.4f",
@@ -149,13 +149,13 @@ static int build_tables(const struct mp_engine *e, struct mp_layer_kv *kv, int64
 }
 
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
-                      double sampled, struct mp_error *err)
+                      double sampled, bool nearest, struct mp_error *err)
 {
     struct key_spread keys = {.pairs = 1.0f, .rest = 1.0f};
     int64_t offloaded = 0;
     int code = 0;
     if (sampled > 0.0 && e->num_sparse_layers > 0) {
-        code = choose_spread(e, sampled, &keys, err);
+        code = choose_spread(e, sampled, nearest, &keys, err);
     }
     for (int l = 0; l < e->shape->num_hidden_layers && code == 0; l++) {
         code = mp_kv_create_layer(e, kv, l, tokens, err);

@@ -107,8 +107,10 @@ static int32_t join_blocks(uint32_t *ids, const int32_t *selected, int64_t block
 {
     int32_t n = blocks > 0 ? selected[0] : 0;
     for (int64_t b = 1; b < blocks; b++) {
-        memmove(ids + n, ids + b * LSH_BLOCK_TOKENS, (size_t)selected[b] * sizeof *ids);
-        n += selected[b];
+        if (selected[b] > 0) { /* a request without so many tokens may have no ids */
+            memmove(ids + n, ids + b * LSH_BLOCK_TOKENS, (size_t)selected[b] * sizeof *ids);
+            n += selected[b];
+        }
     }
     return n;
 }

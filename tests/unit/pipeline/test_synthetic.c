@@ -83,7 +83,7 @@ static void test_fill(void **state)
     }
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         struct mp_layer_kv *kv = mp_xcalloc(LAYERS, sizeof *kv);
-        ASSERT_OK(mp_synthetic_fill(engine, kv, lengths[i], 0.0, &err));
+        ASSERT_OK(mp_synthetic_fill(engine, kv, lengths[i], 0.0, false, &err));
         for (int l = 0; l < LAYERS; l++) {
             const struct kv_cache *fixed = &kv[l].fixed;
             assert_int_equal(kv[l].sparse, l > 0);
@@ -109,7 +109,7 @@ static void decode(double share, int32_t tokens[STEPS], double sampled[LAYERS])
     struct mp_session *session;
     int slot;
     ASSERT_OK(mp_session_open(engine, &session, &err));
-    ASSERT_OK(mp_session_add_synthetic(session, TOKENS, STEPS + 1, share, &slot, &err));
+    ASSERT_OK(mp_session_add_synthetic(session, TOKENS, STEPS + 1, share, false, &slot, &err));
     const struct mp_request *r = mp_session_request(session, slot);
     for (int i = 0; i < STEPS; i++) {
         int active;
@@ -149,8 +149,9 @@ static void test_share_out_of_range(void **state)
     int slot;
     ASSERT_OK(mp_session_open(engine, &session, &err));
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(mp_session_add_synthetic(session, TOKENS, STEPS, shares[i], &slot, &err),
-                         MP_ERR_USAGE);
+        assert_int_equal(
+            mp_session_add_synthetic(session, TOKENS, STEPS, shares[i], false, &slot, &err),
+            MP_ERR_USAGE);
         double least, most;
         const char *range = strstr(err.message, "(10, 150) give ");
         assert_non_null(range);
@@ -158,7 +159,7 @@ static void test_share_out_of_range(void **state)
         assert_true(0.005 < least && least < 0.012 && 0.1 < most && most < 0.5);
         assert_true(mp_session_can_add(session));
     }
-    ASSERT_OK(mp_session_add_synthetic(session, TOKENS, STEPS, 0.0, &slot, &err));
+    ASSERT_OK(mp_session_add_synthetic(session, TOKENS, STEPS, 0.0, false, &slot, &err));
     mp_session_close(session);
 }
 
