@@ -154,7 +154,7 @@ case_bench_usage() {
     expect_refusal 2 'found 70000 tokens, the model has 65536 positions' \
         bench prefill --model "$demo" --context 70000
     # The steps follow the context.
-    expect_refusal 2 'the model has 65536 positions' bench decode --model "$demo" --context 65530
+    expect_refusal 2 'with the 49 tokens of the steps is more than' bench decode --model "$demo" --context 65530
 
     # Before anything is drawn.
     expect_refusal 1 'the plan needs 3\.[0-9]+ GiB for 1 x 9000 .* memory_limit is 1\.00 GiB' \
