@@ -40,6 +40,19 @@ int mp_bench_check_model(const struct mp_cli *cli, struct mp_error *err)
     return 0;
 }
 
+/* What a key names can only be written for one run that decodes. */
+static int check_one_run(const struct mp_cli *cli, const char *key, const char *path,
+                         struct mp_error *err)
+{
+    if (path == NULL || (!cli->compare && strcmp(cli->verb, "bench decode") == 0)) {
+        return 0;
+    }
+    return mp_fail(err, MP_ERR_USAGE,
+                   "%s: found %s with %s, expected one run that decodes: bench decode "
+                   "without --compare",
+                   key, path, cli->compare ? "--compare" : cli->verb);
+}
+
 int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
 {
     if (cli->context == 0) {
@@ -49,19 +62,12 @@ int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
     if (code != 0) {
         return code;
     }
-    if (cli->config.report_path != NULL &&
-        (cli->compare || strcmp(cli->verb, "bench decode") != 0)) {
-        return mp_fail(
-            err, MP_ERR_USAGE,
-            "trace.report: found %s with %s, expected one run that decodes: bench decode "
-            "without --compare",
-            cli->config.report_path, cli->compare ? "--compare" : cli->verb);
+    code = check_one_run(cli, "trace.report", cli->config.report_path, err);
+    if (code == 0) {
+        code = check_one_run(cli, "trace.fxt", cli->config.fxt_dir, err);
     }
-    if (cli->config.fxt_dir != NULL && (cli->compare || strcmp(cli->verb, "bench decode") != 0)) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "trace.fxt: found %s with %s, expected one run that decodes: bench decode "
-                       "without --compare",
-                       cli->config.fxt_dir, cli->compare ? "--compare" : cli->verb);
+    if (code != 0) {
+        return code;
     }
     if (cli->kv != NULL && strcmp(cli->kv, "synthetic") != 0 && strcmp(cli->kv, "prompt") != 0) {
         return mp_fail(err, MP_ERR_USAGE, "--kv: found \"%s\", expected synthetic or prompt",

@@ -7,11 +7,11 @@
 
 /* ---- always attended ---- */
 
-/* Bytes of the keys, or values, of a whole cache. */
-static size_t cache_bytes(const struct kv_cache *c)
+/* Bytes of the keys, or values, of `capacity` tokens. */
+static size_t kv_bytes(const struct mp_engine *e, int64_t capacity)
 {
-    return (size_t)c->num_kv_heads * (size_t)c->head_dim * (size_t)c->capacity *
-           mp_dtype_size(c->dtype);
+    return (size_t)e->shape->num_key_value_heads * (size_t)e->shape->head_dim * (size_t)capacity *
+           mp_dtype_size(e->dtype);
 }
 
 static size_t mean_bytes(const struct kv_cache *c)
@@ -42,7 +42,7 @@ int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_
         .head_dim = e->shape->head_dim,
         .dtype = e->dtype,
     };
-    size_t bytes = cache_bytes(cache);
+    size_t bytes = kv_bytes(e, cache->capacity);
     cache->k = mp_memory_alloc(e->dense_place, bytes, "key cache", err);
     cache->v = cache->k == NULL ? NULL : mp_memory_alloc(e->dense_place, bytes, "value cache", err);
     int code = cache->v == NULL ? MP_ERR_MEMORY : 0;
@@ -57,7 +57,7 @@ int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_
 
 void mp_kv_cache_destroy(struct kv_cache *cache, const struct mp_engine *e)
 {
-    size_t bytes = cache_bytes(cache);
+    size_t bytes = kv_bytes(e, cache->capacity);
     mp_memory_free(e->dense_place, cache->k, bytes);
     mp_memory_free(e->dense_place, cache->v, bytes);
     mp_memory_free(e->dense_place, cache->k_mean, mean_bytes(cache));
@@ -109,12 +109,6 @@ int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64
 
 /* ---- sampled ---- */
 
-static size_t offloaded_bytes(const struct offloaded_kv *kv)
-{
-    return (size_t)kv->num_kv_heads * (size_t)kv->head_dim * (size_t)kv->capacity *
-           mp_dtype_size(kv->dtype);
-}
-
 static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, enum mp_place place,
                             int64_t tokens, struct mp_error *err)
 {
@@ -125,9 +119,9 @@ static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, 
         .dtype = e->dtype,
     };
     enum mp_place at = mp_offloaded_place(place);
-    kv->k = mp_memory_alloc(at, offloaded_bytes(kv), "offloaded keys", err);
+    kv->k = mp_memory_alloc(at, kv_bytes(e, tokens), "offloaded keys", err);
     if (kv->k != NULL) {
-        kv->v = mp_memory_alloc(at, offloaded_bytes(kv), "offloaded values", err);
+        kv->v = mp_memory_alloc(at, kv_bytes(e, tokens), "offloaded values", err);
     }
     return kv->k == NULL || kv->v == NULL ? MP_ERR_MEMORY : 0;
 }
@@ -194,8 +188,8 @@ void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
         mp_buffer_release(&layer->tables_buffer);
         mp_kv_cache_destroy(&layer->fixed, e);
         enum mp_place place = mp_offloaded_place(layer->place);
-        mp_memory_free(place, layer->offloaded.k, offloaded_bytes(&layer->offloaded));
-        mp_memory_free(place, layer->offloaded.v, offloaded_bytes(&layer->offloaded));
+        mp_memory_free(place, layer->offloaded.k, kv_bytes(e, layer->offloaded.capacity));
+        mp_memory_free(place, layer->offloaded.v, kv_bytes(e, layer->offloaded.capacity));
         mp_memory_free(layer->place, layer->tables.ids, table_ids_bytes(&layer->tables));
         mp_memory_free(layer->place, layer->tables.offsets, table_offsets_bytes(&layer->tables));
     }

@@ -140,19 +140,6 @@ int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_
     return 0;
 }
 
-static struct mp_slot *free_slot(struct mp_session *s, int *slot)
-{
-    int i = 0;
-    while (i < s->batch && s->slots[i].used) {
-        i++;
-    }
-    if (i == s->batch || s->reader != NULL) {
-        mp_panic("session: all %d slots are in use, or a prompt is being read", s->batch);
-    }
-    *slot = i;
-    return &s->slots[i];
-}
-
 bool mp_session_can_add(const struct mp_session *s)
 {
     int used = 0;
@@ -160,6 +147,19 @@ bool mp_session_can_add(const struct mp_session *s)
         used += s->slots[i].used;
     }
     return used < s->batch && s->reader == NULL;
+}
+
+/* A free slot, which there must be. */
+static struct mp_slot *free_slot(struct mp_session *s, int *slot)
+{
+    if (!mp_session_can_add(s)) {
+        mp_panic("session: all %d slots are in use, or a prompt is being read", s->batch);
+    }
+    *slot = 0;
+    while (s->slots[*slot].used) {
+        (*slot)++;
+    }
+    return &s->slots[*slot];
 }
 
 int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int64_t max_new_tokens,
