@@ -354,15 +354,13 @@ case_full_disk() {
 
 # ---- trace ----
 
-case_trace() {
-    local workers op
-    workers=$(($(nproc) > 1 ? 2 : 1))
-    generate --prompt "$(story 3 60)" --gen-len 4 --eos none --cpu-workers "$workers" \
-        --trace trace.json
+# A short run with a trace and the options given: every op has its spans, in order on its track.
+expect_trace() {
+    local op
+    generate --prompt "$(story 3 60)" --gen-len 4 --eos none --trace trace.json "$@"
     expect_status 0
     expect_json_object trace.json
     expect_lines 'one list of events' trace.json '"traceEvents":\[' 1
-    expect_lines 'tracks' trace.json '"thread_name".*"name":"cpu worker [0-9]+"' "$workers"
     for op in embed projection hashing table_build table_lookup sampled_attention static_attention \
         prefill_attention output ffn offload lm_head sample; do
         expect_match "spans of $op" trace.json "\"ph\":\"X\",\"name\":\"$op\",\"pid\":1,\"tid\":[0-9]+,"
@@ -373,6 +371,14 @@ case_trace() {
     expect 'spans out of order or over the one before' \
         "$(awk '$2 < end[$1] - 0.001 { bad++ } { end[$1] = $2 + $3 } END { print (NR > 0), bad + 0 }' spans)" \
         '1 0'
+}
+
+case_trace() {
+    local workers
+    workers=$(($(nproc) > 1 ? 2 : 1))
+    expect_trace --devices cpu --cpu-workers "$workers"
+    expect_lines 'tracks' trace.json '"thread_name".*"name":"cpu worker [0-9]+"' "$workers"
+    expect_trace # with the GPU, where there is one
 
     # A trace that cannot be written is refused before the work.
     generate --prompt Hello --gen-len 2 --eos none --trace absent/trace.json
