@@ -62,13 +62,30 @@ static void add_span(struct interval *in, enum mp_track_kind kind, const struct 
     add_edge(in, end, kind, -1);
 }
 
+/* The first span that ends after ns: a worker runs one task at a time, so spans are in order of end
+ * too. A long run has very many before it. */
+static int64_t first_span(const struct mp_track *track, uint64_t ns)
+{
+    int64_t low = 0, high = track->count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (track->spans[middle].end_ns > ns) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
 static void add_track(void *arg, const struct mp_track *track)
 {
     struct interval *in = arg;
     if (track->kind == MP_TRACK_HOST) {
         return;
     }
-    for (int64_t i = 0; i < track->count && track->spans[i].begin_ns < in->end_ns; i++) {
+    for (int64_t i = first_span(track, in->begin_ns);
+         i < track->count && track->spans[i].begin_ns < in->end_ns; i++) {
         add_span(in, track->kind, &track->spans[i]);
     }
 }
@@ -80,15 +97,15 @@ static int compare_edges(const void *a, const void *b)
 }
 
 /* Adds a time in which nothing began or ended. running: spans under way on each kind. */
-static void add_stretch(struct mp_profile *p, double seconds, const int64_t *running)
+static void add_stretch(struct mp_overlap *o, double seconds, const int64_t *running)
 {
     bool cpu = running[MP_TRACK_CPU] > 0;
     bool gpu = running[MP_TRACK_GPU] > 0;
-    p->seconds += seconds;
-    p->busy[MP_TRACK_CPU] += cpu ? seconds : 0.0;
-    p->busy[MP_TRACK_GPU] += gpu ? seconds : 0.0;
-    p->both += cpu && gpu ? seconds : 0.0;
-    p->idle += cpu || gpu ? 0.0 : seconds;
+    o->seconds += seconds;
+    o->busy[MP_TRACK_CPU] += cpu ? seconds : 0.0;
+    o->busy[MP_TRACK_GPU] += gpu ? seconds : 0.0;
+    o->both += cpu && gpu ? seconds : 0.0;
+    o->idle += cpu || gpu ? 0.0 : seconds;
 }
 
 void mp_profile_add(struct mp_profile *p, uint64_t begin_ns, uint64_t end_ns)
@@ -98,19 +115,44 @@ void mp_profile_add(struct mp_profile *p, uint64_t begin_ns, uint64_t end_ns)
     if (in.num_edges > 0) {
         qsort(in.edges, in.num_edges, sizeof *in.edges, compare_edges);
     }
+    struct mp_overlap overlap = {0};
     int64_t running[MP_TRACK_KINDS] = {0};
     uint64_t now = begin_ns;
     for (size_t i = 0; i < in.num_edges; i++) {
-        add_stretch(p, 1e-9 * (double)(in.edges[i].ns - now), running);
+        add_stretch(&overlap, 1e-9 * (double)(in.edges[i].ns - now), running);
         now = in.edges[i].ns;
         running[in.edges[i].kind] += in.edges[i].by;
     }
-    add_stretch(p, 1e-9 * (double)(end_ns - now), running);
+    add_stretch(&overlap, 1e-9 * (double)(end_ns - now), running);
     free(in.edges);
+
+    p->seconds += overlap.seconds;
+    p->intervals = mp_xrealloc(p->intervals, p->num_intervals + 1, sizeof *p->intervals);
+    p->intervals[p->num_intervals++] = overlap;
+}
+
+static int compare_lengths(const void *a, const void *b)
+{
+    const struct mp_overlap *x = a, *y = b;
+    return (x->seconds > y->seconds) - (x->seconds < y->seconds);
+}
+
+struct mp_overlap mp_profile_typical(const struct mp_profile *p)
+{
+    struct mp_overlap typical = {0};
+    if (p->num_intervals > 0) {
+        struct mp_overlap *sorted = mp_xcalloc(p->num_intervals, sizeof *sorted);
+        memcpy(sorted, p->intervals, p->num_intervals * sizeof *sorted);
+        qsort(sorted, p->num_intervals, sizeof *sorted, compare_lengths);
+        typical = sorted[(p->num_intervals - 1) / 2];
+        free(sorted);
+    }
+    return typical;
 }
 
 void mp_profile_free(struct mp_profile *p)
 {
     free(p->ops);
+    free(p->intervals);
     *p = (struct mp_profile){0};
 }

@@ -22,6 +22,7 @@ struct track {
     struct mp_span *spans; /* [capacity]; NULL if it could not be allocated: all spans are lost */
     int64_t capacity;
     _Atomic int64_t count; /* spans complete; released after each store */
+    int64_t sorted;        /* the first ones, known to be in order */
     _Atomic int64_t lost;
 };
 
@@ -67,6 +68,7 @@ static void join_session(void)
         t->capacity = t->spans == NULL ? 0 : session_capacity;
     }
     atomic_store(&t->count, 0);
+    t->sorted = 0;
     atomic_store(&t->lost, 0);
     t->session = atomic_load(&session);
     pthread_mutex_unlock(&lock);
@@ -173,28 +175,30 @@ static int compare_spans(const void *a, const void *b)
     return (x->end_ns < y->end_ns) - (x->end_ns > y->end_ns);
 }
 
-/* Spans come in order of their end; without nesting that is the order of begin too. */
-static void sort_spans(struct mp_span *spans, int64_t count)
+/* Spans come in order of their end; without nesting that is the order of begin too, and only those
+ * that are new need to be looked at. */
+static void sort_spans(struct track *t, int64_t count)
 {
-    for (int64_t i = 1; i < count; i++) {
-        if (compare_spans(&spans[i - 1], &spans[i]) > 0) {
-            qsort(spans, (size_t)count, sizeof *spans, compare_spans);
-            return;
+    for (int64_t i = t->sorted > 0 ? t->sorted : 1; i < count; i++) {
+        if (compare_spans(&t->spans[i - 1], &t->spans[i]) > 0) {
+            qsort(t->spans, (size_t)count, sizeof *t->spans, compare_spans);
+            break;
         }
     }
+    t->sorted = count;
 }
 
 void mp_trace_each(void (*visit)(void *arg, const struct mp_track *track), void *arg)
 {
     pthread_mutex_lock(&lock);
-    for (const struct track *t = tracks; t != NULL; t = t->next) {
+    for (struct track *t = tracks; t != NULL; t = t->next) {
         int64_t count = atomic_load_explicit(&t->count, memory_order_acquire);
         if (t->session != atomic_load(&session) || count == 0) {
             continue;
         }
         char unnamed[32];
         snprintf(unnamed, sizeof unnamed, "thread %d", t->id);
-        sort_spans(t->spans, count);
+        sort_spans(t, count);
         visit(arg, &(struct mp_track){
                        .name = t->name != NULL ? t->name : unnamed,
                        .kind = t->kind,

@@ -22,8 +22,9 @@ static int time_read(const struct mp_buffer *block, const struct mp_buffer *sum,
     int code = mp_submit_memory_read(block, sum, err);
     int wait_code = mp_runtime_wait(code == 0 ? err : NULL);
     mp_recording_take(&p, begin, mp_clock_ns());
-    if (p.busy[kind] > 0.0) {
-        double now = (double)block->bytes / p.busy[kind];
+    double busy = mp_profile_typical(&p).busy[kind];
+    if (busy > 0.0) {
+        double now = (double)block->bytes / busy;
         *rate = now > *rate ? now : *rate;
     }
     mp_profile_free(&p);

@@ -19,7 +19,7 @@ enum {
     FIRST_STEPS = 3,
     DECODE_STEPS = 32,
     DECODE_WARMUP = 8,
-    RECORDED_STEPS = 8,
+    RECORDED_STEPS = 15,
     PREFILL_STEPS = 1,
     PREFILL_WARMUP = 0
 };
@@ -228,7 +228,6 @@ static int run_step(struct bench *b, struct mp_rng *rng, bool timed, struct mp_e
         r->seconds[r->count++] = (double)(end - begin) * 1e-9;
     }
     if (code == 0 && mp_recording_is_on()) {
-        r->recorded++;
         mp_recording_take(&r->profile, begin, end);
     }
     return code == 0 ? check_interrupted(err) : code;
@@ -355,7 +354,6 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
         if (code == 0) {
             mp_session_remove(b.session, slot);
         }
-        out->recorded += i >= 0;
         mp_recording_take(i >= 0 ? &out->profile : NULL, begin, end);
     }
     free(ids);

@@ -34,7 +34,6 @@ struct mp_bench_result {
     uint64_t *begin_ns;            /* [count] of mp_clock_ns, when they began */
     size_t count;
     struct mp_profile profile; /* of the recorded steps after them, or of the prompts */
-    int64_t recorded;          /* steps, or prompts, of the profile */
     double sampled;            /* mean share of the offloaded tokens sampled; NaN: none were */
     int64_t gpu_bytes;         /* taken on the GPU, as the device tells */
     int64_t cpu_bytes;         /* largest resident memory of the process */

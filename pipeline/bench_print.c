@@ -27,9 +27,9 @@ static double gib(int64_t bytes)
 }
 
 /* The slower of the devices' busy times: no overlap makes a step shorter. */
-static double longest_busy(const struct mp_profile *p)
+static double longest_busy(const struct mp_overlap *o)
 {
-    return fmax(p->busy[MP_TRACK_CPU], p->busy[MP_TRACK_GPU]);
+    return fmax(o->busy[MP_TRACK_CPU], o->busy[MP_TRACK_GPU]);
 }
 
 /* Sums of one kind of device. */
@@ -51,7 +51,7 @@ static struct mp_profile_op device_total(const struct mp_profile *p, enum mp_tra
 
 static void print_op(const struct mp_bench_result *r, const struct mp_profile_op *op, FILE *out)
 {
-    double n = (double)r->recorded;
+    double n = (double)r->profile.num_intervals;
     double bandwidth = r->bandwidth[op->kind];
     fprintf(out, "  %-4s %-18s %8.1f %10.3f %6.1f %%", DEVICES[op->kind], op->name,
             (double)op->calls / n, 1e3 * op->seconds / n, 100.0 * op->seconds / r->profile.seconds);
@@ -138,17 +138,15 @@ static void print_memory(const struct mp_bench_result *r, FILE *out)
 
 static void print_overlap(const struct mp_bench_result *r, FILE *out)
 {
-    const struct mp_profile *p = &r->profile;
-    double n = (double)r->recorded;
-    fprintf(out, "  devices       of %.3f ms recorded, CPU busy %.3f ms", 1e3 * p->seconds / n,
-            1e3 * p->busy[MP_TRACK_CPU] / n);
+    struct mp_overlap o = mp_profile_typical(&r->profile);
+    fprintf(out, "  devices       of %.3f ms (median of %zu recorded), CPU busy %.3f ms",
+            1e3 * o.seconds, r->profile.num_intervals, 1e3 * o.busy[MP_TRACK_CPU]);
     if (r->plan.gpu) {
-        fprintf(out, ", GPU busy %.3f ms, both %.3f ms", 1e3 * p->busy[MP_TRACK_GPU] / n,
-                1e3 * p->both / n);
+        fprintf(out, ", GPU busy %.3f ms, both %.3f ms", 1e3 * o.busy[MP_TRACK_GPU], 1e3 * o.both);
     }
     fprintf(out, ", %s %.3f ms (%.1f us a layer); %.2f x the %s\n",
-            r->plan.gpu ? "neither" : "idle", 1e3 * p->idle / n, 1e6 * p->idle / n / r->num_layers,
-            p->seconds / longest_busy(p), r->plan.gpu ? "busier device's time" : "busy time");
+            r->plan.gpu ? "neither" : "idle", 1e3 * o.idle, 1e6 * o.idle / r->num_layers,
+            o.seconds / longest_busy(&o), r->plan.gpu ? "busier device's time" : "busy time");
 }
 
 void mp_bench_print_subject(const struct mp_bench_result *r, FILE *out)
@@ -202,11 +200,11 @@ void mp_bench_print_rows(const struct mp_bench_result *rows, size_t count, FILE 
             "CPU ms", "idle ms", "sampled");
     for (size_t i = 0; i < count; i++) {
         const struct mp_bench_result *r = &rows[i];
-        double n = (double)r->recorded;
+        struct mp_overlap o = mp_profile_typical(&r->profile);
         double median = mp_median(r->seconds, r->count);
         fprintf(out, "%-44s %10.3f %10.1f %10.3f %10.3f %10.3f", r->title, 1e3 * median,
-                r->batch / median, 1e3 * r->profile.busy[MP_TRACK_GPU] / n,
-                1e3 * r->profile.busy[MP_TRACK_CPU] / n, 1e3 * r->profile.idle / n);
+                r->batch / median, 1e3 * o.busy[MP_TRACK_GPU], 1e3 * o.busy[MP_TRACK_CPU],
+                1e3 * o.idle);
         if (isnan(r->sampled)) {
             fprintf(out, " %9s\n", "all");
         } else {
@@ -225,7 +223,7 @@ static void add_number(cJSON *object, const char *key, double value)
 
 static cJSON *op_json(const struct mp_bench_result *r, const struct mp_profile_op *op)
 {
-    double n = (double)r->recorded;
+    double n = (double)r->profile.num_intervals;
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "op", op->name);
     cJSON_AddStringToObject(o, "device", DEVICES[op->kind]);
@@ -239,14 +237,15 @@ static cJSON *op_json(const struct mp_bench_result *r, const struct mp_profile_o
 static void add_profile(cJSON *o, const struct mp_bench_result *r)
 {
     const struct mp_profile *p = &r->profile;
-    double n = (double)r->recorded;
-    add_number(o, "recorded_seconds", p->seconds / n);
-    add_number(o, "cpu_busy_seconds", p->busy[MP_TRACK_CPU] / n);
-    add_number(o, "gpu_busy_seconds", p->busy[MP_TRACK_GPU] / n);
-    add_number(o, "both_busy_seconds", p->both / n);
-    add_number(o, "idle_seconds", p->idle / n);
-    add_number(o, "idle_seconds_per_layer", p->idle / n / r->num_layers);
-    add_number(o, "over_busier", p->seconds / longest_busy(p));
+    struct mp_overlap typical = mp_profile_typical(p);
+    add_number(o, "recorded", (double)p->num_intervals);
+    add_number(o, "recorded_seconds", typical.seconds);
+    add_number(o, "cpu_busy_seconds", typical.busy[MP_TRACK_CPU]);
+    add_number(o, "gpu_busy_seconds", typical.busy[MP_TRACK_GPU]);
+    add_number(o, "both_busy_seconds", typical.both);
+    add_number(o, "idle_seconds", typical.idle);
+    add_number(o, "idle_seconds_per_layer", typical.idle / r->num_layers);
+    add_number(o, "over_busier", typical.seconds / longest_busy(&typical));
     cJSON *ops = cJSON_AddArrayToObject(o, "ops");
     for (size_t i = 0; i < p->num_ops; i++) {
         cJSON_AddItemToArray(ops, op_json(r, &p->ops[i]));

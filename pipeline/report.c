@@ -91,11 +91,15 @@ static void put_profile(FILE *out, const struct mp_profile *p)
 {
     fputs(",\n\"seconds\":", out);
     put_number(out, p->seconds);
-    fputs(",\n\"both\":", out);
-    put_number(out, p->both);
-    fputs(",\n\"idle\":", out);
-    put_number(out, p->idle);
-    put_kinds_member(out, "busy", p->busy);
+    struct mp_overlap typical = mp_profile_typical(p);
+    fputs(",\n\"typical\":{\"seconds\":", out);
+    put_number(out, typical.seconds);
+    fputs(",\"both\":", out);
+    put_number(out, typical.both);
+    fputs(",\"idle\":", out);
+    put_number(out, typical.idle);
+    put_kinds_member(out, "busy", typical.busy);
+    fputc('}', out);
 
     fputs(",\n\"ops\":[", out);
     for (size_t i = 0; i < p->num_ops; i++) {

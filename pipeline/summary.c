@@ -51,7 +51,6 @@ void mp_summary_add_step(struct mp_summary *s, int rows, uint64_t begin_ns, uint
     s->step_seconds[n] = (double)(end_ns - begin_ns) * 1e-9;
     s->step_begin_ns[n] = begin_ns;
     if (mp_recording_is_on()) {
-        s->recorded_steps++;
         mp_recording_take(&s->profile, begin_ns, end_ns);
     }
 }
@@ -107,22 +106,22 @@ static double decode_seconds(const struct mp_summary *s)
     return sum;
 }
 
-/* Who worked in the decode steps that were recorded. */
+/* Who worked in a typical one of the decode steps that were recorded. */
 static void print_devices(const struct mp_summary *s)
 {
-    const struct mp_profile *p = &s->profile;
-    double cpu = p->busy[MP_TRACK_CPU];
-    double gpu = p->busy[MP_TRACK_GPU];
-    if (s->recorded_steps == 0) {
+    struct mp_overlap o = mp_profile_typical(&s->profile);
+    double cpu = o.busy[MP_TRACK_CPU];
+    double gpu = o.busy[MP_TRACK_GPU];
+    if (s->profile.num_intervals == 0) {
         return;
     }
-    fprintf(stderr, "  devices       CPU busy %.0f %%", 100.0 * cpu / p->seconds);
+    fprintf(stderr, "  devices       CPU busy %.0f %%", 100.0 * cpu / o.seconds);
     if (gpu > 0.0) {
-        fprintf(stderr, ", GPU busy %.0f %%, both %.0f %%", 100.0 * gpu / p->seconds,
-                100.0 * p->both / p->seconds);
+        fprintf(stderr, ", GPU busy %.0f %%, both %.0f %%", 100.0 * gpu / o.seconds,
+                100.0 * o.both / o.seconds);
     }
     fprintf(stderr, "; hand-over %.0f us a layer; step time over the busier one %.2f\n",
-            1e6 * p->idle / (double)s->recorded_steps / s->num_layers, p->seconds / fmax(cpu, gpu));
+            1e6 * o.idle / s->num_layers, o.seconds / fmax(cpu, gpu));
 }
 
 void mp_summary_print(const struct mp_summary *s, const char *kernels, const struct mp_plan *plan)

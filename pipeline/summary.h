@@ -21,7 +21,6 @@ struct mp_summary {
     int64_t *sampled_count;     /* [num_layers] requests that sampled in the layer */
     int num_layers;
     struct mp_profile profile; /* of the decode steps that were recorded */
-    int64_t recorded_steps;
     double *step_seconds;    /* [num_steps] of each decode step */
     uint64_t *step_begin_ns; /* [num_steps] of mp_clock_ns */
     size_t num_steps;

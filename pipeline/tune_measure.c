@@ -224,11 +224,11 @@ static int measure(const struct job *job, struct reply *reply)
         code = mp_bench_decode(&cli, &config, &r, &reply->err);
     }
     if (code == 0) {
-        const struct mp_profile *p = &r.profile;
+        struct mp_overlap o = mp_profile_typical(&r.profile);
         reply->sample.step = mp_median(r.seconds, r.count);
-        reply->sample.cpu_busy = p->busy[MP_TRACK_CPU] / p->seconds;
-        reply->sample.gpu_busy = p->busy[MP_TRACK_GPU] / p->seconds;
-        reply->sample.both = p->both / p->seconds;
+        reply->sample.cpu_busy = o.busy[MP_TRACK_CPU] / o.seconds;
+        reply->sample.gpu_busy = o.busy[MP_TRACK_GPU] / o.seconds;
+        reply->sample.both = o.both / o.seconds;
     }
     return code;
 }

@@ -59,15 +59,24 @@ static void assert_near(double found, double expected)
     }
 }
 
+static void assert_overlap(const struct mp_overlap *o, double cpu, double gpu, double both,
+                           double idle, double seconds)
+{
+    assert_near(o->busy[MP_TRACK_CPU], cpu);
+    assert_near(o->busy[MP_TRACK_GPU], gpu);
+    assert_near(o->both, both);
+    assert_near(o->idle, idle);
+    assert_near(o->seconds, seconds);
+    assert_true(o->busy[MP_TRACK_HOST] == 0.0);
+}
+
+/* Of a profile of one interval. */
 static void assert_times(const struct mp_profile *p, double cpu, double gpu, double both,
                          double idle, double seconds)
 {
-    assert_near(p->busy[MP_TRACK_CPU], cpu);
-    assert_near(p->busy[MP_TRACK_GPU], gpu);
-    assert_near(p->both, both);
-    assert_near(p->idle, idle);
+    assert_int_equal(p->num_intervals, 1);
+    assert_overlap(&p->intervals[0], cpu, gpu, both, idle, seconds);
     assert_near(p->seconds, seconds);
-    assert_true(p->busy[MP_TRACK_HOST] == 0.0);
 }
 
 static void assert_op(const struct mp_profile_op *op, const char *name, enum mp_track_kind kind,
@@ -108,27 +117,15 @@ static void test_unions_of_tracks(void **state)
     assert_null(p.ops);
 }
 
-/* A nested span adds no time to its kind. */
-static void test_nested_spans(void **state)
-{
-    (void)state;
-    struct thread thread = {MP_TRACK_GPU, {{"inner", 2, 3, 0, 0}, {"outer", 1, 5, 0, 0}}};
-    record_threads(&thread, 1);
-    struct mp_profile p = {0};
-    mp_profile_add(&p, ns(0), ns(6));
-    assert_times(&p, 0, 4, 0, 2, 6);
-    mp_profile_free(&p);
-}
-
 /* Of [0, 4) only [1, 3) counts, and half of its work; what only touches the border does not. */
 static void test_spans_are_cut(void **state)
 {
     (void)state;
-    struct thread thread = {
-        MP_TRACK_CPU,
-        {{"ends before", 0, 1, 7, 7}, {"across", 0, 4, 10, 20}, {"begins after", 3, 5, 7, 7}},
+    struct thread threads[] = {
+        {MP_TRACK_CPU, {{"ends before", 0, 1, 7, 7}, {"begins after", 3, 5, 7, 7}}},
+        {MP_TRACK_CPU, {{"across", 0, 4, 10, 20}}},
     };
-    record_threads(&thread, 1);
+    record_threads(threads, 2);
     struct mp_profile p = {0};
     mp_profile_add(&p, ns(1), ns(3));
     assert_times(&p, 2, 0, 0, 0, 2);
@@ -137,8 +134,8 @@ static void test_spans_are_cut(void **state)
     mp_profile_free(&p);
 }
 
-/* Intervals add up, what lies between them is left out, and the recorder may be cleared between
- * two of them. */
+/* Ops add up over intervals, what lies between them is left out, and the recorder may be cleared
+ * between two of them. */
 static void test_intervals_add_up(void **state)
 {
     (void)state;
@@ -150,14 +147,37 @@ static void test_intervals_add_up(void **state)
     struct mp_profile p = {0};
     mp_profile_add(&p, ns(0), ns(3)); /* CPU [1, 3) */
     mp_profile_add(&p, ns(5), ns(8)); /* CPU [5, 6), GPU [5, 8) */
-    assert_times(&p, 3, 3, 1, 1, 6);
     mp_trace_clear();
     mp_profile_add(&p, ns(8), ns(10)); /* nothing is left */
-    assert_times(&p, 3, 3, 1, 3, 8);
+    assert_int_equal(p.num_intervals, 3);
+    assert_overlap(&p.intervals[0], 2, 0, 0, 1, 3);
+    assert_overlap(&p.intervals[1], 1, 3, 1, 0, 3);
+    assert_overlap(&p.intervals[2], 0, 0, 0, 2, 2);
+    assert_near(p.seconds, 8);
     assert_int_equal(p.num_ops, 3);
     assert_op(&p.ops[0], "a", MP_TRACK_CPU, 1, 1, 1, 0);
     assert_op(&p.ops[1], "b", MP_TRACK_CPU, 2, 2, 4, 0);
     assert_op(&p.ops[2], "a", MP_TRACK_GPU, 1, 3, 3, 0);
+    mp_profile_free(&p);
+}
+
+/* The interval of median length speaks for all, whatever the longest one was like. */
+static void test_typical_interval(void **state)
+{
+    (void)state;
+    struct thread thread = {MP_TRACK_CPU,
+                            {{"a", 0, 1, 0, 0}, {"a", 10, 12, 0, 0}, {"a", 20, 21, 0, 0}}};
+    record_threads(&thread, 1);
+    struct mp_profile p = {0};
+    struct mp_overlap typical = mp_profile_typical(&p);
+    assert_overlap(&typical, 0, 0, 0, 0, 0);
+    mp_profile_add(&p, ns(20), ns(90)); /* 69 of them idle */
+    mp_profile_add(&p, ns(0), ns(2));
+    typical = mp_profile_typical(&p); /* of two the shorter */
+    assert_overlap(&typical, 1, 0, 0, 1, 2);
+    mp_profile_add(&p, ns(10), ns(13));
+    typical = mp_profile_typical(&p);
+    assert_overlap(&typical, 2, 0, 0, 1, 3);
     mp_profile_free(&p);
 }
 
@@ -175,8 +195,8 @@ static void test_nothing_recorded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unions_of_tracks), cmocka_unit_test(test_nested_spans),
-        cmocka_unit_test(test_spans_are_cut),    cmocka_unit_test(test_intervals_add_up),
+        cmocka_unit_test(test_unions_of_tracks), cmocka_unit_test(test_spans_are_cut),
+        cmocka_unit_test(test_intervals_add_up), cmocka_unit_test(test_typical_interval),
         cmocka_unit_test(test_nothing_recorded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

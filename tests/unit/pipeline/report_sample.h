@@ -188,20 +188,26 @@ static struct mp_profile_op sample_ops[] = {
 };
 enum { SAMPLE_OPS = sizeof sample_ops / sizeof sample_ops[0], GPU_OPS = 6 };
 
+/* The last one was held up. */
+static struct mp_overlap gpu_intervals[] = {
+    {0.018, {[MP_TRACK_CPU] = 0.010, [MP_TRACK_GPU] = 0.016}, .both = 0.0088, .idle = 0.0008},
+    {0.020, {[MP_TRACK_CPU] = 0.010, [MP_TRACK_GPU] = 0.016}, .both = 0.0068, .idle = 0.0008},
+    {0.090, {[MP_TRACK_CPU] = 0.010, [MP_TRACK_GPU] = 0.016}, .both = 0.0068, .idle = 0.0708},
+};
 static struct mp_profile with_gpu = {
     .ops = sample_ops,
     .num_ops = SAMPLE_OPS,
     .seconds = 0.8,
-    .busy = {[MP_TRACK_CPU] = 0.4, [MP_TRACK_GPU] = 0.64},
-    .both = 0.272,
-    .idle = 0.032,
+    .intervals = gpu_intervals,
+    .num_intervals = 3,
 };
+static struct mp_overlap cpu_interval = {0.020, {[MP_TRACK_CPU] = 0.0192}, .idle = 0.0008};
 static struct mp_profile without_gpu = {
     .ops = sample_ops + GPU_OPS,
     .num_ops = SAMPLE_OPS - GPU_OPS,
     .seconds = 0.8,
-    .busy = {[MP_TRACK_CPU] = 0.768},
-    .idle = 0.032,
+    .intervals = &cpu_interval,
+    .num_intervals = 1,
 };
 static struct mp_profile nothing;
 

@@ -75,9 +75,13 @@ static void test_figures(void **state)
     const struct cJSON *root = mp_json_root(doc);
     assert_true(number_in(doc, root, "context") == 98000.0);
     assert_true(number_in(doc, root, "K") == 10.0 && number_in(doc, root, "L") == 150.0);
-    assert_true(number_in(doc, root, "seconds") == 0.8 && number_in(doc, root, "both") == 0.272);
-    const struct cJSON *busy = mp_json_find(root, "busy");
-    assert_true(number_in(doc, busy, "gpu") == 0.64 && number_in(doc, busy, "cpu") == 0.4);
+    assert_true(number_in(doc, root, "seconds") == 0.8);
+    const struct cJSON *typical = mp_json_find(root, "typical");
+    assert_true(number_in(doc, typical, "seconds") == 0.02);
+    assert_true(number_in(doc, typical, "both") == 0.0068);
+    assert_true(number_in(doc, typical, "idle") == 0.0008);
+    const struct cJSON *busy = mp_json_find(typical, "busy");
+    assert_true(number_in(doc, busy, "gpu") == 0.016 && number_in(doc, busy, "cpu") == 0.01);
     const struct cJSON *bandwidth = mp_json_find(root, "bandwidth");
     assert_true(number_in(doc, bandwidth, "gpu") == 3170e9);
     assert_true(number_in(doc, bandwidth, "host") == 0.0);
