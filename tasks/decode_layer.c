@@ -135,8 +135,9 @@ static int submit_sampled_attention(const struct mp_graph *g, const struct mp_de
     return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
+/* sampled: beside what the layer samples. */
 static int submit_static_attention(const struct mp_graph *g, const struct mp_decode_step *s,
-                                   int layer, struct mp_error *err)
+                                   int layer, bool sampled, struct mp_error *err)
 {
     struct static_attention_task *arg =
         mp_xmalloc(sizeof *arg + (size_t)s->num_rows * sizeof arg->length[0]);
@@ -147,8 +148,9 @@ static int submit_static_attention(const struct mp_graph *g, const struct mp_dec
         .head_dim = g->shape->head_dim,
     };
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t =
-        mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, in_stream(g), &info);
+    /* If the GPU then waits for the CPU, its idle time is not this op's. */
+    enum mp_where where = g->gpu && sampled && !sampled_on_gpu(s, layer) ? MP_ON_GPU : in_stream(g);
+    struct mp_task *t = mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, where, &info);
     mp_task_reads(t, &s->buffers->q);
     mp_task_writes(t, &s->buffers->o_static);
     mp_task_writes(t, &s->buffers->lse_static);
@@ -209,7 +211,7 @@ int mp_submit_decode_layer(const struct mp_graph *g, const struct mp_decode_step
         code = submit_sampled_attention(g, s, layer, err);
     }
     if (code == 0) {
-        code = submit_static_attention(g, s, layer, err);
+        code = submit_static_attention(g, s, layer, sampled, err);
     }
     if (code == 0) {
         code = submit_output(g, s, layer, sampled, err);

@@ -355,12 +355,13 @@ struct attention_results {
 };
 
 /* One CTA a (head, row), a thread a channel. */
-static __global__ void attention_merge_kernel(const __grid_constant__ attention_pieces pieces,
+static __global__ void attention_merge_kernel(begin_stamp stamp,
+                                              const __grid_constant__ attention_pieces pieces,
                                               attention_results partial, attention_results out,
                                               int head_dim)
 {
     allow_next_kernel();
-    wait_for_kernels();
+    wait_for_kernels(stamp);
     const int64_t num_heads = gridDim.x;
     const int begin = pieces.first[blockIdx.y];
     const int end = pieces.first[blockIdx.y + 1];

@@ -52,7 +52,9 @@ void cuda_op_end(void);
 void cuda_op_signal(void *stream);
 
 /* Measures when the op that has just begun runs on the GPU, for cuda_op_measured to tell with
- * `what`, which is not NULL. The first call on a thread waits for its stream. */
+ * `what`, which is not NULL. It is taken to end where the next op of the thread begins, or with the
+ * signal after it: where the GPU may then be idle, signal. The first call on a thread waits for its
+ * stream. */
 void cuda_op_measure(void *what);
 
 /* If the oldest measured op has finished: the time on mp_clock_ns in which it ran; returns its

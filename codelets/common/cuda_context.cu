@@ -157,11 +157,13 @@ void cuda_context_destroy(void)
 
 cudaStream_t cuda_stream(void)
 {
+    cuda_measure_note();
     return current.stream;
 }
 
 cublasHandle_t cuda_cublas(void)
 {
+    cuda_measure_note();
     return current.cublas;
 }
 
@@ -197,7 +199,7 @@ void cuda_op_end(void)
 
 void cuda_op_signal(void *stream)
 {
-    CUDA_CHECK(cudaEventRecord(current.signal, current.stream));
+    CUDA_CHECK(cudaEventRecord(current.signal, cuda_stream()));
     CUDA_CHECK(cudaStreamWaitEvent(static_cast<cudaStream_t>(stream), current.signal));
 }
 

@@ -9,7 +9,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-/* Of the calling thread. */
+/* Of the calling thread, to enqueue work on right away: if the time at which that work begins is to
+ * be known, a kernel that notes it is enqueued before. */
 cudaStream_t cuda_stream(void);
 cublasHandle_t cuda_cublas(void); /* bound to cuda_stream() */
 int cuda_multiprocessors(void);
@@ -23,6 +24,12 @@ bool cuda_kernels_wait(void);
 cudaError_t cuda_measure_create(void);
 void cuda_measure_destroy(void);
 void cuda_measure_op_end(void);
+
+/* Where the next kernel is to note the time at which it begins, in host memory; NULL: nowhere. The
+ * caller launches that kernel. */
+unsigned long long *cuda_measure_take_stamp(void);
+/* If there is such a place, enqueues a kernel that does nothing but note the time. */
+void cuda_measure_note(void);
 
 /* Panics with the call, the op in progress, file and line unless the status is success. */
 #define CUDA_CHECK(call) cuda_check((call), #call, __FILE__, __LINE__)

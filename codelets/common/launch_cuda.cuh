@@ -10,6 +10,7 @@
  *     it waited for them itself.
  *   - Before, it may read its parameters, and weights: what was written before the step, and the
  *     host has waited for. Everything else that it reads, and all that it writes, comes after.
+ *   - Its first parameter is the begin_stamp that it gives to wait_for_kernels().
  *   - What kernels of a step write is never read through __ldg or const __restrict__: the compiler
  *     may move such loads to before the wait.
  * Kernels launched with <<<>>>, copies and events keep their place in the stream.
@@ -28,13 +29,23 @@ static __device__ __forceinline__ void allow_next_kernel()
 #endif
 }
 
+/* Where a kernel notes the time at which the kernels before it are complete. */
+struct begin_stamp {
+    unsigned long long *ns; /* of the GPU's global timer, in host memory; NULL: nowhere */
+};
+
 /* Returns when all kernels before this one in the stream are complete and what they wrote is
  * visible. */
-static __device__ __forceinline__ void wait_for_kernels()
+static __device__ __forceinline__ void wait_for_kernels(begin_stamp stamp)
 {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+    if (stamp.ns != NULL && threadIdx.x == 0 && blockIdx.x == 0 && blockIdx.y == 0) {
+        unsigned long long now;
+        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+        *static_cast<volatile unsigned long long *>(stamp.ns) = now;
+    }
 }
 
 /* Brings the 128 bytes around p into L2. */
@@ -43,12 +54,13 @@ static __device__ __forceinline__ void prefetch_line(const void *p)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
-/* kernel<<<grid, block, shared, cuda_stream()>>>(args...), overlapped. shared: bytes of dynamic
- * shared memory. */
+/* kernel<<<grid, block, shared, cuda_stream()>>>(stamp, args...), overlapped. shared: bytes of
+ * dynamic shared memory. */
 template <typename... Parameters, typename... Args>
-static void launch_overlapped(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
-                              const Args &...args)
+static void launch_overlapped(void (*kernel)(begin_stamp, Parameters...), dim3 grid, dim3 block,
+                              size_t shared, const Args &...args)
 {
+    begin_stamp stamp = {cuda_measure_take_stamp()}; /* else cuda_stream() would have it noted */
     cudaLaunchAttribute overlap = {};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     overlap.val.programmaticStreamSerializationAllowed = 1;
@@ -59,7 +71,7 @@ static void launch_overlapped(void (*kernel)(Parameters...), dim3 grid, dim3 blo
     config.stream = cuda_stream();
     config.attrs = &overlap;
     config.numAttrs = cuda_kernels_wait() ? 1 : 0;
-    CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
+    CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, stamp, args...));
 }
 
 #endif

@@ -189,7 +189,8 @@ __device__ void gemv_store(const gemv_shared<T> &shared, const linear_args &a,
  * row of x, to the sums: each CTA sees all of x anyway. */
 template <int T, bool NORM, bool GATED, bool VECTOR>
 __global__ void __launch_bounds__(GEMV_THREADS, 2)
-    gemv_kernel(const __grid_constant__ linear_args a, const __grid_constant__ linear_norm norm)
+    gemv_kernel(begin_stamp stamp, const __grid_constant__ linear_args a,
+                const __grid_constant__ linear_norm norm)
 {
     __shared__ gemv_shared<T> shared;
     constexpr int BLOCKS = GEMV_UNROLL / T;
@@ -216,7 +217,7 @@ __global__ void __launch_bounds__(GEMV_THREADS, 2)
     int chunk = warp * BLOCKS * GEMV_K;
     load_chunk<VECTOR>(w, weights, chunk + 8 * t, a.in);
     prefetch<T, NORM, GATED>(a, norm, first);
-    wait_for_kernels();
+    wait_for_kernels(stamp);
 
     float sums[T][T][4] = {}; /* [tile of x][tile of W] */
     float squares[T] = {};

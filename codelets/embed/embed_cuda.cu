@@ -5,10 +5,10 @@ extern "C" {
 
 #include "codelets/common/launch_cuda.cuh"
 
-static __global__ void gather_rows(const embed_args a)
+static __global__ void gather_rows(begin_stamp stamp, const embed_args a)
 {
     allow_next_kernel();
-    wait_for_kernels();
+    wait_for_kernels(stamp);
     const uint16_t *from = a.table + (int64_t)a.ids[blockIdx.x] * a.hidden_size;
     float *to = a.x + (int64_t)blockIdx.x * a.hidden_size;
     for (int i = threadIdx.x; i < a.hidden_size; i += blockDim.x) {

@@ -127,7 +127,7 @@ __device__ void write_codes(const hashing_args &a, const query_tile &tile, const
 
 /* `vectors` share each projection. */
 __global__ void __launch_bounds__(MAX_HEAD_DIM / QUERY_SLICE * WARP)
-    hash_queries(const hashing_args a, int64_t vectors)
+    hash_queries(begin_stamp stamp, const hashing_args a, int64_t vectors)
 {
     extern __shared__ uint4 shared_memory[];
     int depth = blockDim.x / WARP * QUERY_SLICE;
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(MAX_HEAD_DIM / QUERY_SLICE * WARP)
     tile.tables = min(tile.tables, a.L - tile.first_table);
     float w[QUERY_SLICE][2];
     load_columns(a, tile, w);
-    wait_for_kernels();
+    wait_for_kernels(stamp);
 
     int warp = threadIdx.x / WARP;
     for (int64_t first = 0; first < vectors; first += QUERY_VECTORS) {

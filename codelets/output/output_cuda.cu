@@ -11,10 +11,11 @@ enum { MERGE_WARPS = 8, MERGE_ELEMENTS = MP_MAX_HEAD_DIM / 32 /* of a head, a la
 
 /* One warp a head of a row. All its loads are issued before any is used, the sampled ones being a
  * trip over PCIe; what an empty part (lse = -inf) holds is not used. */
-static __global__ void merge_kernel(const output_args a, int64_t heads, int head_dim, float *merged)
+static __global__ void merge_kernel(begin_stamp stamp, const output_args a, int64_t heads,
+                                    int head_dim, float *merged)
 {
     allow_next_kernel();
-    wait_for_kernels();
+    wait_for_kernels(stamp);
     int64_t head = (int64_t)blockIdx.x * MERGE_WARPS + threadIdx.x / 32;
     if (head >= heads) {
         return;

@@ -104,7 +104,7 @@ __device__ __forceinline__ void append(const head_pairs &head, uint16_t *slot, c
 
 /* CTA (x, y): heads [y * FINISH_WARPS, ...) of row first_row + x. */
 __global__ void __launch_bounds__(FINISH_THREADS)
-    finish_kernel(const __grid_constant__ finish_params a)
+    finish_kernel(begin_stamp stamp, const __grid_constant__ finish_params a)
 {
     __shared__ float cosine[MAX_HALF];
     __shared__ float sine[MAX_HALF];
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(FINISH_THREADS)
         sine[i] *= target.rope_scale;
         cosine[i] *= target.rope_scale;
     }
-    wait_for_kernels(); /* the angles depend on parameters alone */
+    wait_for_kernels(stamp); /* the angles depend on parameters alone */
     __syncthreads();
 
     const int heads = a.num_heads + 2 * a.num_kv_heads;

@@ -156,13 +156,13 @@ template <int D> __device__ float put_one_query(uint4 *fragments, const float *q
 /* Grid: x pieces of all rows, y query heads. */
 template <int D>
 __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM)
-    attend_selected_kernel(const __grid_constant__ sampled_launch p)
+    attend_selected_kernel(begin_stamp stamp, const __grid_constant__ sampled_launch p)
 {
     __shared__ attention_shared<D> shared;
     __shared__ float q_squared;
     __shared__ int nnz;
     allow_next_kernel();
-    wait_for_kernels();
+    wait_for_kernels(stamp);
     const int row = blockIdx.x / p.pieces;
     const int piece = blockIdx.x % p.pieces;
     const int head = blockIdx.y;

@@ -75,11 +75,11 @@ __device__ void put_queries(uint4 *fragments, const float *q, int queries, int h
 /* Grid: x pieces of all rows, y (KV head, block of its query heads). */
 template <int D>
 __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM)
-    attend_cached_kernel(const __grid_constant__ static_launch p)
+    attend_cached_kernel(begin_stamp stamp, const __grid_constant__ static_launch p)
 {
     __shared__ attention_shared<D> shared;
     allow_next_kernel();
-    wait_for_kernels();
+    wait_for_kernels(stamp);
     int row = 0;
     while ((int)blockIdx.x >= p.pieces.first[row + 1]) {
         row++;
@@ -114,10 +114,10 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
 enum { COPY_THREADS = 256 };
 
 /* A kernel and not a copy of the stream's, so that it overlaps with those before and after it. */
-__global__ void copy_kernel(const float4 *from, float4 *to, int64_t n)
+__global__ void copy_kernel(begin_stamp stamp, const float4 *from, float4 *to, int64_t n)
 {
     allow_next_kernel();
-    wait_for_kernels();
+    wait_for_kernels(stamp);
     int64_t i = (int64_t)blockIdx.x * COPY_THREADS + threadIdx.x;
     if (i < n) {
         to[i] = from[i];

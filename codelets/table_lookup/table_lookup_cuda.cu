@@ -126,12 +126,13 @@ __device__ int select_tokens(const bitmaps *seen, uint32_t first, uint32_t *ids)
 }
 
 /* Grid: (query head, row). */
-__global__ void __launch_bounds__(THREADS, 1) lookup_tokens(const __grid_constant__ lookup p)
+__global__ void __launch_bounds__(THREADS, 1)
+    lookup_tokens(begin_stamp stamp, const __grid_constant__ lookup p)
 {
     extern __shared__ uint16_t codes[]; /* [L]: read once, as they may lie in host memory */
     __shared__ bitmaps seen;
     allow_next_kernel();
-    wait_for_kernels();
+    wait_for_kernels(stamp);
     const row &r = p.rows[blockIdx.y];
     int head = blockIdx.x;
     int64_t query = (int64_t)blockIdx.y * gridDim.x + head;

@@ -1,5 +1,6 @@
 /* When ops ran on the GPU, on the host's clock. */
 #include "codelets/embed/embed.h"
+#include "codelets/memory_read/memory_read.h"
 #include "core/clock.h"
 #include "tests/unit/codelets/cuda_test.h"
 
@@ -78,10 +79,73 @@ static void test_intervals(void **state)
     free_copy(&c);
 }
 
+/* An op lasts until the next one begins, or until the stream is handed over. */
+static void test_ends(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    struct copy c = new_copy();
+    cudaStream_t watcher;
+    ASSERT_CUDA(cudaStreamCreate(&watcher));
+    char names[3];
+    uint64_t begin[3], end[3];
+
+    enqueue(&c, &names[0]);
+    cuda_synchronize();
+    assert_null(cuda_op_measured(&begin[0], &end[0])); /* nothing says yet that it is over */
+    enqueue(&c, &names[1]);
+    cuda_op_signal(watcher);
+    ASSERT_CUDA(cudaStreamSynchronize(watcher));
+    uint64_t seen = mp_clock_ns();
+    assert_ptr_equal(cuda_op_measured(&begin[0], &end[0]), &names[0]);
+    assert_ptr_equal(cuda_op_measured(&begin[1], &end[1]), &names[1]);
+    assert_true(begin[1] >= end[0] && begin[1] - end[0] < 1000 * 1000);
+    assert_true(end[1] <= seen);
+
+    /* After a signal, time in which nothing runs is nobody's. */
+    enqueue(&c, &names[2]);
+    cuda_op_signal(watcher);
+    ASSERT_CUDA(cudaStreamSynchronize(watcher));
+    assert_ptr_equal(cuda_op_measured(&begin[2], &end[2]), &names[2]);
+    assert_true(begin[2] >= seen);
+    ASSERT_CUDA(cudaStreamDestroy(watcher));
+    free_copy(&c);
+}
+
+/* What is no kernel that notes the time itself: a memset, kernels and a copy. */
+static void test_other_work(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    const size_t bytes = (size_t)64 << 20;
+    void *data = device_copy(NULL, bytes);
+    uint64_t *sum = device_copy(NULL, sizeof *sum);
+    ASSERT_CUDA(cudaMemset(data, 0, bytes));
+    char name;
+    uint64_t begin, end;
+    for (int i = 0; i < 3; i++) {
+        uint64_t before = mp_clock_ns();
+        cuda_op_begin("memory_read");
+        cuda_op_measure(&name);
+        memory_read_cuda(&(struct memory_read_args){data, (int64_t)bytes, sum});
+        cuda_op_end();
+        cuda_op_signal(NULL);
+        cuda_synchronize();
+        assert_ptr_equal(cuda_op_measured(&begin, &end), &name);
+        assert_true(begin >= before && end > begin && end <= mp_clock_ns());
+        /* 64 MiB take more than 5 us on any GPU. */
+        assert_true(end - begin > 5000);
+    }
+    ASSERT_CUDA(cudaFree(data));
+    ASSERT_CUDA(cudaFree(sum));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_intervals),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_other_work),
     };
     return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
 }
