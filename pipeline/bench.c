@@ -19,7 +19,6 @@ enum {
     FIRST_STEPS = 3,
     DECODE_STEPS = 32,
     DECODE_WARMUP = 8,
-    RECORDED_STEPS = 15,
     PREFILL_STEPS = 1,
     PREFILL_WARMUP = 0
 };
@@ -210,8 +209,8 @@ static bool is_slow(const struct bench *b)
     return slow;
 }
 
-/* One step, fed random tokens, the same in every run. Its time is kept if it is timed, its profile
- * if it is recorded. */
+/* One step, fed random tokens, the same in every run. If it is timed, its time and its profile are
+ * kept. */
 static int run_step(struct bench *b, struct mp_rng *rng, bool timed, struct mp_error *err)
 {
     struct mp_bench_result *r = b->result;
@@ -226,15 +225,12 @@ static int run_step(struct bench *b, struct mp_rng *rng, bool timed, struct mp_e
     if (code == 0 && timed) {
         r->begin_ns[r->count] = begin;
         r->seconds[r->count++] = (double)(end - begin) * 1e-9;
-    }
-    if (code == 0 && mp_recording_is_on()) {
         mp_recording_take(&r->profile, begin, end);
     }
     return code == 0 ? check_interrupted(err) : code;
 }
 
-/* Warm-up, the timed steps, then some to record: recording keeps GPU tasks apart, which takes time.
- * For a trace or a report the timed steps are recorded themselves. */
+/* Warm-up, then the timed steps, which are recorded: that takes no time to speak of. */
 static int run_steps(struct bench *b, struct mp_error *err)
 {
     struct mp_rng rng;
@@ -244,13 +240,9 @@ static int run_steps(struct bench *b, struct mp_error *err)
     for (int64_t i = 0; i < b->warmup && code == 0; i++) {
         code = run_step(b, &rng, false, err);
     }
-    mp_recording_on(mp_recording_keeps());
+    mp_recording_on(true);
     for (int64_t i = 0; i < b->steps && code == 0 && !is_slow(b); i++) {
         code = run_step(b, &rng, true, err);
-    }
-    mp_recording_on(true);
-    for (int64_t i = 0; i < RECORDED_STEPS && code == 0 && !mp_recording_keeps(); i++) {
-        code = run_step(b, &rng, false, err);
     }
     return code;
 }
@@ -303,7 +295,7 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
         .steps = cli->steps > 0 ? cli->steps : DECODE_STEPS,
         .warmup = cli->warmup >= 0 ? cli->warmup : DECODE_WARMUP,
     };
-    int64_t new_tokens = b.warmup + b.steps + RECORDED_STEPS + 1;
+    int64_t new_tokens = b.warmup + b.steps + 1;
     out->what = "decode";
     out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
     out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);

@@ -33,7 +33,7 @@ struct mp_bench_result {
     double *seconds;               /* [count] of each timed step, or prompt */
     uint64_t *begin_ns;            /* [count] of mp_clock_ns, when they began */
     size_t count;
-    struct mp_profile profile; /* of the recorded steps after them, or of the prompts */
+    struct mp_profile profile; /* of the timed steps, or prompts */
     double sampled;            /* mean share of the offloaded tokens sampled; NaN: none were */
     int64_t gpu_bytes;         /* taken on the GPU, as the device tells */
     int64_t cpu_bytes;         /* largest resident memory of the process */

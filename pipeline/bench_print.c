@@ -139,7 +139,7 @@ static void print_memory(const struct mp_bench_result *r, FILE *out)
 static void print_overlap(const struct mp_bench_result *r, FILE *out)
 {
     struct mp_overlap o = mp_profile_typical(&r->profile);
-    fprintf(out, "  devices       of %.3f ms (median of %zu recorded), CPU busy %.3f ms",
+    fprintf(out, "  devices       of %.3f ms (the median of %zu), CPU busy %.3f ms",
             1e3 * o.seconds, r->profile.num_intervals, 1e3 * o.busy[MP_TRACK_CPU]);
     if (r->plan.gpu) {
         fprintf(out, ", GPU busy %.3f ms, both %.3f ms", 1e3 * o.busy[MP_TRACK_GPU], 1e3 * o.both);
@@ -238,7 +238,6 @@ static void add_profile(cJSON *o, const struct mp_bench_result *r)
 {
     const struct mp_profile *p = &r->profile;
     struct mp_overlap typical = mp_profile_typical(p);
-    add_number(o, "recorded", (double)p->num_intervals);
     add_number(o, "recorded_seconds", typical.seconds);
     add_number(o, "cpu_busy_seconds", typical.busy[MP_TRACK_CPU]);
     add_number(o, "gpu_busy_seconds", typical.busy[MP_TRACK_GPU]);

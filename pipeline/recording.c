@@ -22,11 +22,6 @@ void mp_recording_on(bool on)
     mp_trace_pause(!on);
 }
 
-bool mp_recording_keeps(void)
-{
-    return kept;
-}
-
 bool mp_recording_is_on(void)
 {
     return mp_trace_enabled();

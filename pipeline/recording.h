@@ -1,5 +1,5 @@
 /* The recorder of a run. For a trace file or a report it records everything; for the figures of a
- * summary now and then a step, since measuring a GPU task keeps it apart from its neighbours. */
+ * summary now and then a step. */
 #ifndef MP_PIPELINE_RECORDING_H
 #define MP_PIPELINE_RECORDING_H
 
@@ -17,9 +17,6 @@ void mp_recording_choose(int64_t step);
 
 /* Records all that follows, or nothing. */
 void mp_recording_on(bool on);
-
-/* Whether spans stay until the end of the run. */
-bool mp_recording_keeps(void);
 
 /* Whether what runs now is recorded. */
 bool mp_recording_is_on(void);

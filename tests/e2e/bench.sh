@@ -44,7 +44,7 @@ case_bench() {
     expect_match 'step' out \
         '^  step +[0-9.]+ ms \(median of 3; [0-9.]+ to [0-9.]+\), [0-9.]+ tokens/s$'
     expect_match 'sampled' out '^  sampled +[0-9.]+ % of the offloaded tokens$'
-    expect_match 'devices' out '^  devices +of [0-9.]+ ms \(median of [0-9]+ recorded\), CPU busy [0-9.]+ ms, idle '
+    expect_match 'devices' out '^  devices +of [0-9.]+ ms \(the median of [0-9]+\), CPU busy [0-9.]+ ms, idle '
     expect_match 'memory' out '^  memory +CPU: peak [0-9.]+ GiB, planned [0-9.]+ GiB$'
     expect_ops 'decode' out "${decode_ops[@]}"
     expect_true 'tokens/s' "$(awk '$1 == "step" {
@@ -159,7 +159,7 @@ case_bench_usage() {
     expect_refusal 2 'found 70000 tokens, the model has 65536 positions' \
         bench prefill --model "$demo" --context 70000
     # The steps follow the context.
-    expect_refusal 2 'with the 56 tokens of the steps is more than' bench decode --model "$demo" --context 65530
+    expect_refusal 2 'with the 41 tokens of the steps is more than' bench decode --model "$demo" --context 65530
 
     # Before anything is drawn.
     expect_refusal 1 'the plan needs 3\.[0-9]+ GiB for 1 x 9000 .* memory_limit is 1\.00 GiB' \
