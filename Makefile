@@ -3,7 +3,7 @@
 CONFIG := configs/magicpig_config.json
 INPUT := configs/data32k.json
 
-.PHONY: help build demo check asan dist format clean deps starpu
+.PHONY: help build demo check asan dist format clean deps check-deps starpu
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -16,10 +16,10 @@ demo: build/release/build.ninja ## build, then answer a 32K-token prompt with th
 	cmake --build --preset release --target magicpig-pipe
 	build/release/magicpig-pipe --config $(CONFIG) --input $(INPUT)
 
-check: build ## build and run all tests
+check: build check-deps ## build and run all tests
 	ctest --preset release
 
-asan: build/asan/build.ninja ## all tests under the address and undefined-behaviour sanitizers
+asan: build/asan/build.ninja check-deps ## all tests under the address and undefined-behaviour sanitizers
 	cmake --build --preset asan
 	ctest --preset asan
 
@@ -36,6 +36,9 @@ clean: ## remove everything that was built
 # Installs missing packages; silent and quick when there are none.
 deps:
 	@scripts/deps.sh
+
+check-deps:
+	@scripts/deps.sh check
 
 # With a CUDA toolkit, StarPU with CUDA into build/starpu; silent and quick when it is there.
 starpu: deps

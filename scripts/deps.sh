@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the Debian (or Ubuntu) packages that are missing to build and test. Says nothing when
-# there are none. Without root it prints the command to run and exits 1.
+# Installs the Debian (or Ubuntu) packages that are missing to build; `deps.sh check` also those that
+# only tests need when they run. Says nothing when there are none. Without root it prints the command
+# to run and exits 1.
 set -euo pipefail
 
 packages=(
@@ -14,7 +15,7 @@ packages=(
 )
 
 # The test of the report's page; Ubuntu has it as a snap only, and skips the test.
-if grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
+if [[ ${1:-} == check ]] && grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
     packages+=(chromium)
 fi
 
