@@ -22,7 +22,8 @@
  * fragments come from 16-byte loads and nothing is transposed but pairs of bf16 within a lane.
  *
  * A row's tokens are cut into pieces, one CTA each; results of several pieces go to the workspace
- * and a second kernel merges them. */
+ * and a second kernel merges them. Each row is cut as if it were alone, so that its result does not
+ * depend on the rows beside it. */
 #ifndef MP_CODELETS_COMMON_ATTENTION_CUDA_CUH
 #define MP_CODELETS_COMMON_ATTENTION_CUDA_CUH
 
@@ -36,7 +37,7 @@ enum {
     ATTENTION_TILE = 16,       /* tokens that a warp attends at once */
     ATTENTION_ANY_DIM = 256,   /* head_dim is at most this */
     ATTENTION_ROWS = 32,       /* requests of a launch: their addresses are kernel parameters */
-    ATTENTION_CTAS_PER_SM = 2, /* resident; one wave of them shares out a launch's tokens */
+    ATTENTION_CTAS_PER_SM = 2, /* resident; one wave of them shares out a row's tokens */
     ATTENTION_MAX_CTAS = 512,  /* of that wave, so that the workspace is bounded on any GPU */
 };
 
@@ -408,19 +409,25 @@ static inline int attention_launch_rows(int64_t rows)
     return rows < (int64_t)ATTENTION_ROWS ? (int)rows : (int)ATTENTION_ROWS;
 }
 
-/* CTAs that share out a launch's tokens. */
+/* CTAs that share out a row's tokens. */
 static inline int attention_wave(void)
 {
     int ctas = ATTENTION_CTAS_PER_SM * cuda_multiprocessors();
     return ctas < ATTENTION_MAX_CTAS ? ctas : ATTENTION_MAX_CTAS;
 }
 
-/* Most (piece, head) pairs of a launch: a wave of CTAs of up to 8 heads, and what rounding the
- * pieces of each row up to 1 adds. */
+/* Pieces of a row whose heads take `ctas` CTAs a piece: of one wave, at least 1. */
+static inline int attention_row_pieces(int ctas)
+{
+    return attention_wave() > ctas ? attention_wave() / ctas : 1;
+}
+
+/* Most (piece, head) pairs of a launch: a row's are a wave of CTAs of up to 8 heads, or one piece.
+ */
 static inline size_t attention_max_partials(int64_t rows, int num_heads)
 {
-    int64_t pieces = attention_launch_rows(rows) + 1;
-    return (size_t)(ATTENTION_MAX_CTAS * ATTENTION_QUERIES + pieces * num_heads);
+    int wave = ATTENTION_MAX_CTAS * ATTENTION_QUERIES;
+    return (size_t)attention_launch_rows(rows) * (size_t)(wave > num_heads ? wave : num_heads);
 }
 
 static inline size_t attention_partials_bytes(int64_t rows, int num_heads, int head_dim)

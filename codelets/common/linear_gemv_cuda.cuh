@@ -9,9 +9,10 @@
  *
  * A warp computes T x T tiles of 16 outputs x 8 rows (T = 2 above 8 rows, so that reading x never
  * costs more than reading W). The warps of a CTA share its outputs and split k: each takes every
- * GEMV_WARPS-th chunk of GEMV_UNROLL / T blocks of 32 k, and their sums meet in shared memory.
+ * GEMV_WARPS-th chunk of GEMV_UNROLL blocks of 32 k, in T parts, and their sums meet in shared
+ * memory. So the sums of a row are added in the same order whatever rows are beside it.
  *
- * Blocks of W are loaded a chunk ahead. The first chunks are on their way, and the next ones on
+ * Blocks of W are loaded a part ahead. The first parts are on their way, and the next ones on
  * their way to L2, while the kernel before still computes x: see launch_cuda.cuh. */
 #ifndef MP_CODELETS_COMMON_LINEAR_GEMV_CUDA_CUH
 #define MP_CODELETS_COMMON_LINEAR_GEMV_CUDA_CUH
@@ -28,8 +29,9 @@ enum {
     GEMV_THREADS = 32 * GEMV_WARPS,
     GEMV_K = 32,     /* k a block: two MMAs */
     GEMV_UNROLL = 4, /* blocks of 32 k times tiles in flight: 8 loads of 16 bytes a lane */
-    GEMV_STEP = GEMV_WARPS * GEMV_UNROLL * GEMV_K, /* k times tiles that a CTA takes at once */
-    GEMV_LINE = 64,                                /* elements of W that L2 fetches at once */
+    GEMV_CHUNK = GEMV_UNROLL * GEMV_K,   /* neighbouring k of a warp */
+    GEMV_STEP = GEMV_WARPS * GEMV_CHUNK, /* k of the chunks of all warps */
+    GEMV_LINE = 64,                      /* elements of W that L2 fetches at once */
     GEMV_AHEAD = 2, /* lines that each thread brings to L2 at the start: 64 KiB a CTA, a third of
                        the L2 for all CTAs that an H100 holds */
 };
@@ -40,6 +42,12 @@ template <int T> struct gemv_shared {
                                                   the lanes of a fragment on different banks */
     float squares[GEMV_WARPS][8 * T];          /* of each row of x, for its norm */
 };
+
+/* First k of part i of a warp's k, GEMV_CHUNK / T of them. */
+template <int T> __device__ __forceinline__ int part_of_k(int i, int warp)
+{
+    return i / T * GEMV_STEP + warp * GEMV_CHUNK + i % T * (GEMV_CHUNK / T);
+}
 
 /* Elements [k, k + 8) of a row of W of `in` elements, zero beyond its end. VECTOR: rows are 16-byte
  * aligned and `in` is a multiple of 8. W is read once: it is kept out of L1, where x stays. */
@@ -64,11 +72,11 @@ __device__ __forceinline__ uint4 load_weights(const uint16_t *row, int k, int in
     return w;
 }
 
-/* What a lane needs of a chunk of W: elements [k, k + 8) of its rows, and the same of each block of
+/* What a lane needs of a part of W: elements [k, k + 8) of its rows, and the same of each block of
  * GEMV_K after. */
 template <bool VECTOR, int T, int BLOCKS>
-__device__ __forceinline__ void load_chunk(uint4 (&w)[BLOCKS][T][2],
-                                           const uint16_t *const (&rows)[T][2], int k, int in)
+__device__ __forceinline__ void load_part(uint4 (&w)[BLOCKS][T][2],
+                                          const uint16_t *const (&rows)[T][2], int k, int in)
 {
 #pragma unroll
     for (int b = 0; b < BLOCKS; b++) {
@@ -132,18 +140,20 @@ template <bool GATED> __device__ __forceinline__ int weight_row(int first, int r
     return GATED && row % 16 >= 8 ? out + o : o;
 }
 
-/* Brings into L2 what the CTA needs after its first chunks of W, a line of a row a thread, and the
+/* Brings into L2 what the CTA needs after the first parts of W, a line of a row a thread, and the
  * gain. */
 template <int T, bool NORM, bool GATED>
 __device__ __forceinline__ void prefetch(const linear_args &a, const linear_norm &norm, int first)
 {
     constexpr int LINES = GEMV_THREADS / (16 * T); /* of a row */
-    static_assert(LINES * GEMV_LINE == GEMV_STEP / T, "the lines of a step, one a thread");
+    constexpr int PART = GEMV_CHUNK / T;
+    static_assert(LINES * GEMV_LINE == GEMV_WARPS * PART && PART % GEMV_LINE == 0,
+                  "the lines of the warps' parts, one a thread");
     const int row = weight_row<GATED>(first, threadIdx.x / LINES, a.out);
     const int line = threadIdx.x % LINES * GEMV_LINE;
 #pragma unroll
     for (int i = 1; i <= GEMV_AHEAD; i++) {
-        int k = i * (GEMV_STEP / T) + line;
+        int k = part_of_k<T>(i, line / PART) + line % PART;
         if (k < a.in) {
             prefetch_line(a.w + (int64_t)row * a.in + k);
         }
@@ -213,18 +223,17 @@ __global__ void __launch_bounds__(GEMV_THREADS, 2)
         end[i] = 8 * i + g < a.rows ? a.in : 0;
     }
 
-    uint4 w[BLOCKS][T][2]; /* of a chunk */
-    int chunk = warp * BLOCKS * GEMV_K;
-    load_chunk<VECTOR>(w, weights, chunk + 8 * t, a.in);
+    uint4 w[BLOCKS][T][2]; /* of a part */
+    load_part<VECTOR>(w, weights, part_of_k<T>(0, warp) + 8 * t, a.in);
     prefetch<T, NORM, GATED>(a, norm, first);
     wait_for_kernels(stamp);
 
     float sums[T][T][4] = {}; /* [tile of x][tile of W] */
     float squares[T] = {};
-    for (; chunk < a.in; chunk += GEMV_STEP / T) {
+    for (int part = 0; part_of_k<T>(part, warp) < a.in; part++) {
 #pragma unroll
         for (int b = 0; b < BLOCKS; b++) {
-            const int k = chunk + b * GEMV_K + 8 * t;
+            const int k = part_of_k<T>(part, warp) + b * GEMV_K + 8 * t;
             float gain[8];
             if (NORM) {
                 load_floats<VECTOR>(gain, norm.gain, k, a.in);
@@ -241,7 +250,7 @@ __global__ void __launch_bounds__(GEMV_THREADS, 2)
                 multiply_block<T>(sums[n], w[b], v);
             }
         }
-        load_chunk<VECTOR>(w, weights, chunk + GEMV_STEP / T + 8 * t, a.in);
+        load_part<VECTOR>(w, weights, part_of_k<T>(part + 1, warp) + 8 * t, a.in);
     }
 
     /* Fragment c: rows g (0, 1) and g + 8 (2, 3) of the tile, columns 2t and 2t + 1. */

@@ -227,14 +227,6 @@ template <int D> void launch(const sampled_launch &p, int rows)
     launch_overlapped(attend_selected_kernel<D>, grid, 32 * attention_warps<D>, 0, p);
 }
 
-/* Pieces of a head for one wave of CTAs. */
-int count_pieces(int rows, int num_heads)
-{
-    int pieces = attention_wave() / (rows * num_heads);
-    pieces = pieces < MAX_PIECES ? pieces : (int)MAX_PIECES;
-    return pieces > 1 ? pieces : 1;
-}
-
 /* Rows first .. first + rows - 1. */
 void attend_rows(const sampled_attention_args *a, int64_t first, int rows,
                  attention_results partials)
@@ -243,7 +235,8 @@ void attend_rows(const sampled_attention_args *a, int64_t first, int rows,
     attention_results out = {a->o + heads * a->head_dim, a->lse + heads};
     sampled_launch p = {};
     attention_pieces pieces = {};
-    p.pieces = count_pieces(rows, a->num_heads);
+    p.pieces = attention_row_pieces(a->num_heads);
+    p.pieces = p.pieces < MAX_PIECES ? p.pieces : (int)MAX_PIECES;
     for (int r = 0; r < rows; r++) {
         p.row[r] = describe_row(a, first + r);
         pieces.first[r + 1] = (r + 1) * p.pieces;

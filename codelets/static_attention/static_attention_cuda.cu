@@ -138,22 +138,13 @@ int head_blocks(const static_attention_args *a)
     return kv_heads(a) * ((group + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES);
 }
 
-/* Shares out the CTAs of one wave in proportion to the rows' lengths. Rounding down keeps it one
- * wave. */
 attention_pieces cut_pieces(const static_attention_args *a, int64_t first, int rows)
 {
-    int64_t wave = attention_wave() / head_blocks(a);
-    int64_t total = 0;
-    for (int r = 0; r < rows; r++) {
-        total += a->length[first + r];
-    }
+    int64_t wave = attention_row_pieces(head_blocks(a));
     attention_pieces pieces = {};
     for (int r = 0; r < rows; r++) {
-        int64_t length = a->length[first + r];
-        int64_t share = wave * length / total;
-        int64_t most = (length + MIN_PIECE - 1) / MIN_PIECE;
-        share = share < most ? share : most;
-        pieces.first[r + 1] = pieces.first[r] + (int)(share > 1 ? share : 1);
+        int64_t most = (a->length[first + r] + MIN_PIECE - 1) / MIN_PIECE;
+        pieces.first[r + 1] = pieces.first[r] + (int)(wave < most ? wave : most);
     }
     return pieces;
 }

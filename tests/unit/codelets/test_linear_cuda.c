@@ -163,6 +163,48 @@ static void test_every_decode_row_count(void **state)
     }
 }
 
+/* A row's bits do not depend on the rows beside it, up to the most that our own kernel takes. */
+static void test_rows_alone(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    enum { ROWS = LINEAR_GEMV_MAX_ROWS, IN = 2120, OUT = 41 };
+    float *x = random_floats(ROWS * IN, 1.0f, 1);
+    uint16_t *w = random_tensor(MP_BF16, OUT * IN, 0.1f, 2);
+    float *gain = random_floats(IN, 1.0f, 3);
+    float *device_x = device_copy(x, ROWS * IN * sizeof *x);
+    uint16_t *device_w = device_copy(w, OUT * IN * sizeof *w);
+    float *device_gain = device_copy(gain, IN * sizeof *gain);
+    float *device_y = device_copy(NULL, ROWS * OUT * sizeof *device_y);
+    const struct problem all = {.rows = ROWS, .in = IN, .out = OUT, .norm = true};
+    struct linear_args a = {.x = device_x,
+                            .x_stride = IN,
+                            .w = device_w,
+                            .y = device_y,
+                            .y_stride = OUT,
+                            .rows = ROWS,
+                            .in = IN,
+                            .out = OUT};
+    run_cuda(&all, &a, device_gain);
+    float *together = host_copy(device_y, ROWS * OUT * sizeof *together);
+    for (int64_t rows = 1; rows < ROWS; rows++) {
+        a.rows = rows;
+        a.x = device_x + (ROWS - rows) * IN;
+        run_cuda(&all, &a, device_gain);
+        float *y = host_copy(device_y, (size_t)rows * OUT * sizeof *y);
+        assert_memory_equal(y, together + (ROWS - rows) * OUT, (size_t)rows * OUT * sizeof *y);
+        free(y);
+    }
+    ASSERT_CUDA(cudaFree(device_x));
+    ASSERT_CUDA(cudaFree(device_w));
+    ASSERT_CUDA(cudaFree(device_gain));
+    ASSERT_CUDA(cudaFree(device_y));
+    free(x);
+    free(w);
+    free(gain);
+    free(together);
+}
+
 static void test_gated(void **state)
 {
     (void)state;
@@ -205,6 +247,7 @@ int main(void)
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_bias_accumulate_strides_norm),
         cmocka_unit_test(test_every_decode_row_count),
+        cmocka_unit_test(test_rows_alone),
         cmocka_unit_test(test_gated),
         cmocka_unit_test(test_row_blocks),
     };

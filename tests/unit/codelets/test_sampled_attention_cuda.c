@@ -70,31 +70,49 @@ static void release_fixture(struct fixture *f)
     free(f);
 }
 
-/* Calls the variant on the fixture's memory, o and lse. */
+/* Calls the variant for the rows from `first` on, on the fixture's memory, o and lse. */
 static void call(sampled_attention_kernel *variant, const struct attention_case *t,
-                 const struct fixture *f, float *o, float *lse)
+                 const struct fixture *f, int first, float *o, float *lse)
 {
     const struct offloaded_kv *kv[MAX_ROWS];
     const uint32_t *ids[MAX_ROWS];
     int64_t stride[MAX_ROWS];
     int num_heads = t->num_kv_heads * t->group;
-    for (int r = 0; r < t->rows; r++) {
-        kv[r] = r == 0 ? NULL : &f->kv;
-        ids[r] = f->ids + r * num_heads * t->count;
-        stride[r] = t->count;
+    for (int r = first; r < t->rows; r++) {
+        kv[r - first] = r == 0 ? NULL : &f->kv;
+        ids[r - first] = f->ids + r * num_heads * t->count;
+        stride[r - first] = t->count;
     }
-    variant(&(struct sampled_attention_args){.q = f->q,
+    variant(&(struct sampled_attention_args){.q = f->q + first * num_heads * t->head_dim,
                                              .kv = kv,
                                              .ids = ids,
                                              .ids_stride = stride,
-                                             .nnz = f->nnz,
+                                             .nnz = f->nnz + first * num_heads,
                                              .weight = &f->weight,
                                              .o = o,
                                              .lse = lse,
-                                             .rows = t->rows,
+                                             .rows = t->rows - first,
                                              .num_heads = num_heads,
                                              .head_dim = t->head_dim,
                                              .scale = 1.0f / sqrtf((float)t->head_dim)});
+}
+
+/* A row's bits do not depend on the rows beside it: the last one of o and lse, again and alone. */
+static void assert_same_alone(const struct attention_case *t, const struct fixture *device,
+                              const float *o, const float *lse, float *device_o, float *device_lse)
+{
+    int last = t->rows - 1;
+    size_t heads = (size_t)(t->num_kv_heads * t->group);
+    size_t width = heads * (size_t)t->head_dim;
+    cuda_op_begin("sampled_attention");
+    call(sampled_attention_cuda, t, device, last, device_o, device_lse);
+    cuda_op_end();
+    float *o_alone = host_copy(device_o, width * sizeof *o_alone);
+    float *lse_alone = host_copy(device_lse, heads * sizeof *lse_alone);
+    assert_memory_equal(o_alone, o + (size_t)last * width, width * sizeof *o);
+    assert_memory_equal(lse_alone, lse + (size_t)last * heads, heads * sizeof *lse);
+    free(o_alone);
+    free(lse_alone);
 }
 
 /* The counts in pinned host memory, as the pipeline keeps them; the rest in device memory. */
@@ -116,10 +134,11 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
     float *device_o = device_copy(NULL, o_bytes);
     float *device_lse = device_copy(NULL, lse_bytes);
     cuda_op_begin("sampled_attention");
-    call(sampled_attention_cuda, t, device, device_o, device_lse);
+    call(sampled_attention_cuda, t, device, 0, device_o, device_lse);
     cuda_op_end();
     *o = host_copy(device_o, o_bytes);
     *lse = host_copy(device_lse, lse_bytes);
+    assert_same_alone(t, device, *o, *lse, device_o, device_lse);
     void *arrays[] = {device->kv.k, device->kv.v, device->ids, device->q, device_o, device_lse};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         ASSERT_CUDA(cudaFree(arrays[i]));
@@ -136,7 +155,7 @@ static void run_case(const struct attention_case *t)
     struct fixture *f = make_fixture(t);
     float *expected = mp_xcalloc(width, sizeof *expected);
     float *expected_lse = mp_xcalloc(heads, sizeof *expected_lse);
-    call(sampled_attention_ref, t, f, expected, expected_lse);
+    call(sampled_attention_ref, t, f, 0, expected, expected_lse);
     float *o, *lse;
     run_on_gpu(t, f, width * sizeof *o, heads * sizeof *lse, &o, &lse);
     for (size_t i = 0; i < 2 * row_heads * (size_t)t->head_dim; i++) {

@@ -54,6 +54,24 @@ static void run_on_gpu(struct static_attention_args a, const struct kv_cache *co
     ASSERT_CUDA(cudaFree(a.lse));
 }
 
+/* A row's bits do not depend on the rows beside it: the last one of o and lse, again and alone. */
+static void assert_same_alone(struct static_attention_args a, const struct kv_cache *const *caches,
+                              const float *o, const float *lse, const struct attention_case *t)
+{
+    int64_t last = a.rows - 1;
+    size_t heads = (size_t)a.num_heads;
+    size_t width = heads * (size_t)a.head_dim;
+    a.q += (size_t)last * width;
+    a.length += last;
+    a.rows = 1;
+    float *o_alone, *lse_alone;
+    run_on_gpu(a, caches + last, width * sizeof *o, heads * sizeof *lse, t, &o_alone, &lse_alone);
+    assert_memory_equal(o_alone, o + (size_t)last * width, width * sizeof *o);
+    assert_memory_equal(lse_alone, lse + (size_t)last * heads, heads * sizeof *lse);
+    free(o_alone);
+    free(lse_alone);
+}
+
 static void run_case(const struct attention_case *t)
 {
     int num_heads = t->num_kv_heads * t->group;
@@ -88,12 +106,15 @@ static void run_case(const struct attention_case *t)
         char what[64];
         snprintf(what, sizeof what, "o of %d tokens, head_dim %d", (int)length[r], t->head_dim);
         assert_close(o + (size_t)r * row, expected + (size_t)r * row, row, 2e-3, what);
+    }
+    assert_close(lse, expected_lse, heads, 1e-4, "lse");
+    assert_same_alone(a, device_caches, o, lse, t);
+    for (int r = 0; r < t->rows; r++) {
         ASSERT_CUDA(cudaFree(device[r].k));
         ASSERT_CUDA(cudaFree(device[r].v));
         free(host[r].k);
         free(host[r].v);
     }
-    assert_close(lse, expected_lse, heads, 1e-4, "lse");
     free(q);
     free(expected);
     free(expected_lse);
