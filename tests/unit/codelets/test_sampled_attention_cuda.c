@@ -93,6 +93,7 @@ static void call(sampled_attention_kernel *variant, const struct attention_case 
                                              .lse = lse,
                                              .rows = t->rows,
                                              .num_heads = num_heads,
+                                             .row_heads = num_heads,
                                              .head_dim = t->head_dim,
                                              .scale = 1.0f / sqrtf((float)t->head_dim)});
 }

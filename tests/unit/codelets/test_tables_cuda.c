@@ -114,6 +114,7 @@ static void compare_lookup(const struct fixture *const *tables, int64_t rows, in
                                   .nnz = nnz,
                                   .rows = rows,
                                   .num_heads = num_heads,
+                                  .row_heads = num_heads,
                                   .L = L};
     table_lookup_ref(&a);
     uint16_t *device_codes = device_copy(codes, queries * (size_t)L * sizeof *codes);
