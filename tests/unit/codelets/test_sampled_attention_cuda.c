@@ -70,37 +70,39 @@ static void release_fixture(struct fixture *f)
     free(f);
 }
 
-/* Calls the variant on the fixture's memory, o and lse. */
+/* Calls the variant for the share's heads on the fixture's memory, o and lse. */
 static void call(sampled_attention_kernel *variant, const struct attention_case *t,
-                 const struct fixture *f, float *o, float *lse)
+                 const struct fixture *f, struct mp_share share, float *o, float *lse)
 {
+    struct offloaded_kv part = offloaded_kv_of(&share, &f->kv);
     const struct offloaded_kv *kv[MAX_ROWS];
     const uint32_t *ids[MAX_ROWS];
     int64_t stride[MAX_ROWS];
-    int num_heads = t->num_kv_heads * t->group;
+    int row_heads = t->num_kv_heads * t->group;
+    int first = share.first_kv_head * t->group;
     for (int r = 0; r < t->rows; r++) {
-        kv[r] = r == 0 ? NULL : &f->kv;
-        ids[r] = f->ids + r * num_heads * t->count;
+        kv[r] = r == 0 ? NULL : &part;
+        ids[r] = f->ids + (r * row_heads + first) * t->count;
         stride[r] = t->count;
     }
-    variant(&(struct sampled_attention_args){.q = f->q,
+    variant(&(struct sampled_attention_args){.q = f->q + first * t->head_dim,
                                              .kv = kv,
                                              .ids = ids,
                                              .ids_stride = stride,
-                                             .nnz = f->nnz,
+                                             .nnz = f->nnz + first,
                                              .weight = &f->weight,
-                                             .o = o,
-                                             .lse = lse,
+                                             .o = o + first * t->head_dim,
+                                             .lse = lse + first,
                                              .rows = t->rows,
-                                             .num_heads = num_heads,
-                                             .row_heads = num_heads,
+                                             .num_heads = share.num_kv_heads * t->group,
+                                             .row_heads = row_heads,
                                              .head_dim = t->head_dim,
                                              .scale = 1.0f / sqrtf((float)t->head_dim)});
 }
 
 /* The counts in pinned host memory, as the pipeline keeps them; the rest in device memory. */
-static void run_on_gpu(const struct attention_case *t, const struct fixture *f, size_t o_bytes,
-                       size_t lse_bytes, float **o, float **lse)
+static void run_on_gpu(const struct attention_case *t, const struct fixture *f, int num_shares,
+                       size_t o_bytes, size_t lse_bytes, float **o, float **lse)
 {
     struct fixture *device = mp_xmalloc(sizeof *device);
     *device = *f;
@@ -116,9 +118,14 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
     device->q = device_copy(f->q, o_bytes);
     float *device_o = device_copy(NULL, o_bytes);
     float *device_lse = device_copy(NULL, lse_bytes);
-    cuda_op_begin("sampled_attention");
-    call(sampled_attention_cuda, t, device, device_o, device_lse);
-    cuda_op_end();
+    for (int i = 0; i < num_shares; i++) {
+        int begin = i * t->num_kv_heads / num_shares;
+        int end = (i + 1) * t->num_kv_heads / num_shares;
+        struct mp_share share = {.first_kv_head = begin, .num_kv_heads = end - begin};
+        cuda_op_begin("sampled_attention");
+        call(sampled_attention_cuda, t, device, share, device_o, device_lse);
+        cuda_op_end();
+    }
     *o = host_copy(device_o, o_bytes);
     *lse = host_copy(device_lse, lse_bytes);
     void *arrays[] = {device->kv.k, device->kv.v, device->ids, device->q, device_o, device_lse};
@@ -129,7 +136,8 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
     free(device);
 }
 
-static void run_case(const struct attention_case *t)
+/* A call for the heads of each share. */
+static void run_case(const struct attention_case *t, int num_shares)
 {
     size_t row_heads = (size_t)(t->num_kv_heads * t->group);
     size_t heads = (size_t)t->rows * row_heads;
@@ -137,9 +145,10 @@ static void run_case(const struct attention_case *t)
     struct fixture *f = make_fixture(t);
     float *expected = mp_xcalloc(width, sizeof *expected);
     float *expected_lse = mp_xcalloc(heads, sizeof *expected_lse);
-    call(sampled_attention_ref, t, f, expected, expected_lse);
+    call(sampled_attention_ref, t, f, (struct mp_share){.num_kv_heads = t->num_kv_heads}, expected,
+         expected_lse);
     float *o, *lse;
-    run_on_gpu(t, f, width * sizeof *o, heads * sizeof *lse, &o, &lse);
+    run_on_gpu(t, f, num_shares, width * sizeof *o, heads * sizeof *lse, &o, &lse);
     for (size_t i = 0; i < 2 * row_heads * (size_t)t->head_dim; i++) {
         assert_true(o[i] == 0.0f);
     }
@@ -171,7 +180,10 @@ static void test_agrees_with_reference(void **state)
         {17, 1.0, 3, 1, 1, 128, 10, 150, 1.0f},   {3000, 0.5, MAX_ROWS, 2, 4, 64, 10, 150, 1.0f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        run_case(&cases[i]);
+        run_case(&cases[i], 1);
+        if (cases[i].num_kv_heads > 1) {
+            run_case(&cases[i], 2);
+        }
     }
 }
 
