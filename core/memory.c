@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* Cache lines for small blocks. Large ones start on a huge page and ask for more of them: gathers
- * over gigabytes of keys and tables would otherwise miss the TLB at every access. */
-enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
+/* Cache lines for small blocks. Large ones ask for huge pages: gathers over gigabytes of keys and
+ * tables would otherwise miss the TLB at every access. */
+enum { ALIGNMENT = 64 };
 
 bool mp_size_mul(size_t a, size_t b, size_t *out)
 {
@@ -19,14 +19,14 @@ bool mp_size_mul(size_t a, size_t b, size_t *out)
 void *mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err)
 {
     size_t bytes;
-    if (!mp_size_mul(count, size, &bytes) || bytes > SIZE_MAX - HUGE_PAGE) {
+    if (!mp_size_mul(count, size, &bytes) || bytes > SIZE_MAX - MP_HUGE_PAGE) {
         mp_fail(err, MP_ERR_MEMORY, "%s: %zu x %zu bytes is more than can be addressed", what,
                 count, size);
         return NULL;
     }
     /* aligned_alloc wants a multiple of the alignment, and at least one. */
-    bool large = bytes >= 2 * (size_t)HUGE_PAGE;
-    size_t alignment = large ? HUGE_PAGE : ALIGNMENT;
+    bool large = bytes >= MP_LARGE_BLOCK;
+    size_t alignment = large ? MP_HUGE_PAGE : ALIGNMENT;
     size_t rounded = bytes == 0 ? alignment : (bytes + alignment - 1) / alignment * alignment;
     void *p = aligned_alloc(alignment, rounded);
     if (p != NULL && large) {

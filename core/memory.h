@@ -8,6 +8,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* A block of this many bytes or more starts on a huge page, and no other block lies in its last
+ * one.
+ */
+enum { MP_HUGE_PAGE = 2 << 20, MP_LARGE_BLOCK = 2 * MP_HUGE_PAGE };
+
 /* a * b in *out; false on overflow. */
 bool mp_size_mul(size_t a, size_t b, size_t *out);
 

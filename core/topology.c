@@ -268,6 +268,34 @@ int mp_team_start(const struct mp_topology *t, const struct mp_team *team, bool 
     return code;
 }
 
+int mp_team_bind_memory(const struct mp_topology *t, const struct mp_team *team, void *p,
+                        size_t bytes, struct mp_error *err)
+{
+    if (t->num_nodes == 1 || bytes == 0) {
+        return MP_OK;
+    }
+    hwloc_bitmap_t nodes = hwloc_bitmap_alloc();
+    for (int i = 0; i < team->num_threads; i++) {
+        hwloc_bitmap_set(nodes, (unsigned)mp_topology_node_of(t, team->cores[i]));
+    }
+    bool several = hwloc_bitmap_weight(nodes) > 1;
+    /* Not strict: a full node is no reason to fail. The allocator may hand out pages that it had
+     * before, so they are moved. */
+    int failed = hwloc_set_area_membind(t->hwloc, p, bytes, nodes,
+                                        several ? HWLOC_MEMBIND_INTERLEAVE : HWLOC_MEMBIND_BIND,
+                                        HWLOC_MEMBIND_BYNODESET | HWLOC_MEMBIND_MIGRATE);
+    int code = MP_OK;
+    if (failed) {
+        int why = errno;
+        char list[64];
+        hwloc_bitmap_list_snprintf(list, sizeof list, nodes);
+        code = mp_fail(err, MP_ERR_RUNTIME, "%zu bytes could not be bound to NUMA node%s %s: %s",
+                       bytes, several ? "s" : "", list, strerror(why));
+    }
+    hwloc_bitmap_free(nodes);
+    return code;
+}
+
 struct mp_affinity {
     hwloc_bitmap_t cpus;
 };

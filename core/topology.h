@@ -52,6 +52,13 @@ struct mp_team {
 int mp_team_start(const struct mp_topology *t, const struct mp_team *team, bool bind,
                   struct mp_error *err);
 
+/* Asks the system to keep [p, p + bytes), which starts on a page, in the memory next to the team's
+ * cores: shared out evenly if they are on several NUMA nodes, and elsewhere where that memory is
+ * full. Pages that have been touched move there. Nothing is done on a machine of one node.
+ * MP_ERR_RUNTIME if the system refuses. */
+int mp_team_bind_memory(const struct mp_topology *t, const struct mp_team *team, void *p,
+                        size_t bytes, struct mp_error *err);
+
 /* Where a thread may run. */
 struct mp_affinity; /* opaque */
 

@@ -187,6 +187,11 @@ int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_e
         code = mp_runtime_start(&options, &e->runtime, err);
     }
     if (code == 0) {
+        int heads = e->shape->num_key_value_heads;
+        mp_runtime_plan_shares(e->runtime, heads, &e->graph.shares[0]);
+        mp_shares_plan(NULL, NULL, heads, &e->graph.shares[1]);
+    }
+    if (code == 0) {
         code = mp_weights_create(e, err);
     }
     if (code == 0) {
@@ -207,6 +212,9 @@ void mp_engine_close(struct mp_engine *e)
     if (e->runtime != NULL) {
         mp_lsh_destroy(e);
         mp_weights_destroy(e);
+        for (int p = 0; p < 2; p++) {
+            mp_shares_free(&e->graph.shares[p]);
+        }
         mp_runtime_stop(e->runtime);
     }
     mp_model_close(e->model);

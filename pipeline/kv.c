@@ -109,6 +109,11 @@ int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64
 
 /* ---- sampled ---- */
 
+static const struct mp_shares *shares_at(const struct mp_engine *e, enum mp_place place)
+{
+    return &e->graph.shares[place == MP_PLACE_GPU];
+}
+
 static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, enum mp_place place,
                             int64_t tokens, struct mp_error *err)
 {
@@ -119,9 +124,10 @@ static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, 
         .dtype = e->dtype,
     };
     enum mp_place at = mp_offloaded_place(place);
-    kv->k = mp_memory_alloc(at, kv_bytes(e, tokens), "offloaded keys", err);
+    const struct mp_shares *shares = shares_at(e, place);
+    kv->k = mp_memory_alloc_shares(at, shares, kv_bytes(e, tokens), "offloaded keys", err);
     if (kv->k != NULL) {
-        kv->v = mp_memory_alloc(at, kv_bytes(e, tokens), "offloaded values", err);
+        kv->v = mp_memory_alloc_shares(at, shares, kv_bytes(e, tokens), "offloaded values", err);
     }
     return kv->k == NULL || kv->v == NULL ? MP_ERR_MEMORY : 0;
 }
@@ -147,9 +153,11 @@ static int create_tables(struct lsh_tables *t, const struct mp_engine *e, enum m
         .K = e->lsh.K,
         .L = e->lsh.L,
     };
-    t->ids = mp_memory_alloc(place, table_ids_bytes(t), "hash tables", err);
+    const struct mp_shares *shares = shares_at(e, place);
+    t->ids = mp_memory_alloc_shares(place, shares, table_ids_bytes(t), "hash tables", err);
     if (t->ids != NULL) {
-        t->offsets = mp_memory_alloc(place, table_offsets_bytes(t), "hash table offsets", err);
+        t->offsets = mp_memory_alloc_shares(place, shares, table_offsets_bytes(t),
+                                            "hash table offsets", err);
     }
     return t->ids == NULL || t->offsets == NULL ? MP_ERR_MEMORY : 0;
 }

@@ -4,6 +4,61 @@
 
 #include <stdlib.h>
 
+/* ---- what shares write ---- */
+
+/* One more handle of the same memory. */
+static void wrap_again(struct mp_buffer *again, const struct mp_buffer *b)
+{
+    mp_buffer_wrap(again, b->place, b->data, b->bytes);
+}
+
+static void create_share(const struct mp_engine *e, struct mp_step_buffers *b,
+                         struct lsh_selection *selection, struct mp_step_share *out)
+{
+    int layers = e->shape->num_hidden_layers;
+    mp_buffer_wrap(&out->selection, MP_PLACE_HOST, selection, sizeof *selection);
+    out->nnz = mp_xcalloc((size_t)layers, sizeof *out->nnz);
+    for (int l = 0; l < layers; l++) {
+        wrap_again(&out->nnz[l], &b->nnz[l]);
+    }
+    wrap_again(&out->o_sampled, &b->o_sampled);
+    wrap_again(&out->lse_sampled, &b->lse_sampled);
+}
+
+static void create_shares(const struct mp_engine *e, struct mp_step_buffers *b)
+{
+    for (int p = 0; p < 2; p++) {
+        int count = e->graph.shares[p].count;
+        b->shares[p] = mp_xcalloc((size_t)count, sizeof *b->shares[p]);
+        for (int i = 0; i < count; i++) {
+            create_share(e, b, &b->selection[p], &b->shares[p][i]);
+        }
+    }
+}
+
+static void destroy_share(const struct mp_engine *e, struct mp_step_share *share)
+{
+    mp_buffer_release(&share->selection);
+    for (int l = 0; share->nnz != NULL && l < e->shape->num_hidden_layers; l++) {
+        mp_buffer_release(&share->nnz[l]);
+    }
+    free(share->nnz);
+    mp_buffer_release(&share->o_sampled);
+    mp_buffer_release(&share->lse_sampled);
+}
+
+static void destroy_shares(const struct mp_engine *e, struct mp_step_buffers *b)
+{
+    for (int p = 0; p < 2; p++) {
+        for (int i = 0; b->shares[p] != NULL && i < e->graph.shares[p].count; i++) {
+            destroy_share(e, &b->shares[p][i]);
+        }
+        free(b->shares[p]);
+    }
+}
+
+/* ---- all of them ---- */
+
 int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_buffers *out,
                            struct mp_error *err)
 {
@@ -20,7 +75,6 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
         struct lsh_selection *selection = &out->selection[i];
         selection->ids = mp_xcalloc(n, sizeof *selection->ids);
         selection->stride = mp_xcalloc(n, sizeof *selection->stride);
-        mp_buffer_wrap(&out->selection_buffer[i], MP_PLACE_HOST, selection, sizeof *selection);
     }
     out->nnz = mp_xcalloc((size_t)s->num_hidden_layers, sizeof *out->nnz);
 
@@ -49,7 +103,9 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
         code = mp_buffer_alloc(&out->nnz[l], MP_PLACE_PINNED, heads * sizeof(int32_t),
                                "selection sizes", err);
     }
-    if (code != 0) {
+    if (code == 0) {
+        create_shares(e, out);
+    } else {
         mp_step_buffers_destroy(e, out);
     }
     return code;
@@ -57,18 +113,10 @@ int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_b
 
 void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *b)
 {
-    struct mp_buffer *const all[] = {&b->ids,
-                                     &b->x,
-                                     &b->q,
-                                     &b->q_host,
-                                     &b->codes,
-                                     &b->o_static,
-                                     &b->lse_static,
-                                     &b->o_sampled,
-                                     &b->lse_sampled,
-                                     &b->logits,
-                                     &b->selection_buffer[0],
-                                     &b->selection_buffer[1]};
+    struct mp_buffer *const all[] = {&b->ids,         &b->x,        &b->q,          &b->q_host,
+                                     &b->codes,       &b->o_static, &b->lse_static, &b->o_sampled,
+                                     &b->lse_sampled, &b->logits};
+    destroy_shares(e, b);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_buffer_release(all[i]);
     }

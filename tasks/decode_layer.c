@@ -86,54 +86,90 @@ static int submit_hashing(const struct mp_graph *g, const struct mp_decode_step 
     return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
+/* ---- lookup and sampled attention, share by share ---- */
+
+static const struct mp_shares *shares_of(const struct mp_graph *g, const struct mp_decode_step *s,
+                                         int layer)
+{
+    return &g->shares[sampled_on_gpu(s, layer)];
+}
+
+/* Tokens that the last step selected for the share's heads. */
+static double expected_nnz(const struct mp_graph *g, const struct mp_decode_row *row, int layer,
+                           const struct mp_share *share)
+{
+    return row->expected_nnz[layer] * share->num_kv_heads / g->shape->num_key_value_heads;
+}
+
 static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
-                         struct mp_error *err)
+                         int share, struct mp_error *err)
 {
     struct table_lookup_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct table_lookup_task){
+        .shape = g->shape,
+        .share = &shares_of(g, s, layer)->list[share],
         .rows = s->num_rows,
-        .num_heads = g->shape->num_attention_heads,
         .L = g->lsh->L,
     };
     struct mp_span_info info = about(s, layer);
+    const struct mp_step_share *out = &s->buffers->shares[sampled_on_gpu(s, layer)][share];
     struct mp_task *t =
         mp_task_new(&table_lookup_codelet, arg, 3 + s->num_rows, sampled_where(s, layer), &info);
+    mp_task_on_cpu_worker(t, arg->share->worker);
     mp_task_reads(t, &s->buffers->codes);
-    mp_task_updates(t, &s->buffers->selection_buffer[sampled_on_gpu(s, layer)]);
-    mp_task_writes(t, &s->buffers->nnz[layer]);
+    mp_task_updates(t, &out->selection);
+    mp_task_writes(t, &out->nnz[layer]);
     for (int r = 0; r < s->num_rows; r++) {
-        const struct mp_layer_kv *kv = &s->rows[r].kv[layer];
         /* A selected token was met at least twice; the tail met once is of the same order. */
-        arg->expected_hits += 4.0 * s->rows[r].expected_nnz[layer];
-        mp_task_reads(t, &kv->tables_buffer);
+        arg->expected_hits += 4.0 * expected_nnz(g, &s->rows[r], layer, arg->share);
+        mp_task_reads(t, &s->rows[r].kv[layer].tables_buffer);
     }
     return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
 static int submit_sampled_attention(const struct mp_graph *g, const struct mp_decode_step *s,
-                                    int layer, struct mp_error *err)
+                                    int layer, int share, struct mp_error *err)
 {
     struct sampled_attention_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct sampled_attention_task){
+        .shape = g->shape,
+        .share = &shares_of(g, s, layer)->list[share],
         .weight = &g->lsh->weight,
         .rows = s->num_rows,
-        .num_heads = g->shape->num_attention_heads,
-        .head_dim = g->shape->head_dim,
     };
     struct mp_span_info info = about(s, layer);
+    const struct mp_step_share *out = &s->buffers->shares[sampled_on_gpu(s, layer)][share];
     struct mp_task *t = mp_task_new(&sampled_attention_codelet, arg, 5 + s->num_rows,
                                     sampled_where(s, layer), &info);
+    mp_task_on_cpu_worker(t, arg->share->worker);
     mp_task_reads(t, g->gpu && !sampled_on_gpu(s, layer) ? &s->buffers->q_host : &s->buffers->q);
-    mp_task_reads(t, &s->buffers->selection_buffer[sampled_on_gpu(s, layer)]);
-    mp_task_reads(t, &s->buffers->nnz[layer]);
-    mp_task_writes(t, &s->buffers->o_sampled);
-    mp_task_writes(t, &s->buffers->lse_sampled);
+    mp_task_reads(t, &out->selection);
+    mp_task_reads(t, &out->nnz[layer]);
+    mp_task_writes(t, &out->o_sampled);
+    mp_task_writes(t, &out->lse_sampled);
     for (int r = 0; r < s->num_rows; r++) {
-        arg->expected_nnz += s->rows[r].expected_nnz[layer];
+        arg->expected_nnz += expected_nnz(g, &s->rows[r], layer, arg->share);
         mp_task_reads(t, &s->rows[r].kv[layer].offloaded_buffer);
     }
     return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
+
+/* All lookups first: each worker takes its tasks in this order. */
+static int submit_shares(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                         struct mp_error *err)
+{
+    int count = shares_of(g, s, layer)->count;
+    int code = 0;
+    for (int i = 0; i < count && code == 0; i++) {
+        code = submit_lookup(g, s, layer, i, err);
+    }
+    for (int i = 0; i < count && code == 0; i++) {
+        code = submit_sampled_attention(g, s, layer, i, err);
+    }
+    return code;
+}
+
+/* ---- dense work ---- */
 
 /* sampled: beside what the layer samples. */
 static int submit_static_attention(const struct mp_graph *g, const struct mp_decode_step *s,
@@ -169,14 +205,18 @@ static int submit_output(const struct mp_graph *g, const struct mp_decode_step *
     struct output_task *arg = mp_xmalloc(sizeof *arg);
     *arg = (struct output_task){.shape = g->shape, .rows = s->num_rows, .merge = merge};
     struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&output_codelet, arg, 6, in_stream(g), &info);
+    int shares = merge ? shares_of(g, s, layer)->count : 0;
+    struct mp_task *t = mp_task_new(&output_codelet, arg, 4 + 2 * shares, in_stream(g), &info);
     mp_task_reads(t, &g->weights->layers[layer].output);
     mp_task_updates(t, &s->buffers->x);
     mp_task_reads(t, &s->buffers->o_static);
     if (merge) {
         mp_task_reads(t, &s->buffers->lse_static);
-        mp_task_reads(t, &s->buffers->o_sampled);
-        mp_task_reads(t, &s->buffers->lse_sampled);
+    }
+    for (int i = 0; i < shares; i++) {
+        const struct mp_step_share *part = &s->buffers->shares[sampled_on_gpu(s, layer)][i];
+        mp_task_reads(t, &part->o_sampled);
+        mp_task_reads(t, &part->lse_sampled);
     }
     return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
@@ -205,10 +245,7 @@ int mp_submit_decode_layer(const struct mp_graph *g, const struct mp_decode_step
         code = submit_hashing(g, s, layer, err);
     }
     if (code == 0 && sampled) {
-        code = submit_lookup(g, s, layer, err);
-    }
-    if (code == 0 && sampled) {
-        code = submit_sampled_attention(g, s, layer, err);
+        code = submit_shares(g, s, layer, err);
     }
     if (code == 0) {
         code = submit_static_attention(g, s, layer, sampled, err);

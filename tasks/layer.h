@@ -8,6 +8,7 @@
 #include "core/lsh.h"
 #include "core/sampling.h"
 #include "core/shape.h"
+#include "core/share.h"
 #include "core/trace.h"
 #include "tasks/buffer.h"
 #include "tasks/task.h"
@@ -55,8 +56,10 @@ struct mp_graph {
     bool gpu;             /* there is a GPU: all ops run there but those on tables and offloaded KV
                              in CPU memory, and sampling */
     bool blocked_prefill; /* flash prefill attention; false: the plain reference */
-    int64_t sink;         /* first tokens of a prompt kept in the static cache */
-    int64_t window;       /* last tokens of a prompt kept there */
+    struct mp_shares shares[2]; /* that lookup and sampled attention of a layer are cut into: of one
+                                   in CPU memory, and of one on the GPU, which is one share */
+    int64_t sink;               /* first tokens of a prompt kept in the static cache */
+    int64_t window;             /* last tokens of a prompt kept there */
 };
 
 /* ---- one request ---- */
@@ -134,6 +137,17 @@ int mp_submit_prefill_logits(const struct mp_graph *g, const struct mp_prefill *
 
 /* ---- decode of a micro-batch ---- */
 
+/* What one share of a layer writes: in the arrays of all heads, those of its own. All shares wrap
+ * the same memory, so that each has handles of its own and none waits for another. Layers in CPU
+ * memory and on the GPU take turns with it: each begins with a projection, which waits for the end
+ * of the layer before. */
+struct mp_step_share {
+    struct mp_buffer selection;   /* struct lsh_selection */
+    struct mp_buffer *nnz;        /* [num_hidden_layers] of [max_rows][num_attention_heads] i32 */
+    struct mp_buffer o_sampled;   /* [max_rows][num_attention_heads][head_dim] f32 */
+    struct mp_buffer lse_sampled; /* [max_rows][num_attention_heads] f32 */
+};
+
 /* Activations of up to max_rows requests, reused by every layer and step. */
 struct mp_step_buffers {
     struct mp_buffer ids;    /* [max_rows] int32: tokens to feed, then the ones sampled */
@@ -144,13 +158,13 @@ struct mp_step_buffers {
     /* Room for what a lookup selects, on the CPU and on the GPU: each layer uses the one where its
      * tables are. */
     struct lsh_selection selection[2];
-    struct mp_buffer selection_buffer[2]; /* wrap selection[] */
     struct mp_buffer *nnz;       /* [num_hidden_layers] of [max_rows][num_attention_heads] i32 */
     struct mp_buffer o_static;   /* as q */
     struct mp_buffer lse_static; /* [max_rows][num_attention_heads] f32 */
     struct mp_buffer o_sampled;
     struct mp_buffer lse_sampled;
-    struct mp_buffer logits; /* [max_rows][vocab_size] f32 */
+    struct mp_step_share *shares[2]; /* [graph's shares] in the same order, of the five above */
+    struct mp_buffer logits;         /* [max_rows][vocab_size] f32 */
 };
 
 /* One request in a step. */

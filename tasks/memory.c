@@ -5,10 +5,6 @@
 #include <starpu.h>
 #include <stdint.h>
 
-/* mp_alloc's large blocks start on pages of their own, so they can be page-locked where they are
- * and keep their large pages. Smaller ones come from StarPU, page-locked. */
-enum { PIN_IN_PLACE_BYTES = 4 << 20 };
-
 unsigned mp_memory_node(enum mp_place place)
 {
     if (place != MP_PLACE_GPU) {
@@ -28,12 +24,25 @@ static enum mp_place real_place(enum mp_place place)
     return place == MP_PLACE_PINNED && !gpu ? MP_PLACE_HOST : place;
 }
 
-static bool pinned_in_place(size_t bytes)
+static void *alloc_host(const struct mp_shares *shares, size_t bytes, const char *what,
+                        struct mp_error *err)
 {
-    return bytes >= PIN_IN_PLACE_BYTES;
+    void *p = mp_alloc(bytes, 1, what, err);
+    if (p != NULL && shares != NULL) {
+        mp_shares_bind(shares, p, bytes);
+    }
+    return p;
 }
 
-static void *alloc_pinned(size_t bytes, const char *what, struct mp_error *err)
+/* Large blocks have pages of their own, so they can be page-locked where they are and keep their
+ * huge pages. Smaller ones come from StarPU, page-locked. */
+static bool pinned_in_place(size_t bytes)
+{
+    return bytes >= MP_LARGE_BLOCK;
+}
+
+static void *alloc_pinned(const struct mp_shares *shares, size_t bytes, const char *what,
+                          struct mp_error *err)
 {
     void *p = NULL;
     if (!pinned_in_place(bytes)) {
@@ -44,7 +53,7 @@ static void *alloc_pinned(size_t bytes, const char *what, struct mp_error *err)
         }
         return p;
     }
-    p = mp_alloc(bytes, 1, what, err);
+    p = alloc_host(shares, bytes, what, err);
     if (p != NULL && starpu_memory_pin(p, bytes) != 0) {
         mp_fail(err, MP_ERR_MEMORY, "%s: %zu bytes could not be page-locked", what, bytes);
         mp_free(p);
@@ -53,21 +62,27 @@ static void *alloc_pinned(size_t bytes, const char *what, struct mp_error *err)
     return p;
 }
 
-void *mp_memory_alloc(enum mp_place place, size_t bytes, const char *what, struct mp_error *err)
+void *mp_memory_alloc_shares(enum mp_place place, const struct mp_shares *shares, size_t bytes,
+                             const char *what, struct mp_error *err)
 {
     bytes = bytes > 0 ? bytes : 1;
     place = real_place(place);
     if (place == MP_PLACE_HOST) {
-        return mp_alloc(bytes, 1, what, err);
+        return alloc_host(shares, bytes, what, err);
     }
     if (place == MP_PLACE_PINNED) {
-        return alloc_pinned(bytes, what, err);
+        return alloc_pinned(shares, bytes, what, err);
     }
     uintptr_t p = starpu_malloc_on_node(mp_memory_node(place), bytes);
     if (p == 0) {
         mp_fail(err, MP_ERR_MEMORY, "%s: %zu bytes of GPU memory could not be had", what, bytes);
     }
     return (void *)p;
+}
+
+void *mp_memory_alloc(enum mp_place place, size_t bytes, const char *what, struct mp_error *err)
+{
+    return mp_memory_alloc_shares(place, NULL, bytes, what, err);
 }
 
 void mp_memory_free(enum mp_place place, void *p, size_t bytes)

@@ -4,6 +4,7 @@
 #define MP_TASKS_MEMORY_H
 
 #include "core/error.h"
+#include "core/share.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,7 +19,12 @@ enum mp_place {
  * has been started. */
 void *mp_memory_alloc(enum mp_place place, size_t bytes, const char *what, struct mp_error *err);
 
-/* Frees what mp_memory_alloc gave for the same place and size; NULL is fine. No task uses it. */
+/* The same for an array [KV heads] whose shares are to lie in the memory of their workers, if it is
+ * CPU memory. shares NULL: it lies anywhere. */
+void *mp_memory_alloc_shares(enum mp_place place, const struct mp_shares *shares, size_t bytes,
+                             const char *what, struct mp_error *err);
+
+/* Frees what either gave for the same place and size; NULL is fine. No task uses it. */
 void mp_memory_free(enum mp_place place, void *p, size_t bytes);
 
 /* Copies between places and waits. Only between tasks. */

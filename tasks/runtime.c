@@ -302,6 +302,12 @@ int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err)
     return code == 0 ? 0 : mp_fail_prefix(err, "submitting thread");
 }
 
+void mp_runtime_plan_shares(const struct mp_runtime *rt, int num_kv_heads, struct mp_shares *out)
+{
+    /* Where threads run anywhere, no memory is near. */
+    mp_shares_plan(&rt->cores, rt->bind ? rt->topology : NULL, num_kv_heads, out);
+}
+
 void mp_runtime_stop(struct mp_runtime *rt)
 {
     if (rt == NULL) {

@@ -3,6 +3,7 @@
 #define MP_TASKS_RUNTIME_H
 
 #include "core/error.h"
+#include "core/share.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -49,6 +50,9 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
  * for it, if there is one, until then. Threads that it creates inherit that: it must have run its
  * OpenMP loops before. MP_ERR_RUNTIME if it does not run where it was bound. */
 int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err);
+
+/* Deals the KV heads of layers in CPU memory out to the CPU workers. *rt stays in place. */
+void mp_runtime_plan_shares(const struct mp_runtime *rt, int num_kv_heads, struct mp_shares *out);
 
 /* Waits for every task, then shuts StarPU down. All buffers must have been released. */
 void mp_runtime_stop(struct mp_runtime *rt);

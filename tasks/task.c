@@ -183,6 +183,14 @@ void mp_task_updates(struct mp_task *t, const struct mp_buffer *b)
     add(t, b, STARPU_RW);
 }
 
+void mp_task_on_cpu_worker(struct mp_task *t, int index)
+{
+    if (index >= 0) {
+        t->task->execute_on_a_specific_worker = 1;
+        t->task->workerid = (unsigned)starpu_worker_get_by_devid(STARPU_CPU_WORKER, index);
+    }
+}
+
 int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err)
 {
     struct starpu_task *task = t->task;

@@ -31,6 +31,9 @@ void mp_task_reads(struct mp_task *t, const struct mp_buffer *b);
 void mp_task_writes(struct mp_task *t, const struct mp_buffer *b);
 void mp_task_updates(struct mp_task *t, const struct mp_buffer *b);
 
+/* Only CPU worker `index` may run it, whatever the scheduler would choose; -1: any worker. */
+void mp_task_on_cpu_worker(struct mp_task *t, int index);
+
 /* Hands the task over; it is freed in any case. priority: higher first, 0 is usual. */
 int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err);
 

@@ -65,16 +65,16 @@ static void merge_head(const float *partials, int64_t n, int64_t stride, int hea
 }
 
 void attention_merge(const struct attention_split *split, const float *partials, int heads,
-                     int head_dim, float *o, float *lse)
+                     int head_dim, const struct attention_output *out)
 {
     int64_t size = attention_partial_size(head_dim);
 #pragma omp parallel for collapse(2)
     for (int64_t i = 0; i < split->num_lists; i++) {
         for (int g = 0; g < heads; g++) {
             int64_t first = split->first_piece[i];
-            int64_t head = i * heads + g;
+            int64_t head = i / out->row_lists * out->row_heads + i % out->row_lists * heads + g;
             merge_head(partials + (first * heads + g) * size, split->first_piece[i + 1] - first,
-                       heads * size, head_dim, o + head * head_dim, &lse[head]);
+                       heads * size, head_dim, out->o + head * head_dim, &out->lse[head]);
         }
     }
 }

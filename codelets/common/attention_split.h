@@ -31,9 +31,17 @@ static inline int64_t attention_partial_size(int head_dim)
  * thread. */
 struct attention_split attention_split(const int64_t *lengths, int64_t num_lists);
 
-/* Merges partials [num_pieces][heads][attention_partial_size] into o [num_lists][heads][head_dim]
- * and lse [num_lists][heads] (natural log). A list without tokens gives 0 and -INFINITY. */
+/* Where the results of the lists go, row by row. */
+struct attention_output {
+    float *o;      /* [rows][row_heads][head_dim] */
+    float *lse;    /* [rows][row_heads], natural log */
+    int row_lists; /* lists of a row, whose heads are its first ones */
+    int row_heads; /* query heads from one row to the next */
+};
+
+/* Merges partials [num_pieces][heads][attention_partial_size]. A list without tokens gives o = 0
+ * and lse = -INFINITY. */
 void attention_merge(const struct attention_split *split, const float *partials, int heads,
-                     int head_dim, float *o, float *lse);
+                     int head_dim, const struct attention_output *out);
 
 #endif

@@ -7,6 +7,7 @@
 #define MP_CODELETS_COMMON_KV_H
 
 #include "core/dtype.h"
+#include "core/share.h"
 
 #include <stdint.h>
 
@@ -75,6 +76,29 @@ static inline uint32_t *lsh_offsets(const struct lsh_tables *t, int h, int64_t b
 {
     int64_t buckets = ((int64_t)1 << t->K) + 1;
     return t->offsets + (((int64_t)h * lsh_num_blocks(t->capacity) + b) * t->L + l) * buckets;
+}
+
+/* The tables of a share's heads alone. */
+static inline struct lsh_tables lsh_tables_of(const struct mp_share *share,
+                                              const struct lsh_tables *t)
+{
+    struct lsh_tables part = *t;
+    part.ids = lsh_ids(t, share->first_kv_head, 0, 0);
+    part.offsets = lsh_offsets(t, share->first_kv_head, 0, 0);
+    part.num_kv_heads = share->num_kv_heads;
+    return part;
+}
+
+/* The keys and values of a share's heads alone. */
+static inline struct offloaded_kv offloaded_kv_of(const struct mp_share *share,
+                                                  const struct offloaded_kv *kv)
+{
+    size_t first = (size_t)(share->first_kv_head * kv->capacity * kv->head_dim);
+    struct offloaded_kv part = *kv;
+    part.k = (char *)kv->k + first * mp_dtype_size(kv->dtype);
+    part.v = (char *)kv->v + first * mp_dtype_size(kv->dtype);
+    part.num_kv_heads = share->num_kv_heads;
+    return part;
 }
 
 #endif

@@ -40,12 +40,13 @@ size_t output_cuda_workspace(const struct mp_shape *shape, int64_t rows);
 
 /* Task on rows [first_row, first_row + rows) of its buffers.
  * Buffers: 0 weights R, 1 x RW, 2 o_static R, then either nothing more (one part that is all), or
- * 3 lse_static R, 4 o_sampled R, 5 lse_sampled R. */
+ * 3 lse_static R, then o_sampled R and lse_sampled R once for each share that wrote its heads into
+ * these two. */
 struct output_task {
     const struct mp_shape *shape;
     int64_t first_row;
     int64_t rows;
-    bool merge; /* buffers 3 to 5 are there */
+    bool merge; /* buffers 3 and on are there */
 };
 
 extern struct starpu_codelet output_codelet;

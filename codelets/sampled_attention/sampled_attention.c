@@ -15,23 +15,31 @@ static void sampled_attention_run(void *buffers[], const struct sampled_attentio
                                   sampled_attention_kernel *kernel)
 {
     const struct lsh_selection *selection = MP_BUFFER(buffers, 1);
+    int group = mp_shape_group(t->shape);
+    int head_dim = t->shape->head_dim;
+    int64_t first_head = (int64_t)t->share->first_kv_head * group;
+    struct offloaded_kv parts[t->rows];
     const struct offloaded_kv *kv[t->rows];
+    const uint32_t *ids[t->rows];
     for (int64_t r = 0; r < t->rows; r++) {
-        kv[r] = MP_BUFFER(buffers, 5 + r);
+        parts[r] = offloaded_kv_of(t->share, MP_BUFFER(buffers, 5 + r));
+        kv[r] = &parts[r];
+        ids[r] = selection->ids[r] + first_head * selection->stride[r];
     }
     kernel(&(struct sampled_attention_args){
-        .q = MP_BUFFER(buffers, 0),
+        .q = (const float *)MP_BUFFER(buffers, 0) + first_head * head_dim,
         .kv = kv,
-        .ids = (const uint32_t *const *)selection->ids,
+        .ids = ids,
         .ids_stride = selection->stride,
-        .nnz = MP_BUFFER(buffers, 2),
+        .nnz = (const int32_t *)MP_BUFFER(buffers, 2) + first_head,
         .weight = t->weight,
-        .o = MP_BUFFER(buffers, 3),
-        .lse = MP_BUFFER(buffers, 4),
+        .o = (float *)MP_BUFFER(buffers, 3) + first_head * head_dim,
+        .lse = (float *)MP_BUFFER(buffers, 4) + first_head,
         .rows = t->rows,
-        .num_heads = t->num_heads,
-        .head_dim = t->head_dim,
-        .scale = 1.0f / sqrtf((float)t->head_dim),
+        .num_heads = t->share->num_kv_heads * group,
+        .row_heads = t->shape->num_attention_heads,
+        .head_dim = head_dim,
+        .scale = 1.0f / sqrtf((float)head_dim),
     });
 }
 
@@ -40,11 +48,12 @@ MP_OP_FUNCTIONS(sampled_attention, MP_KERNEL(variants), MP_CUDA_KERNEL(sampled_a
 static struct mp_work sampled_attention_work(const void *arg)
 {
     const struct sampled_attention_task *t = arg;
-    double heads = (double)t->rows * t->num_heads;
+    double heads = (double)t->rows * t->share->num_kv_heads * mp_shape_group(t->shape);
+    double head_dim = t->shape->head_dim;
     return (struct mp_work){
-        .flops = 4.0 * t->expected_nnz * t->head_dim,
+        .flops = 4.0 * t->expected_nnz * head_dim,
         /* A key, a value and an id a token, gathered; q in, o and lse out. */
-        .bytes = t->expected_nnz * (4.0 * t->head_dim + 4.0) + heads * (8.0 * t->head_dim + 4.0),
+        .bytes = t->expected_nnz * (4.0 * head_dim + 4.0) + heads * (8.0 * head_dim + 4.0),
     };
 }
 

@@ -6,18 +6,21 @@
 
 #include "codelets/common/kv.h"
 #include "core/lsh.h"
+#include "core/shape.h"
 
 struct sampled_attention_args {
-    const float *q;                       /* [rows][num_heads][head_dim] */
+    const float *q;                       /* [rows][row_heads][head_dim] */
     const struct offloaded_kv *const *kv; /* [rows]; NULL or count 0: empty selection */
     const uint32_t *const *ids;           /* [rows] -> [num_heads][ids_stride[row]] */
     const int64_t *ids_stride;            /* [rows] */
-    const int32_t *nnz;                   /* [rows][num_heads] */
+    const int32_t *nnz;                   /* [rows][row_heads] */
     const struct lsh_weight *weight;      /* ln(u + 1e-4) as a function of cos, for (K, L) */
-    float *o;                             /* out [rows][num_heads][head_dim]; 0 if empty */
-    float *lse;                           /* out [rows][num_heads]; -INFINITY if empty */
+    float *o;                             /* out [rows][row_heads][head_dim]; 0 if empty */
+    float *lse;                           /* out [rows][row_heads]; -INFINITY if empty */
     int64_t rows;
-    int num_heads;
+    int num_heads; /* query heads attended for */
+    int row_heads; /* from one row of q, nnz, o and lse to the next, >= num_heads; what belongs to
+                      other heads is left alone */
     int head_dim;
     float scale; /* 1 / sqrt(head_dim) */
 };
@@ -35,14 +38,14 @@ void sampled_attention_avx512(const struct sampled_attention_args *a);
 void sampled_attention_cuda(const struct sampled_attention_args *a);
 size_t sampled_attention_cuda_workspace(int64_t rows, int num_heads, int head_dim);
 
-/* Task. Buffers: 0 q R, 1 struct lsh_selection R, 2 nnz R, 3 o W, 4 lse W, then one struct
- * offloaded_kv R a row. */
+/* Task on the heads of a share. Buffers, of all heads: 0 q R, 1 struct lsh_selection R, 2 nnz R, 3
+ * o W, 4 lse W, then one struct offloaded_kv R a row. */
 struct sampled_attention_task {
+    const struct mp_shape *shape;
+    const struct mp_share *share;
     const struct lsh_weight *weight;
     int64_t rows;
-    int num_heads;
-    int head_dim;
-    double expected_nnz; /* tokens over all rows and heads, for the cost estimate */
+    double expected_nnz; /* tokens over all rows and the share's heads, for the cost estimate */
 };
 
 extern struct starpu_codelet sampled_attention_codelet;

@@ -231,7 +231,7 @@ template <int D> void launch(const sampled_launch &p, int rows)
 void attend_rows(const sampled_attention_args *a, int64_t first, int rows,
                  attention_results partials)
 {
-    int64_t heads = first * a->num_heads;
+    int64_t heads = first * a->row_heads;
     attention_results out = {a->o + heads * a->head_dim, a->lse + heads};
     sampled_launch p = {};
     attention_pieces pieces = {};
@@ -275,7 +275,10 @@ void sampled_attention_cuda(const struct sampled_attention_args *a)
                  (int)ATTENTION_ANY_DIM);
     }
     attention_results partials = attention_take_partials(a->rows, a->num_heads, a->head_dim);
-    for (int64_t first = 0; first < a->rows; first += ATTENTION_ROWS) {
-        attend_rows(a, first, attention_launch_rows(a->rows - first), partials);
+    /* Rows of one launch have no other heads between them. */
+    int most = a->row_heads == a->num_heads ? ATTENTION_ROWS : 1;
+    for (int64_t first = 0; first < a->rows; first += most) {
+        int rows = attention_launch_rows(a->rows - first);
+        attend_rows(a, first, rows < most ? rows : most, partials);
     }
 }

@@ -60,7 +60,7 @@ void sampled_attention_ref(const struct sampled_attention_args *a)
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int h = 0; h < a->num_heads; h++) {
-            int64_t head = r * a->num_heads + h;
+            int64_t head = r * a->row_heads + h;
             float *o = a->o + head * a->head_dim;
             const struct offloaded_kv *kv = a->kv[r];
             if (kv == NULL || kv->count == 0 || a->nnz[head] == 0) {

@@ -13,6 +13,12 @@ static bool is_supported(const struct sampled_attention_args *a)
     return a->head_dim % VF_LANES == 0;
 }
 
+/* Where in q, nnz, o and lse the query head of a list is. */
+static int64_t head_of(const struct sampled_attention_args *a, int64_t list)
+{
+    return list / a->num_heads * a->row_heads + list % a->num_heads;
+}
+
 /* One list a query head: its selected tokens. */
 static struct attention_split split_heads(const struct sampled_attention_args *a)
 {
@@ -20,7 +26,7 @@ static struct attention_split split_heads(const struct sampled_attention_args *a
     int64_t *lengths = mp_scratch((size_t)heads, sizeof *lengths);
     for (int64_t i = 0; i < heads; i++) {
         const struct offloaded_kv *kv = a->kv[i / a->num_heads];
-        lengths[i] = kv == NULL || kv->count == 0 ? 0 : a->nnz[i];
+        lengths[i] = kv == NULL || kv->count == 0 ? 0 : a->nnz[head_of(a, i)];
     }
     return attention_split(lengths, heads);
 }
@@ -44,7 +50,7 @@ static void attend_piece(const struct sampled_attention_args *a,
     int64_t row = piece->list / a->num_heads;
     int64_t head = piece->list % a->num_heads;
     const struct offloaded_kv *kv = a->kv[row];
-    const float *q = a->q + piece->list * a->head_dim;
+    const float *q = a->q + head_of(a, piece->list) * a->head_dim;
     int64_t kv_head = head / (a->num_heads / kv->num_kv_heads);
     int64_t base = kv_head * kv->capacity * a->head_dim;
     struct token_rows tokens = {.k = (const uint16_t *)kv->k + base,
@@ -80,7 +86,10 @@ static void attend(const struct sampled_attention_args *a)
     for (int64_t i = 0; i < split.num_pieces; i++) {
         attend_piece(a, &split.pieces[i], partials + i * size);
     }
-    attention_merge(&split, partials, 1, a->head_dim, a->o, a->lse);
+    attention_merge(
+        &split, partials, 1, a->head_dim,
+        &(struct attention_output){
+            .o = a->o, .lse = a->lse, .row_lists = a->num_heads, .row_heads = a->row_heads});
 }
 
 void VF_NAME(sampled_attention)(const struct sampled_attention_args *a)

@@ -87,7 +87,10 @@ static void attend(const struct static_attention_args *a)
     for (int64_t i = 0; i < split.num_pieces; i++) {
         attend_piece(a, &split.pieces[i], group, partials + i * size);
     }
-    attention_merge(&split, partials, group, a->head_dim, a->o, a->lse);
+    attention_merge(
+        &split, partials, group, a->head_dim,
+        &(struct attention_output){
+            .o = a->o, .lse = a->lse, .row_lists = num_kv_heads, .row_heads = a->num_heads});
 }
 
 void VF_NAME(static_attention)(const struct static_attention_args *a)

@@ -13,18 +13,25 @@ static void table_lookup_run(void *buffers[], const struct table_lookup_task *t,
                              table_lookup_kernel *kernel)
 {
     const struct lsh_selection *selection = MP_BUFFER(buffers, 1);
+    int group = mp_shape_group(t->shape);
+    int64_t first_head = (int64_t)t->share->first_kv_head * group;
+    struct lsh_tables parts[t->rows];
     const struct lsh_tables *tables[t->rows];
+    uint32_t *ids[t->rows];
     for (int64_t r = 0; r < t->rows; r++) {
-        tables[r] = MP_BUFFER(buffers, 3 + r);
+        parts[r] = lsh_tables_of(t->share, MP_BUFFER(buffers, 3 + r));
+        tables[r] = &parts[r];
+        ids[r] = selection->ids[r] + first_head * selection->stride[r];
     }
     kernel(&(struct table_lookup_args){
-        .codes = MP_BUFFER(buffers, 0),
+        .codes = (const uint16_t *)MP_BUFFER(buffers, 0) + first_head * t->L,
         .tables = tables,
-        .ids = selection->ids,
+        .ids = ids,
         .ids_stride = selection->stride,
-        .nnz = MP_BUFFER(buffers, 2),
+        .nnz = (int32_t *)MP_BUFFER(buffers, 2) + first_head,
         .rows = t->rows,
-        .num_heads = t->num_heads,
+        .num_heads = t->share->num_kv_heads * group,
+        .row_heads = t->shape->num_attention_heads,
         .L = t->L,
     });
 }
@@ -36,7 +43,8 @@ static struct mp_work table_lookup_work(const void *arg)
     const struct table_lookup_task *t = arg;
     /* In every table a code and the two ends of its bucket, 2 bytes for each id in the bucket, and
      * 4 for each token selected: about one for four ids. */
-    double buckets = (double)t->rows * t->num_heads * t->L;
+    double heads = (double)t->share->num_kv_heads * mp_shape_group(t->shape);
+    double buckets = (double)t->rows * heads * t->L;
     return (struct mp_work){.bytes = 10.0 * buckets + 3.0 * t->expected_hits};
 }
 

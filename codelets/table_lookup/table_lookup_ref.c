@@ -41,12 +41,12 @@ void table_lookup_ref(const struct table_lookup_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int h = 0; h < a->num_heads; h++) {
             const struct lsh_tables *t = a->tables[r];
-            int32_t *nnz = a->nnz + r * a->num_heads + h;
-            *nnz = 0;
+            int64_t head = r * a->row_heads + h;
+            a->nnz[head] = 0;
             if (t != NULL && t->count > 0) {
-                *nnz = select_tokens(t, h / (a->num_heads / t->num_kv_heads),
-                                     a->codes + (r * a->num_heads + h) * a->L,
-                                     a->ids[r] + h * a->ids_stride[r]);
+                a->nnz[head] =
+                    select_tokens(t, h / (a->num_heads / t->num_kv_heads), a->codes + head * a->L,
+                                  a->ids[r] + h * a->ids_stride[r]);
             }
         }
     }

@@ -77,6 +77,20 @@ case_two_workers() {
     schedulers 2
 }
 
+# A machine with a second node that is not there: its worker's memory cannot be bound, which is said
+# once and changes nothing else.
+case_two_nodes() {
+    [[ $(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status) == 0[-,]1* ]] || exit 77
+    unset HWLOC_COMPONENTS # would go before the machine
+    export HWLOC_SYNTHETIC='numa:2(indexes=0,63) core:1 pu:1' HWLOC_THISSYSTEM=1
+    run bench decode --model "$demo" --devices cpu --context 16384 --steps 2 --warmup 1
+    expect_status 0
+    expect_match 'nodes' err '2 CPU workers with 2 threads in all \(2 NUMA nodes, 2 cores\)'
+    expect_lines 'warnings' err \
+        '^magicpig-pipe: warning: [0-9]+ bytes could not be bound to NUMA node (0|63): ' 1
+    expect_match 'shares' out '^  CPU  sampled_attention +14\.0 '
+}
+
 # Settings that must not change an answer, and seeds.
 case_settings() {
     demo_4k --chunk-size 700 --generation-budget 1 --threads 1

@@ -318,6 +318,7 @@ static void run_sampled(const struct chain *c, int l, bool lookup)
                                                       .nnz = c->nnz,
                                                       .rows = c->rows,
                                                       .num_heads = shape.num_attention_heads,
+                                                      .row_heads = shape.num_attention_heads,
                                                       .L = L});
     } else {
         sampled_attention_cuda(
@@ -331,6 +332,7 @@ static void run_sampled(const struct chain *c, int l, bool lookup)
                                              .lse = c->lse[1],
                                              .rows = c->rows,
                                              .num_heads = shape.num_attention_heads,
+                                             .row_heads = shape.num_attention_heads,
                                              .head_dim = shape.head_dim,
                                              .scale = 1.0f / sqrtf((float)shape.head_dim)});
     }

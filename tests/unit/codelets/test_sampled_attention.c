@@ -1,4 +1,5 @@
-/* sampled_attention: every variant against the reference, and the limits in which it is exact. */
+/* sampled_attention: every variant against the reference, the limits in which it is exact, and its
+ * heads in shares. */
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
 #include "kernel_test.h"
@@ -84,6 +85,7 @@ static void run_case(const struct attention_case *t)
                                        .lse = expected_lse,
                                        .rows = 3,
                                        .num_heads = num_heads,
+                                       .row_heads = num_heads,
                                        .head_dim = t->head_dim,
                                        .scale = 1.0f / sqrtf((float)t->head_dim)};
     sampled_attention_ref(&a);
@@ -240,6 +242,7 @@ static void test_converges_to_exact_attention(void **state)
                                                        .lse = &lse,
                                                        .rows = 1,
                                                        .num_heads = 1,
+                                                       .row_heads = 1,
                                                        .head_dim = D,
                                                        .scale = 0.125f});
         float weight_part = 1.0f / (1.0f + expf(lse - part_lse));
@@ -255,11 +258,86 @@ static void test_converges_to_exact_attention(void **state)
     release(&kv);
 }
 
+/* Calls a variant for the heads of each share alone. */
+static void run_shares(sampled_attention_kernel *variant, const struct sampled_attention_args *all,
+                       const struct mp_share *shares, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int group = all->num_heads / all->kv[1]->num_kv_heads;
+        int first = shares[i].first_kv_head * group;
+        struct offloaded_kv part = offloaded_kv_of(&shares[i], all->kv[1]);
+        struct sampled_attention_args a = *all;
+        a.q += first * a.head_dim;
+        a.kv = (const struct offloaded_kv *[]){NULL, &part, &part};
+        a.ids = (const uint32_t *[]){NULL, all->ids[1] + first * all->ids_stride[1],
+                                     all->ids[2] + first * all->ids_stride[2]};
+        a.nnz += first;
+        a.o += first * a.head_dim;
+        a.lse += first;
+        a.num_heads = shares[i].num_kv_heads * group;
+        variant(&a);
+    }
+}
+
+/* Shares of unequal size write what one call for all heads writes, bit by bit. */
+static void test_shares(void **state)
+{
+    (void)state;
+    enum { TOKENS = 900, KV_HEADS = 5, GROUP = 2, HEADS = KV_HEADS * GROUP, D = 64, ROWS = 3 };
+    const struct mp_share shares[] = {{.first_kv_head = 0, .num_kv_heads = 1},
+                                      {.first_kv_head = 1, .num_kv_heads = 2},
+                                      {.first_kv_head = 3, .num_kv_heads = 2}};
+    const enum mp_dtype dtypes[] = {MP_BF16, MP_F32};
+    uint32_t *selected = mp_xcalloc(HEADS * TOKENS, sizeof *selected);
+    int32_t nnz[ROWS * HEADS];
+    select_tokens(TOKENS, HEADS, 0.5, selected, nnz + HEADS);
+    memcpy(nnz, nnz + HEADS, HEADS * sizeof *nnz);
+    memcpy(nnz + 2 * HEADS, nnz + HEADS, HEADS * sizeof *nnz);
+    struct lsh_weight *weight = mp_xmalloc(sizeof *weight);
+    lsh_weight_init(weight, 10, 150);
+    float *q = random_floats(ROWS * HEADS * D, 1.0f, 60);
+    float expected[ROWS * HEADS * D], o[ROWS * HEADS * D];
+    float expected_lse[ROWS * HEADS], lse[ROWS * HEADS];
+    for (int t = 0; t < 2; t++) {
+        struct offloaded_kv kv = random_kv(TOKENS, KV_HEADS, D, dtypes[t], 50);
+        struct sampled_attention_args a = {.q = q,
+                                           .kv = (const struct offloaded_kv *[]){NULL, &kv, &kv},
+                                           .ids = (const uint32_t *[]){NULL, selected, selected},
+                                           .ids_stride = (int64_t[]){0, TOKENS, TOKENS},
+                                           .nnz = nnz,
+                                           .weight = weight,
+                                           .rows = ROWS,
+                                           .num_heads = HEADS,
+                                           .row_heads = HEADS,
+                                           .head_dim = D,
+                                           .scale = 0.125f};
+        FOR_EACH_VARIANT(isa, variants)
+        {
+            a.o = expected;
+            a.lse = expected_lse;
+            variants[isa](&a);
+            memset(o, 0xff, sizeof o);
+            memset(lse, 0xff, sizeof lse);
+            a.o = o;
+            a.lse = lse;
+            run_shares(variants[isa], &a, shares, 3);
+            assert_memory_equal(o, expected, sizeof o);
+            assert_memory_equal(lse, expected_lse, sizeof lse);
+            assert_true(lse[HEADS] > lse[0]); /* row 1 has tokens, row 0 none */
+        }
+        release(&kv);
+    }
+    free(selected);
+    free(weight);
+    free(q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants_agree),
         cmocka_unit_test(test_converges_to_exact_attention),
+        cmocka_unit_test(test_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -70,29 +70,35 @@ static void release_fixture(struct fixture *f)
     free(f);
 }
 
-/* Calls the variant for the rows from `first` on, on the fixture's memory, o and lse. */
+/* Calls the variant for the share's heads of the rows from first_row on, on the fixture's memory, o
+ * and lse. */
 static void call(sampled_attention_kernel *variant, const struct attention_case *t,
-                 const struct fixture *f, int first, float *o, float *lse)
+                 const struct fixture *f, struct mp_share share, int first_row, float *o,
+                 float *lse)
 {
+    struct offloaded_kv part = offloaded_kv_of(&share, &f->kv);
     const struct offloaded_kv *kv[MAX_ROWS];
     const uint32_t *ids[MAX_ROWS];
     int64_t stride[MAX_ROWS];
-    int num_heads = t->num_kv_heads * t->group;
-    for (int r = first; r < t->rows; r++) {
-        kv[r - first] = r == 0 ? NULL : &f->kv;
-        ids[r - first] = f->ids + r * num_heads * t->count;
-        stride[r - first] = t->count;
+    int row_heads = t->num_kv_heads * t->group;
+    int first = share.first_kv_head * t->group;
+    int first_in = first_row * row_heads + first;
+    for (int r = first_row; r < t->rows; r++) {
+        kv[r - first_row] = r == 0 ? NULL : &part;
+        ids[r - first_row] = f->ids + (r * row_heads + first) * t->count;
+        stride[r - first_row] = t->count;
     }
-    variant(&(struct sampled_attention_args){.q = f->q + first * num_heads * t->head_dim,
+    variant(&(struct sampled_attention_args){.q = f->q + first_in * t->head_dim,
                                              .kv = kv,
                                              .ids = ids,
                                              .ids_stride = stride,
-                                             .nnz = f->nnz + first * num_heads,
+                                             .nnz = f->nnz + first_in,
                                              .weight = &f->weight,
-                                             .o = o,
-                                             .lse = lse,
-                                             .rows = t->rows - first,
-                                             .num_heads = num_heads,
+                                             .o = o + first * t->head_dim,
+                                             .lse = lse + first,
+                                             .rows = t->rows - first_row,
+                                             .num_heads = share.num_kv_heads * t->group,
+                                             .row_heads = row_heads,
                                              .head_dim = t->head_dim,
                                              .scale = 1.0f / sqrtf((float)t->head_dim)});
 }
@@ -105,7 +111,8 @@ static void assert_same_alone(const struct attention_case *t, const struct fixtu
     size_t heads = (size_t)(t->num_kv_heads * t->group);
     size_t width = heads * (size_t)t->head_dim;
     cuda_op_begin("sampled_attention");
-    call(sampled_attention_cuda, t, device, last, device_o, device_lse);
+    call(sampled_attention_cuda, t, device, (struct mp_share){.num_kv_heads = t->num_kv_heads},
+         last, device_o, device_lse);
     cuda_op_end();
     float *o_alone = host_copy(device_o, width * sizeof *o_alone);
     float *lse_alone = host_copy(device_lse, heads * sizeof *lse_alone);
@@ -116,8 +123,8 @@ static void assert_same_alone(const struct attention_case *t, const struct fixtu
 }
 
 /* The counts in pinned host memory, as the pipeline keeps them; the rest in device memory. */
-static void run_on_gpu(const struct attention_case *t, const struct fixture *f, size_t o_bytes,
-                       size_t lse_bytes, float **o, float **lse)
+static void run_on_gpu(const struct attention_case *t, const struct fixture *f, int num_shares,
+                       size_t o_bytes, size_t lse_bytes, float **o, float **lse)
 {
     struct fixture *device = mp_xmalloc(sizeof *device);
     *device = *f;
@@ -133,9 +140,14 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
     device->q = device_copy(f->q, o_bytes);
     float *device_o = device_copy(NULL, o_bytes);
     float *device_lse = device_copy(NULL, lse_bytes);
-    cuda_op_begin("sampled_attention");
-    call(sampled_attention_cuda, t, device, 0, device_o, device_lse);
-    cuda_op_end();
+    for (int i = 0; i < num_shares; i++) {
+        int begin = i * t->num_kv_heads / num_shares;
+        int end = (i + 1) * t->num_kv_heads / num_shares;
+        struct mp_share share = {.first_kv_head = begin, .num_kv_heads = end - begin};
+        cuda_op_begin("sampled_attention");
+        call(sampled_attention_cuda, t, device, share, 0, device_o, device_lse);
+        cuda_op_end();
+    }
     *o = host_copy(device_o, o_bytes);
     *lse = host_copy(device_lse, lse_bytes);
     assert_same_alone(t, device, *o, *lse, device_o, device_lse);
@@ -147,7 +159,8 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
     free(device);
 }
 
-static void run_case(const struct attention_case *t)
+/* A call for the heads of each share. */
+static void run_case(const struct attention_case *t, int num_shares)
 {
     size_t row_heads = (size_t)(t->num_kv_heads * t->group);
     size_t heads = (size_t)t->rows * row_heads;
@@ -155,9 +168,10 @@ static void run_case(const struct attention_case *t)
     struct fixture *f = make_fixture(t);
     float *expected = mp_xcalloc(width, sizeof *expected);
     float *expected_lse = mp_xcalloc(heads, sizeof *expected_lse);
-    call(sampled_attention_ref, t, f, 0, expected, expected_lse);
+    call(sampled_attention_ref, t, f, (struct mp_share){.num_kv_heads = t->num_kv_heads}, 0,
+         expected, expected_lse);
     float *o, *lse;
-    run_on_gpu(t, f, width * sizeof *o, heads * sizeof *lse, &o, &lse);
+    run_on_gpu(t, f, num_shares, width * sizeof *o, heads * sizeof *lse, &o, &lse);
     for (size_t i = 0; i < 2 * row_heads * (size_t)t->head_dim; i++) {
         assert_true(o[i] == 0.0f);
     }
@@ -189,7 +203,10 @@ static void test_agrees_with_reference(void **state)
         {17, 1.0, 3, 1, 1, 128, 10, 150, 1.0f},   {3000, 0.5, MAX_ROWS, 2, 4, 64, 10, 150, 1.0f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        run_case(&cases[i]);
+        run_case(&cases[i], 1);
+        if (cases[i].num_kv_heads > 1) {
+            run_case(&cases[i], 2);
+        }
     }
 }
 

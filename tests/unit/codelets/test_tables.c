@@ -128,6 +128,7 @@ static void run_case(const struct table_case *t)
                                   .nnz = nnz,
                                   .rows = 1,
                                   .num_heads = num_heads,
+                                  .row_heads = num_heads,
                                   .L = t->L};
     FOR_EACH_VARIANT(isa, variants)
     {
@@ -186,6 +187,7 @@ static void test_rows_without_tokens(void **state)
                                                   .nnz = nnz,
                                                   .rows = 3,
                                                   .num_heads = 1,
+                                                  .row_heads = 1,
                                                   .L = 2});
         assert_int_equal(nnz[0], 0);
         assert_int_equal(nnz[1], 0);
@@ -197,11 +199,66 @@ static void test_rows_without_tokens(void **state)
     release(&f);
 }
 
+/* The heads of a share alone, of all rows: codes, ids and counts of other heads lie between them
+ * and are left as they are. */
+static void test_shares(void **state)
+{
+    (void)state;
+    enum { KV_HEADS = 5, GROUP = 2, HEADS = KV_HEADS * GROUP, ROWS = 2, L = 4, N = 66000 };
+    const struct table_case some = {
+        .count = N, .num_kv_heads = KV_HEADS, .group = GROUP, .K = 2, .L = L, .distinct = 4};
+    const struct mp_share shares[] = {{.first_kv_head = 0, .num_kv_heads = 1},
+                                      {.first_kv_head = 1, .num_kv_heads = 2},
+                                      {.first_kv_head = 3, .num_kv_heads = 2}};
+    struct fixture f = build(&some);
+    uint16_t *codes = random_codes(ROWS * HEADS * L, some.distinct, 4);
+    const int64_t stride[ROWS] = {N, N};
+    uint32_t *selected[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        selected[r] = mp_xcalloc(HEADS * N, sizeof *selected[r]);
+    }
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        int32_t nnz[ROWS * HEADS];
+        memset(nnz, 0xff, sizeof nnz);
+        for (int i = 0; i < 3; i++) {
+            int first = shares[i].first_kv_head * GROUP;
+            struct lsh_tables part = lsh_tables_of(&shares[i], &f.tables);
+            variants[isa](&(struct table_lookup_args){
+                .codes = codes + first * L,
+                .tables = (const struct lsh_tables *[]){&part, &part},
+                .ids = (uint32_t *[]){selected[0] + first * N, selected[1] + first * N},
+                .ids_stride = stride,
+                .nnz = nnz + first,
+                .rows = ROWS,
+                .num_heads = shares[i].num_kv_heads * GROUP,
+                .row_heads = HEADS,
+                .L = L});
+            for (int h = first + shares[i].num_kv_heads * GROUP; h < HEADS; h++) {
+                assert_true(nnz[h] == -1 && nnz[HEADS + h] == -1);
+            }
+        }
+        for (int r = 0; r < ROWS; r++) {
+            struct table_lookup_args all = {.ids = &selected[r],
+                                            .ids_stride = stride,
+                                            .nnz = nnz + r * HEADS,
+                                            .num_heads = HEADS};
+            check_lookup(&f, codes + r * HEADS * L, GROUP, &all);
+        }
+    }
+    for (int r = 0; r < ROWS; r++) {
+        free(selected[r]);
+    }
+    free(codes);
+    release(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_build_and_lookup),
         cmocka_unit_test(test_rows_without_tokens),
+        cmocka_unit_test(test_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,12 +84,48 @@ static void assert_equal_on_device(const void *expected, const void *device, siz
     free(found);
 }
 
-/* A step of `rows` rows with num_heads query heads; tables[r] == NULL: a row without. */
-static void compare_lookup(const struct fixture *const *tables, int64_t rows, int num_heads, int L,
-                           unsigned distinct, const struct table_case *t)
+/* Looks the heads of each share up in a call of its own. */
+static void lookup_on_device(const struct table_lookup_args *all, int num_kv_heads, int num_shares)
 {
+    int group = all->num_heads / num_kv_heads;
+    struct lsh_tables *parts = mp_xcalloc((size_t)all->rows, sizeof *parts);
+    const struct lsh_tables **tables = mp_xcalloc((size_t)all->rows, sizeof *tables);
+    uint32_t **ids = mp_xcalloc((size_t)all->rows, sizeof *ids);
+    for (int i = 0; i < num_shares; i++) {
+        int begin = i * num_kv_heads / num_shares;
+        int end = (i + 1) * num_kv_heads / num_shares;
+        struct mp_share share = {.first_kv_head = begin, .num_kv_heads = end - begin};
+        for (int64_t r = 0; r < all->rows; r++) {
+            if (all->tables[r] != NULL) {
+                parts[r] = lsh_tables_of(&share, all->tables[r]);
+                tables[r] = &parts[r];
+                ids[r] = all->ids[r] + begin * group * all->ids_stride[r];
+            }
+        }
+        struct table_lookup_args a = *all;
+        a.codes += begin * group * a.L;
+        a.tables = tables;
+        a.ids = ids;
+        a.nnz += begin * group;
+        a.num_heads = share.num_kv_heads * group;
+        cuda_op_begin("table_lookup");
+        table_lookup_cuda(&a);
+        cuda_op_end();
+    }
+    cuda_synchronize();
+    free(parts);
+    free(tables);
+    free(ids);
+}
+
+/* A step of `rows` rows, its heads in so many shares; tables[r] == NULL: a row without. */
+static void compare_lookup(const struct fixture *const *tables, int64_t rows, int num_shares,
+                           const struct table_case *t)
+{
+    int num_heads = t->num_kv_heads * t->group;
+    int L = t->L;
     size_t queries = (size_t)(rows * num_heads);
-    uint16_t *codes = random_codes(queries * (size_t)L, distinct, 4);
+    uint16_t *codes = random_codes(queries * (size_t)L, t->distinct, 4);
     const struct lsh_tables **host = mp_xcalloc((size_t)rows, sizeof *host);
     const struct lsh_tables **device = mp_xcalloc((size_t)rows, sizeof *device);
     uint32_t **host_ids = mp_xcalloc((size_t)rows, sizeof *host_ids);
@@ -114,6 +150,7 @@ static void compare_lookup(const struct fixture *const *tables, int64_t rows, in
                                   .nnz = nnz,
                                   .rows = rows,
                                   .num_heads = num_heads,
+                                  .row_heads = num_heads,
                                   .L = L};
     table_lookup_ref(&a);
     uint16_t *device_codes = device_copy(codes, queries * (size_t)L * sizeof *codes);
@@ -121,9 +158,7 @@ static void compare_lookup(const struct fixture *const *tables, int64_t rows, in
     a.tables = device;
     a.ids = device_ids;
     a.nnz = device_copy(NULL, queries * sizeof *nnz);
-    cuda_op_begin("table_lookup");
-    table_lookup_cuda(&a);
-    cuda_op_end();
+    lookup_on_device(&a, t->num_kv_heads, num_shares);
     assert_equal_on_device(nnz, a.nnz, queries * sizeof *nnz, t, "nnz");
     for (int64_t r = 0; r < rows; r++) {
         if (tables[r] != NULL) {
@@ -167,7 +202,7 @@ static void test_build_and_lookup(void **state)
                                "offsets");
         assert_equal_on_device(f.host.ids, f.device.ids, ids_bytes(&f.host), t, "ids");
         const struct fixture *row = &f;
-        compare_lookup(&row, 1, t->num_kv_heads * t->group, t->L, t->distinct, t);
+        compare_lookup(&row, 1, 1, t);
         release(&f);
     }
 }
@@ -190,8 +225,9 @@ static void test_rows(void **state)
     for (int r = 0; r < ROWS; r++) {
         rows[r] = r % (LENGTHS + 1) < LENGTHS ? &f[r % (LENGTHS + 1)] : NULL;
     }
-    compare_lookup(rows, ROWS, t.num_kv_heads * t.group, t.L, t.distinct, &t);
-    compare_lookup(rows, 0, t.num_kv_heads * t.group, t.L, t.distinct, &t);
+    compare_lookup(rows, ROWS, 1, &t);
+    compare_lookup(rows, ROWS, 2, &t);
+    compare_lookup(rows, 0, 1, &t);
     for (int i = 0; i < LENGTHS; i++) {
         release(&f[i]);
     }

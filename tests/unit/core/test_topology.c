@@ -1,8 +1,9 @@
-/* Imagined machines, GPUs in them, binding on the real one. */
+/* Imagined machines, GPUs in them, binding of threads and memory on the real one. */
 #include "core/topology.h"
 
 #include "core/memory.h"
 
+#include <hwloc.h>
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -271,6 +272,71 @@ static void test_bind_failures(void **state)
     mp_topology_free(t);
 }
 
+/* A machine of two nodes, the first one this machine's and the second one not there, that hwloc
+ * takes for this machine. */
+static struct mp_topology *pretend_two_nodes(void)
+{
+    setenv("HWLOC_THISSYSTEM", "1", 1);
+    struct mp_topology *t = imagine("numa:2(indexes=0,63) core:1 pu:1");
+    unsetenv("HWLOC_THISSYSTEM");
+    return t;
+}
+
+/* Whether the system lets this process say where its memory is: in a container it may not. */
+static bool may_bind(hwloc_topology_t machine, void *page)
+{
+    return hwloc_set_area_membind(machine, page, 1, hwloc_get_root_obj(machine)->nodeset,
+                                  HWLOC_MEMBIND_BIND, HWLOC_MEMBIND_BYNODESET) == 0;
+}
+
+/* The policy of a page, and in *nodes the number of the nodes that it may be on. */
+static hwloc_membind_policy_t policy_of(hwloc_topology_t machine, void *page, int *nodes)
+{
+    hwloc_membind_policy_t policy;
+    hwloc_bitmap_t set = hwloc_bitmap_alloc();
+    assert_int_equal(
+        hwloc_get_area_membind(machine, page, 1, set, &policy, HWLOC_MEMBIND_BYNODESET), 0);
+    *nodes = hwloc_bitmap_weight(set);
+    hwloc_bitmap_free(set);
+    return policy;
+}
+
+static void test_bind_memory(void **state)
+{
+    (void)state;
+    enum { BYTES = 1 << 20 };
+    struct mp_error err = {0};
+    struct mp_topology *t = pretend_two_nodes();
+    hwloc_topology_t machine;
+    hwloc_topology_init(&machine);
+    hwloc_topology_load(machine);
+    char *pages = aligned_alloc(4096, 2 * BYTES);
+
+    assert_int_equal(
+        mp_team_bind_memory(t, &(struct mp_team){1, (int[]){1}, 63}, pages, BYTES, &err),
+        MP_ERR_RUNTIME);
+    assert_non_null(strstr(err.message, "1048576 bytes could not be bound to NUMA node 63: "));
+    if (may_bind(machine, pages + BYTES)) {
+        int nodes;
+        struct mp_team first = {1, (int[]){0}, 0};
+        struct mp_team both = {2, (int[]){0, 1}, 0};
+        assert_int_equal(mp_team_bind_memory(t, &first, pages, BYTES, &err), MP_OK);
+        assert_int_equal(policy_of(machine, pages, &nodes), HWLOC_MEMBIND_BIND);
+        assert_int_equal(nodes, 1);
+        /* The system leaves out nodes that it does not have, unless it has none of them. */
+        assert_int_equal(mp_team_bind_memory(t, &both, pages, BYTES, &err), MP_OK);
+        assert_int_equal(policy_of(machine, pages, &nodes), HWLOC_MEMBIND_INTERLEAVE);
+    }
+    free(pages);
+    hwloc_topology_destroy(machine);
+    mp_topology_free(t);
+
+    t = imagine("numa:1 core:2 pu:1"); /* one node: nothing to do, and nothing is touched */
+    assert_int_equal(mp_team_bind_memory(t, &(struct mp_team){1, (int[]){1}, 0}, NULL, BYTES, &err),
+                     MP_OK);
+    mp_topology_free(t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +344,7 @@ int main(void)
         cmocka_unit_test(test_gpu_node),    cmocka_unit_test(test_real_machine),
         cmocka_unit_test(test_bind),        cmocka_unit_test(test_team_without_binding),
         cmocka_unit_test(test_bind_thread), cmocka_unit_test(test_bind_failures),
+        cmocka_unit_test(test_bind_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
