@@ -187,6 +187,9 @@ int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_e
         code = mp_runtime_start(&options, &e->runtime, err);
     }
     if (code == 0) {
+        code = mp_engine_calibrate(e, err);
+    }
+    if (code == 0) {
         code = mp_weights_create(e, err);
     }
     if (code == 0) {
@@ -208,6 +211,7 @@ void mp_engine_close(struct mp_engine *e)
         mp_lsh_destroy(e);
         mp_weights_destroy(e);
         mp_runtime_stop(e->runtime);
+        mp_engine_keep_calibration(e);
     }
     mp_model_close(e->model);
     free(e->sparse);
