@@ -83,8 +83,8 @@ static int find_entry(const struct mp_json *doc, const struct mp_setup *setup, c
 static int read_ops(struct mp_calibration *c, const struct mp_json *doc, const cJSON *entry,
                     enum mp_track_kind kind, struct mp_error *err)
 {
-    const double least = 1.0; /* an op that does one thing a second: the file is damaged */
-    const double most = 1e18;
+    const double least = 1e-6;
+    const double most = 1e24;
     const cJSON *ops;
     int code = mp_json_get_object(doc, entry, KINDS[kind], &ops, err);
     const cJSON *op = code == 0 ? mp_json_first(ops) : NULL;

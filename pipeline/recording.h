@@ -1,5 +1,6 @@
 /* The recorder of a run. For a trace file or a report it records everything; for the figures of a
- * summary now and then a step, since measuring a GPU task keeps it apart from its neighbours. */
+ * summary and the calibration now and then a step, since measuring a GPU task keeps it apart from
+ * its neighbours. */
 #ifndef MP_PIPELINE_RECORDING_H
 #define MP_PIPELINE_RECORDING_H
 

@@ -1,5 +1,7 @@
 #include "codelets/common/codelet.h"
 
+#include "core/calibration.h"
+
 static const struct mp_calibration *calibration;
 
 void mp_cost_use(const struct mp_calibration *c)

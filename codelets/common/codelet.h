@@ -5,9 +5,10 @@
 #define MP_CODELETS_COMMON_CODELET_H
 
 #include "codelets/common/cuda.h"
-#include "core/calibration.h"
 
 #include <starpu.h>
+
+struct mp_calibration; /* core/calibration.h */
 
 /* Address of buffer i of a task on the node it runs on. */
 #define MP_BUFFER(buffers, i) ((void *)STARPU_VARIABLE_GET_PTR((buffers)[i]))

@@ -26,9 +26,9 @@
         }                                                                                          \
     } while (0)
 
-/* Where the tests run, and that they leave nothing in the tester's home. MAGICPIG_TEST_GPU_KV_LAYERS, if set, is "cpu" for no GPU, or how many layers
- * keep their KV and tables on the GPU. Otherwise the defaults hold: everything on a GPU, if there
- * is one. */
+/* Where the tests run, and that they leave nothing in the tester's home.
+ * MAGICPIG_TEST_GPU_KV_LAYERS, if set, is "cpu" for no GPU, or how many layers keep their KV and
+ * tables on the GPU. Otherwise the defaults hold: everything on a GPU, if there is one. */
 static inline void set_placement(struct mp_config *config)
 {
     struct mp_error err;
