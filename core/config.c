@@ -86,6 +86,8 @@ static const struct config_key keys[] = {
      .initial = "-1", .help = "layers with KV and tables on the GPU; -1: all that fit"},
     {"runtime.memory_limit", "memory-limit", CONFIG_BYTES, FIELD(memory_limit), RANGE(0, 0x1p53),
      .initial = "0", .help = "most memory to use, e.g. 8GiB; 0: what is free"},
+    {"runtime.calibration", "calibration", CONFIG_STRING, FIELD(calibration), .initial = "auto",
+     .help = "file of the ops' measured rates, auto or off"},
     {"trace.file", "trace", CONFIG_STRING, FIELD(trace_path),
      .help = "write Chrome trace events to this file"},
     {"trace.report", "report", CONFIG_STRING, FIELD(report_path),

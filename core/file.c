@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { FIRST_CHUNK = 64 * 1024 };
 
@@ -69,4 +70,30 @@ int mp_file_read(const char *path, size_t max_bytes, char **data, size_t *length
         fclose(file);
     }
     return rc;
+}
+
+int mp_file_replace(const char *path, const char *text, struct mp_error *err)
+{
+    /* Named after the process: two that write the same path do not write the same file. */
+    char *beside = mp_xasprintf("%s.%ld.new", path, (long)getpid());
+    FILE *file = fopen(beside, "w");
+    bool ok = file != NULL && fprintf(file, "%s\n", text) >= 0 && fflush(file) == 0 &&
+              fsync(fileno(file)) == 0;
+    int error = errno;
+    if (file != NULL && fclose(file) != 0 && ok) {
+        error = errno;
+        ok = false;
+    }
+    if (ok && rename(beside, path) != 0) {
+        error = errno;
+        ok = false;
+    }
+    int code = ok ? MP_OK
+                  : mp_fail(err, MP_ERR_IO, "%s: cannot write through %s: %s", path, beside,
+                            strerror(error));
+    if (!ok && file != NULL) {
+        unlink(beside);
+    }
+    free(beside);
+    return code;
 }

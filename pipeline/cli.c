@@ -41,8 +41,9 @@ static bool is_one_of(const char *name, const char *const *names, size_t count)
 static bool acts_for_logits(const char *flag)
 {
     static const char *const flags[] = {
-        "model",       "chunk-size", "mem-efficient", "rope-inv-freq", "sched",   "threads",
-        "cpu-workers", "isa",        "memory-limit",  "trace",         "devices", "gpu-memory"};
+        "model",   "chunk-size",  "mem-efficient", "rope-inv-freq", "sched",
+        "threads", "cpu-workers", "isa",           "memory-limit",  "trace",
+        "devices", "gpu-memory",  "calibration"};
     return is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
 }
 

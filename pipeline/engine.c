@@ -190,6 +190,7 @@ int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_e
         int heads = e->shape->num_key_value_heads;
         mp_runtime_plan_shares(e->runtime, heads, &e->graph.shares[0]);
         mp_shares_plan(NULL, NULL, heads, &e->graph.shares[1]);
+        code = mp_engine_calibrate(e, err);
     }
     if (code == 0) {
         code = mp_weights_create(e, err);
@@ -216,6 +217,7 @@ void mp_engine_close(struct mp_engine *e)
             mp_shares_free(&e->graph.shares[p]);
         }
         mp_runtime_stop(e->runtime);
+        mp_engine_keep_calibration(e);
     }
     mp_model_close(e->model);
     free(e->sparse);

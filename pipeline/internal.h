@@ -2,6 +2,7 @@
 #ifndef MP_PIPELINE_INTERNAL_H
 #define MP_PIPELINE_INTERNAL_H
 
+#include "core/calibration.h"
 #include "core/rng.h"
 #include "models/model.h"
 #include "pipeline/engine.h"
@@ -26,10 +27,21 @@ struct mp_engine {
     struct mp_graph graph;
     const int32_t *eos; /* [num_eos] end tokens */
     int num_eos;
+    struct mp_calibration calibration;
+    char *calibration_path; /* NULL: nothing is kept */
 };
 
 /* RoPE of a request at seq_len tokens, in the precision the configuration asks for. */
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out);
+
+/* ---- calibrate.c ---- */
+
+/* Estimates tasks from the rates that runtime.calibration names. The runtime is started, and no
+ * task submitted yet. Fails for a path of the user's that cannot be read, or never written. */
+int mp_engine_calibrate(struct mp_engine *e, struct mp_error *err);
+
+/* Keeps what the run has measured, if anything; warns if it cannot. The runtime has stopped. */
+void mp_engine_keep_calibration(struct mp_engine *e);
 
 /* ---- weights.c ---- */
 

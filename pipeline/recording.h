@@ -1,9 +1,9 @@
 /* The recorder of a run. For a trace file or a report it records everything; for the figures of a
- * summary now and then a step. */
+ * summary and the calibration now and then a step. */
 #ifndef MP_PIPELINE_RECORDING_H
 #define MP_PIPELINE_RECORDING_H
 
-#include "core/error.h"
+#include "core/calibration.h"
 #include "core/profile.h"
 
 #include <stdbool.h>
@@ -24,5 +24,9 @@ bool mp_recording_is_on(void);
 /* Adds the interval [begin_ns, end_ns) of mp_clock_ns, a step or a prompt that has run, to a
  * profile (NULL: to none), and drops its spans unless they are kept. */
 void mp_recording_take(struct mp_profile *p, uint64_t begin_ns, uint64_t end_ns);
+
+/* What is recorded from now on counts for this calibration (NULL: for none), until the next call.
+ * Only while no task is in flight. */
+void mp_recording_calibrate(struct mp_calibration *c);
 
 #endif

@@ -1,14 +1,13 @@
 /* Writing the tuned configuration. */
 #include "pipeline/tune.h"
 
+#include "core/file.h"
 #include "core/json.h"
 #include "core/memory.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MAX_CONFIG_BYTES = 1 << 20 };
 
@@ -127,34 +126,6 @@ static int put_model(cJSON *root, const struct mp_cli *cli, struct mp_error *err
     return 0;
 }
 
-/* Writes a file beside it first: whoever reads the path finds the old one or the new one. */
-static int replace(const char *path, const cJSON *root, struct mp_error *err)
-{
-    char *beside = mp_xasprintf("%s.new", path);
-    char *text = cJSON_Print(root);
-    FILE *file = fopen(beside, "w");
-    bool ok = file != NULL && fprintf(file, "%s\n", text) >= 0 && fflush(file) == 0 &&
-              fsync(fileno(file)) == 0;
-    int error = errno;
-    if (file != NULL && fclose(file) != 0 && ok) {
-        error = errno;
-        ok = false;
-    }
-    if (ok && rename(beside, path) != 0) {
-        error = errno;
-        ok = false;
-    }
-    int code = ok ? 0
-                  : mp_fail(err, MP_ERR_IO, "%s: cannot write through %s: %s", path, beside,
-                            strerror(error));
-    if (!ok && file != NULL) {
-        unlink(beside);
-    }
-    cJSON_free(text);
-    free(beside);
-    return code;
-}
-
 int mp_tune_write_config(const struct mp_cli *cli, const struct mp_tune_axes *axes,
                          const struct mp_tune_point *point, struct mp_error *err)
 {
@@ -165,7 +136,9 @@ int mp_tune_write_config(const struct mp_cli *cli, const struct mp_tune_axes *ax
     }
     if (code == 0) {
         put_point(root, axes, point);
-        code = replace(cli->output, root, err);
+        char *text = cJSON_Print(root);
+        code = mp_file_replace(cli->output, text, err);
+        cJSON_free(text);
     }
     cJSON_Delete(root);
     return code;

@@ -216,6 +216,20 @@ static int start_workers(struct mp_runtime *rt, size_t gpu_workspace, struct mp_
     return job.code;
 }
 
+int mp_runtime_cpu_workers(const struct mp_runtime *rt)
+{
+    return rt->cores.num_teams;
+}
+
+int mp_runtime_threads(const struct mp_runtime *rt)
+{
+    int threads = 0;
+    for (int i = 0; i < rt->cores.num_teams; i++) {
+        threads += rt->cores.teams[i].num_threads;
+    }
+    return threads;
+}
+
 static void describe(struct mp_runtime *rt, const char *scheduler)
 {
     char machine[128];
@@ -223,11 +237,8 @@ static void describe(struct mp_runtime *rt, const char *scheduler)
     int major, minor, release;
     starpu_get_version(&major, &minor, &release);
 
-    int workers = rt->cores.num_teams;
-    int threads = 0;
-    for (int i = 0; i < workers; i++) {
-        threads += rt->cores.teams[i].num_threads;
-    }
+    int workers = mp_runtime_cpu_workers(rt);
+    int threads = mp_runtime_threads(rt);
     struct mp_gpu gpu = {0};
     if (rt->gpu && mp_runtime_find_gpu(&gpu, NULL) != 0) {
         mp_panic("the GPU has gone");
@@ -236,10 +247,6 @@ static void describe(struct mp_runtime *rt, const char *scheduler)
              "StarPU %d.%d.%d, %s, %d CPU worker%s with %d thread%s in all (%s)%s%s", major, minor,
              release, scheduler, workers, workers == 1 ? "" : "s", threads, threads == 1 ? "" : "s",
              machine, rt->gpu ? ", " : "", gpu.name);
-
-    /* Nominal rates of a core: model-based policies need ratios between tasks, not absolutes. */
-    double per_worker = (double)threads / workers;
-    mp_cost_set_cpu_rates(per_worker * 80e9, per_worker * 8e9);
 }
 
 static int plan_cores(struct mp_runtime *rt, const struct mp_runtime_options *options,

@@ -64,6 +64,10 @@ int mp_runtime_wait(struct mp_error *err);
 int mp_runtime_pending(void);
 int mp_runtime_wait_until(int limit, struct mp_error *err);
 
+/* CPU workers, and threads of all of them together. */
+int mp_runtime_cpu_workers(const struct mp_runtime *rt);
+int mp_runtime_threads(const struct mp_runtime *rt);
+
 /* One line for people: "StarPU 1.3.10, prio, 1 CPU worker of 2 threads (1 NUMA node, 2 cores)". */
 const char *mp_runtime_description(const struct mp_runtime *rt);
 

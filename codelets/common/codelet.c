@@ -1,20 +1,12 @@
 #include "codelets/common/codelet.h"
 
-/* What a worker can do: floating-point operations and bytes a second. */
-struct rates {
-    double flops;
-    double bytes;
-};
+#include "core/calibration.h"
 
-/* Defaults of the order of one desktop core; the runtime sets what its team can do. */
-static struct rates cpu = {.flops = 50e9, .bytes = 10e9};
+static const struct mp_calibration *calibration;
 
-/* Of the order of a data-centre card: model-based policies need ratios, not absolutes. */
-static const struct rates gpu = {.flops = 400e12, .bytes = 2.5e12};
-
-void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second)
+void mp_cost_use(const struct mp_calibration *c)
 {
-    cpu = (struct rates){.flops = flops_per_second, .bytes = bytes_per_second};
+    calibration = c;
 }
 
 struct mp_work mp_codelet_work(const struct starpu_codelet *codelet, const void *task_argument)
@@ -22,15 +14,13 @@ struct mp_work mp_codelet_work(const struct starpu_codelet *codelet, const void 
     return ((const struct mp_op_model *)codelet->model)->work(task_argument);
 }
 
-/* The slower of two bounds: arithmetic and memory. */
 double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned nimpl)
 {
     (void)nimpl;
-    const struct rates *rates = arch->devices[0].type == STARPU_CUDA_WORKER ? &gpu : &cpu;
+    bool gpu = arch->devices[0].type == STARPU_CUDA_WORKER;
     struct mp_work work = mp_codelet_work(task->cl, task->cl_arg);
-    double compute = work.flops / rates->flops;
-    double memory = work.bytes / rates->bytes;
-    return 1e6 * (compute > memory ? compute : memory);
+    return 1e6 * mp_calibration_estimate(calibration, task->cl->name,
+                                         gpu ? MP_TRACK_GPU : MP_TRACK_CPU, work.flops, work.bytes);
 }
 
 void mp_gpu_op_begin(const char *op)

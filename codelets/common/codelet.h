@@ -8,6 +8,8 @@
 
 #include <starpu.h>
 
+struct mp_calibration; /* core/calibration.h */
+
 /* Address of buffer i of a task on the node it runs on. */
 #define MP_BUFFER(buffers, i) ((void *)STARPU_VARIABLE_GET_PTR((buffers)[i]))
 
@@ -41,8 +43,8 @@ struct mp_work mp_codelet_work(const struct starpu_codelet *codelet, const void 
  * architecture. */
 double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned nimpl);
 
-/* Sets the rates behind the estimates for one CPU worker. */
-void mp_cost_set_cpu_rates(double flops_per_second, double bytes_per_second);
+/* Sets the rates behind the estimates, before the first task; *c lives until after the last one. */
+void mp_cost_use(const struct mp_calibration *c);
 
 /* cuda_op_begin and cuda_op_end for the task that the calling GPU worker is running. Kernels run in
  * a stream of ours; StarPU watches its own, which waits for ours if the task's codelet says that it

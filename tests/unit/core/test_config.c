@@ -43,6 +43,7 @@ static void check_defaults(const struct mp_config *c)
     assert_true(c->batch == 1 && c->micro_batches == 0);
     assert_string_equal(c->isa, "auto");
     assert_int_equal(c->memory_limit, 0);
+    assert_string_equal(c->calibration, "auto");
     assert_true(c->prefill_share == 0.5F);
     assert_null(c->trace_path);
     assert_null(c->report_path);
@@ -108,6 +109,7 @@ static void check_every_key(const struct mp_config *c)
     assert_true(c->batch == 4 && c->micro_batches == 2 && c->prefill_share == 0.25F);
     assert_string_equal(c->isa, "avx2");
     assert_true(c->memory_limit == INT64_C(15) << 29);
+    assert_string_equal(c->calibration, "rates.json");
     assert_string_equal(c->trace_path, "trace.json");
     assert_string_equal(c->report_path, "report.html");
     assert_string_equal(c->fxt_dir, "fxt");
@@ -170,6 +172,7 @@ static void test_every_flag(void **state)
         {"fxt", "fxt"},
         {"fxt-steps", "3"},
         {"memory-limit", "7.5GiB"},
+        {"calibration", "rates.json"},
     };
     struct mp_config c;
     mp_config_init(&c);
@@ -259,6 +262,7 @@ static void test_bad_flag_values(void **state)
         {"memory-limit", "1.2.3", "--memory-limit: expected bytes"},
         {"memory-limit", "GiB", "--memory-limit: expected bytes"},
         {"memory-limit", "99999999TiB", "--memory-limit: expected bytes"},
+        {"calibration", "", "--calibration: expected a string that is not empty"},
         {"model", "", "--model: expected a string that is not empty"},
         {"lsh-kk", "8", "unknown option --lsh-kk, did you mean --lsh-k?"},
         {"xyzzy-plugh", "8", "unknown option --xyzzy-plugh"},

@@ -5,6 +5,9 @@
 #include "pipeline/tune.h"
 
 #include <math.h>
+#include <unistd.h>
+
+#define CALIBRATION MP_SCRATCH_DIR "/test_tune_measure.json"
 
 static void test_measures_in_a_process_of_its_own(void **state)
 {
@@ -16,6 +19,8 @@ static void test_measures_in_a_process_of_its_own(void **state)
     mp_config_init(&cli.config);
     set_placement(&cli.config);
     ASSERT_OK(mp_config_set_flag(&cli.config, "model", DEMO_MODEL, &err));
+    ASSERT_OK(mp_config_set_flag(&cli.config, "calibration", CALIBRATION, &err));
+    unlink(CALIBRATION);
     ASSERT_OK(mp_recording_start(false, &err));
     ASSERT_OK(mp_tune_probe(&cli, &machine, &err));
     assert_true(machine.cores >= 1 && machine.numa_nodes >= 1 && machine.batch == 1);
@@ -30,6 +35,7 @@ static void test_measures_in_a_process_of_its_own(void **state)
     ASSERT_OK(mp_tune_measure_point(&cli, &axes, &request, &sample, &err));
     assert_true(sample.step > 0.0 && sample.step < sample.wall);
     assert_true(sample.cpu_busy > 0.0 && sample.cpu_busy <= 1.0);
+    assert_int_equal(access(CALIBRATION, F_OK), 0); /* and the next one reads it */
 
     /* What cannot run, and what does not end, are answers: the search goes on. */
     request.point.at[0] = 1;
