@@ -149,8 +149,11 @@ static void test_estimates_follow_the_sampled_work(void **state)
 {
     (void)state;
     struct mp_calibration c;
+    static const struct mp_shape shape = {
+        .num_attention_heads = 8, .num_key_value_heads = 2, .head_dim = 64};
+    static const struct mp_share all = {.num_kv_heads = 2};
     struct sampled_attention_task few = {
-        .rows = 1, .num_heads = 8, .head_dim = 64, .expected_nnz = 1000.0};
+        .shape = &shape, .share = &all, .rows = 1, .expected_nnz = 1000.0};
     struct sampled_attention_task many = few;
     many.expected_nnz = 101000.0;
     mp_calibration_init(&c, &SETUP);
