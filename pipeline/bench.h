@@ -62,7 +62,7 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
 
 /* A prompt that joins requests that decode. */
 struct mp_bench_join {
-    double first_token; /* seconds from its joining to its first token */
+    double first_token; /* seconds from its joining to its first token, worked out from a part */
     double step;        /* seconds of the others' steps meanwhile, mean */
 };
 

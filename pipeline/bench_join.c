@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    STEPS = 32,           /* measured at least, and so many units: */
+    STEPS = 32,           /* measured, and as many more as it takes to read so many units: */
     UNITS = 2,            /* one alone would come at a time that is only estimated */
     WARMUP = 8,           /* steps before the prompt joins */
     MOST_TOKENS = 1 << 12 /* that the others generate */
@@ -102,20 +102,23 @@ static int check_failed(const struct join *j, struct mp_error *err)
 }
 
 /* Reads a prompt, and once it is read the same one again, until so many steps and units are done.
- */
+ * It ends with a unit: the steps before one make up for its time. */
 static int read_prompts(struct join *j, int64_t steps, int64_t units, struct mp_error *err)
 {
     j->read = 0;
     j->steps = 0;
     double begin = mp_clock_seconds();
     int code = add_prompt(j, err);
-    while (code == 0 && others_decode(j) && (j->steps < steps || j->read < units)) {
+    bool enough = false;
+    while (code == 0 && others_decode(j) && !enough) {
         if (mp_session_units_left(j->session) == 0) {
             mp_session_remove(j->session, j->slot);
             code = add_prompt(j, err);
         }
+        int64_t before = j->read;
         code = code == 0 ? step(j, err) : code;
         code = code == 0 ? check_failed(j, err) : code;
+        enough = j->steps >= steps && j->read >= units && j->read > before;
     }
     j->seconds = mp_clock_seconds() - begin;
     if (code == 0 && j->read < units) {

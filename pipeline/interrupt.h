@@ -11,7 +11,7 @@ void mp_interrupt_install(void);
 /* True once a signal has come. */
 bool mp_interrupted(void);
 
-/* From here on nothing interrupts this process, nor has it before: for one that finishes a piece of
+/* Signals do not interrupt this process from now on, and none has: for one that finishes a piece of
  * work while the process that started it stops. */
 void mp_interrupt_ignore(void);
 
