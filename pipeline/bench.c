@@ -157,8 +157,7 @@ static int read_prompt(struct bench *b, const int32_t *ids, int64_t new_tokens, 
 
 /* ---- decode ---- */
 
-/* The share of the offloaded tokens to sample. A model's queries are its own: whatever comes. */
-static double sampled(const struct mp_cli *cli)
+double mp_bench_sampled(const struct mp_cli *cli)
 {
     const double usual = 0.02;
     return cli->shape == NULL ? 0.0 : cli->sampled > 0.0 ? cli->sampled : usual;
@@ -172,8 +171,9 @@ bool mp_bench_reads_prompts(const struct mp_cli *cli)
 static int add_request(struct bench *b, int64_t new_tokens, int *slot, struct mp_error *err)
 {
     if (!mp_bench_reads_prompts(b->cli)) {
-        return mp_session_add_synthetic(b->session, b->cli->context, new_tokens, sampled(b->cli),
-                                        b->cli->sampled == 0.0, slot, err);
+        return mp_session_add_synthetic(b->session, b->cli->context, new_tokens,
+                                        mp_bench_sampled(b->cli), b->cli->sampled == 0.0, slot,
+                                        err);
     }
     int32_t *ids = draw_prompt(b);
     int code = read_prompt(b, ids, new_tokens, slot, err);

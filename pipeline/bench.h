@@ -45,6 +45,9 @@ void mp_bench_result_free(struct mp_bench_result *r);
 int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, struct mp_engine **out,
                   struct mp_error *err);
 
+/* The share of the offloaded tokens to sample; 0: a model's queries are its own, whatever comes. */
+double mp_bench_sampled(const struct mp_cli *cli);
+
 /* Whether the KV cache is filled by reading prompts. */
 bool mp_bench_reads_prompts(const struct mp_cli *cli);
 
@@ -53,6 +56,22 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
                      struct mp_bench_result *out, struct mp_error *err);
 int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
                     struct mp_bench_result *out, struct mp_error *err);
+
+/* ---- bench_join.c ---- */
+
+/* A prompt that joins requests that decode. */
+struct mp_bench_join {
+    double first_token; /* seconds from its joining to its first token, worked out from a part */
+    double step;        /* seconds of the others' steps meanwhile, mean */
+};
+
+/* Tokens of that prompt: the context, but a chunk at most. */
+int64_t mp_bench_join_tokens(const struct mp_cli *cli, const struct mp_config *config);
+
+/* Measures it beside config->batch - 1 others, at least one, which decode after cli->context
+ * tokens. Some of the units of the prompt tell how long all of them take: it may be long. */
+int mp_bench_join(const struct mp_cli *cli, const struct mp_config *config,
+                  struct mp_bench_join *out, struct mp_error *err);
 
 /* ---- bench_verbs.c ---- */
 

@@ -107,6 +107,9 @@ int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int6
 /* Requests that get a token in the next step; 0: it reads a prompt. */
 int mp_session_decoding(const struct mp_session *s);
 
+/* Units, of one chunk in one layer, still to be read of the prompt that was added last; 0: all. */
+int mp_session_units_left(const struct mp_session *s);
+
 /* Reads the prompt that was added last to its end, and samples its first token. Like a step in its
  * errors. */
 int mp_session_read(struct mp_session *s, struct mp_error *err);

@@ -35,6 +35,13 @@ void mp_interrupt_install(void)
     sigaction(SIGPIPE, &action, NULL);
 }
 
+void mp_interrupt_ignore(void)
+{
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    interrupted = 0;
+}
+
 bool mp_interrupted(void)
 {
     return interrupted != 0;

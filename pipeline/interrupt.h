@@ -11,6 +11,10 @@ void mp_interrupt_install(void);
 /* True once a signal has come. */
 bool mp_interrupted(void);
 
+/* Signals do not interrupt this process from now on, and none has: for one that finishes a piece of
+ * work while the process that started it stops. */
+void mp_interrupt_ignore(void);
+
 enum { MP_EXIT_INTERRUPTED = 130 };
 
 #endif

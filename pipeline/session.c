@@ -436,6 +436,11 @@ int mp_session_decoding(const struct mp_session *s)
     return s->reader != NULL && s->pace.share == 1.0 ? 0 : count_decoding(s);
 }
 
+int mp_session_units_left(const struct mp_session *s)
+{
+    return s->reader != NULL ? mp_reader_units_left(s->reader) : 0;
+}
+
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
 {
     int code = 0;

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct cJSON;
@@ -21,6 +22,7 @@ struct mp_tune_machine {
     int cores;             /* this process may use */
     int numa_nodes;        /* with any of them */
     int batch;             /* requests decoded together */
+    int64_t join_tokens;   /* of the prompt that joins in a measurement */
     bool gpu;              /* the dense work runs on one */
     int gpu_kv_layers;     /* sparse layers whose KV and tables fit in its memory */
 };
@@ -31,6 +33,7 @@ struct mp_tune_machine {
 struct mp_tune_axis {
     const char *path; /* in a file: "runtime.threads"; static */
     const char *flag; /* on the command line: "threads"; static */
+    bool joins;       /* acts while a prompt joins, and not otherwise */
     char **values;    /* [count] as typed after the flag; the first is the start's */
     size_t count;     /* at least 2 */
 };
@@ -54,18 +57,32 @@ struct mp_tune_point {
 
 struct mp_tune_request {
     struct mp_tune_point point;
+    bool joins;       /* what a prompt that joins takes, rather than decode steps alone */
     double slow_step; /* seconds: not worth more than its first steps if they are slower; 0: any */
     double limit;     /* seconds after which the measurement is given up; 0: none */
 };
 
 struct mp_tune_sample {
-    double step;     /* seconds, median of the steps; INFINITY: could not be measured */
-    double cpu_busy; /* share of the time in which CPU workers computed, 0..1 */
-    double gpu_busy; /* the GPU */
-    double both;     /* both at once */
-    double wall;     /* seconds the whole measurement took, its start included */
-    char why[512];   /* it could not be measured */
+    double step;        /* seconds, median of the steps, or mean while a prompt is read; INFINITY:
+                           could not be measured */
+    double first_token; /* seconds until a prompt that joins has its first token; 0: none joined */
+    double cpu_busy;    /* share of the time in which CPU workers computed, 0..1; not while a prompt
+                           is read */
+    double gpu_busy;    /* the GPU */
+    double both;        /* both at once */
+    double wall;        /* seconds the whole measurement took, its start included */
+    char why[512];      /* it could not be measured */
 };
+
+/* What the search makes small, in seconds: the step, or its geometric mean with the time to the
+ * first token, if a prompt joined.
+ *
+ * Tokens/s would not do there: the sooner the prompt is read the more requests decode, so that all
+ * of the time for it is always best, and the others stand still. The product is least in between: a
+ * larger share is better as long as it shortens the one's wait by a larger factor than it lengthens
+ * the others' steps. If reading only ever took turns with decoding, that would be half of the time;
+ * less is enough where one runs beside the other. */
+double mp_tune_cost(const struct mp_tune_sample *sample);
 
 /* Measures one point; fails only if the search cannot go on. */
 typedef int mp_tune_measure(void *arg, const struct mp_tune_request *request,
@@ -76,7 +93,8 @@ typedef int mp_tune_measure(void *arg, const struct mp_tune_request *request,
 /* Looks at the machine and the model without loading it, and checks that the context fits. */
 int mp_tune_probe(const struct mp_cli *cli, struct mp_tune_machine *out, struct mp_error *err);
 
-/* Measures decode steps under the command line's configuration, changed to the point. */
+/* Measures what the request asks for, under the command line's configuration changed to its point.
+ */
 int mp_tune_measure_point(const struct mp_cli *cli, const struct mp_tune_axes *axes,
                           const struct mp_tune_request *request, struct mp_tune_sample *out,
                           struct mp_error *err);
@@ -96,7 +114,7 @@ struct mp_tune_search {
 
 struct mp_tune_result {
     struct mp_tune_point best;
-    bool improved;     /* it is not the start */
+    bool improved;     /* its decode steps are shorter than the start's */
     double start_step; /* seconds: medians of runs side by side, if improved */
     double best_step;
 };
@@ -110,14 +128,18 @@ int mp_tune_search(const struct mp_tune_search *s, struct mp_tune_result *out,
 struct mp_tune_table *mp_tune_table_new(FILE *out, const struct mp_tune_machine *machine);
 void mp_tune_table_free(struct mp_tune_table *t);
 
-/* A line with a bar. what: the key, value: its value. best: seconds of the step to compare with;
- * 0: this is the start, which every bar is scaled to. */
+/* From here on a prompt joins in every measurement: other columns. */
+void mp_tune_table_join(struct mp_tune_table *t);
+
+/* A line with a bar, scaled to the first one's. what: the key, value: its value. best: cost in
+ * seconds to compare with; 0: none yet. */
 void mp_tune_table_row(struct mp_tune_table *t, const char *what, const char *value,
                        const struct mp_tune_sample *sample, double best);
 
-/* The outcome of `runs` measurements of each of two, side by side. */
-void mp_tune_table_pair(struct mp_tune_table *t, const char *what, const char *value, double step,
-                        double other_step, int runs, bool better);
+/* The outcome of `runs` measurements of each of two, side by side: the median ones. */
+void mp_tune_table_pair(struct mp_tune_table *t, const char *what, const char *value,
+                        const struct mp_tune_sample *sample, const struct mp_tune_sample *other,
+                        int runs, bool better);
 
 /* ---- tune_state.c ---- */
 

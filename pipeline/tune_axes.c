@@ -88,17 +88,28 @@ static void add_schedulers(struct mp_tune_axis *axis, const struct mp_tune_machi
     }
 }
 
-/* What changes most comes first, what has most values last. */
+/* With one slot nobody decodes while a prompt is read. */
+static void add_prefill_shares(struct mp_tune_axis *axis, const struct mp_tune_machine *m)
+{
+    static const char *const shares[] = {"0.25", "0.5", "0.75"};
+    for (size_t i = 0; m->batch > 1 && i < sizeof shares / sizeof shares[0]; i++) {
+        add(axis, shares[i]);
+    }
+}
+
+/* What changes most comes first, what has most values last; then what acts while a prompt joins. */
 static const struct {
     const char *path;
     const char *flag;
     void (*add_values)(struct mp_tune_axis *axis, const struct mp_tune_machine *m);
+    bool joins;
 } AXES[] = {
-    {"runtime.gpu_kv_layers", "gpu-kv-layers", add_gpu_kv_layers},
-    {"runtime.micro_batches", "micro-batches", add_micro_batches},
-    {"runtime.threads", "threads", add_threads},
-    {"runtime.cpu_workers", "cpu-workers", add_cpu_workers},
-    {"runtime.scheduler", "sched", add_schedulers},
+    {"runtime.gpu_kv_layers", "gpu-kv-layers", add_gpu_kv_layers, false},
+    {"runtime.micro_batches", "micro-batches", add_micro_batches, false},
+    {"runtime.threads", "threads", add_threads, false},
+    {"runtime.cpu_workers", "cpu-workers", add_cpu_workers, false},
+    {"runtime.scheduler", "sched", add_schedulers, false},
+    {"runtime.prefill_share", "prefill-share", add_prefill_shares, true},
 };
 enum { NUM_AXES = sizeof AXES / sizeof AXES[0] };
 _Static_assert((int)NUM_AXES <= (int)MP_TUNE_MAX_AXES, "a point has room for all axes");
@@ -131,7 +142,8 @@ void mp_tune_axes_make(const struct mp_config *start, const struct mp_tune_machi
     *out = (struct mp_tune_axes){0};
     for (size_t i = 0; i < NUM_AXES; i++) {
         struct mp_tune_axis *axis = &out->items[out->count];
-        *axis = (struct mp_tune_axis){.path = AXES[i].path, .flag = AXES[i].flag};
+        *axis = (struct mp_tune_axis){
+            .path = AXES[i].path, .flag = AXES[i].flag, .joins = AXES[i].joins};
         add_start(axis, config);
         AXES[i].add_values(axis, machine);
         if (axis->count > 1) {

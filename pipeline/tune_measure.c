@@ -8,6 +8,7 @@
 #include "core/memory.h"
 #include "core/topology.h"
 #include "pipeline/bench.h"
+#include "pipeline/interrupt.h"
 #include "tasks/runtime.h"
 
 #include <errno.h>
@@ -45,10 +46,9 @@ struct job {
 static void run_child(const struct job *job, int pipe_end)
 {
     struct reply reply = {0};
-    /* An interrupt lets the measurement under way finish; it ends with the process that wants it.
-     */
-    signal(SIGINT, SIG_IGN);
-    signal(SIGTERM, SIG_IGN);
+    /* An interrupt lets the measurement under way finish, also one that came just before it began;
+     * it ends with the process that wants it. */
+    mp_interrupt_ignore();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     mp_log_set_level(MP_LOG_WARNING);
     reply.code = job->run(job, &reply);
@@ -183,6 +183,7 @@ static int probe(const struct job *job, struct reply *reply)
     if (code == 0) {
         snprintf(m->model, sizeof m->model, "%s", mp_engine_model(e));
         m->batch = config.batch;
+        m->join_tokens = mp_bench_join_tokens(job->cli, &config);
         m->gpu = plan.gpu;
         m->gpu_kv_layers = plan.gpu_kv_layers;
         code = describe_machine(e, m, &reply->err);
@@ -203,16 +204,43 @@ int mp_tune_probe(const struct mp_cli *cli, struct mp_tune_machine *out, struct 
 
 /* ---- a point ---- */
 
+static int measure_steps(const struct mp_cli *cli, const struct mp_config *config,
+                         struct mp_tune_sample *out, struct mp_error *err)
+{
+    struct mp_bench_result r = {0};
+    int code = mp_bench_decode(cli, config, &r, err);
+    if (code == 0) {
+        struct mp_overlap o = mp_profile_typical(&r.profile);
+        out->step = mp_median(r.seconds, r.count);
+        out->cpu_busy = o.busy[MP_TRACK_CPU] / o.seconds;
+        out->gpu_busy = o.busy[MP_TRACK_GPU] / o.seconds;
+        out->both = o.both / o.seconds;
+    }
+    return code;
+}
+
+static int measure_join(const struct mp_cli *cli, const struct mp_config *config,
+                        struct mp_tune_sample *out, struct mp_error *err)
+{
+    struct mp_bench_join join;
+    int code = mp_bench_join(cli, config, &join, err);
+    if (code == 0) {
+        out->step = join.step;
+        out->first_token = join.first_token;
+    }
+    return code;
+}
+
 static int measure(const struct job *job, struct reply *reply)
 {
     struct mp_cli cli = *job->cli;
     struct mp_config config = mp_bench_config(job->cli);
-    struct mp_bench_result r = {0};
+    const struct mp_tune_request *request = job->request;
     int code = 0;
     /* This process's copy: the strings that are replaced are nobody else's. */
     for (size_t a = 0; a < job->axes->count && code == 0; a++) {
         const struct mp_tune_axis *axis = &job->axes->items[a];
-        const char *value = axis->values[job->request->point.at[a]];
+        const char *value = axis->values[request->point.at[a]];
         code = mp_config_set_flag(&config, axis->flag, value, &reply->err);
     }
     if (code == 0) {
@@ -220,15 +248,9 @@ static int measure(const struct job *job, struct reply *reply)
     }
     if (code == 0) {
         cli.no_bandwidth = true;
-        cli.slow_step = job->request->slow_step;
-        code = mp_bench_decode(&cli, &config, &r, &reply->err);
-    }
-    if (code == 0) {
-        struct mp_overlap o = mp_profile_typical(&r.profile);
-        reply->sample.step = mp_median(r.seconds, r.count);
-        reply->sample.cpu_busy = o.busy[MP_TRACK_CPU] / o.seconds;
-        reply->sample.gpu_busy = o.busy[MP_TRACK_GPU] / o.seconds;
-        reply->sample.both = o.both / o.seconds;
+        cli.slow_step = request->slow_step;
+        code = request->joins ? measure_join(&cli, &config, &reply->sample, &reply->err)
+                              : measure_steps(&cli, &config, &reply->sample, &reply->err);
     }
     return code;
 }

@@ -9,15 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Columns of a bar as long as the start's, and of the longest. */
-enum { START_COLUMNS = 16, MOST_COLUMNS = 32 };
+/* Columns of a bar as long as the first one, and of the longest. */
+enum { FIRST_COLUMNS = 16, MOST_COLUMNS = 32 };
 
 struct mp_tune_table {
     FILE *out;
     int batch;
+    int64_t join_tokens;
     bool gpu;
+    bool joins;        /* a prompt joins in the measurements */
     bool blocks;       /* the terminal's text is UTF-8 */
-    double start_step; /* seconds; 0: not measured yet */
+    double first_cost; /* seconds, of the first row; 0: not measured yet */
 };
 
 static bool locale_is_utf8(void)
@@ -35,7 +37,12 @@ struct mp_tune_table *mp_tune_table_new(FILE *out, const struct mp_tune_machine 
 {
     struct mp_tune_table *t = mp_xcalloc(1, sizeof *t);
     *t = (struct mp_tune_table){
-        .out = out, .batch = machine->batch, .gpu = machine->gpu, .blocks = locale_is_utf8()};
+        .out = out,
+        .batch = machine->batch,
+        .join_tokens = machine->join_tokens,
+        .gpu = machine->gpu,
+        .blocks = locale_is_utf8(),
+    };
     fprintf(out, "%-22s %-30s %9s %9s %6s", "", "", "ms/step", "tokens/s", "CPU");
     if (t->gpu) {
         fprintf(out, " %6s %6s", "GPU", "both");
@@ -50,11 +57,24 @@ void mp_tune_table_free(struct mp_tune_table *t)
     free(t);
 }
 
+void mp_tune_table_join(struct mp_tune_table *t)
+{
+    t->joins = true;
+    t->first_cost = 0.0;
+    fprintf(t->out,
+            "\nA prompt of %lld tokens joins %d request%s decoding. The less the time to its first "
+            "token\ntimes the step of the others meanwhile, the better.\n\n",
+            (long long)t->join_tokens, t->batch - 1, t->batch == 2 ? "" : "s");
+    fprintf(t->out, "%-22s %-30s %9s %9s %15s %9s\n", "", "", "ms/step", "tokens/s",
+            "s to 1st token", "change");
+    fflush(t->out);
+}
+
 /* In eighths of a column where there are characters for them. */
-static void print_bar(const struct mp_tune_table *t, double step)
+static void print_bar(const struct mp_tune_table *t, double cost)
 {
     static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-    double columns = fmin(START_COLUMNS * step / t->start_step, MOST_COLUMNS);
+    double columns = fmin(FIRST_COLUMNS * cost / t->first_cost, MOST_COLUMNS);
     long parts = lround(8.0 * columns);
     if (!t->blocks) {
         parts = 8 * lround(columns);
@@ -65,38 +85,55 @@ static void print_bar(const struct mp_tune_table *t, double step)
     fputs(eighths[parts % 8], t->out);
 }
 
+/* The figures of what was measured. While a prompt is read it generates nothing. */
+static void print_figures(const struct mp_tune_table *t, const struct mp_tune_sample *sample)
+{
+    int decoding = t->joins ? t->batch - 1 : t->batch;
+    fprintf(t->out, "%9.3f %9.1f", 1e3 * sample->step, decoding / sample->step);
+    if (t->joins) {
+        fprintf(t->out, " %15.3f", sample->first_token);
+        return;
+    }
+    fprintf(t->out, " %4.0f %%", 100.0 * sample->cpu_busy);
+    if (t->gpu) {
+        fprintf(t->out, " %4.0f %% %4.0f %%", 100.0 * sample->gpu_busy, 100.0 * sample->both);
+    }
+}
+
 void mp_tune_table_row(struct mp_tune_table *t, const char *what, const char *value,
                        const struct mp_tune_sample *sample, double best)
 {
+    double cost = mp_tune_cost(sample);
     fprintf(t->out, "%-22s %-30s ", what, value);
-    if (isinf(sample->step)) {
+    if (isinf(cost)) {
         fprintf(t->out, "not possible: %s\n", sample->why);
         fflush(t->out);
         return;
     }
-    if (t->start_step == 0.0) {
-        t->start_step = sample->step;
+    if (t->first_cost == 0.0) {
+        t->first_cost = cost;
     }
-    fprintf(t->out, "%9.3f %9.1f %4.0f %%", 1e3 * sample->step, t->batch / sample->step,
-            100.0 * sample->cpu_busy);
-    if (t->gpu) {
-        fprintf(t->out, " %4.0f %% %4.0f %%", 100.0 * sample->gpu_busy, 100.0 * sample->both);
-    }
-    if (best > 0.0 && best != sample->step) {
-        fprintf(t->out, " %+7.1f %% ", 100.0 * (sample->step / best - 1.0));
+    print_figures(t, sample);
+    if (best > 0.0 && isfinite(best) && best != cost) {
+        fprintf(t->out, " %+7.1f %% ", 100.0 * (cost / best - 1.0));
     } else {
         fprintf(t->out, " %9s ", "");
     }
-    print_bar(t, sample->step);
+    print_bar(t, cost);
     fputc('\n', t->out);
     fflush(t->out);
 }
 
-void mp_tune_table_pair(struct mp_tune_table *t, const char *what, const char *value, double step,
-                        double other_step, int runs, bool better)
+void mp_tune_table_pair(struct mp_tune_table *t, const char *what, const char *value,
+                        const struct mp_tune_sample *sample, const struct mp_tune_sample *other,
+                        int runs, bool better)
 {
-    fprintf(t->out, "%-22s %-30s %9.3f against %.3f ms, medians of %d runs each in turns: %s\n",
-            what, value, 1e3 * step, 1e3 * other_step, runs,
+    fprintf(t->out, "%-22s %-30s %9.3f against %.3f ms", what, value, 1e3 * sample->step,
+            1e3 * other->step);
+    if (t->joins) {
+        fprintf(t->out, ", %.3f against %.3f s", sample->first_token, other->first_token);
+    }
+    fprintf(t->out, ", medians of %d runs each in turns: %s\n", runs,
             better ? "better, kept" : "not better");
     fflush(t->out);
 }

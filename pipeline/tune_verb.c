@@ -113,7 +113,7 @@ static int accept(void *arg, const struct mp_tune_point *point, struct mp_error 
 static void conclude(const struct tuning *t, const struct mp_tune_result *r)
 {
     if (!r->improved) {
-        printf("\nNothing was faster than the configuration as given.\n");
+        printf("\nNo decode step was shorter than with the configuration as given.\n");
     } else {
         printf("\nBest: %.3f ms a step, %.1f tokens/s; as given %.3f ms, %.1f tokens/s: %.1f %% "
                "more tokens/s\n",

@@ -323,6 +323,64 @@ case_interrupt_prefill() {
     expect_match 'one signal' err 'interrupted'
 }
 
+# Interrupts a run with answers.jsonl as soon as that has a new line, and resumes it, until all is
+# done. Every request that was finished when it ended is in the file.
+interrupt_often() { # interrupt_often TOGETHER ARGUMENT...: so many finish in a step; leaves $interrupts
+    local together=$1 before new
+    shift
+    : >answers.jsonl
+    status=130 interrupts=0
+    while ((status == 130)); do
+        before=$(wc -l <answers.jsonl)
+        start --output answers.jsonl --resume "$@"
+        while kill -0 "$child" 2>/dev/null && (($(wc -l <answers.jsonl) == before)); do
+            sleep 0.02
+        done
+        kill -INT "$child" 2>/dev/null
+        wait_child
+        new=$(($(wc -l <answers.jsonl) - before))
+        if ((status == 130)); then
+            expect_match 'as many as written' err "interrupted(: $new of | while reading the prompt)"
+            ((new > 0 && new % together == 0)) ||
+                fail 'interrupted' "$new finished" "a multiple of $together"
+            ((new > 0)) || return
+            interrupts=$((interrupts + 1))
+        fi
+    done
+    expect_status 0
+}
+
+same_answers() { # same_answers WHAT: whole.jsonl and answers.jsonl, in any order
+    expect "$1" "$(sort answers.jsonl | sed 's/,"prefill_seconds.*//')" \
+        "$(sort whole.jsonl | sed 's/,"prefill_seconds.*//')"
+}
+
+case_interrupt_join() {
+    local i arguments=(--input records.jsonl --eos none --batch 2 --chunk-size 16)
+    # One decodes for long; beside it prompts are read one after the other, for a second each.
+    {
+        printf '{"id": "0", "input": "Hello", "max_new_tokens": 500}\n'
+        for i in 1 2 3 4; do
+            printf '{"id": "%d", "input": "%s", "max_new_tokens": 3}\n' "$i" "$(story "$i" 20)"
+        done
+    } >records.jsonl
+    generate "${arguments[@]}" --output whole.jsonl
+    expect_status 0
+    interrupt_often 1 "${arguments[@]}" --prefill-share 0.3
+    ((interrupts >= 2)) || fail 'while a prompt is read' "$interrupts interrupts" 'at least 2'
+    same_answers 'requests that join'
+
+    # Read at once, two and two finish in the same step: the signal takes neither.
+    for i in 1 2 3 4 5 6; do
+        printf '{"id": "%d", "input": "%s", "max_new_tokens": 5}\n' "$i" "$(story "$i" 3)"
+    done >records.jsonl
+    rm whole.jsonl
+    generate "${arguments[@]}" --output whole.jsonl
+    expect_status 0
+    interrupt_often 2 "${arguments[@]}" --prefill-share 1
+    same_answers 'requests that finish together'
+}
+
 case_closed_pipe() {
     local arguments=(--model "$demo" --prompt Hello --gen-len 200 --eos none)
     "$binary" "${arguments[@]}" --output answers.jsonl 2>err | head -c 1 >out

@@ -15,14 +15,20 @@ END
     expect_match 'model' out '^llama, 8 layers'
     expect_match 'start' out '^start +[0-9.]+ +[0-9.]+ +[0-9]+ % +(#+|█+)$'
     local key
-    for key in runtime.micro_batches runtime.scheduler; do
+    for key in runtime.micro_batches runtime.scheduler runtime.prefill_share; do
         expect_match "$key" out "^$key +[^ ]+ +[0-9.]+ +[0-9.]+ "
         expect_match "$key in the end" out "^  $key +[^ ]+( \(was [^ ]+\))?$"
+    done
+    expect_match 'prompt' out '^A prompt of 300 tokens joins 1 request decoding'
+    for key in 0.25 0.5 0.75; do
+        expect_match "share $key" out \
+            "^runtime.prefill_share +$key +([0-9.]+ +[0-9.]+ +[0-9.]+ |not possible: not done after)"
     done
     expect_match 'file' out '^Written to tuned.json$'
     expect_match 'keys of the file' tuned.json '"lsh_K":'$'\t''9,'
     expect_match 'keys of flags' tuned.json '"batch":'$'\t''2'
     expect_match 'tuned keys' tuned.json '"scheduler":'$'\t''"[a-z-]+"'
+    expect_match 'tuned keys' tuned.json '"prefill_share":'$'\t''0\.[257]+'
     run --config tuned.json --prompt Hello
     expect_status 0
     expect_match 'generate with it' err '^  generated +3 tokens'
@@ -62,6 +68,7 @@ case_tune_interrupt() {
     expect 'measurements made before' "$(head -n "$lines" tuned.json.state)" "$(<state)"
     ((lines < $(wc -l <tuned.json.state))) || fail 'resumed' "$lines lines" 'more measurements'
     expect_match 'the end' out '^Written to tuned.json$'
+    expect_lines 'one request: nobody decodes while it is read' out 'prefill_share|joins' 0
 }
 
 case_tune_usage() {

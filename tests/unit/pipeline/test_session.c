@@ -216,6 +216,43 @@ static void test_sampled_fraction(void **state)
     mp_config_free(&config);
 }
 
+/* A unit is a chunk in a layer; a request that decodes beside it gets its tokens meanwhile. */
+static void test_units_left(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_config config;
+    mp_config_init(&config);
+    set_flags(&config, BASE);
+    set_flags(&config, (const char *const[]){"batch", "2", NULL});
+    struct mp_engine *engine = open_engine(&config, MODEL, 400);
+    struct mp_session *session;
+    struct mp_ids ids = {0};
+    int slot, other, active;
+    ASSERT_OK(mp_session_open(engine, &session, &err));
+    assert_int_equal(mp_session_units_left(session), 0);
+    draw_prompt(5, &ids);
+    ASSERT_OK(mp_session_add(session, ids.data, (int64_t)ids.count, 1000, 0, &slot, &err));
+    assert_int_equal(mp_session_units_left(session), 3 * 3);
+    ASSERT_OK(mp_session_step(session, &active, &err)); /* nobody waits: all of it */
+    assert_int_equal(mp_session_units_left(session), 0);
+    ASSERT_OK(mp_session_add(session, ids.data, (int64_t)ids.count, 1, 0, &other, &err));
+    int left = mp_session_units_left(session);
+    assert_int_equal(left, 3 * 3);
+    while (left > 0) {
+        int64_t tokens = mp_session_request(session, slot)->generated_tokens;
+        ASSERT_OK(mp_session_step(session, &active, &err));
+        assert_int_equal(mp_session_request(session, slot)->generated_tokens, tokens + 1);
+        assert_true(mp_session_units_left(session) <= left);
+        left = mp_session_units_left(session);
+        assert_int_equal(mp_session_request(session, other)->generated_tokens, left == 0);
+    }
+    mp_session_close(session);
+    mp_engine_close(engine);
+    mp_ids_free(&ids);
+    mp_config_free(&config);
+}
+
 /* Prompts that cannot run are refused and leave the session usable. */
 static void test_bad_prompts(void **state)
 {
@@ -321,6 +358,7 @@ int main(void)
         cmocka_unit_test(test_many_tables_are_exact),
         cmocka_unit_test(test_all_layers_dense_is_full),
         cmocka_unit_test(test_sampled_fraction),
+        cmocka_unit_test(test_units_left),
         cmocka_unit_test(test_bad_prompts),
         cmocka_unit_test(test_positions_run_out),
         cmocka_unit_test(test_bad_settings),

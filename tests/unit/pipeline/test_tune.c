@@ -23,9 +23,30 @@ static const struct mp_tune_axes AXES = {
     .count = 3,
 };
 
+/* The same, and shares of the time for a prompt that joins. */
+static const struct mp_tune_axes JOIN_AXES = {
+    .items =
+        {
+            {.path = "runtime.first", .flag = "first", .values = letters, .count = 4},
+            {.path = "runtime.second", .flag = "second", .values = letters, .count = 3},
+            {.path = "runtime.third", .flag = "third", .values = letters, .count = 5},
+            {.path = "runtime.share",
+             .flag = "share",
+             .joins = true,
+             .values = letters,
+             .count = 5},
+        },
+    .count = 4,
+};
+enum { JOIN_AXIS = 3 };
+static const double SHARES[] = {0.5, 0.1, 0.25, 0.75, 1.0};
+
 struct fake {
+    const struct mp_tune_axes *axes;
     double (*step)(struct fake *f, const struct mp_tune_point *p); /* seconds */
-    double noise; /* steps vary by up to this share */
+    double beside; /* seconds of reading a prompt in a second of a step that do not lengthen it */
+    int joins;     /* calls in which one joined */
+    double noise;  /* steps vary by up to this share */
     struct mp_rng rng;
     int calls;
     int lucky_calls;  /* of the point that `lucky` favours */
@@ -40,8 +61,16 @@ struct fake {
 
 static void fake_init(struct fake *f, double (*step)(struct fake *, const struct mp_tune_point *))
 {
-    *f = (struct fake){.step = step, .interrupt_at = -1, .change_at = -1};
+    *f = (struct fake){.axes = &AXES, .step = step, .interrupt_at = -1, .change_at = -1};
     mp_rng_init(&f->rng, 11, 0);
+}
+
+/* A prompt that takes 5 s alone and may lengthen the steps by a share of the time. */
+static void join(const struct fake *f, double share, struct mp_tune_sample *out)
+{
+    double step = out->step;
+    out->step = share < 1.0 ? step / (1.0 - share) : 5.0;
+    out->first_token = 5.0 * out->step / (out->step - (1.0 - f->beside) * step);
 }
 
 static int fake_measure(void *arg, const struct mp_tune_request *request,
@@ -57,6 +86,12 @@ static int fake_measure(void *arg, const struct mp_tune_request *request,
     double uniform = (double)(mp_rng_next(&f->rng) >> 11) * 0x1p-53;
     *out = (struct mp_tune_sample){.cpu_busy = 0.5, .wall = 7.0};
     out->step = f->step(f, &request->point) * (1.0 + f->noise * (2.0 * uniform - 1.0));
+    if (request->joins) {
+        f->joins++;
+        join(f, SHARES[request->point.at[JOIN_AXIS]], out);
+    } else {
+        assert_int_equal(request->point.at[JOIN_AXIS], 0); /* its decode steps are the same */
+    }
     if (isinf(out->step)) {
         snprintf(out->why, sizeof out->why, "no \"such\" policy");
     }
@@ -67,7 +102,7 @@ static int fake_measure_with_state(void *arg, const struct mp_tune_request *requ
                                    struct mp_tune_sample *out, struct mp_error *err)
 {
     struct fake *f = arg;
-    return mp_tune_state_measure(f->state, &AXES, request, fake_measure, f, out, err);
+    return mp_tune_state_measure(f->state, f->axes, request, fake_measure, f, out, err);
 }
 
 static int fake_accept(void *arg, const struct mp_tune_point *point, struct mp_error *err)
@@ -85,7 +120,7 @@ static int search(struct fake *f, struct mp_tune_result *out, struct mp_error *e
     FILE *null = fopen("/dev/null", "w");
     struct mp_tune_table *table = mp_tune_table_new(null, &machine);
     const struct mp_tune_search s = {
-        .axes = &AXES,
+        .axes = f->axes,
         .measure = f->state != NULL ? fake_measure_with_state : fake_measure,
         .accept = fake_accept,
         .arg = f,
@@ -234,6 +269,31 @@ static void test_keeps_the_start_if_the_winner_is_not_faster(void **state)
     assert_int_equal(f.num_accepted, 2);
 }
 
+/* The share with the least product of the two times: a half, if reading and decoding only take
+ * turns; less, if one runs beside the other. */
+static void test_share_of_a_prompt_that_joins(void **state)
+{
+    (void)state;
+    static const struct {
+        double beside;
+        size_t best; /* of SHARES */
+    } cases[] = {{0.0, 0}, {0.1, 0}, {0.33, 2}, {0.45, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fake f;
+        struct mp_tune_result r;
+        struct mp_error err;
+        fake_init(&f, separable);
+        f.axes = &JOIN_AXES;
+        f.beside = cases[i].beside;
+        ASSERT_OK(search(&f, &r, &err));
+        assert_true(r.improved);
+        assert_point(&r.best, 2, 1, 4);
+        assert_int_equal(r.best.at[JOIN_AXIS], cases[i].best);
+        assert_memory_equal(&f.accepted, &r.best, sizeof r.best);
+        assert_int_equal(f.joins, cases[i].best == 0 ? 5 : 5 + 2 * 3);
+    }
+}
+
 static double impossible(struct fake *f, const struct mp_tune_point *p)
 {
     (void)f;
@@ -289,13 +349,18 @@ static void test_resumes_where_it_was_interrupted(void **state)
     struct mp_tune_result expected;
     struct mp_error err;
     fake_init(&whole, separable);
+    whole.axes = &JOIN_AXES;
     whole.noise = 0.02;
+    whole.beside = 0.4;
     ASSERT_OK(search(&whole, &expected, &err));
+    assert_int_equal(expected.best.at[JOIN_AXIS], 2);
 
     struct fake f;
     struct mp_tune_result r;
     fake_init(&f, separable);
+    f.axes = &JOIN_AXES;
     f.noise = 0.02;
+    f.beside = 0.4;
     unlink(STATE);
     int interrupts = 0;
     int code = MP_ERR_INTERRUPTED;
@@ -329,6 +394,30 @@ static void refuse(int batch, bool resume, const char *message)
     if (strstr(err.message, message) == NULL) {
         fail_msg("found \"%s\", expected \"%s\"", err.message, message);
     }
+}
+
+/* Files of the time before prompts joined hold the measurements of decode steps. */
+static void test_resumes_from_decode_steps_alone(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct mp_tune_result r;
+    struct mp_error err;
+    unlink(STATE);
+    fake_init(&f, separable);
+    ASSERT_OK(open_state(&f, 1, false, &err));
+    ASSERT_OK(search(&f, &r, &err));
+    mp_tune_state_close(f.state);
+    int before = f.calls;
+
+    f.axes = &JOIN_AXES;
+    f.beside = 0.33;
+    ASSERT_OK(open_state(&f, 1, true, &err));
+    ASSERT_OK(search(&f, &r, &err));
+    mp_tune_state_close(f.state);
+    assert_point(&r.best, 2, 1, 4);
+    assert_int_equal(r.best.at[JOIN_AXIS], 2);
+    assert_int_equal(f.calls - before, f.joins);
 }
 
 static void test_refuses_foreign_states(void **state)
@@ -385,7 +474,7 @@ static void test_axes(void **state)
         &(struct mp_tune_machine){
             .cores = 16, .numa_nodes = 2, .batch = 8, .gpu = true, .gpu_kv_layers = 11},
         &axes);
-    assert_int_equal(axes.count, 5);
+    assert_int_equal(axes.count, 6);
     assert_values(&axes.items[0], "runtime.gpu_kv_layers", "-1 8 5 2 0");
     assert_values(&axes.items[1], "runtime.micro_batches", "0 1 2 3 4 6 8");
     assert_values(&axes.items[2], "runtime.threads", "5 0 15 8 4");
@@ -393,15 +482,26 @@ static void test_axes(void **state)
     assert_string_equal(axes.items[4].path, "runtime.scheduler");
     assert_string_equal(axes.items[4].values[0], "prio");
     assert_true(axes.items[4].count > 3);
+    assert_values(&axes.items[5], "runtime.prefill_share", "0.5 0.25 0.75");
+    for (size_t a = 0; a < axes.count; a++) {
+        assert_int_equal(axes.items[a].joins, a == 5);
+    }
     mp_tune_axes_free(&axes);
     mp_config_free(&config);
 
-    /* One core and one request leave the schedulers. */
+    /* One core and one request leave the schedulers, whatever share a prompt has of the time. */
     mp_config_init(&config);
+    ASSERT_OK(mp_config_set_flag(&config, "prefill-share", "0.3", &err));
     mp_tune_axes_make(&config, &(struct mp_tune_machine){.cores = 1, .numa_nodes = 1, .batch = 1},
                       &axes);
     assert_int_equal(axes.count, 1);
     assert_string_equal(axes.items[0].path, "runtime.scheduler");
+    mp_tune_axes_free(&axes);
+
+    /* The share that is set comes first, and joins the usual ones. */
+    mp_tune_axes_make(&config, &(struct mp_tune_machine){.cores = 1, .numa_nodes = 1, .batch = 2},
+                      &axes);
+    assert_values(&axes.items[axes.count - 1], "runtime.prefill_share", "0.3 0.25 0.5 0.75");
     mp_tune_axes_free(&axes);
     mp_config_free(&config);
 }
@@ -426,8 +526,8 @@ static void test_written_configuration(void **state)
     char *threads[] = {"3", "1"};
     char *schedulers[] = {"prio", "lws"};
     const struct mp_tune_axes axes = {
-        .items = {{"runtime.threads", "threads", threads, 2},
-                  {"runtime.scheduler", "sched", schedulers, 2}},
+        .items = {{.path = "runtime.threads", .flag = "threads", .values = threads, .count = 2},
+                  {.path = "runtime.scheduler", .flag = "sched", .values = schedulers, .count = 2}},
         .count = 2,
     };
     ASSERT_OK(mp_tune_write_config(&cli, &axes, &(struct mp_tune_point){.at = {1, 1}}, &err));
@@ -449,27 +549,67 @@ static void test_written_configuration(void **state)
     mp_config_free(&cli.config);
 }
 
+static struct mp_tune_table *table_in_memory(int batch, char **text, size_t *length, FILE **out)
+{
+    setenv("LC_ALL", "C", 1);
+    *out = open_memstream(text, length);
+    return mp_tune_table_new(*out, &(struct mp_tune_machine){.batch = batch, .join_tokens = 8192});
+}
+
 static void test_table(void **state)
 {
     (void)state;
     char *text = NULL;
     size_t length = 0;
-    setenv("LC_ALL", "C", 1);
-    FILE *out = open_memstream(&text, &length);
-    struct mp_tune_table *t = mp_tune_table_new(out, &(struct mp_tune_machine){.batch = 4});
+    FILE *out;
+    struct mp_tune_table *t = table_in_memory(4, &text, &length, &out);
     mp_tune_table_row(t, "start", "", &(struct mp_tune_sample){.step = 0.01, .cpu_busy = 0.9}, 0.0);
     mp_tune_table_row(t, "runtime.threads", "1", &(struct mp_tune_sample){.step = 0.015}, 0.01);
     mp_tune_table_row(t, "runtime.threads", "2", &(struct mp_tune_sample){.step = 1.0}, 0.01);
     mp_tune_table_row(t, "runtime.threads", "9",
                       &(struct mp_tune_sample){.step = INFINITY, .why = "9 threads"}, 0.01);
+    mp_tune_table_pair(t, "runtime.threads", "1", &(struct mp_tune_sample){.step = 0.015},
+                       &(struct mp_tune_sample){.step = 0.01}, 3, false);
     mp_tune_table_free(t);
     fclose(out);
     assert_null(strstr(text, "GPU"));
+    assert_null(strstr(text, "joins"));
     assert_non_null(strstr(text, "   10.000     400.0   90 %           ################\n"));
     assert_non_null(
         strstr(text, "   15.000     266.7    0 %   +50.0 % ########################\n"));
     assert_non_null(strstr(text, "% ################################\n"));
     assert_non_null(strstr(text, " not possible: 9 threads\n"));
+    assert_non_null(
+        strstr(text, " 15.000 against 10.000 ms, medians of 3 runs each in turns: not "));
+    free(text);
+}
+
+/* Where a prompt joins, its wait and the step of those that decode count alike. */
+static void test_table_of_joins(void **state)
+{
+    (void)state;
+    char *text = NULL;
+    size_t length = 0;
+    FILE *out;
+    const struct mp_tune_sample half = {.step = 0.01, .first_token = 4.0};
+    const struct mp_tune_sample quarter = {.step = 0.005, .first_token = 18.0};
+    struct mp_tune_table *t = table_in_memory(4, &text, &length, &out);
+    mp_tune_table_row(t, "start", "", &(struct mp_tune_sample){.step = 0.002}, 0.0);
+    mp_tune_table_join(t);
+    mp_tune_table_row(t, "runtime.prefill_share", "0.75",
+                      &(struct mp_tune_sample){.step = INFINITY, .why = "no memory"}, INFINITY);
+    mp_tune_table_row(t, "runtime.prefill_share", "0.5", &half, INFINITY);
+    mp_tune_table_row(t, "runtime.prefill_share", "0.25", &quarter, 0.2);
+    mp_tune_table_pair(t, "runtime.prefill_share", "0.5", &half, &quarter, 3, true);
+    mp_tune_table_free(t);
+    fclose(out);
+    assert_non_null(strstr(text, "A prompt of 8192 tokens joins 3 requests decoding."));
+    assert_non_null(strstr(text, " not possible: no memory\n"));
+    assert_non_null(
+        strstr(text, "   10.000     300.0           4.000           ################\n"));
+    assert_non_null(strstr(text, "    5.000     600.0          18.000   +50.0 % ################"));
+    assert_non_null(
+        strstr(text, " 10.000 against 5.000 ms, 4.000 against 18.000 s, medians of 3 "));
     free(text);
 }
 
@@ -481,12 +621,15 @@ int main(void)
         cmocka_unit_test(test_searches_again_after_a_change),
         cmocka_unit_test(test_accepts_no_noise),
         cmocka_unit_test(test_keeps_the_start_if_the_winner_is_not_faster),
+        cmocka_unit_test(test_share_of_a_prompt_that_joins),
         cmocka_unit_test(test_start_that_cannot_run),
         cmocka_unit_test(test_resumes_where_it_was_interrupted),
+        cmocka_unit_test(test_resumes_from_decode_steps_alone),
         cmocka_unit_test(test_refuses_foreign_states),
         cmocka_unit_test(test_axes),
         cmocka_unit_test(test_written_configuration),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_table_of_joins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

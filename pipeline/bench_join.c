@@ -1,0 +1,193 @@
+/* The benchmark of a prompt that is read while other requests decode. */
+#include "core/clock.h"
+#include "core/memory.h"
+#include "core/rng.h"
+#include "pipeline/bench.h"
+#include "pipeline/interrupt.h"
+#include "pipeline/recording.h"
+
+#include <stdlib.h>
+
+enum {
+    STEPS = 32,           /* measured, and as many more as it takes to read so many units: */
+    UNITS = 2,            /* one alone would come at a time that is only estimated */
+    WARMUP = 8,           /* steps before the prompt joins */
+    MOST_TOKENS = 1 << 12 /* that the others generate */
+};
+
+struct join {
+    const struct mp_cli *cli;
+    const struct mp_config *config;
+    struct mp_engine *engine;
+    struct mp_session *session;
+    struct mp_rng rng; /* of the tokens that are fed in */
+    int32_t *ids;      /* [tokens] of the prompt */
+    int64_t tokens;
+    int slot;       /* where it is read */
+    int units;      /* it is made of: one a layer */
+    int64_t read;   /* units read */
+    int64_t steps;  /* meanwhile */
+    double seconds; /* meanwhile */
+};
+
+int64_t mp_bench_join_tokens(const struct mp_cli *cli, const struct mp_config *config)
+{
+    return cli->context < config->chunk_size ? cli->context : config->chunk_size;
+}
+
+/* ---- the requests ---- */
+
+static int32_t draw_token(struct join *j)
+{
+    return (int32_t)(mp_rng_next(&j->rng) % (uint64_t)mp_engine_vocab_size(j->engine));
+}
+
+static void draw_prompt(struct join *j)
+{
+    j->ids = mp_xcalloc((size_t)j->tokens, sizeof *j->ids);
+    for (int64_t i = 0; i < j->tokens; i++) {
+        j->ids[i] = draw_token(j);
+    }
+}
+
+static int add_others(struct join *j, struct mp_error *err)
+{
+    const struct mp_cli *cli = j->cli;
+    int code = 0;
+    for (int i = 0; i < j->config->batch - 1 && code == 0; i++) {
+        int slot;
+        code = mp_session_add_synthetic(j->session, cli->context, MOST_TOKENS,
+                                        mp_bench_sampled(cli), cli->sampled == 0.0, &slot, err);
+    }
+    return code;
+}
+
+/* They end together, at MOST_TOKENS or where the model's positions do. */
+static bool others_decode(const struct join *j)
+{
+    return mp_session_request(j->session, 0)->finish == MP_FINISH_NONE;
+}
+
+static int add_prompt(struct join *j, struct mp_error *err)
+{
+    int code = mp_session_add(j->session, j->ids, j->tokens, 1, 0, &j->slot, err);
+    j->units = mp_session_units_left(j->session);
+    return code;
+}
+
+/* ---- measuring ---- */
+
+static int step(struct join *j, struct mp_error *err)
+{
+    int active;
+    int left = mp_session_units_left(j->session);
+    for (int slot = 0; slot < j->config->batch - 1; slot++) {
+        mp_session_feed(j->session, slot, draw_token(j));
+    }
+    int code = mp_session_step(j->session, &active, err);
+    j->steps++;
+    j->read += left - mp_session_units_left(j->session);
+    return code == 0 && mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted") : code;
+}
+
+/* The prompt without memory for its KV. */
+static int check_failed(const struct join *j, struct mp_error *err)
+{
+    const struct mp_request *r = mp_session_request(j->session, j->slot);
+    if (r->finish != MP_FINISH_FAILED) {
+        return 0;
+    }
+    *err = r->failure;
+    return MP_ERR_MEMORY;
+}
+
+/* Reads a prompt, and once it is read the same one again, until so many steps and units are done.
+ * It ends with a unit: the steps before one make up for its time. */
+static int read_prompts(struct join *j, int64_t steps, int64_t units, struct mp_error *err)
+{
+    j->read = 0;
+    j->steps = 0;
+    double begin = mp_clock_seconds();
+    int code = add_prompt(j, err);
+    bool enough = false;
+    while (code == 0 && others_decode(j) && !enough) {
+        if (mp_session_units_left(j->session) == 0) {
+            mp_session_remove(j->session, j->slot);
+            code = add_prompt(j, err);
+        }
+        int64_t before = j->read;
+        code = code == 0 ? step(j, err) : code;
+        code = code == 0 ? check_failed(j, err) : code;
+        enough = j->steps >= steps && j->read >= units && j->read > before;
+    }
+    j->seconds = mp_clock_seconds() - begin;
+    if (code == 0 && j->read < units) {
+        code = mp_fail(err, MP_ERR_RUNTIME, "%d of %d units of the prompt read in %d steps",
+                       (int)j->read, (int)units, (int)j->steps);
+    }
+    return code;
+}
+
+/* A prompt that joins is read at the pace of those before it: the first steps tell how long one
+ * takes, and one unit of a prompt that then starts anew. */
+static int warm_up(struct join *j, struct mp_error *err)
+{
+    int code = 0;
+    for (int i = 0; i < WARMUP && code == 0; i++) {
+        code = step(j, err);
+    }
+    if (code == 0) {
+        code = read_prompts(j, 1, 1, err);
+    }
+    if (code == 0) {
+        mp_session_remove(j->session, j->slot);
+    }
+    return code;
+}
+
+/* With a share of 1 the others wait for the whole prompt, which is one step. */
+static int measure(struct join *j, struct mp_error *err)
+{
+    int64_t steps = j->config->prefill_share == 1.0f ? 1
+                    : j->cli->steps > 0              ? j->cli->steps
+                                                     : STEPS;
+    return read_prompts(j, steps, UNITS, err);
+}
+
+static int open(struct join *j, struct mp_error *err)
+{
+    struct mp_plan plan;
+    int code = mp_bench_open(j->cli, j->config, &j->engine, err);
+    if (code == 0) {
+        mp_engine_plan(j->engine, j->cli->context, 1, &plan);
+        code = mp_engine_start(j->engine, &plan, err);
+    }
+    return code == 0 ? mp_session_open(j->engine, &j->session, err) : code;
+}
+
+int mp_bench_join(const struct mp_cli *cli, const struct mp_config *config,
+                  struct mp_bench_join *out, struct mp_error *err)
+{
+    struct join j = {.cli = cli, .config = config, .tokens = mp_bench_join_tokens(cli, config)};
+    mp_rng_init(&j.rng, 2, 0);
+    mp_recording_on(false);
+    int code = open(&j, err);
+    if (code == 0) {
+        draw_prompt(&j);
+        code = add_others(&j, err);
+    }
+    if (code == 0) {
+        code = warm_up(&j, err);
+    }
+    if (code == 0) {
+        code = measure(&j, err);
+    }
+    if (code == 0) {
+        out->step = j.seconds / (double)j.steps;
+        out->first_token = j.seconds * j.units / (double)j.read;
+    }
+    free(j.ids);
+    mp_session_close(j.session);
+    mp_engine_close(j.engine);
+    return code;
+}
