@@ -56,10 +56,11 @@ struct mp_graph {
     bool gpu;             /* there is a GPU: all ops run there but those on tables and offloaded KV
                              in CPU memory, and sampling */
     bool blocked_prefill; /* flash prefill attention; false: the plain reference */
-    struct mp_shares shares[2]; /* that lookup and sampled attention of a layer are cut into: of one
-                                   in CPU memory, and of one on the GPU, which is one share */
-    int64_t sink;               /* first tokens of a prompt kept in the static cache */
-    int64_t window;             /* last tokens of a prompt kept there */
+    int64_t sink;         /* first tokens of a prompt kept in the static cache */
+    int64_t window;       /* last tokens of a prompt kept there */
+    /* What lookup and sampled attention are cut into for a layer with its tables in CPU memory, and
+     * for one on the GPU: that is a single share. */
+    struct mp_shares shares[2];
 };
 
 /* ---- one request ---- */
@@ -137,10 +138,10 @@ int mp_submit_prefill_logits(const struct mp_graph *g, const struct mp_prefill *
 
 /* ---- decode of a micro-batch ---- */
 
-/* What one share of a layer writes: in the arrays of all heads, those of its own. All shares wrap
- * the same memory, so that each has handles of its own and none waits for another. Layers in CPU
- * memory and on the GPU take turns with it: each begins with a projection, which waits for the end
- * of the layer before. */
+/* What a share writes: the part of its heads in the arrays of all heads. Every share wraps these
+ * arrays in handles of its own, so that none waits for another. Two layers never use them at the
+ * same time, even if one is on the GPU: each begins with a projection, which waits for the end of
+ * the one before. */
 struct mp_step_share {
     struct mp_buffer selection;   /* struct lsh_selection */
     struct mp_buffer *nnz;        /* [num_hidden_layers] of [max_rows][num_attention_heads] i32 */
@@ -163,8 +164,9 @@ struct mp_step_buffers {
     struct mp_buffer lse_static; /* [max_rows][num_attention_heads] f32 */
     struct mp_buffer o_sampled;
     struct mp_buffer lse_sampled;
-    struct mp_step_share *shares[2]; /* [graph's shares] in the same order, of the five above */
-    struct mp_buffer logits;         /* [max_rows][vocab_size] f32 */
+    /* [shares of the graph] wrap selection[], nnz, o_sampled and lse_sampled, for the tasks. */
+    struct mp_step_share *shares[2];
+    struct mp_buffer logits; /* [max_rows][vocab_size] f32 */
 };
 
 /* One request in a step. */
