@@ -21,8 +21,8 @@ struct mp_summary {
     int64_t *sampled_count;     /* [num_layers] requests that sampled in the layer */
     int num_layers;
     struct mp_profile profile; /* of the decode steps that were recorded */
-    double *step_seconds;    /* [num_steps] of each decode step */
-    uint64_t *step_begin_ns; /* [num_steps] of mp_clock_ns */
+    double *step_seconds;      /* [num_steps] of each decode step */
+    uint64_t *step_begin_ns;   /* [num_steps] of mp_clock_ns */
     size_t num_steps;
     int64_t checked;  /* requests that came with expected answers */
     double score_sum; /* sum of their scores */
