@@ -4,7 +4,9 @@
 #include "core/clock.h"
 #include "tests/unit/codelets/cuda_test.h"
 
-enum { ROWS = 4096, HIDDEN = 4096, AHEAD = 4 };
+#include <unistd.h>
+
+enum { ROWS = 4096, HIDDEN = 4096, AHEAD = 4, PAUSE_US = 20000 };
 
 /* The memory of the op that is measured: it copies the one row of a table to every row of x. */
 struct copy {
@@ -92,22 +94,23 @@ static void test_ends(void **state)
 
     enqueue(&c, &names[0]);
     cuda_synchronize();
+    usleep(PAUSE_US);
     assert_null(cuda_op_measured(&begin[0], &end[0])); /* nothing says yet that it is over */
     enqueue(&c, &names[1]);
     cuda_op_signal(watcher);
     ASSERT_CUDA(cudaStreamSynchronize(watcher));
-    uint64_t seen = mp_clock_ns();
     assert_ptr_equal(cuda_op_measured(&begin[0], &end[0]), &names[0]);
     assert_ptr_equal(cuda_op_measured(&begin[1], &end[1]), &names[1]);
-    assert_true(begin[1] >= end[0] && begin[1] - end[0] < 1000 * 1000);
-    assert_true(end[1] <= seen);
+    assert_true(end[0] - begin[0] >= 1000 * PAUSE_US);
+    assert_true(begin[1] >= end[0]);
 
     /* After a signal, time in which nothing runs is nobody's. */
+    usleep(PAUSE_US);
     enqueue(&c, &names[2]);
     cuda_op_signal(watcher);
     ASSERT_CUDA(cudaStreamSynchronize(watcher));
     assert_ptr_equal(cuda_op_measured(&begin[2], &end[2]), &names[2]);
-    assert_true(begin[2] >= seen);
+    assert_true(begin[2] - end[1] >= 1000 * PAUSE_US);
     ASSERT_CUDA(cudaStreamDestroy(watcher));
     free_copy(&c);
 }
@@ -133,8 +136,6 @@ static void test_other_work(void **state)
         cuda_synchronize();
         assert_ptr_equal(cuda_op_measured(&begin, &end), &name);
         assert_true(begin >= before && end > begin && end <= mp_clock_ns());
-        /* 64 MiB take more than 5 us on any GPU. */
-        assert_true(end - begin > 5000);
     }
     ASSERT_CUDA(cudaFree(data));
     ASSERT_CUDA(cudaFree(sum));
