@@ -25,7 +25,6 @@ static void start_starpu(void)
 {
     setenv("STARPU_WORKERS_NOBIND", "1", 1);
     setenv("STARPU_SILENT", "1", 1);
-    setenv("STARPU_PERF_MODEL_DIR", MP_SCRATCH_DIR "/starpu", 1);
     struct starpu_conf conf;
     starpu_conf_init(&conf);
     conf.precedence_over_environment_variables = 1;
