@@ -65,7 +65,9 @@ generate() { # generate ARGUMENT...: with the demo model
 }
 
 start() { # start ARGUMENT...: in the background, as $child
+    # Now, not when the child comes to it: wait_for must not find lines of the run before.
     : >out
+    : >err
     command="magicpig-pipe --model $demo $*"
     "$binary" --model "$demo" "$@" >out 2>err &
     child=$!
