@@ -154,7 +154,6 @@ static int submit_sampled_attention(const struct mp_graph *g, const struct mp_de
     return mp_task_submit(t, MP_DECODE_PRIORITY, err);
 }
 
-/* All lookups first: each worker takes its tasks in this order. */
 static int submit_shares(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
                          struct mp_error *err)
 {
@@ -162,9 +161,9 @@ static int submit_shares(const struct mp_graph *g, const struct mp_decode_step *
     int code = 0;
     for (int i = 0; i < count && code == 0; i++) {
         code = submit_lookup(g, s, layer, i, err);
-    }
-    for (int i = 0; i < count && code == 0; i++) {
-        code = submit_sampled_attention(g, s, layer, i, err);
+        if (code == 0) {
+            code = submit_sampled_attention(g, s, layer, i, err);
+        }
     }
     return code;
 }
