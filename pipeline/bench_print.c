@@ -74,8 +74,8 @@ static void print_op(const struct mp_bench_result *r, const struct mp_profile_op
 
 void mp_bench_print_ops(const struct mp_bench_result *r, FILE *out)
 {
-    fprintf(out, "  %-4s %-18s %8s %10s %8s %9s %8s %10s\n", "", "op", "calls", "ms", "of time",
-            "GB/s", "of read", "GFLOP/s");
+    fprintf(out, "  %-4s %-18s %8s %10s %8s %9s %8s %10s\n", "", "op", "calls", "mean ms",
+            "of time", "GB/s", "of read", "GFLOP/s");
     for (int kind = MP_TRACK_KINDS - 1; kind > MP_TRACK_HOST; kind--) {
         for (size_t i = 0; i < r->profile.num_ops; i++) {
             if ((int)r->profile.ops[i].kind == kind) {

@@ -185,10 +185,15 @@ void mp_task_updates(struct mp_task *t, const struct mp_buffer *b)
 
 void mp_task_on_cpu_worker(struct mp_task *t, int index)
 {
-    if (index >= 0) {
-        t->task->execute_on_a_specific_worker = 1;
-        t->task->workerid = (unsigned)starpu_worker_get_by_devid(STARPU_CPU_WORKER, index);
+    if (index < 0) {
+        return;
     }
+    int worker = starpu_worker_get_by_devid(STARPU_CPU_WORKER, index);
+    if (worker < 0) {
+        mp_panic("%s: there is no CPU worker %d", t->about.op, index);
+    }
+    t->task->execute_on_a_specific_worker = 1;
+    t->task->workerid = (unsigned)worker;
 }
 
 int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err)

@@ -13,7 +13,7 @@ expect_ops() { # expect_ops WHAT FILE OP...: a line of figures for each, and for
         expect_lines "$what: $op" "$file" \
             "^  CPU  $op +[0-9]+\.0 +[0-9.]+ +[0-9.]+ % +([0-9.]+|-) +([0-9.]+|-) +([0-9.]+|-)\$" 1
     done
-    expect_match "$what: columns" "$file" '^ +op +calls +ms +of time +GB/s +of read +GFLOP/s$'
+    expect_match "$what: columns" "$file" '^ +op +calls +mean ms +of time +GB/s +of read +GFLOP/s$'
     expect "$what: the last line is the sum" "$(awk '$1 == "CPU" && $6 == "%" {
             if ($2 == "all") { calls -= $3; ms -= $4 } else { calls += $3; ms += $4 }
         } END { print (calls == 0 && ms * ms < 1e-4) }' "$file")" 1

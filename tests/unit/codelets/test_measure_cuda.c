@@ -47,8 +47,8 @@ static void enqueue(const struct copy *c, void *what)
     cuda_op_end();
 }
 
-/* Many rounds, so that events are used again and the anchor moves: every interval is apart from the
- * one before and within what the host saw. */
+/* Many rounds, so that stamps are used again and the clocks' offset is corrected: every interval is
+ * apart from the one before and within what the host saw. */
 static void test_intervals(void **state)
 {
     (void)state;
@@ -89,8 +89,8 @@ static void test_ends(void **state)
     struct copy c = new_copy();
     cudaStream_t watcher;
     ASSERT_CUDA(cudaStreamCreate(&watcher));
-    char names[3];
-    uint64_t begin[3], end[3];
+    char names[2];
+    uint64_t begin[2], end[2];
 
     enqueue(&c, &names[0]);
     cuda_synchronize();
@@ -103,14 +103,6 @@ static void test_ends(void **state)
     assert_ptr_equal(cuda_op_measured(&begin[1], &end[1]), &names[1]);
     assert_true(end[0] - begin[0] >= 1000 * PAUSE_US);
     assert_true(begin[1] >= end[0]);
-
-    /* After a signal, time in which nothing runs is nobody's. */
-    usleep(PAUSE_US);
-    enqueue(&c, &names[2]);
-    cuda_op_signal(watcher);
-    ASSERT_CUDA(cudaStreamSynchronize(watcher));
-    assert_ptr_equal(cuda_op_measured(&begin[2], &end[2]), &names[2]);
-    assert_true(begin[2] - end[1] >= 1000 * PAUSE_US);
     ASSERT_CUDA(cudaStreamDestroy(watcher));
     free_copy(&c);
 }
