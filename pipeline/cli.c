@@ -75,8 +75,7 @@ static bool acts_for_bench(const char *flag)
            strcmp(flag, "fxt-steps") != 0;
 }
 
-/* Tuning runs many times: no one trace is of it, and rates that one run left would favour the next.
- */
+/* Tuning runs many times: no one trace is of it, and no run may leave rates for the next. */
 static bool acts_for_tune(const char *flag)
 {
     return acts_for_bench(flag) && strcmp(flag, "trace") != 0 && strcmp(flag, "calibration") != 0;
