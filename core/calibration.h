@@ -29,7 +29,7 @@ struct mp_rate_sample {
 };
 
 /* What the last spans of an op tell that were bound alike. */
-enum { MP_RATE_SAMPLES = 4096 };
+enum { MP_RATE_SAMPLES = 256 };
 struct mp_rate_samples {
     struct mp_rate_sample *last; /* [MP_RATE_SAMPLES], the oldest overwritten first; NULL: none */
     size_t count;                /* of all */
@@ -64,7 +64,7 @@ double mp_calibration_estimate(const struct mp_calibration *c, const char *op,
                                enum mp_track_kind kind, double flops, double bytes);
 
 /* Adds the recorder's spans on workers that began at or after since_ns of mp_clock_ns. The
- * estimates stay as they are. Only while nobody records and no task is in flight. */
+ * estimates stay as they are. Only while no task is in flight: new entries move the others. */
 void mp_calibration_measure(struct mp_calibration *c, uint64_t since_ns);
 
 /* Takes what was measured over into the rates. False if that was nothing. */
@@ -76,14 +76,16 @@ bool mp_calibration_update(struct mp_calibration *c);
  * $HOME/.cache; NULL if neither variable has an absolute path. The caller's. */
 char *mp_calibration_default_path(void);
 
-/* Adds the rates that the file has for this setup: none if there is no such file or it has other
- * setups only. MP_ERR_IO: it cannot be read; MP_ERR_FORMAT: it is damaged; *c then has nominal
- * rates alone. */
+/* Creates the folder of the machine's file: all that is missing below $XDG_CACHE_HOME or $HOME.
+ * MP_ERR_IO. */
+int mp_calibration_make_folder(const char *default_path, struct mp_error *err);
+
+/* Adds the rates in the file: none if there is no such file or it is of another setup. MP_ERR_IO:
+ * it cannot be read; MP_ERR_FORMAT: it is damaged; *c then has nominal rates alone. */
 int mp_calibration_read(struct mp_calibration *c, const char *path, struct mp_error *err);
 
-/* Puts the rates into the file in place of those of the same setup; other setups stay, unless the
- * file is damaged. Whoever reads it meanwhile finds it whole. MP_ERR_IO, also if the folder does
- * not exist. */
+/* Replaces the file, whatever it has, by these rates. Whoever reads it meanwhile finds it whole.
+ * MP_ERR_IO, also if the folder does not exist. */
 int mp_calibration_write(const struct mp_calibration *c, const char *path, struct mp_error *err);
 
 #endif

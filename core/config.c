@@ -87,7 +87,7 @@ static const struct config_key keys[] = {
     {"runtime.memory_limit", "memory-limit", CONFIG_BYTES, FIELD(memory_limit), RANGE(0, 0x1p53),
      .initial = "0", .help = "most memory to use, e.g. 8GiB; 0: what is free"},
     {"runtime.calibration", "calibration", CONFIG_STRING, FIELD(calibration), .initial = "auto",
-     .help = "file of the ops' measured rates, auto or off"},
+     .help = "rates for policies with models: file, auto or off"},
     {"trace.file", "trace", CONFIG_STRING, FIELD(trace_path),
      .help = "write Chrome trace events to this file"},
     {"trace.report", "report", CONFIG_STRING, FIELD(report_path),
@@ -334,6 +334,10 @@ int mp_config_check(const struct mp_config *c, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE,
                        "runtime.cpu_workers: expected at most runtime.threads = %d, found %d",
                        c->threads, c->cpu_workers);
+    }
+    if (strcmp(c->calibration, "-") == 0) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "runtime.calibration: expected auto, off or a file's path, found -");
     }
     for (int i = 0; i < c->num_cache_layers; i++) {
         for (int j = 0; j < i; j++) {

@@ -72,8 +72,8 @@ struct mp_config {
     int gpu_kv_layers; /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
                           GPU memory; -1: as many as fit */
     int64_t memory_limit; /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
-    char *calibration; /* runtime.calibration: where the measured rates of the ops are kept: "auto"
-                          (core/calibration.h), "off" or a file */
+    char *calibration;    /* runtime.calibration: where the measured rates of the ops are kept, for
+                             policies with models: "auto" (core/calibration.h), "off" or a file */
     /* trace */
     char *trace_path;  /* trace.file / --trace: Chrome trace events; NULL: off */
     char *report_path; /* trace.report / --report: HTML page; NULL: off */

@@ -57,6 +57,14 @@ const char *mp_file_name(const char *path)
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
+char *mp_file_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL   ? mp_xstrdup(".")
+           : slash == path ? mp_xstrdup("/")
+                           : mp_xstrndup(path, (size_t)(slash - path));
+}
+
 int mp_file_read(const char *path, size_t max_bytes, char **data, size_t *length,
                  struct mp_error *err)
 {
@@ -74,8 +82,13 @@ int mp_file_read(const char *path, size_t max_bytes, char **data, size_t *length
 
 int mp_file_replace(const char *path, const char *text, struct mp_error *err)
 {
+    /* Renaming would replace a link, not its file; NULL: nothing is there yet. */
+    char *target = realpath(path, NULL);
+    if (target == NULL) {
+        target = mp_xstrdup(path);
+    }
     /* Named after the process: two that write the same path do not write the same file. */
-    char *beside = mp_xasprintf("%s.%ld.new", path, (long)getpid());
+    char *beside = mp_xasprintf("%s.%ld.new", target, (long)getpid());
     FILE *file = fopen(beside, "w");
     bool ok = file != NULL && fprintf(file, "%s\n", text) >= 0 && fflush(file) == 0 &&
               fsync(fileno(file)) == 0;
@@ -84,7 +97,7 @@ int mp_file_replace(const char *path, const char *text, struct mp_error *err)
         error = errno;
         ok = false;
     }
-    if (ok && rename(beside, path) != 0) {
+    if (ok && rename(beside, target) != 0) {
         error = errno;
         ok = false;
     }
@@ -95,5 +108,6 @@ int mp_file_replace(const char *path, const char *text, struct mp_error *err)
         unlink(beside);
     }
     free(beside);
+    free(target);
     return code;
 }

@@ -21,7 +21,7 @@ static int time_read(const struct mp_buffer *block, const struct mp_buffer *sum,
     uint64_t begin = mp_clock_ns();
     int code = mp_submit_memory_read(block, sum, err);
     int wait_code = mp_runtime_wait(code == 0 ? err : NULL);
-    mp_recording_take(&p, begin, mp_clock_ns());
+    mp_profile_add(&p, begin, mp_clock_ns());
     double busy = mp_profile_typical(&p).busy[kind];
     if (busy > 0.0) {
         double now = (double)block->bytes / busy;
@@ -49,9 +49,12 @@ static int measure(enum mp_place place, enum mp_track_kind kind, double *rate, s
                                 },
                                 err);
     }
+    bool recording = mp_recording_is_on();
+    mp_recording_on(true);
     for (int i = 0; i < READS && code == 0; i++) {
         code = time_read(&block, &sum, kind, rate, err);
     }
+    mp_recording_on(recording);
     mp_buffer_release(&block);
     mp_buffer_release(&sum);
     return code;

@@ -334,6 +334,7 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
     out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
     int code = start(&b, 1, err);
     int32_t *ids = code == 0 ? draw_prompt(&b) : NULL;
+    mp_recording_on(true);
     for (int64_t i = -b.warmup; i < b.steps && code == 0; i++) {
         int slot;
         uint64_t begin = mp_clock_ns();
@@ -344,9 +345,9 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
             out->seconds[out->count++] = (double)(end - begin) * 1e-9;
         }
         if (code == 0) {
+            mp_recording_take(i >= 0 ? &out->profile : NULL, begin, end);
             mp_session_remove(b.session, slot);
         }
-        mp_recording_take(i >= 0 ? &out->profile : NULL, begin, end);
     }
     free(ids);
     return finish(&b, code);

@@ -1,6 +1,7 @@
 /* The calibration of a run: read when the engine starts, measured while it runs, written when it
  * closes. */
 #include "codelets/common/codelet.h"
+#include "core/file.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "pipeline/internal.h"
@@ -9,7 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static int describe_setup(const struct mp_engine *e, struct mp_setup *out, struct mp_error *err)
@@ -25,28 +25,19 @@ static int describe_setup(const struct mp_engine *e, struct mp_setup *out, struc
     return code;
 }
 
-/* The part of a path before its last slash. */
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash == NULL   ? mp_xstrdup(".")
-           : slash == path ? mp_xstrdup("/")
-                           : mp_xstrndup(path, (size_t)(slash - path));
-}
-
-/* The machine's own file: what is wrong with it hinders nobody. */
+/* The machine's own file: what is wrong with it hinders nobody, and matters to nobody unless the
+ * policy asks for estimates. */
 static void read_default(struct mp_engine *e)
 {
     struct mp_error err;
     e->calibration_path = mp_calibration_default_path();
     if (e->calibration_path == NULL) {
-        mp_log(MP_LOG_WARNING, "runtime.calibration: auto keeps nothing, since neither "
-                               "XDG_CACHE_HOME nor HOME is an absolute path");
+        e->calibration_trouble = mp_xstrdup("auto keeps nothing, since neither XDG_CACHE_HOME nor "
+                                            "HOME is an absolute path");
     } else if (mp_calibration_read(&e->calibration, e->calibration_path, &err) != 0) {
-        mp_log(MP_LOG_WARNING,
-               "runtime.calibration: %s; tasks are estimated from nominal rates, and what is "
-               "measured will replace the file",
-               err.message);
+        e->calibration_trouble = mp_xasprintf("%s; tasks were estimated from nominal rates, and "
+                                              "what was measured replaces the file",
+                                              err.message);
     }
 }
 
@@ -54,7 +45,7 @@ static void read_default(struct mp_engine *e)
 static int read_given(struct mp_engine *e, struct mp_error *err)
 {
     const char *path = e->config->calibration;
-    char *folder = folder_of(path);
+    char *folder = mp_file_folder(path);
     int code = 0;
     if (access(folder, W_OK) != 0) {
         code =
@@ -85,39 +76,52 @@ int mp_engine_calibrate(struct mp_engine *e, struct mp_error *err)
     if (e->calibration_path != NULL) {
         mp_recording_calibrate(&e->calibration);
     }
-    if (e->calibration.num_ops > 0) {
-        mp_log(MP_LOG_INFO, "task times estimated from the rates of %zu ops in %s",
-               e->calibration.num_ops, e->calibration_path);
-    }
     return code;
 }
 
-/* Creates the folder of the default path, and those it is in. */
-static void make_folders(const char *path)
+/* Where the estimates came from, before anything is taken over into the rates. */
+static void tell_source(const struct mp_engine *e)
 {
-    char *folder = folder_of(path);
-    for (char *slash = strchr(folder + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(folder, 0700);
-        *slash = '/';
+    size_t known = 0;
+    for (size_t i = 0; i < e->calibration.num_ops; i++) {
+        const struct mp_rates *rates = &e->calibration.ops[i].rates;
+        known += rates->flops > 0.0 || rates->bytes > 0.0;
     }
-    mkdir(folder, 0700);
-    free(folder);
+    if (e->calibration_trouble != NULL) {
+        mp_log(MP_LOG_WARNING, "runtime.calibration: %s", e->calibration_trouble);
+    } else if (known > 0) {
+        mp_log(MP_LOG_INFO, "task times were estimated from the rates of %zu ops in %s", known,
+               e->calibration_path);
+    }
+}
+
+static void keep_rates(struct mp_engine *e)
+{
+    struct mp_error err;
+    int code = 0;
+    if (e->calibration_path == NULL || !mp_calibration_update(&e->calibration)) {
+        return;
+    }
+    if (strcmp(e->config->calibration, "auto") == 0) {
+        code = mp_calibration_make_folder(e->calibration_path, &err);
+    }
+    if (code == 0) {
+        code = mp_calibration_write(&e->calibration, e->calibration_path, &err);
+    }
+    if (code != 0) {
+        mp_log(MP_LOG_WARNING, "runtime.calibration: %s", err.message);
+    }
 }
 
 void mp_engine_keep_calibration(struct mp_engine *e)
 {
-    struct mp_error err;
     mp_recording_calibrate(NULL);
-    mp_cost_use(NULL);
-    if (e->calibration_path != NULL && mp_calibration_update(&e->calibration)) {
-        if (strcmp(e->config->calibration, "auto") == 0) {
-            make_folders(e->calibration_path);
-        }
-        if (mp_calibration_write(&e->calibration, e->calibration_path, &err) != 0) {
-            mp_log(MP_LOG_WARNING, "runtime.calibration: %s", err.message);
-        }
+    if (mp_cost_asked()) {
+        tell_source(e);
+        keep_rates(e);
     }
+    mp_cost_use(NULL);
     mp_calibration_free(&e->calibration);
     free(e->calibration_path);
+    free(e->calibration_trouble);
 }

@@ -1,5 +1,6 @@
 #include "pipeline/cli.h"
 
+#include "core/file.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/trace.h"
@@ -74,10 +75,10 @@ static bool acts_for_bench(const char *flag)
            strcmp(flag, "fxt-steps") != 0;
 }
 
-/* Tuning runs many times: no one trace is of it. */
+/* Tuning runs many times: no one trace is of it, and no run may leave rates for the next. */
 static bool acts_for_tune(const char *flag)
 {
-    return acts_for_bench(flag) && strcmp(flag, "trace") != 0;
+    return acts_for_bench(flag) && strcmp(flag, "trace") != 0 && strcmp(flag, "calibration") != 0;
 }
 
 static bool is_model(const char *flag)
@@ -403,9 +404,7 @@ int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
     }
     char *folder = NULL;
     if (cli->config_path != NULL) {
-        const char *slash = strrchr(cli->config_path, '/');
-        folder = slash == NULL ? mp_xstrdup(".")
-                               : mp_xstrndup(cli->config_path, (size_t)(slash - cli->config_path));
+        folder = mp_file_folder(cli->config_path);
     }
     int code = mp_config_resolve_model(cli->config.model_path, folder, out, err);
     free(folder);

@@ -224,7 +224,7 @@ static int step(struct generate *g, struct mp_error *err)
     uint64_t end = mp_clock_ns();
     if (code == 0 && rows > 0) {
         mp_summary_add_step(&g->summary, rows, begin, end);
-    } else {
+    } else if (code == 0) {
         mp_recording_take(NULL, begin, end);
     }
     return code == 0 ? collect(g, err) : code;

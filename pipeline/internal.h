@@ -28,7 +28,8 @@ struct mp_engine {
     const int32_t *eos; /* [num_eos] end tokens */
     int num_eos;
     struct mp_calibration calibration;
-    char *calibration_path; /* NULL: nothing is kept */
+    char *calibration_path;    /* NULL: nothing is kept */
+    char *calibration_trouble; /* what is wrong with the machine's own file; NULL: nothing */
 };
 
 /* RoPE of a request at seq_len tokens, in the precision the configuration asks for. */
@@ -40,7 +41,8 @@ void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *
  * task submitted yet. Fails for a path of the user's that cannot be read, or never written. */
 int mp_engine_calibrate(struct mp_engine *e, struct mp_error *err);
 
-/* Keeps what the run has measured, if anything; warns if it cannot. The runtime has stopped. */
+/* If the policy asked for estimates: says where they came from, and keeps what the run has
+ * measured; warns of trouble with either. The runtime has stopped. */
 void mp_engine_keep_calibration(struct mp_engine *e);
 
 /* ---- weights.c ---- */

@@ -1,6 +1,6 @@
 #include "pipeline/recording.h"
 
-#include "core/clock.h"
+#include "codelets/common/codelet.h"
 #include "core/trace.h"
 
 /* Spans per thread. A decode step has some hundreds, a long prompt some thousands. */
@@ -8,7 +8,6 @@ enum { KEPT = 1 << 20, PASSING = 1 << 16 };
 
 static bool kept;
 static struct mp_calibration *calibration; /* NULL: none */
-static uint64_t counted_ns; /* spans that began before it has, if it is to have them */
 
 /* Of the steps of a run without trace or report: the first after a request has settled, then a few
  * in a hundred. */
@@ -17,6 +16,7 @@ enum { FIRST_STEP = 2, STEP_INTERVAL = 32 };
 int mp_recording_start(bool keep, struct mp_error *err)
 {
     kept = keep;
+    mp_recording_on(keep);
     return mp_trace_start(keep ? KEPT : PASSING, err);
 }
 
@@ -35,18 +35,8 @@ void mp_recording_choose(int64_t step)
     mp_recording_on(kept || step % STEP_INTERVAL == FIRST_STEP);
 }
 
-/* Gives the calibration the spans that it does not have yet. */
-static void count_spans(void)
-{
-    if (calibration != NULL) {
-        mp_calibration_measure(calibration, counted_ns);
-    }
-    counted_ns = mp_clock_ns();
-}
-
 void mp_recording_calibrate(struct mp_calibration *c)
 {
-    count_spans();
     calibration = c;
 }
 
@@ -55,8 +45,10 @@ void mp_recording_take(struct mp_profile *p, uint64_t begin_ns, uint64_t end_ns)
     if (p != NULL) {
         mp_profile_add(p, begin_ns, end_ns);
     }
+    if (calibration != NULL && mp_cost_asked()) {
+        mp_calibration_measure(calibration, begin_ns);
+    }
     if (!kept) {
-        count_spans();
         mp_trace_clear();
     }
 }

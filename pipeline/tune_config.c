@@ -106,9 +106,7 @@ static int put_model(cJSON *root, const struct mp_cli *cli, struct mp_error *err
     if (code != 0) {
         return code;
     }
-    const char *slash = strrchr(cli->output, '/');
-    char *folder =
-        slash == NULL ? mp_xstrdup(".") : mp_xstrndup(cli->output, (size_t)(slash - cli->output));
+    char *folder = mp_file_folder(cli->output);
     char *there = NULL;
     if (mp_config_resolve_model(cli->config.model_path, folder, &there, NULL) != 0) {
         there = NULL;

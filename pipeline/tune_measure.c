@@ -236,8 +236,9 @@ static int measure(const struct job *job, struct reply *reply)
     struct mp_cli cli = *job->cli;
     struct mp_config config = mp_bench_config(job->cli);
     const struct mp_tune_request *request = job->request;
-    int code = 0;
-    /* This process's copy: the strings that are replaced are nobody else's. */
+    /* This process's copy: the strings that are replaced are nobody else's. No measurement may
+     * change the estimates of the next one. */
+    int code = mp_config_set_flag(&config, "calibration", "off", &reply->err);
     for (size_t a = 0; a < job->axes->count && code == 0; a++) {
         const struct mp_tune_axis *axis = &job->axes->items[a];
         const char *value = axis->values[request->point.at[a]];

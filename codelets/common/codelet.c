@@ -2,11 +2,20 @@
 
 #include "core/calibration.h"
 
+#include <stdatomic.h>
+
 static const struct mp_calibration *calibration;
+static atomic_bool asked;
 
 void mp_cost_use(const struct mp_calibration *c)
 {
     calibration = c;
+    atomic_store(&asked, false);
+}
+
+bool mp_cost_asked(void)
+{
+    return atomic_load(&asked);
 }
 
 struct mp_work mp_codelet_work(const struct starpu_codelet *codelet, const void *task_argument)
@@ -17,6 +26,7 @@ struct mp_work mp_codelet_work(const struct starpu_codelet *codelet, const void 
 double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *arch, unsigned nimpl)
 {
     (void)nimpl;
+    atomic_store_explicit(&asked, true, memory_order_relaxed);
     bool gpu = arch->devices[0].type == STARPU_CUDA_WORKER;
     struct mp_work work = mp_codelet_work(task->cl, task->cl_arg);
     return 1e6 * mp_calibration_estimate(calibration, task->cl->name,

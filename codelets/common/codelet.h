@@ -7,6 +7,7 @@
 #include "codelets/common/cuda.h"
 
 #include <starpu.h>
+#include <stdbool.h>
 
 struct mp_calibration; /* core/calibration.h */
 
@@ -45,6 +46,9 @@ double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *ar
 
 /* Sets the rates behind the estimates, before the first task; *c lives until after the last one. */
 void mp_cost_use(const struct mp_calibration *c);
+
+/* Whether an estimate was asked for since then: a policy without models never does. */
+bool mp_cost_asked(void);
 
 /* cuda_op_begin and cuda_op_end for the task that the calling GPU worker is running. Kernels run in
  * a stream of ours; StarPU watches its own, which waits for ours if the task's codelet says that it

@@ -84,6 +84,7 @@ case_tune_usage() {
         "${arguments[@]}" --config config.json --output config.json
     expect_refusal 2 '70000 tokens, the model has 65536' \
         tune --model "$demo" --context 70000 --output tuned.json
+    expect_refusal 2 'tune has no option --calibration' "${arguments[@]}" --calibration off
     echo '{"trace": {"file": "trace.json"}}' >config.json
     run "${arguments[@]}" --config config.json --output tuned.json
     expect_status 2

@@ -21,14 +21,14 @@ static const struct mp_setup SETUP = {.cpu_workers = WORKERS, .threads = WORKERS
 
 static atomic_bool released;
 
-static void start_starpu(void)
+static void start_starpu(const char *policy)
 {
     setenv("STARPU_WORKERS_NOBIND", "1", 1);
     setenv("STARPU_SILENT", "1", 1);
     struct starpu_conf conf;
     starpu_conf_init(&conf);
     conf.precedence_over_environment_variables = 1;
-    conf.sched_policy_name = "dmda";
+    conf.sched_policy_name = policy;
     conf.ncpus = WORKERS;
     conf.ncuda = 0;
     conf.nopencl = 0;
@@ -90,7 +90,7 @@ static void submit(struct starpu_codelet *codelet, struct where_task *argument)
 static int behind_the_slow_one(const struct mp_calibration *c)
 {
     mp_cost_use(c);
-    start_starpu();
+    start_starpu("dmda");
     int slow_worker;
     int workers[QUICK_TASKS];
     struct where_task slow = {.bytes = 8e9, .worker = &slow_worker};
@@ -118,6 +118,30 @@ static void test_dmda_decides_by_the_rates(void **state)
     assert_true(behind_the_slow_one(&c) > 0); /* all alike: shared out */
     mp_calibration_op(&c, "slow", MP_TRACK_CPU)->rates.bytes = 8e7;
     assert_int_equal(behind_the_slow_one(&c), 0);
+    mp_calibration_free(&c);
+}
+
+/* What asks for no estimate needs no rates. */
+static void test_who_asks(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *policy;
+        bool asks;
+    } policies[] = {{"prio", false}, {"eager", false}, {"lws", false}, {"dmda", true}};
+    struct mp_calibration c;
+    mp_calibration_init(&c, &SETUP);
+    for (size_t i = 0; i < sizeof policies / sizeof policies[0]; i++) {
+        int worker;
+        struct where_task task = {.bytes = 8e6, .worker = &worker};
+        mp_cost_use(&c);
+        assert_false(mp_cost_asked());
+        start_starpu(policies[i].policy);
+        submit(&quick_codelet, &task);
+        assert_int_equal(starpu_task_wait_for_all(), 0);
+        starpu_shutdown();
+        assert_int_equal(mp_cost_asked(), policies[i].asks);
+    }
     mp_calibration_free(&c);
 }
 
@@ -157,7 +181,7 @@ static void test_estimates_follow_the_sampled_work(void **state)
     many.expected_nnz = 101000.0;
     mp_calibration_init(&c, &SETUP);
     mp_cost_use(&c);
-    start_starpu();
+    start_starpu("dmda");
     double more = 100000.0 * (4.0 * 64 + 4.0);
     assert_near(expected_us(&sampled_attention_codelet, &many) -
                     expected_us(&sampled_attention_codelet, &few),
@@ -174,6 +198,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dmda_decides_by_the_rates),
+        cmocka_unit_test(test_who_asks),
         cmocka_unit_test(test_estimates_follow_the_sampled_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

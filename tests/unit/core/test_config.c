@@ -320,6 +320,7 @@ static void test_checks_over_several_keys(void **state)
         {"lsh-k", "10", "lsh-l", "1", "lsh_L: expected at least 2"},
         {"batch", "2", "micro-batches", "3", "runtime.micro_batches: expected at most"},
         {"threads", "2", "cpu-workers", "3", "runtime.cpu_workers: expected at most"},
+        {"lsh-k", "10", "calibration", "-", "runtime.calibration: expected auto, off or a file"},
         {"lsh-k", "10", "cache-layers", "1,0,1", "cache_layers: layer 1 is listed twice"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
