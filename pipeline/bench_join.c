@@ -9,10 +9,16 @@
 #include <stdlib.h>
 
 enum {
-    STEPS = 32,           /* measured, and as many more as it takes to read so many units: */
-    UNITS = 2,            /* one alone would come at a time that is only estimated */
-    WARMUP = 8,           /* steps before the prompt joins */
-    MOST_TOKENS = 1 << 12 /* that the others generate */
+    WARMUP = 8, /* steps before the prompt joins */
+    STEPS = 32, /* measured at least, unless the command line says */
+    UNITS = 2,  /* measured at least: one alone would come at a time that is only estimated */
+    /* Steps that may pass besides, until those units and the one of the warm-up are read. How many
+     * do is known only afterwards: a unit that takes as long as n steps is read every
+     * n (1 - s) / s of them, at a share s of the time, and n may be less than 1 on a fast GPU and
+     * near 100 on a few cores. These are enough for a quarter there; a measurement that would need
+     * more is given up. It is one number for all shares, so that they are compared with the same
+     * plan, and thereby the same placement. */
+    MOST_WAITING = 1024
 };
 
 struct join {
@@ -23,11 +29,13 @@ struct join {
     struct mp_rng rng; /* of the tokens that are fed in */
     int32_t *ids;      /* [tokens] of the prompt */
     int64_t tokens;
-    int slot;       /* where it is read */
-    int units;      /* it is made of: one a layer */
-    int64_t read;   /* units read */
-    int64_t steps;  /* meanwhile */
-    double seconds; /* meanwhile */
+    int64_t least_steps; /* to measure */
+    int64_t new_tokens;  /* that each of the others generates at most */
+    int slot;            /* where the prompt is read */
+    int units;           /* it is made of: one a layer */
+    int64_t read;        /* units read */
+    int64_t steps;       /* meanwhile */
+    double seconds;      /* meanwhile */
 };
 
 int64_t mp_bench_join_tokens(const struct mp_cli *cli, const struct mp_config *config)
@@ -56,13 +64,13 @@ static int add_others(struct join *j, struct mp_error *err)
     int code = 0;
     for (int i = 0; i < j->config->batch - 1 && code == 0; i++) {
         int slot;
-        code = mp_session_add_synthetic(j->session, cli->context, MOST_TOKENS,
+        code = mp_session_add_synthetic(j->session, cli->context, j->new_tokens,
                                         mp_bench_sampled(cli), cli->sampled == 0.0, &slot, err);
     }
     return code;
 }
 
-/* They end together, at MOST_TOKENS or where the model's positions do. */
+/* They end together, at new_tokens or where the model's positions do. */
 static bool others_decode(const struct join *j)
 {
     return mp_session_request(j->session, 0)->finish == MP_FINISH_NONE;
@@ -148,18 +156,15 @@ static int warm_up(struct join *j, struct mp_error *err)
 /* With a share of 1 the others wait for the whole prompt, which is one step. */
 static int measure(struct join *j, struct mp_error *err)
 {
-    int64_t steps = j->config->prefill_share == 1.0f ? 1
-                    : j->cli->steps > 0              ? j->cli->steps
-                                                     : STEPS;
-    return read_prompts(j, steps, UNITS, err);
+    return read_prompts(j, j->config->prefill_share == 1.0f ? 1 : j->least_steps, UNITS, err);
 }
 
-static int open(struct join *j, struct mp_error *err)
+static int start(struct join *j, struct mp_error *err)
 {
     struct mp_plan plan;
     int code = mp_bench_open(j->cli, j->config, &j->engine, err);
     if (code == 0) {
-        mp_engine_plan(j->engine, j->cli->context, 1, &plan);
+        mp_engine_plan(j->engine, j->cli->context, j->new_tokens, &plan);
         code = mp_engine_start(j->engine, &plan, err);
     }
     return code == 0 ? mp_session_open(j->engine, &j->session, err) : code;
@@ -169,9 +174,11 @@ int mp_bench_join(const struct mp_cli *cli, const struct mp_config *config,
                   struct mp_bench_join *out, struct mp_error *err)
 {
     struct join j = {.cli = cli, .config = config, .tokens = mp_bench_join_tokens(cli, config)};
+    j.least_steps = cli->steps > 0 ? cli->steps : STEPS;
+    j.new_tokens = WARMUP + j.least_steps + MOST_WAITING;
     mp_rng_init(&j.rng, 2, 0);
     mp_recording_on(false);
-    int code = open(&j, err);
+    int code = start(&j, err);
     if (code == 0) {
         draw_prompt(&j);
         code = add_others(&j, err);

@@ -16,13 +16,15 @@ static const double SLOW = 2.0;
  */
 static const double HANGS = 5.0;
 static const double HANGS_SECONDS = 20.0;
+/* So does one with a prompt that takes this many seconds, as long as none has come to an end. */
+static const double JOIN_HANGS_SECONDS = 1800.0;
 
 struct search {
     const struct mp_tune_search *s;
     struct mp_tune_point best;
     bool joins;       /* a prompt joins in the measurements */
-    double best_cost; /* seconds, as measured last */
-    double limit;     /* seconds a measurement may take; 0: any number */
+    double best_cost; /* seconds, as measured last; INFINITY: it could not be */
+    double limit;     /* seconds a measurement may take; 0: any number, for the start */
     int changes;      /* of the best */
 };
 
@@ -44,10 +46,8 @@ static int measure(struct search *r, const struct mp_tune_point *point,
     return r->s->measure(r->s->arg, &request, sample, err);
 }
 
-/* What the candidates are compared with. */
-static void set_current(struct search *r, const struct mp_tune_sample *sample)
+static void set_limit(struct search *r, const struct mp_tune_sample *sample)
 {
-    r->best_cost = mp_tune_cost(sample);
     r->limit = fmax(HANGS * sample->wall, HANGS_SECONDS);
 }
 
@@ -62,7 +62,8 @@ static int measure_start(struct search *r, struct mp_error *err)
         return mp_fail(err, MP_ERR_RUNTIME, "the configuration as given cannot be measured: %s",
                        sample.why);
     }
-    set_current(r, &sample);
+    r->best_cost = sample.step;
+    set_limit(r, &sample);
     mp_tune_table_row(r->s->table, "start", "", &sample, 0.0);
     return 0;
 }
@@ -125,8 +126,11 @@ static int sweep(struct search *r, size_t a, size_t *challenger, double *challen
             return code;
         }
         double cost = mp_tune_cost(&sample);
+        if (isfinite(cost) && (value == current || isinf(r->best_cost))) {
+            set_limit(r, &sample);
+        }
         if (value == current && isfinite(cost)) {
-            set_current(r, &sample);
+            r->best_cost = cost;
         } else if (value != current && cost < *challenger_cost) {
             *challenger = value;
             *challenger_cost = cost;
@@ -214,7 +218,7 @@ static int search_joins(struct search *r, struct mp_error *err)
         if (axes->items[a].joins) {
             /* Not measured yet. */
             r->best_cost = INFINITY;
-            r->limit = 0.0;
+            r->limit = JOIN_HANGS_SECONDS;
             mp_tune_table_join(r->s->table);
             code = try_axis(r, a, err);
         }

@@ -115,7 +115,8 @@ struct mp_tune_search {
 struct mp_tune_result {
     struct mp_tune_point best;
     bool improved;     /* its decode steps are shorter than the start's */
-    double start_step; /* seconds: medians of runs side by side, if improved */
+    double start_step; /* seconds: medians of runs side by side, if improved; INFINITY: it could not
+                          be measured then */
     double best_step;
 };
 

@@ -145,14 +145,12 @@ void mp_tune_state_close(struct mp_tune_state *s)
 /* ---- measurements ---- */
 
 /* What a measurement depends on. */
-static cJSON *settings_json(const struct mp_tune_axes *axes, const struct mp_tune_request *request)
+static cJSON *settings_json(const struct mp_tune_axes *axes, const struct mp_tune_point *point)
 {
     cJSON *settings = cJSON_CreateObject();
     for (size_t a = 0; a < axes->count; a++) {
         const struct mp_tune_axis *axis = &axes->items[a];
-        if (request->joins || !axis->joins) {
-            cJSON_AddStringToObject(settings, axis->path, axis->values[request->point.at[a]]);
-        }
+        cJSON_AddStringToObject(settings, axis->path, axis->values[point->at[a]]);
     }
     return settings;
 }
@@ -161,26 +159,18 @@ static cJSON *settings_json(const struct mp_tune_axes *axes, const struct mp_tun
 static const struct {
     const char *key;
     size_t offset;
-    bool of_steps; /* it is one of a measurement of decode steps alone */
-    bool of_joins; /* of one in which a prompt joins */
 } NUMBERS[] = {
-    {"step_seconds", offsetof(struct mp_tune_sample, step), true, true},
-    {"first_token_seconds", offsetof(struct mp_tune_sample, first_token), false, true},
-    {"cpu_busy", offsetof(struct mp_tune_sample, cpu_busy), true, false},
-    {"gpu_busy", offsetof(struct mp_tune_sample, gpu_busy), true, false},
-    {"both_busy", offsetof(struct mp_tune_sample, both), true, false},
-    {"wall_seconds", offsetof(struct mp_tune_sample, wall), true, true},
+    {"step_seconds", offsetof(struct mp_tune_sample, step)},
+    {"first_token_seconds", offsetof(struct mp_tune_sample, first_token)},
+    {"cpu_busy", offsetof(struct mp_tune_sample, cpu_busy)},
+    {"gpu_busy", offsetof(struct mp_tune_sample, gpu_busy)},
+    {"both_busy", offsetof(struct mp_tune_sample, both)},
+    {"wall_seconds", offsetof(struct mp_tune_sample, wall)},
 };
 enum { NUM_NUMBERS = sizeof NUMBERS / sizeof NUMBERS[0] };
 
-static bool has_number(bool joins, size_t i)
-{
-    return joins ? NUMBERS[i].of_joins : NUMBERS[i].of_steps;
-}
-
 /* A sample that could not be measured has a reason and no numbers. */
-static int read_sample(const struct mp_json *doc, bool joins, struct mp_tune_sample *out,
-                       struct mp_error *err)
+static int read_sample(const struct mp_json *doc, struct mp_tune_sample *out, struct mp_error *err)
 {
     const cJSON *root = mp_json_root(doc);
     const char *why = NULL;
@@ -191,16 +181,14 @@ static int read_sample(const struct mp_json *doc, bool joins, struct mp_tune_sam
         return code;
     }
     for (size_t i = 0; i < NUM_NUMBERS && code == 0; i++) {
-        if (has_number(joins, i)) {
-            double *number = (double *)(void *)((char *)out + NUMBERS[i].offset);
-            code = mp_json_get_number(doc, root, NUMBERS[i].key, 0.0, 1e9, number, err);
-        }
+        double *number = (double *)(void *)((char *)out + NUMBERS[i].offset);
+        code = mp_json_get_number(doc, root, NUMBERS[i].key, 0.0, 1e9, number, err);
     }
     return code;
 }
 
 /* Line number `next` of the measurements. */
-static int read_line(const struct mp_tune_state *s, const cJSON *settings, bool joins,
+static int read_line(const struct mp_tune_state *s, const cJSON *settings,
                      struct mp_tune_sample *out, struct mp_error *err)
 {
     struct mp_json *doc;
@@ -210,7 +198,7 @@ static int read_line(const struct mp_tune_state *s, const cJSON *settings, bool 
     if (code == 0) {
         const cJSON *found = mp_json_find(mp_json_root(doc), "settings");
         if (cJSON_Compare(found, settings, true)) {
-            code = read_sample(doc, joins, out, err);
+            code = read_sample(doc, out, err);
         } else {
             char *expected = cJSON_PrintUnformatted(settings);
             code = mp_fail(err, MP_ERR_USAGE,
@@ -226,7 +214,7 @@ static int read_line(const struct mp_tune_state *s, const cJSON *settings, bool 
 }
 
 /* Appends one, and flushes. */
-static int add_line(struct mp_tune_state *s, const cJSON *settings, bool joins,
+static int add_line(struct mp_tune_state *s, const cJSON *settings,
                     const struct mp_tune_sample *sample, struct mp_error *err)
 {
     cJSON *line = cJSON_CreateObject();
@@ -235,12 +223,10 @@ static int add_line(struct mp_tune_state *s, const cJSON *settings, bool joins,
         cJSON_AddStringToObject(line, "failed", sample->why);
     }
     for (size_t i = 0; i < NUM_NUMBERS && isfinite(sample->step); i++) {
-        if (has_number(joins, i)) {
-            const char *at = (const char *)sample + NUMBERS[i].offset;
-            char exact[32]; /* a search that resumes sees the same numbers to the last bit */
-            snprintf(exact, sizeof exact, "%.17g", *(const double *)(const void *)at);
-            cJSON_AddRawToObject(line, NUMBERS[i].key, exact);
-        }
+        const char *at = (const char *)sample + NUMBERS[i].offset;
+        char exact[32]; /* a search that resumes sees the same numbers to the last bit */
+        snprintf(exact, sizeof exact, "%.17g", *(const double *)(const void *)at);
+        cJSON_AddRawToObject(line, NUMBERS[i].key, exact);
     }
     int code = write_line(s, line, err);
     cJSON_Delete(line);
@@ -251,14 +237,14 @@ int mp_tune_state_measure(struct mp_tune_state *s, const struct mp_tune_axes *ax
                           const struct mp_tune_request *request, mp_tune_measure *measure,
                           void *arg, struct mp_tune_sample *out, struct mp_error *err)
 {
-    cJSON *settings = settings_json(axes, request);
+    cJSON *settings = settings_json(axes, &request->point);
     int code;
     if (s->next < s->count) {
-        code = read_line(s, settings, request->joins, out, err);
+        code = read_line(s, settings, out, err);
         s->next++;
     } else {
         code = measure(arg, request, out, err);
-        code = code == 0 ? add_line(s, settings, request->joins, out, err) : code;
+        code = code == 0 ? add_line(s, settings, out, err) : code;
     }
     cJSON_Delete(settings);
     return code;

@@ -124,15 +124,27 @@ void mp_tune_table_row(struct mp_tune_table *t, const char *what, const char *va
     fflush(t->out);
 }
 
+/* One side of a pair. width: columns of its first number. */
+static void print_side(const struct mp_tune_table *t, const struct mp_tune_sample *sample,
+                       int width)
+{
+    if (isinf(sample->step)) {
+        fprintf(t->out, "not possible");
+    } else if (t->joins) {
+        fprintf(t->out, "%*.3f ms and %.3f s", width, 1e3 * sample->step, sample->first_token);
+    } else {
+        fprintf(t->out, "%*.3f ms", width, 1e3 * sample->step);
+    }
+}
+
 void mp_tune_table_pair(struct mp_tune_table *t, const char *what, const char *value,
                         const struct mp_tune_sample *sample, const struct mp_tune_sample *other,
                         int runs, bool better)
 {
-    fprintf(t->out, "%-22s %-30s %9.3f against %.3f ms", what, value, 1e3 * sample->step,
-            1e3 * other->step);
-    if (t->joins) {
-        fprintf(t->out, ", %.3f against %.3f s", sample->first_token, other->first_token);
-    }
+    fprintf(t->out, "%-22s %-30s ", what, value);
+    print_side(t, sample, 9);
+    fprintf(t->out, " against ");
+    print_side(t, other, 0);
     fprintf(t->out, ", medians of %d runs each in turns: %s\n", runs,
             better ? "better, kept" : "not better");
     fflush(t->out);

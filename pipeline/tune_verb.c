@@ -6,6 +6,7 @@
 #include "pipeline/interrupt.h"
 
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -114,6 +115,9 @@ static void conclude(const struct tuning *t, const struct mp_tune_result *r)
 {
     if (!r->improved) {
         printf("\nNo decode step was shorter than with the configuration as given.\n");
+    } else if (isinf(r->start_step)) {
+        printf("\nBest: %.3f ms a step, %.1f tokens/s; as given it could not be measured again\n",
+               1e3 * r->best_step, t->machine.batch / r->best_step);
     } else {
         printf("\nBest: %.3f ms a step, %.1f tokens/s; as given %.3f ms, %.1f tokens/s: %.1f %% "
                "more tokens/s\n",

@@ -356,7 +356,7 @@ same_answers() { # same_answers WHAT: whole.jsonl and answers.jsonl, in any orde
 }
 
 case_interrupt_join() {
-    local i arguments=(--input records.jsonl --eos none --batch 2 --chunk-size 16)
+    local i arguments=(--devices cpu --input records.jsonl --eos none --batch 2 --chunk-size 16)
     # One decodes for long; beside it prompts are read one after the other, for a second each.
     {
         printf '{"id": "0", "input": "Hello", "max_new_tokens": 500}\n'
