@@ -4,7 +4,6 @@
 #include "core/rng.h"
 #include "pipeline/bench.h"
 #include "pipeline/interrupt.h"
-#include "pipeline/recording.h"
 
 #include <stdlib.h>
 
@@ -177,7 +176,6 @@ int mp_bench_join(const struct mp_cli *cli, const struct mp_config *config,
     j.least_steps = cli->steps > 0 ? cli->steps : STEPS;
     j.new_tokens = WARMUP + j.least_steps + MOST_WAITING;
     mp_rng_init(&j.rng, 2, 0);
-    mp_recording_on(false);
     int code = start(&j, err);
     if (code == 0) {
         draw_prompt(&j);
