@@ -38,8 +38,7 @@ enum {
     ATTENTION_ANY_DIM = 256,   /* head_dim is at most this */
     ATTENTION_ROWS = 32,       /* requests of a launch: their addresses are kernel parameters */
     ATTENTION_CTAS_PER_SM = 2, /* resident; one wave of them shares out a row's tokens */
-    ATTENTION_MAX_CTAS = 320,  /* of that wave, so that the workspace is bounded on any GPU; 264
-                                  on an H100 */
+    ATTENTION_MAX_CTAS = 512,  /* of that wave, so that the workspace is bounded on any GPU */
 };
 
 /* D is head_dim as kernels are compiled for it: 64, 128, or ATTENTION_ANY_DIM for all others, whose
