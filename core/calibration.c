@@ -111,7 +111,10 @@ struct since {
 static void add_track(void *arg, const struct mp_track *track)
 {
     const struct since *since = arg;
-    for (int64_t i = 0; i < track->count && track->kind != MP_TRACK_HOST; i++) {
+    if (track->kind == MP_TRACK_HOST) {
+        return;
+    }
+    for (int64_t i = mp_track_first_span(track, since->ns); i < track->count; i++) {
         if (track->spans[i].begin_ns >= since->ns) {
             add_span(since->calibration, track->kind, &track->spans[i]);
         }

@@ -118,8 +118,7 @@ static void size_teams(const struct core_pool *pool, int threads, struct mp_core
     }
 }
 
-static void place_teams(const struct mp_topology *t, const struct core_pool *pool, int threads,
-                        struct mp_core_map *map)
+static void place_teams(const struct core_pool *pool, int threads, struct mp_core_map *map)
 {
     int next = 0; /* place in the pool of the first core not given away */
     for (int w = 0; w < map->num_teams; w++) {
@@ -134,7 +133,6 @@ static void place_teams(const struct mp_topology *t, const struct core_pool *poo
         for (int i = 0; i < team->num_threads; i++) {
             team->cores[i] = pool->cores[next++];
         }
-        team->numa_node = mp_topology_node_of(t, team->cores[0]);
         threads -= team->num_threads;
     }
 }
@@ -154,7 +152,7 @@ int mp_core_map_plan(const struct mp_topology *t, const struct mp_core_request *
     map.num_teams = request->workers > 0 ? request->workers : min_int(pool.num_nodes, threads);
     map.teams = mp_xcalloc((size_t)map.num_teams, sizeof *map.teams);
     size_teams(&pool, threads, &map);
-    place_teams(t, &pool, threads, &map);
+    place_teams(&pool, threads, &map);
     pool_free(&pool);
     *out = map;
     return MP_OK;

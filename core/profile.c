@@ -62,29 +62,13 @@ static void add_span(struct interval *in, enum mp_track_kind kind, const struct 
     add_edge(in, end, kind, -1);
 }
 
-/* The first span that ends after ns: a worker runs one task at a time, so spans are in order of end
- * too. A long run has very many before it. */
-static int64_t first_span(const struct mp_track *track, uint64_t ns)
-{
-    int64_t low = 0, high = track->count;
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (track->spans[middle].end_ns > ns) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    return low;
-}
-
 static void add_track(void *arg, const struct mp_track *track)
 {
     struct interval *in = arg;
     if (track->kind == MP_TRACK_HOST) {
         return;
     }
-    for (int64_t i = first_span(track, in->begin_ns);
+    for (int64_t i = mp_track_first_span(track, in->begin_ns);
          i < track->count && track->spans[i].begin_ns < in->end_ns; i++) {
         add_span(in, track->kind, &track->spans[i]);
     }

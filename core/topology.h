@@ -39,7 +39,6 @@ int mp_topology_gpu_node(const struct mp_topology *t);
 struct mp_team {
     int num_threads; /* >= 1 */
     int *cores;      /* [num_threads] index of each thread's core in the topology */
-    int numa_node;   /* node of its first core, as the operating system numbers them */
 };
 
 /* Called on the worker's own thread: makes the team's size the thread's default and creates its

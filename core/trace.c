@@ -188,6 +188,20 @@ static void sort_spans(struct track *t, int64_t count)
     t->sorted = count;
 }
 
+int64_t mp_track_first_span(const struct mp_track *track, uint64_t ns)
+{
+    int64_t low = 0, high = track->count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (track->spans[middle].end_ns > ns) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return low;
+}
+
 void mp_trace_each(void (*visit)(void *arg, const struct mp_track *track), void *arg)
 {
     pthread_mutex_lock(&lock);

@@ -68,6 +68,11 @@ struct mp_track {
  * the threads' first appearance. visit must not call this header. Only while nobody records. */
 void mp_trace_each(void (*visit)(void *arg, const struct mp_track *track), void *arg);
 
+/* Index of the first span that ends after ns of mp_clock_ns; count: none does. For tracks of
+ * workers: they run one task at a time, so spans are in order of end too. A long run has very many
+ * before those of its last step. */
+int64_t mp_track_first_span(const struct mp_track *track, uint64_t ns);
+
 /* Writes every span, in order of begin per track, and stops recording. Beside the spans there are
  * counters: those recorded, the bytes/s of each kind of device, and the tasks submitted but not yet
  * done. */

@@ -100,8 +100,7 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
     if (code == 0) {
         describe(b);
         mp_log(MP_LOG_INFO, "%s", r->model);
-        mp_log(MP_LOG_INFO, "%s; kernels: %s", r->runtime, r->kernels);
-        mp_log(MP_LOG_INFO, "%s", mp_engine_map(b->engine));
+        mp_engine_log_workers(b->engine);
     }
     if (code == 0 && !b->cli->no_bandwidth) {
         code = mp_engine_bandwidth(b->engine, r->bandwidth, err);
@@ -122,20 +121,35 @@ static int finish(struct bench *b, int code)
     return code;
 }
 
-/* A prompt of random ids. */
-static int32_t *draw_prompt(const struct bench *b)
+/* ---- shared with bench_join.c ---- */
+
+int32_t mp_bench_draw_token(const struct mp_engine *e, struct mp_rng *rng)
+{
+    return (int32_t)(mp_rng_next(rng) % (uint64_t)mp_engine_vocab_size(e));
+}
+
+int32_t *mp_bench_draw_prompt(const struct mp_engine *e, int64_t tokens)
 {
     struct mp_rng rng;
     mp_rng_init(&rng, 1, 0);
-    uint64_t vocabulary = (uint64_t)mp_engine_vocab_size(b->engine);
-    int32_t *ids = mp_xcalloc((size_t)b->cli->context, sizeof *ids);
-    for (int64_t i = 0; i < b->cli->context; i++) {
-        ids[i] = (int32_t)(mp_rng_next(&rng) % vocabulary);
+    int32_t *ids = mp_xcalloc((size_t)tokens, sizeof *ids);
+    for (int64_t i = 0; i < tokens; i++) {
+        ids[i] = mp_bench_draw_token(e, &rng);
     }
     return ids;
 }
 
-static int check_interrupted(struct mp_error *err)
+int mp_bench_check_prompt(const struct mp_session *s, int slot, struct mp_error *err)
+{
+    const struct mp_request *r = mp_session_request(s, slot);
+    if (r->finish != MP_FINISH_FAILED) {
+        return 0;
+    }
+    *err = r->failure;
+    return MP_ERR_MEMORY;
+}
+
+int mp_bench_check_interrupted(struct mp_error *err)
 {
     return mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted") : 0;
 }
@@ -148,11 +162,7 @@ static int read_prompt(struct bench *b, const int32_t *ids, int64_t new_tokens, 
     if (code == 0) {
         code = mp_session_read(b->session, err);
     }
-    if (code == 0 && mp_session_request(b->session, *slot)->finish == MP_FINISH_FAILED) {
-        *err = mp_session_request(b->session, *slot)->failure;
-        code = MP_ERR_MEMORY;
-    }
-    return code;
+    return code == 0 ? mp_bench_check_prompt(b->session, *slot, err) : code;
 }
 
 /* ---- decode ---- */
@@ -175,7 +185,7 @@ static int add_request(struct bench *b, int64_t new_tokens, int *slot, struct mp
                                         mp_bench_sampled(b->cli), b->cli->sampled == 0.0, slot,
                                         err);
     }
-    int32_t *ids = draw_prompt(b);
+    int32_t *ids = mp_bench_draw_prompt(b->engine, b->cli->context);
     int code = read_prompt(b, ids, new_tokens, slot, err);
     free(ids);
     return code;
@@ -191,7 +201,7 @@ static int add_requests(struct bench *b, int64_t new_tokens, struct mp_error *er
     for (int i = 0; i < b->config->batch && code == 0; i++) {
         int slot;
         code = add_request(b, new_tokens, &slot, err);
-        code = code == 0 ? check_interrupted(err) : code;
+        code = code == 0 ? mp_bench_check_interrupted(err) : code;
         mp_progress_set(bar, i + 1);
     }
     mp_progress_end(bar);
@@ -214,9 +224,8 @@ static bool is_slow(const struct bench *b)
 static int run_step(struct bench *b, struct mp_rng *rng, bool timed, struct mp_error *err)
 {
     struct mp_bench_result *r = b->result;
-    uint64_t vocabulary = (uint64_t)mp_engine_vocab_size(b->engine);
     for (int slot = 0; slot < b->config->batch; slot++) {
-        mp_session_feed(b->session, slot, (int32_t)(mp_rng_next(rng) % vocabulary));
+        mp_session_feed(b->session, slot, mp_bench_draw_token(b->engine, rng));
     }
     int active;
     uint64_t begin = mp_clock_ns();
@@ -227,7 +236,7 @@ static int run_step(struct bench *b, struct mp_rng *rng, bool timed, struct mp_e
         r->seconds[r->count++] = (double)(end - begin) * 1e-9;
         mp_recording_take(&r->profile, begin, end);
     }
-    return code == 0 ? check_interrupted(err) : code;
+    return code == 0 ? mp_bench_check_interrupted(err) : code;
 }
 
 /* Warm-up, then the timed steps, which are recorded: that takes no time to speak of. */
@@ -333,7 +342,7 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
     out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
     out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
     int code = start(&b, 1, err);
-    int32_t *ids = code == 0 ? draw_prompt(&b) : NULL;
+    int32_t *ids = code == 0 ? mp_bench_draw_prompt(b.engine, cli->context) : NULL;
     mp_recording_on(true);
     for (int64_t i = -b.warmup; i < b.steps && code == 0; i++) {
         int slot;

@@ -3,6 +3,7 @@
 #define MP_PIPELINE_BENCH_H
 
 #include "core/profile.h"
+#include "core/rng.h"
 #include "pipeline/cli.h"
 #include "pipeline/engine.h"
 #include "pipeline/micro_batches.h"
@@ -56,6 +57,17 @@ int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
                      struct mp_bench_result *out, struct mp_error *err);
 int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
                     struct mp_bench_result *out, struct mp_error *err);
+
+/* What benchmarks feed: a random token, and a prompt of them that is the same in every run and the
+ * caller's. */
+int32_t mp_bench_draw_token(const struct mp_engine *e, struct mp_rng *rng);
+int32_t *mp_bench_draw_prompt(const struct mp_engine *e, int64_t tokens);
+
+/* MP_ERR_MEMORY if the prompt in a slot found no memory for its KV. */
+int mp_bench_check_prompt(const struct mp_session *s, int slot, struct mp_error *err);
+
+/* MP_ERR_INTERRUPTED if the user asked to stop. */
+int mp_bench_check_interrupted(struct mp_error *err);
 
 /* ---- bench_join.c ---- */
 

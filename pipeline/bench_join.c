@@ -1,9 +1,6 @@
 /* The benchmark of a prompt that is read while other requests decode. */
 #include "core/clock.h"
-#include "core/memory.h"
-#include "core/rng.h"
 #include "pipeline/bench.h"
-#include "pipeline/interrupt.h"
 
 #include <stdlib.h>
 
@@ -44,19 +41,6 @@ int64_t mp_bench_join_tokens(const struct mp_cli *cli, const struct mp_config *c
 
 /* ---- the requests ---- */
 
-static int32_t draw_token(struct join *j)
-{
-    return (int32_t)(mp_rng_next(&j->rng) % (uint64_t)mp_engine_vocab_size(j->engine));
-}
-
-static void draw_prompt(struct join *j)
-{
-    j->ids = mp_xcalloc((size_t)j->tokens, sizeof *j->ids);
-    for (int64_t i = 0; i < j->tokens; i++) {
-        j->ids[i] = draw_token(j);
-    }
-}
-
 static int add_others(struct join *j, struct mp_error *err)
 {
     const struct mp_cli *cli = j->cli;
@@ -89,23 +73,12 @@ static int step(struct join *j, struct mp_error *err)
     int active;
     int left = mp_session_units_left(j->session);
     for (int slot = 0; slot < j->config->batch - 1; slot++) {
-        mp_session_feed(j->session, slot, draw_token(j));
+        mp_session_feed(j->session, slot, mp_bench_draw_token(j->engine, &j->rng));
     }
     int code = mp_session_step(j->session, &active, err);
     j->steps++;
     j->read += left - mp_session_units_left(j->session);
-    return code == 0 && mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted") : code;
-}
-
-/* The prompt without memory for its KV. */
-static int check_failed(const struct join *j, struct mp_error *err)
-{
-    const struct mp_request *r = mp_session_request(j->session, j->slot);
-    if (r->finish != MP_FINISH_FAILED) {
-        return 0;
-    }
-    *err = r->failure;
-    return MP_ERR_MEMORY;
+    return code == 0 ? mp_bench_check_interrupted(err) : code;
 }
 
 /* Reads a prompt, and once it is read the same one again, until so many steps and units are done.
@@ -124,7 +97,7 @@ static int read_prompts(struct join *j, int64_t steps, int64_t units, struct mp_
         }
         int64_t before = j->read;
         code = code == 0 ? step(j, err) : code;
-        code = code == 0 ? check_failed(j, err) : code;
+        code = code == 0 ? mp_bench_check_prompt(j->session, j->slot, err) : code;
         enough = j->steps >= steps && j->read >= units && j->read > before;
     }
     j->seconds = mp_clock_seconds() - begin;
@@ -178,7 +151,7 @@ int mp_bench_join(const struct mp_cli *cli, const struct mp_config *config,
     mp_rng_init(&j.rng, 2, 0);
     int code = start(&j, err);
     if (code == 0) {
-        draw_prompt(&j);
+        j.ids = mp_bench_draw_prompt(j.engine, j.tokens);
         code = add_others(&j, err);
     }
     if (code == 0) {

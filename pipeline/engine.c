@@ -2,6 +2,7 @@
 #include "pipeline/engine.h"
 
 #include "core/cpu.h"
+#include "core/log.h"
 #include "core/memory.h"
 #include "pipeline/internal.h"
 
@@ -235,9 +236,10 @@ const char *mp_engine_runtime(const struct mp_engine *e)
     return mp_runtime_description(e->runtime);
 }
 
-const char *mp_engine_map(const struct mp_engine *e)
+void mp_engine_log_workers(const struct mp_engine *e)
 {
-    return mp_runtime_map(e->runtime);
+    mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(e), mp_engine_kernels(e));
+    mp_log(MP_LOG_INFO, "%s", mp_runtime_map(e->runtime));
 }
 
 const char *mp_engine_kernels(const struct mp_engine *e)

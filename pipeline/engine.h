@@ -43,12 +43,13 @@ void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_token
  * needs a started engine. */
 int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err);
 
-/* What runs here, for people: the model, and once started the workers, their cores and their
- * kernels. */
+/* What runs here, for people: the model, and once started the workers and their kernels. */
 const char *mp_engine_model(const struct mp_engine *e);
 const char *mp_engine_runtime(const struct mp_engine *e);
-const char *mp_engine_map(const struct mp_engine *e);
 const char *mp_engine_kernels(const struct mp_engine *e);
+
+/* Logs the workers of a started engine, their kernels and their cores. */
+void mp_engine_log_workers(const struct mp_engine *e);
 
 int mp_engine_vocab_size(const struct mp_engine *e);
 int mp_engine_num_layers(const struct mp_engine *e);

@@ -307,9 +307,7 @@ static int open_all(struct generate *g, struct mp_error *err)
     }
     if (code == 0) {
         mp_log(MP_LOG_INFO, "%s", mp_engine_model(g->engine));
-        mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(g->engine),
-               mp_engine_kernels(g->engine));
-        mp_log(MP_LOG_INFO, "%s", mp_engine_map(g->engine));
+        mp_engine_log_workers(g->engine);
     }
     return code;
 }

@@ -168,9 +168,7 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
         code = mp_engine_start(engine, &plan, err);
     }
     if (code == 0) {
-        mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(engine),
-               mp_engine_kernels(engine));
-        mp_log(MP_LOG_INFO, "%s", mp_engine_map(engine));
+        mp_engine_log_workers(engine);
         code = run_logits(engine, &ids, cli->output, err);
     }
     mp_engine_close(engine);

@@ -28,6 +28,12 @@ static bool sampled_on_gpu(const struct mp_decode_step *s, int layer)
     return s->rows[0].kv[layer].place == MP_PLACE_GPU;
 }
 
+/* Whether the GPU hands the layer's lookup and sampled attention to the CPU. */
+static bool handed_to_cpu(const struct mp_graph *g, const struct mp_decode_step *s, int layer)
+{
+    return g->gpu && !sampled_on_gpu(s, layer);
+}
+
 /* Of lookup and sampled attention. */
 static enum mp_where sampled_where(const struct mp_decode_step *s, int layer)
 {
@@ -78,7 +84,7 @@ static int submit_hashing(const struct mp_graph *g, const struct mp_decode_step 
     };
     struct mp_span_info info = about(s, layer);
     /* A lookup on the CPU reads the codes as soon as this is done. */
-    enum mp_where where = g->gpu && !sampled_on_gpu(s, layer) ? MP_ON_GPU : in_stream(g);
+    enum mp_where where = handed_to_cpu(g, s, layer) ? MP_ON_GPU : in_stream(g);
     struct mp_task *t = mp_task_new(&hashing_codelet, arg, 3, where, &info);
     mp_task_reads(t, &s->buffers->q);
     mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
@@ -142,7 +148,7 @@ static int submit_sampled_attention(const struct mp_graph *g, const struct mp_de
     struct mp_task *t = mp_task_new(&sampled_attention_codelet, arg, 5 + s->num_rows,
                                     sampled_where(s, layer), &info);
     mp_task_on_cpu_worker(t, arg->share->worker);
-    mp_task_reads(t, g->gpu && !sampled_on_gpu(s, layer) ? &s->buffers->q_host : &s->buffers->q);
+    mp_task_reads(t, handed_to_cpu(g, s, layer) ? &s->buffers->q_host : &s->buffers->q);
     mp_task_reads(t, &out->selection);
     mp_task_reads(t, &out->nnz[layer]);
     mp_task_writes(t, &out->o_sampled);
@@ -184,7 +190,7 @@ static int submit_static_attention(const struct mp_graph *g, const struct mp_dec
     };
     struct mp_span_info info = about(s, layer);
     /* If the GPU then waits for the CPU, its idle time is not this op's. */
-    enum mp_where where = g->gpu && sampled && !sampled_on_gpu(s, layer) ? MP_ON_GPU : in_stream(g);
+    enum mp_where where = sampled && handed_to_cpu(g, s, layer) ? MP_ON_GPU : in_stream(g);
     struct mp_task *t = mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, where, &info);
     mp_task_reads(t, &s->buffers->q);
     mp_task_writes(t, &s->buffers->o_static);
@@ -239,7 +245,7 @@ int mp_submit_decode_layer(const struct mp_graph *g, const struct mp_decode_step
     bool sampled = samples(s, layer);
     struct mp_span_info info = about(s, layer);
 
-    int code = submit_projection(g, s, layer, sampled && g->gpu && !sampled_on_gpu(s, layer), err);
+    int code = submit_projection(g, s, layer, sampled && handed_to_cpu(g, s, layer), err);
     if (code == 0 && sampled) {
         code = submit_hashing(g, s, layer, err);
     }

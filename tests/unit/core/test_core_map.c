@@ -124,7 +124,7 @@ static void test_node_numbers(void **state)
     struct mp_core_map map = plan(t, &(struct mp_core_request){0});
     assert_int_equal(map.num_teams, 4);
     for (int w = 0; w < map.num_teams; w++) {
-        assert_int_equal(map.teams[w].numa_node, w);
+        assert_int_equal(mp_topology_node_of(t, map.teams[w].cores[0]), w);
     }
     mp_core_map_free(&map);
     mp_topology_free(t);

@@ -28,7 +28,8 @@ static void assert_shares(const char *machine, int workers, int num_kv_heads, co
         const struct mp_share *s = &shares.list[i];
         size_t used = strlen(found);
         snprintf(found + used, sizeof found - used, "%s%d+%d@%d:%d", i == 0 ? "" : " ",
-                 s->first_kv_head, s->num_kv_heads, s->worker, s->team->numa_node);
+                 s->first_kv_head, s->num_kv_heads, s->worker,
+                 mp_topology_node_of(t, s->team->cores[0]));
     }
     assert_string_equal(found, expected);
     mp_shares_free(&shares);

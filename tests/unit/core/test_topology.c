@@ -190,7 +190,7 @@ static void test_bind(void **state)
     for (int i = 0; i < threads; i++) {
         cores[i] = i;
     }
-    struct binding b = {.topology = t, .team = &(struct mp_team){threads, cores, 0}};
+    struct binding b = {.topology = t, .team = &(struct mp_team){threads, cores}};
     bind_in_own_thread(&b);
     assert_string_equal(b.err.message, "");
     assert_int_equal(b.code, MP_OK);
@@ -212,7 +212,7 @@ static void test_team_without_binding(void **state)
     struct mp_topology *t = NULL;
     assert_int_equal(mp_topology_load(&t, NULL), MP_OK);
     int same_core[] = {0, 0, 0};
-    struct binding b = {.topology = t, .team = &(struct mp_team){3, same_core, 0}, .unbound = true};
+    struct binding b = {.topology = t, .team = &(struct mp_team){3, same_core}, .unbound = true};
     bind_in_own_thread(&b);
     assert_int_equal(b.code, MP_OK);
     assert_int_equal(b.default_threads, 3);
@@ -254,7 +254,7 @@ static void test_bind_failures(void **state)
     (void)state;
     struct mp_topology *t = imagine("pu:1024");
     int far_core[] = {1023};
-    struct binding b = {.topology = t, .team = &(struct mp_team){1, far_core, 0}};
+    struct binding b = {.topology = t, .team = &(struct mp_team){1, far_core}};
     bind_in_own_thread(&b);
     assert_int_equal(b.code, MP_ERR_RUNTIME);
     assert_string_equal(b.err.message, "thread 0 of 1 could not be bound to core 1023");
@@ -265,7 +265,7 @@ static void test_bind_failures(void **state)
 
     assert_int_equal(mp_topology_load(&t, NULL), MP_OK);
     int same_core[] = {0, 0};
-    b = (struct binding){.topology = t, .team = &(struct mp_team){2, same_core, 0}};
+    b = (struct binding){.topology = t, .team = &(struct mp_team){2, same_core}};
     bind_in_own_thread(&b);
     assert_int_equal(b.code, MP_ERR_RUNTIME);
     assert_string_equal(b.err.message, "threads 0 and 1 share core 0");
@@ -312,14 +312,13 @@ static void test_bind_memory(void **state)
     hwloc_topology_load(machine);
     char *pages = aligned_alloc(4096, 2 * BYTES);
 
-    assert_int_equal(
-        mp_team_bind_memory(t, &(struct mp_team){1, (int[]){1}, 63}, pages, BYTES, &err),
-        MP_ERR_RUNTIME);
+    assert_int_equal(mp_team_bind_memory(t, &(struct mp_team){1, (int[]){1}}, pages, BYTES, &err),
+                     MP_ERR_RUNTIME);
     assert_non_null(strstr(err.message, "1048576 bytes could not be bound to NUMA node 63: "));
     if (may_bind(machine, pages + BYTES)) {
         int nodes;
-        struct mp_team first = {1, (int[]){0}, 0};
-        struct mp_team both = {2, (int[]){0, 1}, 0};
+        struct mp_team first = {1, (int[]){0}};
+        struct mp_team both = {2, (int[]){0, 1}};
         assert_int_equal(mp_team_bind_memory(t, &first, pages, BYTES, &err), MP_OK);
         assert_int_equal(policy_of(machine, pages, &nodes), HWLOC_MEMBIND_BIND);
         assert_int_equal(nodes, 1);
@@ -332,7 +331,7 @@ static void test_bind_memory(void **state)
     mp_topology_free(t);
 
     t = imagine("numa:1 core:2 pu:1"); /* one node: nothing to do, and nothing is touched */
-    assert_int_equal(mp_team_bind_memory(t, &(struct mp_team){1, (int[]){1}, 0}, NULL, BYTES, &err),
+    assert_int_equal(mp_team_bind_memory(t, &(struct mp_team){1, (int[]){1}}, NULL, BYTES, &err),
                      MP_OK);
     mp_topology_free(t);
 }

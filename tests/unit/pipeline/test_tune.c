@@ -134,9 +134,7 @@ static void test_share_of_a_prompt_that_joins(void **state)
         struct fake f;
         struct mp_tune_result r;
         struct mp_error err;
-        fake_init(&f, separable);
-        f.axes = &JOIN_AXES;
-        f.beside = cases[i].beside;
+        fake_init_joins(&f, cases[i].beside);
         ASSERT_OK(search(&f, &r, &err));
         assert_true(r.improved);
         assert_point(&r.best, 2, 1, 4);
@@ -160,9 +158,7 @@ static void test_share_that_cannot_run(void **state)
         struct fake f;
         struct mp_tune_result r;
         struct mp_error err;
-        fake_init(&f, separable);
-        f.axes = &JOIN_AXES;
-        f.beside = 0.33;
+        fake_init_joins(&f, 0.33);
         f.failing_shares = cases[i].failing;
         ASSERT_OK(search(&f, &r, &err));
         assert_point(&r.best, 2, 1, 4);

@@ -37,19 +37,15 @@ static void test_resumes_where_it_was_interrupted(void **state)
     struct fake whole;
     struct mp_tune_result expected;
     struct mp_error err;
-    fake_init(&whole, separable);
-    whole.axes = &JOIN_AXES;
+    fake_init_joins(&whole, 0.4);
     whole.noise = 0.02;
-    whole.beside = 0.4;
     ASSERT_OK(search(&whole, &expected, &err));
     assert_int_equal(expected.best.at[JOIN_AXIS], 2);
 
     struct fake f;
     struct mp_tune_result r;
-    fake_init(&f, separable);
-    f.axes = &JOIN_AXES;
+    fake_init_joins(&f, 0.4);
     f.noise = 0.02;
-    f.beside = 0.4;
     unlink(STATE);
     int interrupts = 0;
     int code = MP_ERR_INTERRUPTED;

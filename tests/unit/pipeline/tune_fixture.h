@@ -147,6 +147,14 @@ static inline double separable(struct fake *f, const struct mp_tune_point *p)
     return 0.01 * first[p->at[0]] * second[p->at[1]] * third[p->at[2]];
 }
 
+/* On that landscape, with prompts that join: `beside` as in struct fake. */
+static inline void fake_init_joins(struct fake *f, double beside)
+{
+    fake_init(f, separable);
+    f->axes = &JOIN_AXES;
+    f->beside = beside;
+}
+
 static inline double flat(struct fake *f, const struct mp_tune_point *p)
 {
     (void)f;
