@@ -32,7 +32,7 @@ case_calibration() {
     sed -i 's/"threads":.*,/"threads": 7777,/' "$kept"
     calibrated
     expect_lines 'another setup' err 'task times were estimated' 0
-    expect_lines 'one setup' "$kept" '7777' 0
+    expect_lines 'one setup' "$kept" '"threads":\s*7777' 0
     run bench decode --model "$demo" --devices cpu --context 300 --steps 1 --warmup 0 --sched dmda \
         --trace trace.json
     expect_status 0
