@@ -44,26 +44,28 @@ static void tile_logits(const struct sampled_attention_args *a, const float *dot
     }
 }
 
-static void attend_piece(const struct sampled_attention_args *a,
-                         const struct attention_piece *piece, float *partial)
+/* Always inlined, so that with a constant head_dim the loops over channels unroll. */
+static inline __attribute__((always_inline)) void
+attend_piece(const struct sampled_attention_args *a, const struct attention_piece *piece,
+             const int head_dim, float *partial)
 {
     int64_t row = piece->list / a->num_heads;
     int64_t head = piece->list % a->num_heads;
     const struct offloaded_kv *kv = a->kv[row];
-    const float *q = a->q + head_of(a, piece->list) * a->head_dim;
+    const float *q = a->q + head_of(a, piece->list) * head_dim;
     int64_t kv_head = head / (a->num_heads / kv->num_kv_heads);
-    int64_t base = kv_head * kv->capacity * a->head_dim;
+    int64_t base = kv_head * kv->capacity * head_dim;
     struct token_rows tokens = {.k = (const uint16_t *)kv->k + base,
                                 .v = (const uint16_t *)kv->v + base,
                                 .ids = a->ids[row] + head * a->ids_stride[row] + piece->first,
                                 .count = piece->count,
-                                .head_dim = a->head_dim};
+                                .head_dim = head_dim};
     prefetch_first_tile(&tokens);
     float q_squared = 0.0f;
-    for (int c = 0; c < a->head_dim; c++) {
+    for (int c = 0; c < head_dim; c++) {
         q_squared += q[c] * q[c];
     }
-    partial_clear(partial, a->head_dim);
+    partial_clear(partial, head_dim);
     for (int64_t first = 0; first < piece->count; first += TILE) {
         float dot[TILE];
         float k_squared[TILE];
@@ -71,8 +73,23 @@ static void attend_piece(const struct sampled_attention_args *a,
         int n = piece->count - first < TILE ? (int)(piece->count - first) : TILE;
         tile_dots(&tokens, first, n, q, 1, dot, k_squared, true);
         tile_logits(a, dot, k_squared, n, q_squared, z);
-        tile_softmax(z, n, partial, a->head_dim);
+        tile_softmax(z, n, partial, head_dim);
         tile_values(&tokens, first, n, z, 1, partial, true);
+    }
+}
+
+static void attend_piece_of_any(const struct sampled_attention_args *a,
+                                const struct attention_piece *piece, float *partial)
+{
+    switch (a->head_dim) {
+    case 64:
+        attend_piece(a, piece, 64, partial);
+        break;
+    case 128:
+        attend_piece(a, piece, 128, partial);
+        break;
+    default:
+        attend_piece(a, piece, a->head_dim, partial);
     }
 }
 
@@ -84,7 +101,7 @@ static void attend(const struct sampled_attention_args *a)
     float *partials = mp_scratch((size_t)(split.num_pieces * size), sizeof *partials);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < split.num_pieces; i++) {
-        attend_piece(a, &split.pieces[i], partials + i * size);
+        attend_piece_of_any(a, &split.pieces[i], partials + i * size);
     }
     attention_merge(
         &split, partials, 1, a->head_dim,

@@ -12,6 +12,7 @@
 
 enum {
     LINE = 64,                /* bytes of a cache line, states looked at together */
+    OFTEN = 4,                /* tokens selected in a line, or fewer */
     AHEAD = 8,                /* tables whose ids are on their way while one is walked */
     MAX_PREFETCHED_LINES = 8, /* of a bucket; the hardware follows a longer run by itself */
 };
@@ -28,47 +29,79 @@ static inline __attribute__((always_inline)) void prefetch_bucket(const uint16_t
     }
 }
 
+/* The ids of a bucket are distinct: four states are read before the first is written, so that none
+ * waits for another. */
 static inline void walk_bucket(const uint16_t *restrict ids, uint32_t first, uint32_t end,
                                uint8_t *restrict state)
 {
-    for (uint32_t i = first; i < end; i++) {
+    uint32_t i = first;
+    for (; i + 4 <= end; i += 4) {
+        uint8_t *s[4];
+        uint8_t next[4];
+        for (int j = 0; j < 4; j++) {
+            s[j] = state + ids[i + (uint32_t)j];
+            next[j] = (uint8_t)(*s[j] * 2 + 1);
+        }
+        for (int j = 0; j < 4; j++) {
+            *s[j] = next[j];
+        }
+    }
+    for (; i < end; i++) {
         state[ids[i]] = (uint8_t)(state[ids[i]] * 2 + 1);
     }
 }
 
 /* Records the collisions of all tokens of block b. Each bucket is two dependent misses, its offsets
- * and its ids, so the tables pass through three stages, AHEAD tables apart. */
+ * and its ids, so the tables pass through three stages, AHEAD tables apart. What of t the loop
+ * needs is read before it: for all the compiler knows, the states overlap it. */
 static void walk_tables(const struct lsh_tables *t, int h, int64_t b, const uint16_t *codes,
                         uint8_t *state)
 {
-    for (int l = -2 * AHEAD; l < t->L; l++) {
+    const uint32_t *offsets = lsh_offsets(t, h, b, 0);
+    const int64_t next_offsets = lsh_offsets(t, h, b, 1) - offsets;
+    const uint16_t *ids = lsh_ids(t, h, b, 0);
+    const int64_t next_ids = t->capacity;
+    const int L = t->L;
+    for (int l = -2 * AHEAD; l < L; l++) {
         int second = l + AHEAD;
         int first = l + 2 * AHEAD;
-        if (first < t->L) {
-            _mm_prefetch((const char *)(lsh_offsets(t, h, b, first) + codes[first]), _MM_HINT_T0);
+        if (first < L) {
+            _mm_prefetch((const char *)(offsets + first * next_offsets + codes[first]),
+                         _MM_HINT_T0);
         }
-        if (second >= 0 && second < t->L) {
-            const uint32_t *bucket = lsh_offsets(t, h, b, second) + codes[second];
-            prefetch_bucket(lsh_ids(t, h, b, second), bucket[0], bucket[1]);
+        if (second >= 0 && second < L) {
+            const uint32_t *bucket = offsets + second * next_offsets + codes[second];
+            prefetch_bucket(ids + second * next_ids, bucket[0], bucket[1]);
         }
         if (l >= 0) {
-            const uint32_t *bucket = lsh_offsets(t, h, b, l) + codes[l];
-            walk_bucket(lsh_ids(t, h, b, l), bucket[0], bucket[1], state);
+            const uint32_t *bucket = offsets + l * next_offsets + codes[l];
+            walk_bucket(ids + l * next_ids, bucket[0], bucket[1], state);
         }
     }
 }
 
 /* Writes the selected ones of `tokens` tokens as first_id + i; returns their number. Leaves the
- * states cleared. */
+ * states cleared. How many there are in a line nobody can predict, but seldom more than OFTEN: so
+ * many are written at once, those beyond the last to be overwritten. They have room, since of the
+ * tokens before this line no more are selected than there are. */
 static int32_t collect(uint8_t *state, int64_t tokens, uint32_t first_id, uint32_t *ids)
 {
     int32_t n = 0;
     for (int64_t i = 0; i < tokens; i += LINE) {
         uint64_t selected = second_bits64(state + i);
+        uint32_t id = first_id + (uint32_t)i;
+        int32_t end = n + (int32_t)_mm_popcnt_u64(selected);
         memset(state + i, 0, LINE);
-        while (selected != 0) {
-            ids[n++] = first_id + (uint32_t)i + (uint32_t)__builtin_ctzll(selected);
-            selected &= selected - 1;
+        if (i + OFTEN <= tokens) {
+            for (int j = 0; j < OFTEN; j++) {
+                ids[n + j] = id + (uint32_t)_tzcnt_u64(selected);
+                selected = _blsr_u64(selected);
+            }
+            n = end < n + OFTEN ? end : n + OFTEN;
+        }
+        for (; n < end; n++) {
+            ids[n] = id + (uint32_t)_tzcnt_u64(selected);
+            selected = _blsr_u64(selected);
         }
     }
     return n;
