@@ -114,7 +114,8 @@ static inline void tile_softmax(float *z, int n, float *partial, int head_dim)
         max_v = vf_max(vf_load(z + j), max_v);
     }
     float new_max = vf_reduce_max(max_v);
-    float shrink = expf(*max - new_max); /* 0 for the first tile: max was -INFINITY */
+    /* seldom less than 1, but 0 for the first tile: max was -INFINITY */
+    float shrink = new_max > *max ? expf(*max - new_max) : 1.0f;
     vf sum_v = vf_zero();
     for (int j = 0; j < padded; j += VF_LANES) {
         vf p = vf_exp(vf_sub(vf_load(z + j), vf_set1(new_max)));

@@ -95,6 +95,15 @@ static inline vf vf_scale2(vf x, vf n)
     return _mm512_scalef_ps(x, n);
 }
 
+/* Per lane, between table[i] and table[i + 1] for i <= x < i + 1, linearly. */
+static inline vf vf_interpolate(const float *table, vf x)
+{
+    __m512i i = _mm512_cvttps_epi32(x);
+    vf low = _mm512_i32gather_ps(i, table, sizeof *table);
+    vf high = _mm512_i32gather_ps(i, table + 1, sizeof *table);
+    return vf_fma(vf_sub(x, _mm512_cvtepi32_ps(i)), vf_sub(high, low), low);
+}
+
 /* Bit i: lane i > 0. */
 static inline uint32_t vf_positive_mask(vf a)
 {
@@ -199,6 +208,14 @@ static inline vf vf_scale2(vf x, vf n)
 {
     __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), exponent));
+}
+
+static inline vf vf_interpolate(const float *table, vf x)
+{
+    __m256i i = _mm256_cvttps_epi32(x);
+    vf low = _mm256_i32gather_ps(table, i, sizeof *table);
+    vf high = _mm256_i32gather_ps(table + 1, i, sizeof *table);
+    return vf_fma(vf_sub(x, _mm256_cvtepi32_ps(i)), vf_sub(high, low), low);
 }
 
 static inline uint32_t vf_positive_mask(vf a)

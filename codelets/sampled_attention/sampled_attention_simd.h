@@ -3,6 +3,8 @@
 #include "codelets/common/scratch.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 
+#include <float.h>
+
 static bool is_supported(const struct sampled_attention_args *a)
 {
     for (int64_t r = 0; r < a->rows; r++) {
@@ -31,16 +33,26 @@ static struct attention_split split_heads(const struct sampled_attention_args *a
     return attention_split(lengths, heads);
 }
 
-/* z = q.k / sqrt(d) - ln(u(cos) + 1e-4). The norm of k is computed from the row, which is in
- * registers anyway: storing it would cost one more cache line a token. A zero vector counts as
- * orthogonal to everything. */
-static void tile_logits(const struct sampled_attention_args *a, const float *dot,
-                        const float *k_squared, int n, float q_squared, float *z)
+/* lsh_log_weight of each lane. */
+static vf log_weights(const struct lsh_weight *w, vf cosine)
 {
-    for (int j = 0; j < n; j++) {
-        float norms = sqrtf(q_squared * k_squared[j]);
-        float cosine = norms > 0.0f ? dot[j] / norms : 0.0f;
-        z[j] = dot[j] * a->scale - lsh_log_weight(a->weight, cosine);
+    vf c = vf_min(vf_max(cosine, vf_set1(-1.0f)), vf_set1(1.0f)); /* -1 for NaN */
+    vf half = vf_set1(0.5f * LSH_WEIGHT_STEPS);
+    return vf_interpolate(w->log_u, vf_fma(c, half, half));
+}
+
+/* z = q.k / sqrt(d) - ln(u(cos) + 1e-4) for all lanes of a tile. The norm of k is computed from the
+ * row, which is in registers anyway: storing it would cost one more cache line a token. A zero
+ * vector counts as orthogonal to everything. */
+static void tile_logits(const struct sampled_attention_args *a, const float *dot,
+                        const float *k_squared, float q_squared, float *z)
+{
+    for (int j = 0; j < TILE; j += VF_LANES) {
+        vf d = vf_load(dot + j);
+        vf norms = vf_sqrt(vf_mul(vf_set1(q_squared), vf_load(k_squared + j)));
+        vf cosine = vf_div(d, vf_max(norms, vf_set1(FLT_MIN)));
+        vf weight = log_weights(a->weight, cosine);
+        vf_store(z + j, vf_sub(vf_mul(d, vf_set1(a->scale)), weight));
     }
 }
 
@@ -67,12 +79,12 @@ attend_piece(const struct sampled_attention_args *a, const struct attention_piec
     }
     partial_clear(partial, head_dim);
     for (int64_t first = 0; first < piece->count; first += TILE) {
-        float dot[TILE];
-        float k_squared[TILE];
+        float dot[TILE] = {0};
+        float k_squared[TILE] = {0};
         float z[TILE];
         int n = piece->count - first < TILE ? (int)(piece->count - first) : TILE;
         tile_dots(&tokens, first, n, q, 1, dot, k_squared, true);
-        tile_logits(a, dot, k_squared, n, q_squared, z);
+        tile_logits(a, dot, k_squared, q_squared, z);
         tile_softmax(z, n, partial, head_dim);
         tile_values(&tokens, first, n, z, 1, partial, true);
     }

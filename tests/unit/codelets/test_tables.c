@@ -153,6 +153,8 @@ static void test_build_and_lookup(void **state)
         /* more tables than a byte counts; nearly every token collides about 256 times or more */
         {.count = 999, .num_kv_heads = 1, .group = 4, .K = 1, .L = 512, .distinct = 2},
         {.count = 130, .num_kv_heads = 1, .group = 1, .K = 3, .L = 300, .distinct = 1},
+        /* all selected, and the last line has room for just so many as are written at once */
+        {.count = 132, .num_kv_heads = 1, .group = 1, .K = 3, .L = 2, .distinct = 1},
         /* a single table selects nothing; a single token */
         {.count = 100, .num_kv_heads = 1, .group = 2, .K = 2, .L = 1, .distinct = 2},
         {.count = 1, .num_kv_heads = 1, .group = 1, .K = 2, .L = 3, .distinct = 2},
