@@ -17,8 +17,8 @@ double lsh_collision_probability(double cosine, int K, int L);
 
 enum { LSH_WEIGHT_STEPS = 4096 };
 
-/* ln(u(cos) + 1e-4) for fixed (K, L), tabulated over cos in [-1, 1] for linear interpolation:
- * it replaces an arccos, two powers and a logarithm per token. */
+/* ln(u(cos) + 1e-4) for fixed (K, L), tabulated over cos in [-1, 1] for linear interpolation: it
+ * replaces an arccos, two powers and a logarithm per token. */
 struct lsh_weight {
     float log_u[LSH_WEIGHT_STEPS + 2]; /* entry i: cos = -1 + 2 i / LSH_WEIGHT_STEPS; the last
                                           repeats the one before, so that i + 1 is always there */
@@ -27,16 +27,5 @@ struct lsh_weight {
 };
 
 void lsh_weight_init(struct lsh_weight *w, int K, int L);
-
-/* Interpolated ln(u + 1e-4); clamps cos, NaN counts as -1. */
-static inline float lsh_log_weight(const struct lsh_weight *w, float cosine)
-{
-    float c = cosine > -1.0f ? cosine : -1.0f; /* false for NaN */
-    c = c < 1.0f ? c : 1.0f;
-    float x = (c + 1.0f) * (0.5f * LSH_WEIGHT_STEPS);
-    int i = (int)x;
-    float f = x - (float)i;
-    return w->log_u[i] + f * (w->log_u[i + 1] - w->log_u[i]);
-}
 
 #endif

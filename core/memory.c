@@ -39,15 +39,6 @@ void *mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err
     return p;
 }
 
-void *mp_zalloc(size_t count, size_t size, const char *what, struct mp_error *err)
-{
-    void *p = mp_alloc(count, size, what, err);
-    if (p != NULL) {
-        memset(p, 0, count * size);
-    }
-    return p;
-}
-
 void mp_free(void *p)
 {
     free(p);

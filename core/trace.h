@@ -53,7 +53,7 @@ void mp_trace_name_thread(const char *name, enum mp_track_kind kind);
 void mp_trace_span(const struct mp_span_info *info, uint64_t begin_ns, uint64_t end_ns);
 
 /* Records the value of a counter from now on; name is a static string. It takes a lock: for what
- * changes a few times a step. No-op when not enabled. */
+ * changes a few times a step at most. No-op when not enabled. */
 void mp_trace_counter(const char *name, double value);
 
 /* One thread's spans, in order of begin. */

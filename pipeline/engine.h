@@ -63,7 +63,8 @@ int mp_engine_bandwidth(const struct mp_engine *e, double bandwidth[MP_TRACK_KIN
 int64_t mp_engine_gpu_used(const struct mp_engine *e);
 
 /* Full-attention logits of every position of ids[0 .. count): calls sink with consecutive row
- * blocks [rows][vocab_size]; a nonzero return of sink stops. */
+ * blocks [rows][vocab_size], rows <= MP_LOGITS_ROWS; a nonzero return of sink stops. */
+enum { MP_LOGITS_ROWS = 256 };
 typedef int mp_logits_sink(void *arg, const float *logits, int64_t rows, struct mp_error *err);
 int mp_engine_logits(struct mp_engine *e, const int32_t *ids, int64_t count, mp_logits_sink *sink,
                      void *arg, struct mp_error *err);
@@ -89,7 +90,7 @@ struct mp_request {
     const double *sampled;   /* [num_layers] mean share of the offloaded tokens that each sparse
                                 layer sampled, over heads and steps; NaN: dense layer, nothing
                                 offloaded or nothing decoded */
-    double sampled_mean;     /* over the sparse layers; NaN if they all are */
+    double sampled_mean;     /* over the sparse layers; NaN if all of those are */
     int num_layers;
 };
 

@@ -4,7 +4,7 @@
 
 /* A trial compares the shortest of its steps, which noise only makes longer; the first step after a
  * change is not counted. */
-enum { TRIAL_STEPS = 5, FIRST_PAUSE = 64, LONGEST_PAUSE = 4096 };
+enum { TRIAL_STEPS = 5, SHORTEST_PAUSE = 64, LONGEST_PAUSE = 4096 };
 
 /* A gain below this is noise. */
 static const double GAIN = 0.01;
@@ -37,8 +37,9 @@ void mp_micro_batches_init(struct mp_micro_batches *m, const struct mp_config *c
     *m = (struct mp_micro_batches){
         .most = most,
         .best = search ? 1 : most,
+        .settled = 1,
         .direction = search ? 1 : 0,
-        .pause = search ? FIRST_PAUSE : 0, /* 0: never a trial */
+        .pause = search ? SHORTEST_PAUSE : 0, /* 0: never a trial */
     };
     begin_trial(m, m->best);
 }
@@ -51,7 +52,7 @@ int mp_micro_batches_count(struct mp_micro_batches *m, int rows)
             m->best_seconds = 0.0;
             memset(m->tried, 0, sizeof m->tried);
             m->direction = 1;
-            m->pause = FIRST_PAUSE;
+            m->pause = SHORTEST_PAUSE;
             begin_trial(m, clamp(m->best, 1, rows));
         }
     }
@@ -63,7 +64,9 @@ static void settle(struct mp_micro_batches *m)
 {
     begin_trial(m, m->best);
     m->direction = 0;
-    m->pause = clamp(2 * m->pause, FIRST_PAUSE, LONGEST_PAUSE);
+    m->pause =
+        m->best == m->settled ? clamp(2 * m->pause, SHORTEST_PAUSE, LONGEST_PAUSE) : SHORTEST_PAUSE;
+    m->settled = m->best;
 }
 
 /* The next count in the direction of the search, which goes up first, then down. */

@@ -13,18 +13,25 @@ int mp_most_micro_batches(const struct mp_config *config, bool takes_turns);
 
 enum { MP_MOST_MICRO_BATCHES = 8 }; /* of a search */
 
+/* Rows that micro-batch m needs room for: those it has when m + 1 are in use, which is its most. */
+static inline int mp_micro_batch_rows(int batch, int m)
+{
+    return (batch + m) / (m + 1);
+}
+
 struct mp_micro_batches {
     int most;            /* that can be used */
     int count;           /* in use */
     int best;            /* the best so far */
+    int settled;         /* the best when these trials began */
     double best_seconds; /* of its step; 0: not measured for these rows */
     int rows;            /* of the steps measured */
     double
         tried[MP_MOST_MICRO_BATCHES + 1]; /* seconds of the shortest step by count; 0: not tried */
     double least;                         /* seconds of the shortest step of this trial */
-    int steps;     /* of this trial; or, between trials, until the next one */
-    int direction; /* of the search: 1 more, -1 fewer, 0: between trials */
-    int pause;     /* steps between trials; doubles as long as nothing better is found */
+    int steps;                            /* of this trial; or since the last */
+    int direction;                        /* of the search: 1 more, -1 fewer, 0: between trials */
+    int pause; /* steps between trials; doubles as long as they find nothing better */
 };
 
 /* Searches among 1 to most, or uses as many as the configuration sets. */

@@ -5,6 +5,7 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
+#include "pipeline/engine.h"
 #include "pipeline/micro_batches.h"
 #include "tasks/workspace.h"
 
@@ -108,28 +109,32 @@ static void plan_prefill(const struct mp_plan_run *run, const struct sizes *z, s
     out->bytes[tables][MP_PLAN_PREFILL] += codes;
 }
 
-/* Rows that the activations of all micro-batches have room for: micro-batch m gets the rows that it
- * has when m + 1 are in use. */
-static int64_t step_rows(const struct mp_plan_run *run, int gpu_kv_layers)
+/* Rows that the activations of all micro-batches have room for. */
+static int64_t step_rows(const struct mp_config *c, bool turns)
 {
-    const struct mp_config *c = run->config;
-    bool turns = run->gpu && gpu_kv_layers < run->sparse_layers;
     int count = mp_most_micro_batches(c, turns);
     int64_t rows = 0;
     for (int m = 0; m < count; m++) {
-        rows += (c->batch + m) / (m + 1);
+        rows += mp_micro_batch_rows(c->batch, m);
     }
     return rows;
 }
 
-static int64_t step_bytes(const struct mp_plan_run *run, int gpu_kv_layers)
+static void plan_step(const struct mp_plan_run *run, struct mp_plan *out)
 {
-    const struct mp_config *c = run->config;
     const struct mp_shape *s = run->shape;
+    bool turns = run->gpu && out->gpu_kv_layers < out->sparse_layers;
+    int dense = run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU;
+    int shared = turns ? MP_PLAN_CPU : dense; /* what lookup and sampled attention use */
+    int64_t rows = step_rows(run->config, turns);
     int64_t heads = s->num_attention_heads;
-    int64_t row = 4 * (int64_t)(s->hidden_size + 4 * mp_shape_q_width(s) + s->vocab_size) +
-                  heads * (c->lsh_L * 2 + 8 + 4 * (int64_t)s->num_hidden_layers);
-    return row * step_rows(run, gpu_kv_layers);
+    int64_t width = 4 * (int64_t)mp_shape_q_width(s);
+    int64_t ids_and_logits = 4 * (1 + (int64_t)s->vocab_size);
+    int64_t nnz = 4 * heads * s->num_hidden_layers;
+    out->bytes[dense][MP_PLAN_STEP] += rows * (4 * s->hidden_size + 2 * width + 4 * heads);
+    out->bytes[shared][MP_PLAN_STEP] +=
+        rows * ((turns ? 2 : 1) * width + heads * (2 * run->config->lsh_L + 4));
+    out->bytes[MP_PLAN_CPU][MP_PLAN_STEP] += rows * (ids_and_logits + nnz);
 }
 
 /* Offloaded KV, tables and selection of the layers that keep theirs on one device. */
@@ -159,7 +164,7 @@ static void plan_kv(const struct mp_plan_run *run, const struct sizes *z, struct
     dense[MP_PLAN_STATIC_KV] = c->batch * sparse * (z->fixed + z->room) * z->kv_token;
     dense[MP_PLAN_DENSE_KV] =
         c->batch * (run->shape->num_hidden_layers - sparse) * (run->tokens + z->room) * z->kv_token;
-    dense[MP_PLAN_STEP] = step_bytes(run, out->gpu_kv_layers);
+    plan_step(run, out);
     plan_sampled(run, z, run->sparse_layers - out->gpu_kv_layers, out->bytes[MP_PLAN_CPU]);
     plan_sampled(run, z, out->gpu_kv_layers, out->bytes[MP_PLAN_GPU]);
 }
@@ -202,6 +207,9 @@ static void make(const struct mp_plan_run *run, int gpu_kv_layers, struct mp_pla
     plan_prefill(run, &z, out);
     if (run->new_tokens > 0) {
         plan_kv(run, &z, out);
+    } else {
+        out->bytes[MP_PLAN_CPU][MP_PLAN_STEP] =
+            (int64_t)MP_LOGITS_ROWS * run->shape->vocab_size * 4;
     }
     for (int d = 0; d < MP_PLAN_DEVICES; d++) {
         for (int i = 0; i < MP_PLAN_ROWS; i++) {

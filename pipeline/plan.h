@@ -20,7 +20,7 @@ enum mp_plan_row {
     MP_PLAN_TABLES,         /* hash tables */
     MP_PLAN_SELECTION,      /* room for looked-up ids */
     MP_PLAN_PREFILL,        /* residual stream, q, o, staging, key codes of one request */
-    MP_PLAN_STEP,           /* decode activations and logits */
+    MP_PLAN_STEP,           /* decode activations and logits; or a block of the prompt's logits */
     MP_PLAN_WORKSPACE,      /* of the GPU's kernels */
     MP_PLAN_PROCESS,        /* code, libraries, tokenizer, kernel scratch: measured, see plan.c */
     MP_PLAN_ROWS,

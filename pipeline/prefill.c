@@ -202,24 +202,21 @@ int mp_reader_submit_all(struct mp_reader *r, struct mp_error *err)
 
 /* ---- logits ---- */
 
-/* Rows of logits computed and handed to a sink at a time. */
-enum { LOGITS_ROWS = 256 };
-
 static int sink_logits(struct mp_reader *r, struct mp_error *err)
 {
     const struct mp_engine *e = r->engine;
     const struct mp_prefill *p = &r->p;
     struct mp_buffer logits = {0};
     size_t bytes = (size_t)e->shape->vocab_size * sizeof(float);
-    int code = mp_buffer_alloc(&logits, MP_PLACE_PINNED, LOGITS_ROWS * bytes, "logits", err);
+    int code = mp_buffer_alloc(&logits, MP_PLACE_PINNED, MP_LOGITS_ROWS * bytes, "logits", err);
     for (int c = 0; c < p->num_chunks && code == 0; c++) {
-        for (int64_t row = 0; row < p->chunks[c].rows && code == 0; row += LOGITS_ROWS) {
+        for (int64_t row = 0; row < p->chunks[c].rows && code == 0; row += MP_LOGITS_ROWS) {
             if (mp_interrupted()) {
                 code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while computing logits");
                 break;
             }
             int64_t left = p->chunks[c].rows - row;
-            int64_t rows = left < LOGITS_ROWS ? left : LOGITS_ROWS;
+            int64_t rows = left < MP_LOGITS_ROWS ? left : MP_LOGITS_ROWS;
             code = mp_submit_prefill_logits(&e->graph, p, c, row, rows, &logits, err);
             if (code == 0) {
                 code = mp_buffer_acquire(&logits, false, err);

@@ -7,6 +7,7 @@
 #include "pipeline/slot.h"
 #include "tasks/fxt.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 struct mp_session {
@@ -36,7 +37,7 @@ int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_erro
     s->buffers = mp_xcalloc((size_t)s->micro_batches.most, sizeof *s->buffers);
     int code = 0;
     for (int m = 0; m < s->micro_batches.most && code == 0; m++) {
-        code = mp_step_buffers_create(e, (s->batch + m) / (m + 1), &s->buffers[m], err);
+        code = mp_step_buffers_create(e, mp_micro_batch_rows(s->batch, m), &s->buffers[m], err);
     }
     if (code != 0) {
         mp_session_close(s);
@@ -342,6 +343,9 @@ static int gather(struct mp_session *s, struct step *step, struct mp_error *err)
             .sampling = &s->engine->config->sampling,
         };
         code = mp_buffer_acquire(&s->buffers[m].ids, true, err);
+        if (code != 0) {
+            break;
+        }
         for (int i = 0; i < step->num_rows && code == 0; i++) {
             int to, row;
             deal(i, step->count, &to, &row);
@@ -382,14 +386,23 @@ static int submit_step(const struct mp_session *s, const struct step *step, stru
 static void collect(struct mp_session *s, const struct step *step, double seconds)
 {
     int at = 0;
+    double sampled = 0.0;
+    int sampling = 0;
     for (int m = 0; m < step->count; m++) {
         const struct mp_step_buffers *b = &s->buffers[m];
         for (int n = 0; n < step->parts[m].num_rows; n++, at++) {
             struct mp_slot *r = &s->slots[step->slot_of[at]];
             r->info.decode_seconds += seconds;
-            mp_slot_count(r, s->engine, b, n);
+            double part = mp_slot_count(r, s->engine, b, n);
+            if (!isnan(part)) {
+                sampled += part;
+                sampling++;
+            }
             mp_slot_append(r, s->engine, ((const int32_t *)b->ids.data)[n]);
         }
+    }
+    if (sampling > 0) {
+        mp_trace_counter("sampled %", 100.0 * sampled / sampling);
     }
 }
 

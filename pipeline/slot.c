@@ -152,16 +152,17 @@ int mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_bu
     return code;
 }
 
-void mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
-                   int n)
+double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
+                     int n)
 {
     int heads = e->shape->num_attention_heads;
     double candidates = (double)(mp_slot_offloaded(r) * heads);
+    double step = 0.0;
     double total = 0.0;
     int sparse_layers = 0;
     r->steps++;
     if (candidates == 0.0) {
-        return;
+        return NAN;
     }
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         if (!e->sparse[l]) {
@@ -173,10 +174,12 @@ void mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp
             nnz += counts[h];
         }
         r->expected_nnz[l] = nnz;
+        step += nnz / candidates;
         r->sampled_sum[l] += nnz / candidates;
         r->sampled_mean[l] = r->sampled_sum[l] / (double)r->steps;
         total += r->sampled_mean[l];
         sparse_layers++;
     }
     r->info.sampled_mean = sparse_layers > 0 ? total / sparse_layers : NAN;
+    return sparse_layers > 0 ? step / sparse_layers : NAN;
 }

@@ -39,8 +39,10 @@ void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id);
 int mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
                  struct mp_decode_row *row, struct mp_error *err);
 
-/* Adds what a step selected for its row n to the statistics. The step's tasks have run. */
-void mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
-                   int n);
+/* Adds what a step selected for its row n to the statistics. Returns its part of the offloaded
+ * tokens, the mean of the sparse layers; NAN if there is none of either. The step's tasks have
+ * run. */
+double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
+                     int n);
 
 #endif

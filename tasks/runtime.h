@@ -68,7 +68,8 @@ int mp_runtime_wait_until(int limit, struct mp_error *err);
 int mp_runtime_cpu_workers(const struct mp_runtime *rt);
 int mp_runtime_threads(const struct mp_runtime *rt);
 
-/* One line for people: "StarPU 1.3.10, prio, 1 CPU worker of 2 threads (1 NUMA node, 2 cores)". */
+/* One line for people: "StarPU 1.3.10, prio, 1 CPU worker with 2 threads in all (1 NUMA node, 2
+ * cores)". */
 const char *mp_runtime_description(const struct mp_runtime *rt);
 
 /* Another: which cores they run on, as mp_core_map_describe says it. */

@@ -114,8 +114,9 @@ static inline void tile_softmax(float *z, int n, float *partial, int head_dim)
         max_v = vf_max(vf_load(z + j), max_v);
     }
     float new_max = vf_reduce_max(max_v);
-    /* seldom less than 1, but 0 for the first tile: max was -INFINITY */
-    float shrink = new_max > *max ? expf(*max - new_max) : 1.0f;
+    /* Mostly 1. 0 for the first tile, as max was -INFINITY; NaN if all logits so far are. */
+    float by = *max - new_max;
+    float shrink = by == 0.0f ? 1.0f : expf(by);
     vf sum_v = vf_zero();
     for (int j = 0; j < padded; j += VF_LANES) {
         vf p = vf_exp(vf_sub(vf_load(z + j), vf_set1(new_max)));
@@ -172,10 +173,12 @@ static inline __attribute__((always_inline)) void tile_values(const struct token
                                                               const int heads, float *partials,
                                                               bool prefetch)
 {
-    const int most = heads == 1 ? 8 : 4;
     int c = 0;
-    for (; c + most * VF_LANES <= t->head_dim; c += most * VF_LANES) {
-        tile_values_block(t, first, n, p, heads, partials, c, most, prefetch);
+    for (; heads == 1 && c + 8 * VF_LANES <= t->head_dim; c += 8 * VF_LANES) {
+        tile_values_block(t, first, n, p, heads, partials, c, 8, prefetch);
+    }
+    for (; c + 4 * VF_LANES <= t->head_dim; c += 4 * VF_LANES) {
+        tile_values_block(t, first, n, p, heads, partials, c, 4, prefetch);
     }
     for (; c < t->head_dim; c += VF_LANES) {
         tile_values_block(t, first, n, p, heads, partials, c, 1, prefetch);

@@ -95,7 +95,8 @@ static inline vf vf_scale2(vf x, vf n)
     return _mm512_scalef_ps(x, n);
 }
 
-/* Per lane, between table[i] and table[i + 1] for i <= x < i + 1, linearly. */
+/* Per lane, between table[i] and table[i + 1] for i <= x < i + 1, linearly. x >= 0; both entries
+ * are read even where x is i. */
 static inline vf vf_interpolate(const float *table, vf x)
 {
     __m512i i = _mm512_cvttps_epi32(x);

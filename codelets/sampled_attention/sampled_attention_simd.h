@@ -33,10 +33,10 @@ static struct attention_split split_heads(const struct sampled_attention_args *a
     return attention_split(lengths, heads);
 }
 
-/* lsh_log_weight of each lane. */
+/* ln(u(cos) + 1e-4) of each lane; cos is clamped, NaN counts as -1. */
 static vf log_weights(const struct lsh_weight *w, vf cosine)
 {
-    vf c = vf_min(vf_max(cosine, vf_set1(-1.0f)), vf_set1(1.0f)); /* -1 for NaN */
+    vf c = vf_min(vf_max(cosine, vf_set1(-1.0f)), vf_set1(1.0f));
     vf half = vf_set1(0.5f * LSH_WEIGHT_STEPS);
     return vf_interpolate(w->log_u, vf_fma(c, half, half));
 }
@@ -49,7 +49,7 @@ static void tile_logits(const struct sampled_attention_args *a, const float *dot
 {
     for (int j = 0; j < TILE; j += VF_LANES) {
         vf d = vf_load(dot + j);
-        vf norms = vf_sqrt(vf_mul(vf_set1(q_squared), vf_load(k_squared + j)));
+        vf norms = vf_mul(vf_set1(sqrtf(q_squared)), vf_sqrt(vf_load(k_squared + j)));
         vf cosine = vf_div(d, vf_max(norms, vf_set1(FLT_MIN)));
         vf weight = log_weights(a->weight, cosine);
         vf_store(z + j, vf_sub(vf_mul(d, vf_set1(a->scale)), weight));
@@ -90,8 +90,8 @@ attend_piece(const struct sampled_attention_args *a, const struct attention_piec
     }
 }
 
-static void attend_piece_of_any(const struct sampled_attention_args *a,
-                                const struct attention_piece *piece, float *partial)
+static void attend_piece_unrolled(const struct sampled_attention_args *a,
+                                  const struct attention_piece *piece, float *partial)
 {
     switch (a->head_dim) {
     case 64:
@@ -113,7 +113,7 @@ static void attend(const struct sampled_attention_args *a)
     float *partials = mp_scratch((size_t)(split.num_pieces * size), sizeof *partials);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < split.num_pieces; i++) {
-        attend_piece_of_any(a, &split.pieces[i], partials + i * size);
+        attend_piece_unrolled(a, &split.pieces[i], partials + i * size);
     }
     attention_merge(
         &split, partials, 1, a->head_dim,

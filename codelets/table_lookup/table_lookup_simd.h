@@ -12,7 +12,7 @@
 
 enum {
     LINE = 64,                /* bytes of a cache line, states looked at together */
-    OFTEN = 4,                /* tokens selected in a line, or fewer */
+    AT_ONCE = 4,              /* ids of a line written at once; seldom are more selected */
     AHEAD = 8,                /* tables whose ids are on their way while one is walked */
     MAX_PREFETCHED_LINES = 8, /* of a bucket; the hardware follows a longer run by itself */
 };
@@ -81,9 +81,9 @@ static void walk_tables(const struct lsh_tables *t, int h, int64_t b, const uint
 }
 
 /* Writes the selected ones of `tokens` tokens as first_id + i; returns their number. Leaves the
- * states cleared. How many there are in a line nobody can predict, but seldom more than OFTEN: so
- * many are written at once, those beyond the last to be overwritten. They have room, since of the
- * tokens before this line no more are selected than there are. */
+ * states cleared. How many there are in a line nobody can predict, so AT_ONCE are written in any
+ * case, those beyond the last to be overwritten. There is room for them: n <= i at the start of a
+ * line, and so n + AT_ONCE <= tokens. */
 static int32_t collect(uint8_t *state, int64_t tokens, uint32_t first_id, uint32_t *ids)
 {
     int32_t n = 0;
@@ -92,12 +92,12 @@ static int32_t collect(uint8_t *state, int64_t tokens, uint32_t first_id, uint32
         uint32_t id = first_id + (uint32_t)i;
         int32_t end = n + (int32_t)_mm_popcnt_u64(selected);
         memset(state + i, 0, LINE);
-        if (i + OFTEN <= tokens) {
-            for (int j = 0; j < OFTEN; j++) {
+        if (i + AT_ONCE <= tokens) {
+            for (int j = 0; j < AT_ONCE; j++) {
                 ids[n + j] = id + (uint32_t)_tzcnt_u64(selected);
                 selected = _blsr_u64(selected);
             }
-            n = end < n + OFTEN ? end : n + OFTEN;
+            n = end < n + AT_ONCE ? end : n + AT_ONCE;
         }
         for (; n < end; n++) {
             ids[n] = id + (uint32_t)_tzcnt_u64(selected);

@@ -428,15 +428,20 @@ case_full_disk() {
 
 # A short run with a trace and the options given: every op has its spans, in order on its track.
 expect_trace() {
-    local op
+    local op sampled
     generate --prompt "$(story 3 60)" --gen-len 4 --eos none --trace trace.json "$@"
     expect_status 0
+    sampled=$(sed -n 's/^  sampled  *\([0-9.]*\) %.*/\1/p' err)
     expect_json_object trace.json
     expect_lines 'one list of events' trace.json '"traceEvents":\[' 1
     for op in embed projection hashing table_build table_lookup sampled_attention static_attention \
         prefill_attention output ffn offload lm_head sample; do
         expect_match "spans of $op" trace.json "\"ph\":\"X\",\"name\":\"$op\",\"pid\":1,\"tid\":[0-9]+,"
     done
+    # One sample a step, whose mean is the summary's.
+    expect 'sampled' \
+        "$(sed -n 's/.*"ph":"C","name":"sampled %".*"value":\([0-9.]*\)}}.*/\1/p' trace.json |
+            awk '{ sum += $1 } END { printf "%d %.2f", NR, sum / NR }')" "3 $sampled"
     # A worker runs one task at a time: its spans are in order and do not overlap.
     sed -n 's/.*"ph":"X".*"tid":\([0-9]*\),"ts":\([0-9.]*\),"dur":\([0-9.]*\),.*/\1 \2 \3/p' \
         trace.json >spans

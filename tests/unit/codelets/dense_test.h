@@ -65,11 +65,12 @@ static inline void fill_bf16(const uint16_t *at, size_t n, float scale, uint64_t
     free(values);
 }
 
-/* A weight block of `bytes`. Free with mp_free. */
+/* A weight block of `bytes`, zeroed. Free with mp_free. */
 static inline void *alloc_block(size_t bytes)
 {
-    void *block = mp_zalloc(bytes, 1, "weights", NULL);
+    void *block = mp_alloc(bytes, 1, "weights", NULL);
     assert_non_null(block);
+    memset(block, 0, bytes);
     return block;
 }
 

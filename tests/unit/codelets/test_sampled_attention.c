@@ -332,11 +332,112 @@ static void test_shares(void **state)
     free(q);
 }
 
+/* One key a query head, at angles from the query's own direction to its opposite, selected alone:
+ * then lse is its logit, in which ln(u + 1e-4) falls by 9. The last key is NaN. */
+static void test_weight_of_every_angle(void **state)
+{
+    (void)state;
+    enum { N = 301, D = 64 };
+    uint16_t *k = mp_xcalloc(N * D, sizeof *k);
+    float *q = mp_xcalloc(N * D, sizeof *q);
+    float *o = mp_xcalloc(N * D, sizeof *o);
+    uint32_t *ids = mp_xcalloc(N * N, sizeof *ids);
+    int32_t nnz[N];
+    float expected[N], lse[N];
+    for (int i = 0; i < N; i++) {
+        double angle = acos(-1.0) * i / (N - 2);
+        mp_store(k, MP_BF16, (size_t)(i * D), (float)cos(angle));
+        mp_store(k, MP_BF16, (size_t)(i * D + 1), (float)sin(angle));
+        q[i * D] = 3.0f;
+        ids[i * N] = (uint32_t)i;
+        nnz[i] = 1;
+    }
+    mp_store(k, MP_BF16, (N - 1) * D, NAN);
+    struct offloaded_kv kv = {.k = k,
+                              .v = k,
+                              .count = N,
+                              .capacity = N,
+                              .num_kv_heads = 1,
+                              .head_dim = D,
+                              .dtype = MP_BF16};
+    struct lsh_weight *weight = mp_xmalloc(sizeof *weight);
+    lsh_weight_init(weight, 10, 150);
+    struct sampled_attention_args a = {.q = q,
+                                       .kv = (const struct offloaded_kv *[]){&kv},
+                                       .ids = (const uint32_t *[]){ids},
+                                       .ids_stride = (int64_t[]){N},
+                                       .nnz = nnz,
+                                       .weight = weight,
+                                       .o = o,
+                                       .lse = expected,
+                                       .rows = 1,
+                                       .num_heads = N,
+                                       .row_heads = N,
+                                       .head_dim = D,
+                                       .scale = 0.125f};
+    sampled_attention_ref(&a);
+    assert_true(expected[N - 2] - expected[0] > 8.0f); /* the opposite weighs more */
+    a.lse = lse;
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        variants[isa](&a);
+        for (int i = 0; i < N - 1; i++) {
+            assert_true(fabsf(lse[i] - expected[i]) < 1e-4f);
+        }
+        assert_true(isnan(lse[N - 1]) && isnan(o[(N - 1) * D]));
+    }
+    free(k);
+    free(q);
+    free(o);
+    free(ids);
+    free(weight);
+}
+
+/* What went wrong before must not look like text: a run of NaN keys does not vanish behind keys
+ * that are numbers. */
+static void test_nan_first(void **state)
+{
+    (void)state;
+    enum { N = 200, NANS = 70, D = 64 };
+    struct offloaded_kv kv = random_kv(N, 1, D, MP_BF16, 90);
+    uint32_t ids[N];
+    for (int i = 0; i < N; i++) {
+        ids[i] = (uint32_t)i;
+        mp_store(kv.k, MP_BF16, (size_t)(i * D), i < NANS ? NAN : 1.0f);
+    }
+    struct lsh_weight *weight = mp_xmalloc(sizeof *weight);
+    lsh_weight_init(weight, 10, 150);
+    float *q = random_floats(D, 1.0f, 80);
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        float o[D], lse;
+        variants[isa](&(struct sampled_attention_args){.q = q,
+                                                       .kv = (const struct offloaded_kv *[]){&kv},
+                                                       .ids = (const uint32_t *[]){ids},
+                                                       .ids_stride = (int64_t[]){N},
+                                                       .nnz = (int32_t[]){N},
+                                                       .weight = weight,
+                                                       .o = o,
+                                                       .lse = &lse,
+                                                       .rows = 1,
+                                                       .num_heads = 1,
+                                                       .row_heads = 1,
+                                                       .head_dim = D,
+                                                       .scale = 0.125f});
+        assert_true(isnan(lse) && isnan(o[0]));
+    }
+    free(weight);
+    free(q);
+    release(&kv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_variants_agree),
         cmocka_unit_test(test_converges_to_exact_attention),
+        cmocka_unit_test(test_weight_of_every_angle),
+        cmocka_unit_test(test_nan_first),
         cmocka_unit_test(test_shares),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -84,6 +84,27 @@ static void test_settles(void **state)
     assert_in_range(others, 1, 400);
 }
 
+/* Trials become rarer while they find nothing better, and as frequent as at first once they do. */
+static void test_pauses(void **state)
+{
+    (void)state;
+    struct mp_config config = config_of(4, 0);
+    struct mp_micro_batches m;
+    mp_micro_batches_init(&m, &config, true);
+    search(&m, 4, 3, SEARCH);
+    int first = m.pause;
+    search(&m, 4, 3, 2000);
+    int later = m.pause;
+    assert_true(later > 4 * first);
+    while (m.best == 3) {
+        search(&m, 4, 2, 1);
+    }
+    while (m.direction != 0) {
+        search(&m, 4, 2, 1);
+    }
+    assert_int_equal(m.pause, first);
+}
+
 static void test_fixed(void **state)
 {
     (void)state;
@@ -105,9 +126,8 @@ static void test_fixed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_finds_the_best),
-        cmocka_unit_test(test_adapts),
-        cmocka_unit_test(test_settles),
+        cmocka_unit_test(test_finds_the_best), cmocka_unit_test(test_adapts),
+        cmocka_unit_test(test_settles),        cmocka_unit_test(test_pauses),
         cmocka_unit_test(test_fixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
