@@ -243,8 +243,12 @@ int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err)
     rc = mp_json_expect(doc, root, MP_JSON_OBJECT, err);
     const struct cJSON *v = mp_json_first(root);
     for (; v != NULL && rc == MP_OK; v = mp_json_after(v)) {
-        rc = is_section(mp_json_key(v)) ? load_section(c, doc, v, err)
-                                        : load_member(c, doc, mp_json_key(v), v, err);
+        const char *key = mp_json_key(v);
+        if (strchr(key, '.') != NULL) {
+            rc = mp_json_fail(doc, v, err, "unknown key: sections are objects");
+        } else {
+            rc = is_section(key) ? load_section(c, doc, v, err) : load_member(c, doc, key, v, err);
+        }
     }
     mp_json_free(doc);
     return rc;

@@ -80,12 +80,72 @@ int mp_file_read(const char *path, size_t max_bytes, char **data, size_t *length
     return rc;
 }
 
+int mp_file_make_folders(const char *path, struct mp_error *err)
+{
+    char *part = mp_xstrdup(path);
+    int code = MP_OK;
+    for (char *end = part; code == MP_OK && *end != '\0';) {
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        char next = *end;
+        *end = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+            code = mp_fail(err, MP_ERR_IO, "%s: cannot create: %s", part, strerror(errno));
+        }
+        *end = next;
+    }
+    free(part);
+    return code;
+}
+
+static bool is_same(const struct stat *x, const struct stat *y)
+{
+    return x->st_dev == y->st_dev && x->st_ino == y->st_ino && !S_ISCHR(x->st_mode);
+}
+
+bool mp_file_same(const char *a, const char *b)
+{
+    struct stat x;
+    struct stat y;
+    bool is_a = stat(a, &x) == 0;
+    bool is_b = stat(b, &y) == 0;
+    if (is_a || is_b) {
+        return is_a && is_b && is_same(&x, &y);
+    }
+    const char *slash_a = strrchr(a, '/');
+    const char *slash_b = strrchr(b, '/');
+    if (strcmp(slash_a != NULL ? slash_a + 1 : a, slash_b != NULL ? slash_b + 1 : b) != 0) {
+        return false;
+    }
+    char *folder_a = mp_file_folder(a);
+    char *folder_b = mp_file_folder(b);
+    bool same = stat(folder_a, &x) == 0 && stat(folder_b, &y) == 0 && is_same(&x, &y);
+    free(folder_a);
+    free(folder_b);
+    return same;
+}
+
+static int write_in_place(const char *path, const char *text, struct mp_error *err)
+{
+    FILE *file = fopen(path, "w");
+    bool ok = file != NULL && fprintf(file, "%s\n", text) >= 0;
+    if (file != NULL && fclose(file) != 0) {
+        ok = false;
+    }
+    return ok ? MP_OK : mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+}
+
 int mp_file_replace(const char *path, const char *text, struct mp_error *err)
 {
-    /* Renaming would replace a link, not its file; NULL: nothing is there yet. */
-    char *target = realpath(path, NULL);
+    struct stat st;
+    bool is_there = lstat(path, &st) == 0;
+    if (is_there && (stat(path, &st) != 0 || !S_ISREG(st.st_mode))) {
+        return write_in_place(path, text, err);
+    }
+    /* Renaming would replace a link, not its file. */
+    char *target = is_there ? realpath(path, NULL) : mp_xstrdup(path);
     if (target == NULL) {
-        target = mp_xstrdup(path);
+        return mp_fail(err, MP_ERR_IO, "%s: cannot find: %s", path, strerror(errno));
     }
     /* Named after the process: two that write the same path do not write the same file. */
     char *beside = mp_xasprintf("%s.%ld.new", target, (long)getpid());

@@ -411,30 +411,12 @@ int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
     return code == 0 ? 0 : MP_ERR_USAGE;
 }
 
-/* A path that cannot be written is better known before the work than after it. */
-static int check_writable(const char *key, const char *path, struct mp_error *err)
-{
-    if (path == NULL) {
-        return 0;
-    }
-    FILE *file = fopen(path, "a");
-    if (file == NULL) {
-        return mp_fail(err, MP_ERR_USAGE, "%s: %s: cannot open for writing: %s", key, path,
-                       strerror(errno));
-    }
-    fclose(file);
-    return 0;
-}
-
 /* Runs the verb, and writes what was recorded if the configuration names a file for it. */
 static int run_verb(const struct mp_cli *cli, struct mp_error *err)
 {
     const char *trace = cli->config.trace_path;
     const char *report = cli->config.report_path;
-    int code = check_writable("trace.file", trace, err);
-    if (code == 0) {
-        code = check_writable("trace.report", report, err);
-    }
+    int code = mp_cli_check_paths(cli, err);
     if (code == 0) {
         code = mp_recording_start(trace != NULL || report != NULL, err);
     }

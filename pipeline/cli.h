@@ -48,6 +48,10 @@ void mp_cli_help(const char *verb);
 /* The directory of the model the configuration names; malloc'ed. */
 int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err);
 
+/* What a run writes must be none of the files it reads, nor what else it writes, nor the model's;
+ * its trace and report can be written. MP_ERR_USAGE. */
+int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err);
+
 /* The whole program: parse, run the verb, report errors. Returns the exit status: 0, 1 for a
  * failed run or record, 2 for a wrong command line or configuration, 130 after a signal. */
 int mp_cli_main(int argc, char **argv);

@@ -33,6 +33,7 @@ void mp_interrupt_install(void)
     sigaction(SIGTERM, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
+    sigaction(SIGXFSZ, &action, NULL); /* a limit on file sizes is an error of the write */
 }
 
 void mp_interrupt_ignore(void)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 struct mp_output {
@@ -89,7 +90,10 @@ int mp_output_open(const char *path, bool resume, struct mp_output **out, struct
     o->file = fopen(path, "a+");
     int code = 0;
     if (o->file == NULL) {
-        code = io_error(o, "open for writing", err);
+        code = mp_fail(err, MP_ERR_USAGE, "--output: %s: cannot open for writing: %s", path,
+                       strerror(errno));
+    } else if (flock(fileno(o->file), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        code = mp_fail(err, MP_ERR_USAGE, "--output: %s: another run writes to it", path);
     } else {
         fseek(o->file, 0, SEEK_END);
         if (ftell(o->file) > 0) {

@@ -94,11 +94,24 @@ static void put_point(cJSON *root, const struct mp_tune_axes *axes,
     mp_config_free(&config);
 }
 
-/* A model's folder is looked for relative to the configuration's: another one for a file that is
- * written elsewhere. */
+/* Whether `name`, looked for from folder, is the file or folder `real`. */
+static bool leads_to(const char *folder, const char *name, const char *real)
+{
+    char *path = name[0] == '/' ? mp_xstrdup(name) : mp_xasprintf("%s/%s", folder, name);
+    char *there = realpath(path, NULL);
+    bool leads = there != NULL && strcmp(there, real) == 0;
+    free(there);
+    free(path);
+    return leads;
+}
+
+/* A model's folder is looked for relative to the configuration's, then to the working directory:
+ * absolute in a file from where it would not be found, or only by chance. A name in the cache stays
+ * one. */
 static int put_model(cJSON *root, const struct mp_cli *cli, struct mp_error *err)
 {
-    if (cli->config.model_path == NULL) {
+    const char *name = cli->config.model_path;
+    if (name == NULL) {
         return 0;
     }
     char *found;
@@ -106,20 +119,16 @@ static int put_model(cJSON *root, const struct mp_cli *cli, struct mp_error *err
     if (code != 0) {
         return code;
     }
-    char *folder = mp_file_folder(cli->output);
-    char *there = NULL;
-    if (mp_config_resolve_model(cli->config.model_path, folder, &there, NULL) != 0) {
-        there = NULL;
-    }
     char *real = realpath(found, NULL);
-    char *real_there = there != NULL ? realpath(there, NULL) : NULL;
-    if (real != NULL && (real_there == NULL || strcmp(real, real_there) != 0)) {
+    char *from = mp_file_folder(cli->config_path != NULL ? cli->config_path : "");
+    char *to = mp_file_folder(cli->output);
+    bool is_path = real != NULL && (leads_to(from, name, real) || leads_to(".", name, real));
+    if (is_path && !leads_to(to, name, real)) {
         put(root, "model_path", cJSON_CreateString(real));
     }
+    free(to);
+    free(from);
     free(real);
-    free(real_there);
-    free(there);
-    free(folder);
     free(found);
     return 0;
 }

@@ -19,13 +19,6 @@ struct tuning {
 
 /* ---- the command line ---- */
 
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x;
-    struct stat y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static int check(const struct mp_cli *cli, struct mp_error *err)
 {
     struct stat there;
@@ -42,10 +35,6 @@ static int check(const struct mp_cli *cli, struct mp_error *err)
     if (trace != NULL || report != NULL) {
         return mp_fail(err, MP_ERR_USAGE, "trace.%s: found %s, expected none: tune runs many times",
                        trace != NULL ? "file" : "report", trace != NULL ? trace : report);
-    }
-    if (cli->config_path != NULL && same_file(cli->output, cli->config_path)) {
-        return mp_fail(err, MP_ERR_USAGE, "--output: found the --config file %s, expected another",
-                       cli->config_path);
     }
     if (!cli->resume && stat(cli->output, &there) == 0 && there.st_size > 0) {
         return mp_fail(err, MP_ERR_USAGE,

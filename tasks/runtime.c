@@ -9,6 +9,7 @@
 #include "core/topology.h"
 #include "core/trace.h"
 #include "tasks/fxt.h"
+#include "tasks/starpu_folder.h"
 #include "tasks/task.h"
 
 #include <pthread.h>
@@ -166,6 +167,10 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
         return mp_fail(err, MP_ERR_USAGE,
                        "cpu_workers: found %d, but this StarPU was built for at most %d", workers,
                        STARPU_MAXCPUS);
+    }
+    code = mp_starpu_folder(err);
+    if (code != 0) {
+        return code;
     }
     /* Workers are bound by us, with their whole team: StarPU would pin each to a single core. */
     if (setenv("STARPU_WORKERS_NOBIND", "1", 1) != 0 ||

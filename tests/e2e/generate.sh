@@ -407,6 +407,14 @@ case_full_disk() {
     expect_refusal 1 '/dev/full: cannot write: No space' \
         logits --model "$demo" --tokens ids.json --output /dev/full
     [[ -c /dev/full ]] || fail 'the device' 'gone' 'still there'
+    # A limit on file sizes is an error as well, not the end.
+    status=0
+    command='a limit of 1 KiB'
+    (ulimit -f 1 && "$binary" --model "$demo" --prompt Hello --gen-len 400 --eos none \
+        --output large.jsonl) >out 2>err || status=$?
+    check_crash "$command"
+    expect_status 1
+    expect_match "$command" err 'error: large.jsonl: cannot write: File too large'
     local verb
     for verb in generate tokenize plan --help; do
         local arguments=("$verb")

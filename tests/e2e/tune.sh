@@ -80,7 +80,7 @@ case_tune_usage() {
     expect_refusal 1 'absent/tuned.json.state: cannot open for writing' \
         "${arguments[@]}" --output absent/tuned.json
     echo '{}' >config.json
-    expect_refusal 2 'found the --config file config.json, expected another' \
+    expect_refusal 2 'found the file of --config, config.json, expected another' \
         "${arguments[@]}" --config config.json --output config.json
     expect_refusal 2 '70000 tokens, the model has 65536' \
         tune --model "$demo" --context 70000 --output tuned.json

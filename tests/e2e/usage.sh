@@ -34,7 +34,52 @@ case_usage() {
     expect_refusal 2 'give --input FILE or --prompt TEXT, not both' "${hello[@]}" --input x
     expect_refusal 2 'give --input FILE or --prompt TEXT' --model "$demo"
     expect_refusal 1 'absent.jsonl: cannot open' --model "$demo" --input absent.jsonl
-    expect_refusal 1 'absent/x: cannot open for writing' "${hello[@]}" --output absent/x
+    expect_refusal 2 '--output: absent/x: cannot open for writing' "${hello[@]}" --output absent/x
+}
+
+# A run overwrites nothing that it reads, nor what else it writes.
+case_paths() {
+    local hello=(--model "$demo" --prompt Hello)
+    mkdir o
+    ln -s "$demo" model
+    echo '{"input": "Hello"}' >prompts.jsonl
+    echo '{"gen_len": 2}' >config.json
+    echo '[1, 2]' >ids.json
+    echo '{"id":"1"}' >done.jsonl
+    cp prompts.jsonl config.json ids.json done.jsonl o
+    expect_refusal 2 '--output: found the file of trace.file, done.jsonl' \
+        "${hello[@]}" --output ./done.jsonl --resume --trace done.jsonl
+    expect_refusal 2 'trace.file: found the file of trace.report, o/new' \
+        "${hello[@]}" --trace o/../o/new --report o/new
+    expect_refusal 2 'trace.file: found the file of --input, prompts.jsonl' \
+        --model "$demo" --input prompts.jsonl --trace prompts.jsonl
+    expect_refusal 2 'trace.report: found the file of --config, config.json' \
+        --config config.json "${hello[@]}" --report config.json
+    expect_refusal 2 '--output: found the file of --tokens, ids.json' \
+        logits --model "$demo" --tokens ids.json --output ids.json
+    expect_refusal 2 '--output: found the file of --config, config.json' \
+        tune --config config.json --model "$demo" --context 70 --output config.json
+    expect_refusal 2 "trace.file: found model/config.json, a file in the model's folder" \
+        --model model --prompt Hello --trace model/config.json
+    local file
+    for file in prompts.jsonl config.json ids.json done.jsonl; do
+        cmp -s "$file" "o/$file" || fail "$file" "$(<"$file")" "$(<"o/$file")"
+    done
+    expect 'files' "$(ls o)" "$(ls prompts.jsonl config.json ids.json done.jsonl)"
+}
+
+# Without a home StarPU's folder is below TMPDIR, where there is no such place the run ends in words.
+case_no_home() {
+    unset STARPU_PERF_MODEL_DIR STARPU_HOME
+    mkdir tmp
+    export HOME=/proc/none XDG_CACHE_HOME=/proc/none TMPDIR=$PWD/tmp
+    generate --prompt Hello --gen-len 2 --eos none
+    expect_status 0
+    expect 'folder' "$(ls tmp)" "magicpig-pipe-$(id -u)"
+    TMPDIR=/proc/none expect_refusal 1 'StarPU needs a folder .*: set STARPU_PERF_MODEL_DIR to one' \
+        --model "$demo" --prompt Hello --gen-len 2
+    STARPU_PERF_MODEL_DIR=/proc/none expect_refusal 1 'STARPU_PERF_MODEL_DIR: found /proc/none, exp' \
+        --model "$demo" --prompt Hello --gen-len 2
 }
 
 case_usage_config() {

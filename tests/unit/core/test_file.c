@@ -57,6 +57,49 @@ static void test_replace_follows_a_link(void **state)
     assert_int_equal(rmdir(FOLDER), 0);
 }
 
+/* A device stays what it is, and a link that leads nowhere is followed. */
+static void test_replace_in_place(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct stat st;
+    assert_int_equal(symlink("later", FOLDER "/link"), 0);
+    assert_int_equal(mp_file_replace(FOLDER "/link", "text", &err), MP_OK);
+    assert_content(FOLDER "/later", "text\n");
+    assert_int_equal(lstat(FOLDER "/link", &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+    assert_int_equal(mp_file_replace("/dev/full", "text", &err), MP_ERR_IO);
+    assert_string_equal(err.message, "/dev/full: cannot write: No space left on device");
+    assert_int_equal(unlink(FOLDER "/link"), 0);
+    assert_int_equal(unlink(FOLDER "/later"), 0);
+    assert_int_equal(rmdir(FOLDER), 0);
+}
+
+static void test_same(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    assert_int_equal(mp_file_make_folders(FOLDER "/a//b/", &err), MP_OK);
+    assert_int_equal(mp_file_make_folders(FOLDER "/a/b", &err), MP_OK); /* again */
+    assert_true(mp_file_same(FOLDER "/a", FOLDER "/a/b/.."));
+    assert_true(mp_file_same(FOLDER "/a/x", FOLDER "/a/b/../x")); /* not there yet */
+    assert_false(mp_file_same(FOLDER "/a/x", FOLDER "/a/y"));
+    assert_false(mp_file_same(FOLDER "/a/x", FOLDER "/a/b/x"));
+    assert_false(mp_file_same(FOLDER "/absent/x", FOLDER "/absent/x"));
+    assert_int_equal(mp_file_replace(FOLDER "/a/x", "", &err), MP_OK);
+    assert_int_equal(symlink("a/x", FOLDER "/link"), 0);
+    assert_true(mp_file_same(FOLDER "/link", FOLDER "/a/x"));
+    assert_false(mp_file_same(FOLDER "/a/x", FOLDER "/a/y"));
+    assert_false(mp_file_same("/dev/null", "/dev/null"));
+    assert_int_equal(mp_file_make_folders(FOLDER "/a/x/y", &err), MP_ERR_IO);
+    assert_string_equal(err.message, FOLDER "/a/x/y: cannot create: Not a directory");
+    assert_int_equal(unlink(FOLDER "/link"), 0);
+    assert_int_equal(unlink(FOLDER "/a/x"), 0);
+    assert_int_equal(rmdir(FOLDER "/a/b"), 0);
+    assert_int_equal(rmdir(FOLDER "/a"), 0);
+    assert_int_equal(rmdir(FOLDER), 0);
+}
+
 static void test_folder(void **state)
 {
     (void)state;
@@ -88,6 +131,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_replace, make_scratch),
         cmocka_unit_test_setup(test_replace_follows_a_link, make_scratch),
+        cmocka_unit_test_setup(test_replace_in_place, make_scratch),
+        cmocka_unit_test_setup(test_same, make_scratch),
         cmocka_unit_test(test_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
