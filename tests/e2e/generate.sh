@@ -244,6 +244,11 @@ case_output() {
 {"id": "b \" quoted", "input": "world"}
 {"input": "again"}
 END
+    exec 9>>answers.jsonl
+    flock 9
+    expect_refusal 2 '--output: answers.jsonl: another run writes to it' \
+        --model "$demo" --input records.jsonl --output answers.jsonl
+    exec 9>&-
     generate --input records.jsonl --gen-len 3 --eos none --output answers.jsonl
     expect_status 0
     expect_lines 'complete lines' answers.jsonl "$output_line" 3

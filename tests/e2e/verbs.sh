@@ -16,6 +16,11 @@ case_plan() {
     run plan --devices cpu --config "$config" --input "$source_dir/configs/data4k.json"
     expect_status 0
     expect_match 'context of a file' out '^memory plan: 1 request of 38[0-9][0-9] tokens$'
+    printf '{"input_ids": [1, 2, 3]}\n{"input": 5}\n' >some.jsonl
+    run plan --devices cpu --config "$config" --input some.jsonl
+    expect_status 0
+    expect_match 'the others' out '^memory plan: 1 request of 3 tokens$'
+    expect_match 'left out' err 'warning: left out: .*some.jsonl:2:.*found 5'
     run plan --devices cpu --config "$config" --context 60000 --batch 2 --memory-limit 100MiB
     expect_status 1
     expect_match 'does not fit' out '^  memory_limit +100\.0 MiB \(does not fit\)$'

@@ -1,6 +1,10 @@
 /* The search of the tune verb on imagined machines, its axes and the files it writes. */
 #include "tune_fixture.h"
 
+#include "core/file.h"
+
+#include <unistd.h>
+
 static void assert_point(const struct mp_tune_point *p, size_t first, size_t second, size_t third)
 {
     assert_int_equal(p->at[0], first);
@@ -290,6 +294,40 @@ static void test_written_configuration(void **state)
     mp_config_free(&cli.config);
 }
 
+/* The model_path that is written to `output` for the model "model" here. */
+static void assert_written_model(const char *output, const char *expected)
+{
+    const struct mp_tune_axes none = {.count = 0};
+    struct mp_cli cli = {.output = output};
+    struct mp_config written;
+    struct mp_error err;
+    mp_config_init(&cli.config);
+    mp_config_init(&written);
+    ASSERT_OK(mp_config_set_flag(&cli.config, "model", "model", &err));
+    ASSERT_OK(mp_tune_write_config(&cli, &none, &(struct mp_tune_point){0}, &err));
+    ASSERT_OK(mp_config_load(&written, output, &err));
+    assert_string_equal(written.model_path, expected);
+    mp_config_free(&written);
+    mp_config_free(&cli.config);
+}
+
+/* A relative one stays so only where it leads to the model from the file's own folder. */
+static void test_written_model(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    char *before = getcwd(NULL, 0);
+    ASSERT_OK(mp_file_make_folders(MP_SCRATCH_DIR "/tune_model/work/model", &err));
+    ASSERT_OK(mp_file_make_folders(MP_SCRATCH_DIR "/tune_model/other", &err));
+    assert_int_equal(chdir(MP_SCRATCH_DIR "/tune_model/work"), 0);
+    char *model = realpath("model", NULL);
+    assert_written_model("tuned.json", "model");
+    assert_written_model("../other/tuned.json", model);
+    assert_int_equal(chdir(before), 0);
+    free(model);
+    free(before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_start_that_cannot_run),
         cmocka_unit_test(test_axes),
         cmocka_unit_test(test_written_configuration),
+        cmocka_unit_test(test_written_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
