@@ -261,10 +261,18 @@ static int run(struct generate *g, struct mp_error *err)
 static void skip_done(struct generate *g)
 {
     for (size_t i = 0; i < g->prompts.records.count; i++) {
-        if (mp_output_take(g->output, g->prompts.records.items[i].id)) {
+        struct mp_ids *ids = &g->prompts.ids[i];
+        if (mp_output_take(g->output, g->prompts.records.items[i].id, (int64_t)ids->count)) {
             g->answers[i].closed = true;
-            g->prompts.ids[i].count = 0;
+            ids->count = 0;
         }
+    }
+    size_t left = mp_output_left(g->output);
+    if (left > 0) {
+        mp_log(MP_LOG_WARNING,
+               "--resume: %zu finished line%s of %s belong%s to no record of the input: has it "
+               "changed?",
+               left, left == 1 ? "" : "s", g->cli->output, left == 1 ? "s" : "");
     }
 }
 

@@ -12,10 +12,16 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+/* A finished line that was there. */
+struct done {
+    char *id; /* NULL: taken */
+    int64_t prompt_tokens;
+};
+
 struct mp_output {
     FILE *file;
     char *path;
-    char **done; /* [num_done] ids of the finished lines that were there; NULL: taken */
+    struct done *done; /* [num_done] */
     size_t num_done;
 };
 
@@ -24,7 +30,7 @@ static int io_error(const struct mp_output *o, const char *what, struct mp_error
     return mp_fail(err, MP_ERR_IO, "%s: cannot %s: %s", o->path, what, strerror(errno));
 }
 
-/* The id of one line, if it is a finished request's. */
+/* What one line is about, if it is a finished request's. */
 static void remember_line(struct mp_output *o, const char *line, size_t length)
 {
     struct mp_json *doc;
@@ -33,10 +39,11 @@ static void remember_line(struct mp_output *o, const char *line, size_t length)
     }
     const struct cJSON *root = mp_json_root(doc);
     const char *id = NULL;
-    if (mp_json_find(root, "error") == NULL &&
-        mp_json_get_string(doc, root, "id", &id, NULL) == 0) {
+    int64_t tokens = 0;
+    if (mp_json_get_string(doc, root, "id", &id, NULL) == 0 &&
+        mp_json_get_int(doc, root, "prompt_tokens", 1, INT64_MAX, &tokens, NULL) == 0) {
         o->done = mp_xrealloc(o->done, o->num_done + 1, sizeof *o->done);
-        o->done[o->num_done++] = mp_xstrdup(id);
+        o->done[o->num_done++] = (struct done){mp_xstrdup(id), tokens};
     }
     mp_json_free(doc);
 }
@@ -112,16 +119,26 @@ int mp_output_open(const char *path, bool resume, struct mp_output **out, struct
     return 0;
 }
 
-bool mp_output_take(struct mp_output *o, const char *id)
+bool mp_output_take(struct mp_output *o, const char *id, int64_t prompt_tokens)
 {
     for (size_t i = 0; i < o->num_done; i++) {
-        if (o->done[i] != NULL && strcmp(o->done[i], id) == 0) {
-            free(o->done[i]);
-            o->done[i] = NULL;
+        struct done *done = &o->done[i];
+        if (done->id != NULL && done->prompt_tokens == prompt_tokens && strcmp(done->id, id) == 0) {
+            free(done->id);
+            done->id = NULL;
             return true;
         }
     }
     return false;
+}
+
+size_t mp_output_left(const struct mp_output *o)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < o->num_done; i++) {
+        left += o->done[i].id != NULL;
+    }
+    return left;
 }
 
 /* Writes object as one line, flushes and frees it. */
@@ -184,7 +201,7 @@ int mp_output_close(struct mp_output *o, struct mp_error *err)
         code = io_error(o, "close", err);
     }
     for (size_t i = 0; i < o->num_done; i++) {
-        free(o->done[i]);
+        free(o->done[i].id);
     }
     free(o->done);
     free(o->path);

@@ -11,13 +11,16 @@
 struct mp_output; /* opaque */
 
 /* Opens path for appending. If it exists and is not empty, resume must be set: the ids of its
- * complete lines then count as done, and a last line cut short by a crash is removed. A file that
+ * finished lines then count as done, and a last line cut short by a crash is removed. A file that
  * holds other lines is refused, and left as it is. */
 int mp_output_open(const char *path, bool resume, struct mp_output **out, struct mp_error *err);
 
-/* True if the file held a finished line of this id when it was opened; each line counts for one
- * record only, so that records may share an id. */
-bool mp_output_take(struct mp_output *o, const char *id);
+/* True if the file held a finished line of this id, for a prompt of so many tokens, when it was
+ * opened; each line counts for one record only, so that records may share an id. */
+bool mp_output_take(struct mp_output *o, const char *id, int64_t prompt_tokens);
+
+/* Finished lines that were there and that no record has taken. */
+size_t mp_output_left(const struct mp_output *o);
 
 /* Appends and flushes one line: id, text, token_ids, prompt_tokens, generated_tokens,
  * finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if nothing was sampled),

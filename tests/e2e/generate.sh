@@ -284,6 +284,18 @@ case_resume() {
     generate --input records.jsonl --gen-len 3 --eos none --output new.jsonl --resume
     expect_status 0
     expect '--resume of no file' "$(ids_of new.jsonl)" 'a b c d'
+    # The input has changed: what is new is answered, whatever ids it has now.
+    { printf '{"id": "a", "input": "another text"}\n' && tail -n 3 records.jsonl; } >changed.jsonl
+    generate --input changed.jsonl --gen-len 3 --eos none --output answers.jsonl --resume
+    expect_status 0
+    expect_match 'changed input' err \
+        'warning: --resume: 1 finished line of answers.jsonl belongs to no record of the input'
+    expect 'changed input: ids' "$(ids_of answers.jsonl)" 'a b c d a'
+    # An id alone is no answer.
+    printf '{"id":"a"}\n' >ids.jsonl
+    generate --input records.jsonl --gen-len 3 --eos none --output ids.jsonl --resume
+    expect_status 0
+    expect_lines 'answers beside an id' ids.jsonl "$output_line" 4
     cp records.jsonl mine.jsonl
     printf '{"id": "no newline"}' >>mine.jsonl
     cp mine.jsonl before.jsonl
