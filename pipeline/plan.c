@@ -120,12 +120,13 @@ static int64_t step_rows(const struct mp_config *c, bool turns)
     return rows;
 }
 
+/* Dense activations, what lookup and sampled attention use, and what the program itself reads. */
 static void plan_step(const struct mp_plan_run *run, struct mp_plan *out)
 {
     const struct mp_shape *s = run->shape;
     bool turns = run->gpu && out->gpu_kv_layers < out->sparse_layers;
     int dense = run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU;
-    int shared = turns ? MP_PLAN_CPU : dense; /* what lookup and sampled attention use */
+    int shared = turns ? MP_PLAN_CPU : dense; /* with queries of their own on the CPU */
     int64_t rows = step_rows(run->config, turns);
     int64_t heads = s->num_attention_heads;
     int64_t width = 4 * (int64_t)mp_shape_q_width(s);
