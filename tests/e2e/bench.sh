@@ -146,6 +146,8 @@ case_bench_usage() {
         bench decode --model "$demo" --sampled 0.02 --context 300
     expect_refusal 2 '--sampled needs --shape and no --kv prompt' \
         bench decode "${shape[@]}" --sampled 0.02 --kv prompt --context 300
+    expect_refusal 2 '--sampled: every layer is in cache_layers, expected one that samples' \
+        bench decode --shape llama-3.2-1b --layers 1 --sampled 0.02 --context 300
     expect_refusal 2 '--sampled: found lsh_K 0, expected sampled attention' \
         bench decode "${shape[@]}" --sampled 0.02 --lsh-k 0 --context 300
     expect_refusal 2 '--sampled: found "2", expected a number above 0, up to 1' \

@@ -30,6 +30,9 @@ case_usage() {
         "${hello[@]}" --devices gpu --isa ref
     expect_refusal 2 'found gpu, but mem_efficient 0 runs on the CPU alone' \
         "${hello[@]}" --devices gpu --mem-efficient 0
+    generate --prompt Hello --gen-len 1 --devices cpu --gpu-kv-layers 5
+    expect_status 0
+    expect_match 'settings of a GPU' err 'warning: runtime.gpu_memory and .* have no effect: no GPU'
     expect_refusal 2 '--devices: expected one of auto\|cpu\|gpu' "${hello[@]}" --devices tpu
     expect_refusal 2 'give --input FILE or --prompt TEXT, not both' "${hello[@]}" --input x
     expect_refusal 2 'give --input FILE or --prompt TEXT' --model "$demo"
