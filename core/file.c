@@ -112,9 +112,7 @@ bool mp_file_same(const char *a, const char *b)
     if (is_a || is_b) {
         return is_a && is_b && is_same(&x, &y);
     }
-    const char *slash_a = strrchr(a, '/');
-    const char *slash_b = strrchr(b, '/');
-    if (strcmp(slash_a != NULL ? slash_a + 1 : a, slash_b != NULL ? slash_b + 1 : b) != 0) {
+    if (strcmp(basename(a), basename(b)) != 0) {
         return false;
     }
     char *folder_a = mp_file_folder(a);
@@ -125,49 +123,57 @@ bool mp_file_same(const char *a, const char *b)
     return same;
 }
 
-static int write_in_place(const char *path, const char *text, struct mp_error *err)
+/* Writes text and a newline as the whole content of path. 0, or the errno of what failed. */
+static int write_text(const char *path, const char *text)
 {
     FILE *file = fopen(path, "w");
-    bool ok = file != NULL && fprintf(file, "%s\n", text) >= 0;
-    if (file != NULL && fclose(file) != 0) {
-        ok = false;
+    if (file == NULL) {
+        return errno;
     }
-    return ok ? MP_OK : mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    int error = 0;
+    /* EINVAL: nothing to wait for, as with a pipe. */
+    if (fprintf(file, "%s\n", text) < 0 || fflush(file) != 0 ||
+        (fsync(fileno(file)) != 0 && errno != EINVAL)) {
+        error = errno;
+    }
+    if (fclose(file) != 0 && error == 0) {
+        error = errno;
+    }
+    return error;
+}
+
+static int write_beside(const char *path, const char *text, struct mp_error *err)
+{
+    /* Renaming would replace a link, not its file; NULL: nothing is there yet. */
+    char *target = realpath(path, NULL);
+    if (target == NULL) {
+        target = mp_xstrdup(path);
+    }
+    /* Named after the process: two that write the same path do not write the same file. */
+    char *beside = mp_xasprintf("%s.%ld.new", target, (long)getpid());
+    int error = write_text(beside, text);
+    if (error == 0 && rename(beside, target) != 0) {
+        error = errno;
+    }
+    int code = MP_OK;
+    if (error != 0) {
+        unlink(beside);
+        code = mp_fail(err, MP_ERR_IO, "%s: cannot write through %s: %s", path, beside,
+                       strerror(error));
+    }
+    free(beside);
+    free(target);
+    return code;
 }
 
 int mp_file_replace(const char *path, const char *text, struct mp_error *err)
 {
     struct stat st;
     bool is_there = lstat(path, &st) == 0;
-    if (is_there && (stat(path, &st) != 0 || !S_ISREG(st.st_mode))) {
-        return write_in_place(path, text, err);
+    if (!is_there || (stat(path, &st) == 0 && S_ISREG(st.st_mode))) {
+        return write_beside(path, text, err);
     }
-    /* Renaming would replace a link, not its file. */
-    char *target = is_there ? realpath(path, NULL) : mp_xstrdup(path);
-    if (target == NULL) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot find: %s", path, strerror(errno));
-    }
-    /* Named after the process: two that write the same path do not write the same file. */
-    char *beside = mp_xasprintf("%s.%ld.new", target, (long)getpid());
-    FILE *file = fopen(beside, "w");
-    bool ok = file != NULL && fprintf(file, "%s\n", text) >= 0 && fflush(file) == 0 &&
-              fsync(fileno(file)) == 0;
-    int error = errno;
-    if (file != NULL && fclose(file) != 0 && ok) {
-        error = errno;
-        ok = false;
-    }
-    if (ok && rename(beside, target) != 0) {
-        error = errno;
-        ok = false;
-    }
-    int code = ok ? MP_OK
-                  : mp_fail(err, MP_ERR_IO, "%s: cannot write through %s: %s", path, beside,
-                            strerror(error));
-    if (!ok && file != NULL) {
-        unlink(beside);
-    }
-    free(beside);
-    free(target);
-    return code;
+    int error = write_text(path, text);
+    return error == 0 ? MP_OK
+                      : mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(error));
 }

@@ -95,11 +95,13 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
     }
     if (code == 0) {
         mp_engine_plan(b->engine, b->cli->context, new_tokens, &r->plan);
-        bool samples = r->plan.sparse_layers > 0 || b->config->lsh_K == 0;
-        code = b->cli->sampled > 0.0 && !samples
-                   ? mp_fail(err, MP_ERR_USAGE,
-                             "--sampled: every layer is in cache_layers, expected one that samples")
-                   : mp_engine_start(b->engine, &r->plan, err);
+        if (b->cli->sampled > 0.0 && b->config->lsh_K > 0 && r->plan.sparse_layers == 0) {
+            code = mp_fail(err, MP_ERR_USAGE,
+                           "--sampled: every layer is in cache_layers, expected one that samples");
+        }
+    }
+    if (code == 0) {
+        code = mp_engine_start(b->engine, &r->plan, err);
     }
     if (code == 0) {
         describe(b);

@@ -1,6 +1,5 @@
 /* The files that a command line names. */
 #include "core/file.h"
-#include "core/memory.h"
 #include "pipeline/cli.h"
 
 #include <errno.h>

@@ -123,8 +123,7 @@ static int open_model(const struct mp_config *config, struct mp_model *model,
     }
     if (e->dense_place != MP_PLACE_GPU && (config->gpu_memory > 0 || config->gpu_kv_layers > 0)) {
         mp_log(MP_LOG_WARNING,
-               "runtime.gpu_memory and runtime.gpu_kv_layers have no effect: no GPU "
-               "is used");
+               "runtime.gpu_memory and runtime.gpu_kv_layers have no effect: no GPU is used");
     }
     e->graph = (struct mp_graph){
         .gpu = e->dense_place == MP_PLACE_GPU,

@@ -64,8 +64,11 @@ static void settle(struct mp_micro_batches *m)
 {
     begin_trial(m, m->best);
     m->direction = 0;
-    m->pause =
-        m->best == m->settled ? clamp(2 * m->pause, SHORTEST_PAUSE, LONGEST_PAUSE) : SHORTEST_PAUSE;
+    if (m->best != m->settled) {
+        m->pause = SHORTEST_PAUSE;
+    } else if (m->pause < LONGEST_PAUSE) {
+        m->pause *= 2;
+    }
     m->settled = m->best;
 }
 

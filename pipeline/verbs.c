@@ -34,14 +34,14 @@ static int longest_prompt(const struct mp_cli *cli, const struct mp_engine *e, i
         return code;
     }
     mp_prompts_check(&prompts, cli, e);
-    for (size_t i = 0; i < prompts.records.count; i++) {
-        if (prompts.records.items[i].error != NULL) {
-            mp_log(MP_LOG_WARNING, "left out: %s", prompts.records.items[i].error);
-        }
-    }
     *tokens = mp_prompts_longest(&prompts);
     if (*tokens == 0) {
         code = mp_fail(err, MP_ERR_USAGE, "no record can run: %s", prompts.records.items[0].error);
+    }
+    for (size_t i = 0; i < prompts.records.count && code == 0; i++) {
+        if (prompts.records.items[i].error != NULL) {
+            mp_log(MP_LOG_WARNING, "left out: %s", prompts.records.items[i].error);
+        }
     }
     mp_prompts_free(&prompts);
     return code;

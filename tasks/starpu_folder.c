@@ -27,7 +27,8 @@ static bool can_use(const char *folder)
            access(folder, W_OK | X_OK) == 0;
 }
 
-/* One below the first home that is set, as StarPU chooses it; NULL: it is of no use. */
+/* One below the first home that can be written, in the order in which StarPU looks; NULL: none can.
+ */
 static char *in_home(void)
 {
     static const char *const variables[] = {"XDG_CACHE_HOME", "STARPU_HOME", "HOME"};

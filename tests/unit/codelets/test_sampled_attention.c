@@ -190,6 +190,26 @@ static void test_variants_agree(void **state)
     }
 }
 
+/* One query head of 64 channels over nnz tokens. */
+static void attend_one(sampled_attention_kernel *kernel, const struct offloaded_kv *kv,
+                       const uint32_t *ids, int32_t nnz, const struct lsh_weight *weight,
+                       const float *q, float *o, float *lse)
+{
+    kernel(&(struct sampled_attention_args){.q = q,
+                                            .kv = &kv,
+                                            .ids = &ids,
+                                            .ids_stride = (int64_t[]){nnz},
+                                            .nnz = &nnz,
+                                            .weight = weight,
+                                            .o = o,
+                                            .lse = lse,
+                                            .rows = 1,
+                                            .num_heads = 1,
+                                            .row_heads = 1,
+                                            .head_dim = 64,
+                                            .scale = 0.125f});
+}
+
 /* When every token is selected and selection is certain (u = 1), the sampled part merged with the
  * static part is exact attention over both. */
 static void test_converges_to_exact_attention(void **state)
@@ -232,19 +252,7 @@ static void test_converges_to_exact_attention(void **state)
     FOR_EACH_VARIANT(isa, variants)
     {
         float o[D], lse;
-        variants[isa](&(struct sampled_attention_args){.q = q,
-                                                       .kv = (const struct offloaded_kv *[]){&kv},
-                                                       .ids = (const uint32_t *[]){ids},
-                                                       .ids_stride = (int64_t[]){SAMPLED},
-                                                       .nnz = (int32_t[]){SAMPLED},
-                                                       .weight = weight,
-                                                       .o = o,
-                                                       .lse = &lse,
-                                                       .rows = 1,
-                                                       .num_heads = 1,
-                                                       .row_heads = 1,
-                                                       .head_dim = D,
-                                                       .scale = 0.125f});
+        attend_one(variants[isa], &kv, ids, SAMPLED, weight, q, o, &lse);
         float weight_part = 1.0f / (1.0f + expf(lse - part_lse));
         for (int c = 0; c < D; c++) {
             o[c] = (1.0f - weight_part) * o[c] + weight_part * part[c];
@@ -411,19 +419,7 @@ static void test_nan_first(void **state)
     FOR_EACH_VARIANT(isa, variants)
     {
         float o[D], lse;
-        variants[isa](&(struct sampled_attention_args){.q = q,
-                                                       .kv = (const struct offloaded_kv *[]){&kv},
-                                                       .ids = (const uint32_t *[]){ids},
-                                                       .ids_stride = (int64_t[]){N},
-                                                       .nnz = (int32_t[]){N},
-                                                       .weight = weight,
-                                                       .o = o,
-                                                       .lse = &lse,
-                                                       .rows = 1,
-                                                       .num_heads = 1,
-                                                       .row_heads = 1,
-                                                       .head_dim = D,
-                                                       .scale = 0.125f});
+        attend_one(variants[isa], &kv, ids, N, weight, q, o, &lse);
         assert_true(isnan(lse) && isnan(o[0]));
     }
     free(weight);
