@@ -29,7 +29,7 @@ find_package(CUDAToolkit REQUIRED)
 # Adds the .cu files to the codelets. Those named after wgmma use instructions that only the Hopper
 # variant of an architecture has, and are called only there.
 function(magicpig_cuda_kernels)
-  file(GLOB sources CONFIGURE_DEPENDS codelets/*/*.cu)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS codelets/*.cu)
   set(hopper ${sources})
   list(FILTER hopper INCLUDE REGEX "wgmma.*_cuda\\.cu$")
   list(REMOVE_ITEM sources ${hopper})

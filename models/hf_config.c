@@ -1,6 +1,6 @@
 #include "models/hf_config.h"
 
-#include "core/json.h"
+#include "core/json/json.h"
 #include "models/hf_rope.h"
 
 #include <inttypes.h>

@@ -2,8 +2,8 @@
 #ifndef MP_MODELS_HF_CONFIG_H
 #define MP_MODELS_HF_CONFIG_H
 
-#include "core/error.h"
-#include "core/shape.h"
+#include "core/base/error.h"
+#include "core/base/shape.h"
 #include "models/rope.h"
 
 #include <stdint.h>

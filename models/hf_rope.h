@@ -2,8 +2,8 @@
 #ifndef MP_MODELS_HF_ROPE_H
 #define MP_MODELS_HF_ROPE_H
 
-#include "core/error.h"
-#include "core/json.h"
+#include "core/base/error.h"
+#include "core/json/json.h"
 #include "models/rope.h"
 
 /* Reads rope_scaling or rope_parameters of a config's root object, or the top-level rope_theta

@@ -1,7 +1,7 @@
 #include "models/model.h"
 
-#include "core/memory.h"
-#include "core/safetensors.h"
+#include "core/base/memory.h"
+#include "core/json/safetensors.h"
 #include "models/hf_config.h"
 #include "models/presets.h"
 #include "models/weights.h"

@@ -3,8 +3,8 @@
 #ifndef MP_MODELS_MODEL_H
 #define MP_MODELS_MODEL_H
 
-#include "core/error.h"
-#include "core/shape.h"
+#include "core/base/error.h"
+#include "core/base/shape.h"
 
 #include <stdbool.h>
 #include <stddef.h>

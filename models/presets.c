@@ -1,6 +1,6 @@
 #include "models/presets.h"
 
-#include "core/config.h"
+#include "core/config/config.h"
 
 #include <stdio.h>
 #include <string.h>

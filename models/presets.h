@@ -3,7 +3,7 @@
 #ifndef MP_MODELS_PRESETS_H
 #define MP_MODELS_PRESETS_H
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 /* *config gets the config.json of the model named, with the keys that mp_hf_config_parse needs and
  * no end tokens; static, NUL-terminated. An unknown name is MP_ERR_USAGE; the message suggests the

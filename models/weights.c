@@ -3,8 +3,8 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
-#include "core/dtype.h"
-#include "core/memory.h"
+#include "core/base/dtype.h"
+#include "core/base/memory.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -2,9 +2,9 @@
 #ifndef MP_MODELS_WEIGHTS_H
 #define MP_MODELS_WEIGHTS_H
 
-#include "core/error.h"
-#include "core/safetensors.h"
-#include "core/shape.h"
+#include "core/base/error.h"
+#include "core/base/shape.h"
+#include "core/json/safetensors.h"
 #include "models/model.h"
 
 #include <stddef.h>

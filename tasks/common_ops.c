@@ -1,11 +1,11 @@
 /* Tasks that prefill and decode submit alike. */
+#include "codelets/common/task/task.h"
 #include "codelets/embed/embed.h"
 #include "codelets/ffn/ffn.h"
 #include "codelets/lm_head/lm_head.h"
 #include "codelets/sample/sample.h"
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "tasks/layer.h"
-#include "tasks/task.h"
 
 #include <string.h>
 

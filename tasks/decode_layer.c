@@ -1,13 +1,13 @@
 /* One token step of a micro-batch. mp_submit_decode_layer is the decode step of the design. */
+#include "codelets/common/task/task.h"
 #include "codelets/hashing/hashing.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
 #include "codelets/table_lookup/table_lookup.h"
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "tasks/layer.h"
-#include "tasks/task.h"
 
 static struct mp_span_info about(const struct mp_decode_step *s, int layer)
 {

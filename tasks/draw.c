@@ -1,9 +1,9 @@
 #include "tasks/draw.h"
 
+#include "codelets/common/task/task.h"
 #include "codelets/memory_read/memory_read.h"
 #include "codelets/random/random.h"
-#include "core/memory.h"
-#include "tasks/task.h"
+#include "core/base/memory.h"
 
 static const struct mp_span_info about = {
     .layer = -1, .request = -1, .chunk = -1, .micro_batch = -1};

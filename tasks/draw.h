@@ -2,8 +2,8 @@
 #ifndef MP_TASKS_DRAW_H
 #define MP_TASKS_DRAW_H
 
-#include "core/error.h"
-#include "tasks/buffer.h"
+#include "codelets/common/task/buffer.h"
+#include "core/base/error.h"
 
 struct random_task;
 

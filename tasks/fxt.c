@@ -1,7 +1,7 @@
 #include "tasks/fxt.h"
 
-#include "core/log.h"
-#include "core/memory.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
 
 #include <errno.h>
 #include <starpu.h>

@@ -3,7 +3,7 @@
 #ifndef MP_TASKS_FXT_H
 #define MP_TASKS_FXT_H
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 /* Before starpu_init: creates the folder `dir` and sets StarPU up to write there, steps > 0 decode
  * steps. dir NULL: no trace. MP_ERR_USAGE: this StarPU has no FxT, or it cannot write to dir. */

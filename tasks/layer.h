@@ -4,14 +4,14 @@
 #ifndef MP_TASKS_LAYER_H
 #define MP_TASKS_LAYER_H
 
-#include "codelets/common/kv.h"
-#include "core/lsh.h"
-#include "core/sampling.h"
-#include "core/shape.h"
-#include "core/share.h"
-#include "core/trace.h"
-#include "tasks/buffer.h"
-#include "tasks/task.h"
+#include "codelets/common/attention/kv.h"
+#include "codelets/common/attention/lsh.h"
+#include "codelets/common/task/buffer.h"
+#include "codelets/common/task/task.h"
+#include "core/base/sampling.h"
+#include "core/base/shape.h"
+#include "core/machine/share.h"
+#include "core/trace/trace.h"
 
 /* The critical path first: what decoding waits for, then what it does not, then prompts. */
 enum {

@@ -1,13 +1,13 @@
 /* The exact prefill of one prompt, layer by layer, chunk by chunk. */
+#include "codelets/common/task/task.h"
 #include "codelets/hashing/hashing.h"
 #include "codelets/offload/offload.h"
 #include "codelets/output/output.h"
 #include "codelets/prefill_attention/prefill_attention.h"
 #include "codelets/projection/projection.h"
 #include "codelets/table_build/table_build.h"
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "tasks/layer.h"
-#include "tasks/task.h"
 
 /* Of dense work. Each task is long enough for its end to be waited for. */
 static enum mp_where where(const struct mp_graph *g)

@@ -1,16 +1,16 @@
 #include "tasks/runtime.h"
 
-#include "codelets/common/codelet.h"
-#include "codelets/common/cuda.h"
-#include "codelets/common/linear.h"
+#include "codelets/common/cuda/cuda.h"
+#include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
-#include "core/core_map.h"
-#include "core/memory.h"
-#include "core/topology.h"
-#include "core/trace.h"
+#include "codelets/common/task/codelet.h"
+#include "codelets/common/task/task.h"
+#include "core/base/memory.h"
+#include "core/machine/core_map.h"
+#include "core/machine/topology.h"
+#include "core/trace/trace.h"
 #include "tasks/fxt.h"
 #include "tasks/starpu_folder.h"
-#include "tasks/task.h"
 
 #include <pthread.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
 #ifndef MP_TASKS_RUNTIME_H
 #define MP_TASKS_RUNTIME_H
 
-#include "core/error.h"
-#include "core/share.h"
+#include "core/base/error.h"
+#include "core/machine/share.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,7 +15,7 @@ struct mp_runtime_options {
     const char *scheduler; /* a StarPU policy name, e.g. "prio" */
     int cpu_workers;       /* fat CPU workers; 0: one per NUMA node */
     int threads;           /* OpenMP threads over all workers; 0: every core, but for those that a
-                              GPU needs (core/core_map.h) */
+                              GPU needs (core/machine/core_map.h) */
     bool bind;             /* bind threads to their cores; false: bind none */
     bool gpu;              /* a worker on the machine's first GPU */
     size_t gpu_workspace;  /* bytes of GPU memory for its kernels */

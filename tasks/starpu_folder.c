@@ -1,7 +1,7 @@
 #include "tasks/starpu_folder.h"
 
-#include "core/file.h"
-#include "core/memory.h"
+#include "core/base/file.h"
+#include "core/base/memory.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
 #ifndef MP_TASKS_STARPU_FOLDER_H
 #define MP_TASKS_STARPU_FOLDER_H
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 /* Before starpu_init, which ends the program if it cannot create that folder: creates it where
  * StarPU would, in $STARPU_PERF_MODEL_DIR or below $XDG_CACHE_HOME, $STARPU_HOME or $HOME; where

@@ -2,7 +2,7 @@
 #ifndef MP_TASKS_WORKSPACE_H
 #define MP_TASKS_WORKSPACE_H
 
-#include "core/shape.h"
+#include "core/base/shape.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 #include "codelets/common/elementwise.h"
 
-#include "core/cpu.h"
+#include "core/machine/cpu.h"
 
 #include <math.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 #include "codelets/common/elementwise.h"
 
-#include "core/dtype.h"
+#include "core/base/dtype.h"
 
 #include <math.h>
 

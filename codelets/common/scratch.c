@@ -1,6 +1,6 @@
 #include "codelets/common/scratch.h"
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 
 #include <string.h>
 

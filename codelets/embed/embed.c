@@ -1,6 +1,6 @@
 #include "codelets/embed/embed.h"
 
-#include "codelets/common/codelet.h"
+#include "codelets/common/task/codelet.h"
 
 static void embed_run(void *buffers[], const struct embed_task *t, embed_kernel *kernel)
 {

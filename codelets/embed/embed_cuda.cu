@@ -3,7 +3,7 @@ extern "C" {
 #include "codelets/embed/embed.h"
 }
 
-#include "codelets/common/launch_cuda.cuh"
+#include "codelets/common/cuda/launch_cuda.cuh"
 
 static __global__ void gather_rows(begin_stamp stamp, const embed_args a)
 {

@@ -1,6 +1,6 @@
 #include "codelets/embed/embed.h"
 
-#include "core/dtype.h"
+#include "core/base/dtype.h"
 
 void embed_ref(const struct embed_args *a)
 {

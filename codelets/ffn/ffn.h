@@ -2,7 +2,7 @@
 #ifndef MP_CODELETS_FFN_H
 #define MP_CODELETS_FFN_H
 
-#include "core/shape.h"
+#include "core/base/shape.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -4,8 +4,8 @@ extern "C" {
 #include "codelets/ffn/ffn.h"
 }
 
-#include "codelets/common/dense_cuda.cuh"
-#include "codelets/common/linear_cuda.h"
+#include "codelets/common/linear/dense_cuda.cuh"
+#include "codelets/common/linear/linear_cuda.h"
 
 enum { ROW_THREADS = 256 };
 

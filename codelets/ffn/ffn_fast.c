@@ -1,8 +1,8 @@
 #include "codelets/ffn/ffn.h"
 
 #include "codelets/common/elementwise.h"
-#include "codelets/common/linear.h"
-#include "codelets/common/row_block.h"
+#include "codelets/common/linear/linear.h"
+#include "codelets/common/linear/row_block.h"
 #include "codelets/common/scratch.h"
 
 /* gate_up [rows][2 * width]: SiLU(gate) * up over the gate half. A row is cut in pieces, so that

@@ -1,7 +1,7 @@
 #include "codelets/ffn/ffn.h"
 
 #include "codelets/common/elementwise.h"
-#include "codelets/common/linear.h"
+#include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
 
 void ffn_ref(const struct ffn_args *a)

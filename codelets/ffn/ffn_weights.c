@@ -1,4 +1,4 @@
-#include "codelets/common/weight_block.h"
+#include "codelets/common/linear/weight_block.h"
 #include "codelets/ffn/ffn.h"
 
 size_t ffn_weights_at(const struct mp_shape *shape, const void *base, struct ffn_weights *out)

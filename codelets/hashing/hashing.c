@@ -1,8 +1,8 @@
 #include "codelets/hashing/hashing.h"
 
-#include "codelets/common/codelet.h"
-#include "codelets/common/kv.h"
-#include "core/cpu.h"
+#include "codelets/common/attention/kv.h"
+#include "codelets/common/task/codelet.h"
+#include "core/machine/cpu.h"
 
 static hashing_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = hashing_ref,

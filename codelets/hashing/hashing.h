@@ -3,8 +3,8 @@
 #ifndef MP_CODELETS_HASHING_H
 #define MP_CODELETS_HASHING_H
 
-#include "core/dtype.h"
-#include "core/shape.h"
+#include "core/base/dtype.h"
+#include "core/base/shape.h"
 
 #include <stddef.h>
 #include <stdint.h>

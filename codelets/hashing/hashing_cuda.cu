@@ -1,7 +1,7 @@
 /* SimHash codes on the GPU. Queries and keys have a kernel each, for they are bound differently:
  * the few queries of a step by reading W, the keys of a prompt by arithmetic. */
-#include "codelets/common/launch_cuda.cuh"
-#include "codelets/common/mma_cuda.cuh"
+#include "codelets/common/cuda/launch_cuda.cuh"
+#include "codelets/common/cuda/mma_cuda.cuh"
 
 extern "C" {
 #include "codelets/hashing/hashing.h"

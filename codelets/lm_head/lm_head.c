@@ -1,7 +1,7 @@
 #include "codelets/lm_head/lm_head.h"
 
-#include "codelets/common/codelet.h"
-#include "core/cpu.h"
+#include "codelets/common/task/codelet.h"
+#include "core/machine/cpu.h"
 
 static lm_head_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = lm_head_ref,

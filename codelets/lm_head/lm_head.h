@@ -2,7 +2,7 @@
 #ifndef MP_CODELETS_LM_HEAD_H
 #define MP_CODELETS_LM_HEAD_H
 
-#include "core/shape.h"
+#include "core/base/shape.h"
 
 #include <stdint.h>
 

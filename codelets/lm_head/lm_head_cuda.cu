@@ -4,7 +4,7 @@ extern "C" {
 #include "codelets/lm_head/lm_head.h"
 }
 
-#include "codelets/common/linear_cuda.h"
+#include "codelets/common/linear/linear_cuda.h"
 
 void lm_head_cuda(const struct lm_head_args *a)
 {

@@ -1,8 +1,8 @@
 #include "codelets/lm_head/lm_head.h"
 
 #include "codelets/common/elementwise.h"
-#include "codelets/common/linear.h"
-#include "codelets/common/row_block.h"
+#include "codelets/common/linear/linear.h"
+#include "codelets/common/linear/row_block.h"
 #include "codelets/common/scratch.h"
 
 void lm_head_fast(const struct lm_head_args *a)

@@ -1,7 +1,7 @@
 #include "codelets/lm_head/lm_head.h"
 
 #include "codelets/common/elementwise.h"
-#include "codelets/common/linear.h"
+#include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
 
 void lm_head_ref(const struct lm_head_args *a)

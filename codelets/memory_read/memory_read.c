@@ -1,6 +1,6 @@
 #include "codelets/memory_read/memory_read.h"
 
-#include "codelets/common/codelet.h"
+#include "codelets/common/task/codelet.h"
 
 static void memory_read_run(void *buffers[], const struct memory_read_task *t,
                             memory_read_kernel *kernel)

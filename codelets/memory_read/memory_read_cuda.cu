@@ -1,5 +1,5 @@
 /* memory_read on the GPU: as many 16-byte loads in flight as it can have. */
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/cuda/cuda_internal.h"
 
 extern "C" {
 #include "codelets/memory_read/memory_read.h"

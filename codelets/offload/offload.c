@@ -1,7 +1,7 @@
 #include "codelets/offload/offload.h"
 
-#include "codelets/common/codelet.h"
-#include "core/cpu.h"
+#include "codelets/common/task/codelet.h"
+#include "core/machine/cpu.h"
 
 static offload_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = offload_ref,

@@ -3,7 +3,7 @@
 #ifndef MP_CODELETS_OFFLOAD_H
 #define MP_CODELETS_OFFLOAD_H
 
-#include "codelets/common/kv.h"
+#include "codelets/common/attention/kv.h"
 
 struct offload_args {
     const struct kv_cache *staging; /* tokens 0 .. tokens - 1 of the prompt, not centered */

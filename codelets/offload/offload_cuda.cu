@@ -1,6 +1,6 @@
 /* offload on the GPU: means of the offloaded keys in two stages, then one pass over keys and values
  * for each place that tokens go to. All in units of 16 bytes, 8 channels, called chunks. */
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/cuda/cuda_internal.h"
 
 extern "C" {
 #include "codelets/offload/offload.h"

@@ -2,7 +2,7 @@
 #ifndef MP_CODELETS_OUTPUT_H
 #define MP_CODELETS_OUTPUT_H
 
-#include "core/shape.h"
+#include "core/base/shape.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -4,8 +4,8 @@ extern "C" {
 #include "codelets/output/output.h"
 }
 
-#include "codelets/common/launch_cuda.cuh"
-#include "codelets/common/linear_cuda.h"
+#include "codelets/common/cuda/launch_cuda.cuh"
+#include "codelets/common/linear/linear_cuda.h"
 
 enum { MERGE_WARPS = 8, MERGE_ELEMENTS = MP_MAX_HEAD_DIM / 32 /* of a head, a lane */ };
 

@@ -1,6 +1,6 @@
 #include "codelets/output/output.h"
 
-#include "codelets/common/linear.h"
+#include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
 
 #include <math.h>

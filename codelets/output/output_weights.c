@@ -1,4 +1,4 @@
-#include "codelets/common/weight_block.h"
+#include "codelets/common/linear/weight_block.h"
 #include "codelets/output/output.h"
 
 size_t output_weights_at(const struct mp_shape *shape, const void *base, struct output_weights *out)

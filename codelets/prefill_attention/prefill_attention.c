@@ -1,7 +1,7 @@
 #include "codelets/prefill_attention/prefill_attention.h"
 
-#include "codelets/common/codelet.h"
-#include "core/cpu.h"
+#include "codelets/common/task/codelet.h"
+#include "core/machine/cpu.h"
 
 #include <math.h>
 

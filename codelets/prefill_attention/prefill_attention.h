@@ -3,7 +3,7 @@
 #ifndef MP_CODELETS_PREFILL_ATTENTION_H
 #define MP_CODELETS_PREFILL_ATTENTION_H
 
-#include "codelets/common/kv.h"
+#include "codelets/common/attention/kv.h"
 
 #include <stdbool.h>
 

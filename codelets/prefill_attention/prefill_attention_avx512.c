@@ -1,5 +1,5 @@
 #include "codelets/prefill_attention/prefill_attention.h"
-#include "core/cpu.h"
+#include "core/machine/cpu.h"
 
 void prefill_attention_avx512(const struct prefill_attention_args *a)
 {

@@ -1,5 +1,5 @@
 /* prefill_attention on a GPU: checks the arguments and picks the kernel for the device. */
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/cuda/cuda_internal.h"
 
 extern "C" {
 #include "codelets/prefill_attention/prefill_attention.h"

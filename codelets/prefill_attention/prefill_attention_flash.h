@@ -17,7 +17,7 @@
 #include "codelets/common/scratch.h"
 #include "codelets/common/simd.h"
 #include "codelets/prefill_attention/prefill_attention.h"
-#include "core/shape.h"
+#include "core/base/shape.h"
 
 #include <float.h>
 #include <math.h>

@@ -10,7 +10,7 @@
  *
  * K and V have one buffer each: V of a tile travels during S, K of the next tile during softmax and
  * O, and two CTAs an SM hide the rest. */
-#include "codelets/common/mma_cuda.cuh"
+#include "codelets/common/cuda/mma_cuda.cuh"
 
 extern "C" {
 #include "codelets/prefill_attention/prefill_attention.h"

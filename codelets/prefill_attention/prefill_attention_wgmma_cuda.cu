@@ -10,7 +10,7 @@ extern "C" {
 #include "codelets/prefill_attention/prefill_attention.h"
 }
 
-#include "codelets/common/mma_cuda.cuh"
+#include "codelets/common/cuda/mma_cuda.cuh"
 #include "codelets/prefill_attention/wgmma.cuh"
 
 #include <math.h>

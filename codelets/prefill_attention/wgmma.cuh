@@ -17,7 +17,7 @@
 #ifndef MP_CODELETS_PREFILL_ATTENTION_WGMMA_CUH
 #define MP_CODELETS_PREFILL_ATTENTION_WGMMA_CUH
 
-#include "codelets/common/mma_cuda.cuh"
+#include "codelets/common/cuda/mma_cuda.cuh"
 
 #include <cuda.h>
 #include <cuda_runtime.h>

@@ -3,8 +3,8 @@
 #ifndef MP_CODELETS_PROJECTION_H
 #define MP_CODELETS_PROJECTION_H
 
-#include "codelets/common/kv.h"
-#include "core/shape.h"
+#include "codelets/common/attention/kv.h"
+#include "core/base/shape.h"
 
 #include <stddef.h>
 

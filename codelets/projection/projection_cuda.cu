@@ -4,8 +4,8 @@ extern "C" {
 #include "codelets/projection/projection.h"
 }
 
-#include "codelets/common/launch_cuda.cuh"
-#include "codelets/common/linear_cuda.h"
+#include "codelets/common/cuda/launch_cuda.cuh"
+#include "codelets/common/linear/linear_cuda.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
 #include "codelets/projection/projection.h"
 
 #include "codelets/common/elementwise.h"
-#include "codelets/common/linear.h"
-#include "codelets/common/row_block.h"
+#include "codelets/common/linear/linear.h"
+#include "codelets/common/linear/row_block.h"
 #include "codelets/common/scratch.h"
 
 #include <string.h>

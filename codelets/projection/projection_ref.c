@@ -1,7 +1,7 @@
 #include "codelets/projection/projection.h"
 
 #include "codelets/common/elementwise.h"
-#include "codelets/common/linear.h"
+#include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
 
 /* Normalizes (if the model does) and rotates one head in place. */

@@ -1,6 +1,6 @@
 #include "codelets/random/random.h"
 
-#include "codelets/common/codelet.h"
+#include "codelets/common/task/codelet.h"
 
 static void random_run(void *buffers[], const struct random_task *t, random_kernel *kernel)
 {

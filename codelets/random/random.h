@@ -3,7 +3,7 @@
 #ifndef MP_CODELETS_RANDOM_H
 #define MP_CODELETS_RANDOM_H
 
-#include "core/dtype.h"
+#include "core/base/dtype.h"
 
 #include <stdint.h>
 

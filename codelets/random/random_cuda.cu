@@ -1,9 +1,9 @@
 /* random on the GPU: a thread draws what one 16-byte store writes. */
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/cuda/cuda_internal.h"
 
 extern "C" {
 #include "codelets/random/random.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
 }
 
 #include "codelets/random/random_element.h"

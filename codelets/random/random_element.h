@@ -11,7 +11,7 @@
 #define RANDOM_FUNCTION static inline
 #endif
 
-/* Draw i (from 0) of the generator of core/rng.h in `state`, without the draws before it:
+/* Draw i (from 0) of the generator of core/base/rng.h in `state`, without the draws before it:
  * SplitMix64 hashes a counter. */
 RANDOM_FUNCTION uint64_t random_draw(uint64_t state, int64_t i)
 {

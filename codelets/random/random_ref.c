@@ -1,7 +1,7 @@
 #include "codelets/random/random.h"
 
 #include "codelets/random/random_element.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
 
 void random_ref(const struct random_args *a)
 {

@@ -1,6 +1,6 @@
 #include "codelets/sample/sample.h"
 
-#include "codelets/common/codelet.h"
+#include "codelets/common/task/codelet.h"
 
 static void sample_run(void *buffers[], const struct sample_task *t, sample_kernel *kernel)
 {

@@ -2,7 +2,7 @@
 #ifndef MP_CODELETS_SAMPLE_H
 #define MP_CODELETS_SAMPLE_H
 
-#include "core/sampling.h"
+#include "core/base/sampling.h"
 
 #include <stdint.h>
 

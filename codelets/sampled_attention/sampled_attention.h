@@ -4,9 +4,9 @@
 #ifndef MP_CODELETS_SAMPLED_ATTENTION_H
 #define MP_CODELETS_SAMPLED_ATTENTION_H
 
-#include "codelets/common/kv.h"
-#include "core/lsh.h"
-#include "core/shape.h"
+#include "codelets/common/attention/kv.h"
+#include "codelets/common/attention/lsh.h"
+#include "core/base/shape.h"
 
 struct sampled_attention_args {
     const float *q;                       /* [rows][row_heads][head_dim] */

@@ -1,7 +1,7 @@
 /* sampled_attention on the GPU: each CTA attends a piece of a query head's selected tokens. The
  * 8 query rows of the shared kernel all hold the one query, so that the lanes that find a key's
  * norm have its dot product too. */
-#include "codelets/common/attention_cuda.cuh"
+#include "codelets/common/attention/attention_cuda.cuh"
 
 extern "C" {
 #include "codelets/sampled_attention/sampled_attention.h"

@@ -1,5 +1,5 @@
 /* sampled_attention for the instruction set this is compiled for. */
-#include "codelets/common/attention_simd.h"
+#include "codelets/common/attention/attention_simd.h"
 #include "codelets/common/scratch.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 

@@ -1,7 +1,7 @@
 #include "codelets/static_attention/static_attention.h"
 
-#include "codelets/common/codelet.h"
-#include "core/cpu.h"
+#include "codelets/common/task/codelet.h"
+#include "core/machine/cpu.h"
 
 #include <math.h>
 

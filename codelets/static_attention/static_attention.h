@@ -3,7 +3,7 @@
 #ifndef MP_CODELETS_STATIC_ATTENTION_H
 #define MP_CODELETS_STATIC_ATTENTION_H
 
-#include "codelets/common/kv.h"
+#include "codelets/common/attention/kv.h"
 
 struct static_attention_args {
     const float *q;                      /* [rows][num_heads][head_dim] */

@@ -1,6 +1,6 @@
 /* static_attention on the GPU: each CTA attends a piece of a row's tokens for up to 8 query heads
  * of one KV head. */
-#include "codelets/common/attention_cuda.cuh"
+#include "codelets/common/attention/attention_cuda.cuh"
 
 extern "C" {
 #include "codelets/static_attention/static_attention.h"

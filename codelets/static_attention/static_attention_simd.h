@@ -1,5 +1,5 @@
 /* static_attention for the instruction set this is compiled for. */
-#include "codelets/common/attention_simd.h"
+#include "codelets/common/attention/attention_simd.h"
 #include "codelets/common/scratch.h"
 #include "codelets/static_attention/static_attention.h"
 

@@ -1,6 +1,6 @@
 #include "codelets/table_build/table_build.h"
 
-#include "codelets/common/codelet.h"
+#include "codelets/common/task/codelet.h"
 
 static void table_build_run(void *buffers[], const struct table_build_task *t,
                             table_build_kernel *kernel)

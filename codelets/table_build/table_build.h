@@ -2,7 +2,7 @@
 #ifndef MP_CODELETS_TABLE_BUILD_H
 #define MP_CODELETS_TABLE_BUILD_H
 
-#include "codelets/common/kv.h"
+#include "codelets/common/attention/kv.h"
 
 #include <stddef.h>
 

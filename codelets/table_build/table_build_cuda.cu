@@ -4,7 +4,7 @@
  * digit first). In a pass each warp owns a run of the tokens and a counter for each digit: first
  * the number of its tokens with that digit, then, after a scan over (digit, warp), the position of
  * its next one. Scattered writes go to an array that the pass then copies out in order. */
-#include "codelets/common/cuda_internal.h"
+#include "codelets/common/cuda/cuda_internal.h"
 
 extern "C" {
 #include "codelets/table_build/table_build.h"

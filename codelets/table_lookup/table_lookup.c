@@ -1,7 +1,7 @@
 #include "codelets/table_lookup/table_lookup.h"
 
-#include "codelets/common/codelet.h"
-#include "core/cpu.h"
+#include "codelets/common/task/codelet.h"
+#include "core/machine/cpu.h"
 
 static table_lookup_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = table_lookup_ref,

@@ -3,8 +3,8 @@
 #ifndef MP_CODELETS_TABLE_LOOKUP_H
 #define MP_CODELETS_TABLE_LOOKUP_H
 
-#include "codelets/common/kv.h"
-#include "core/shape.h"
+#include "codelets/common/attention/kv.h"
+#include "core/base/shape.h"
 
 struct table_lookup_args {
     const uint16_t *codes;                  /* [rows][row_heads][L] of the query heads */

@@ -2,7 +2,7 @@
  * shared memory, seen in one table and seen in two or more; a token is in one bucket of a table at
  * most, so that it is selected iff a second bucket finds it. Block after block the second bitmap is
  * turned into ids. */
-#include "codelets/common/launch_cuda.cuh"
+#include "codelets/common/cuda/launch_cuda.cuh"
 
 extern "C" {
 #include "codelets/table_lookup/table_lookup.h"

@@ -11,10 +11,10 @@
 #include "codelets/static_attention/static_attention.h"
 #include "codelets/table_build/table_build.h"
 #include "codelets/table_lookup/table_lookup.h"
-#include "core/clock.h"
-#include "core/cpu.h"
-#include "core/memory.h"
-#include "core/rng.h"
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "core/base/rng.h"
+#include "core/machine/cpu.h"
 
 #include <math.h>
 #include <omp.h>

@@ -7,11 +7,11 @@
  * Each repetition multiplies with the next of 16 matrices, or of those that fit in 256 MiB: the
  * demo's stay in the last-level cache, the large ones come from memory. The shortest time counts.
  */
-#include "codelets/common/linear.h"
+#include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
-#include "core/clock.h"
-#include "core/cpu.h"
-#include "core/memory.h"
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "core/machine/cpu.h"
 
 #include <math.h>
 #include <omp.h>

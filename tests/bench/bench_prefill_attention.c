@@ -4,11 +4,11 @@
  * the rate counting 4 * head_dim operations for each visible (query, key) pair, and that rate over
  * the float32 multiply-add peak measured here with as many threads. */
 #include "codelets/prefill_attention/prefill_attention.h"
-#include "core/clock.h"
-#include "core/cpu.h"
-#include "core/memory.h"
-#include "core/rng.h"
-#include "core/shape.h"
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "core/base/rng.h"
+#include "core/base/shape.h"
+#include "core/machine/cpu.h"
 
 #include <math.h>
 #include <omp.h>

@@ -7,12 +7,12 @@ trap 'rm -rf "$tree"' EXIT
 
 plant() { # a clean tree
     rm -rf "${tree:?}"/*
-    mkdir -p "$tree"/{core,models,tasks,pipeline,codelets/ffn,codelets/common}
-    echo '#include "core/error.h"' | tee "$tree"/{core,models,tasks,pipeline}/a.c \
+    mkdir -p "$tree"/{core,models,tasks,pipeline,codelets/ffn,codelets/common/task}
+    echo '#include "core/base/error.h"' | tee "$tree"/{core,models,tasks,pipeline}/a.c \
         "$tree"/codelets/ffn/ffn_ref.c >"$tree/codelets/common/simd.h"
     # What is allowed: StarPU in codelets and tasks, CUDA in codelets, vectors in kernels.
     echo '#include <starpu.h>' | tee "$tree"/codelets/ffn/ffn.c "$tree"/tasks/runtime.c \
-        >"$tree/codelets/common/codelet.h"
+        >"$tree/codelets/common/task/codelet.h"
     echo '#include <cuda_runtime.h>' >"$tree/codelets/ffn/ffn_cuda.cu"
     echo '#include <immintrin.h>' >"$tree/codelets/ffn/ffn_avx2.c"
     echo '    conf.ncuda = 0;' >>"$tree/tasks/runtime.c"
@@ -55,7 +55,7 @@ refuse tasks/a.c '/* Qwen3 */'
 refuse codelets/ffn/ffn.c 'bool is_mixtral;'
 refuse pipeline/a.c 'LLAMA_EOS'
 refuse core/a.c '#include "tasks/runtime.h"'
-refuse codelets/ffn/ffn.c '#include "pipeline/engine.h"'
+refuse codelets/ffn/ffn.c '#include "pipeline/engine/engine.h"'
 refuse models/a.c '#include "tasks/runtime.h"'
 refuse tasks/a.c '#include "models/model.h"'
 refuse codelets/ffn/ffn_fast.c '#pragma omp parallel for num_threads(2)'

@@ -2,7 +2,7 @@
 #ifndef MP_TESTS_BAD_FILES_H
 #define MP_TESTS_BAD_FILES_H
 
-#include "core/json.h"
+#include "core/json/json.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,7 +3,7 @@
 #ifndef MP_TESTS_CUDA_TEST_H
 #define MP_TESTS_CUDA_TEST_H
 
-#include "codelets/common/cuda.h"
+#include "codelets/common/cuda/cuda.h"
 #include "kernel_test.h"
 
 #include <cuda_runtime_api.h>

@@ -3,9 +3,9 @@
 #ifndef MP_TESTS_DENSE_TEST_H
 #define MP_TESTS_DENSE_TEST_H
 
-#include "codelets/common/linear.h"
+#include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
-#include "core/shape.h"
+#include "core/base/shape.h"
 #include "tests/unit/codelets/kernel_test.h"
 
 /* Runs the statement that follows once for each instruction set this CPU has, with that variant in

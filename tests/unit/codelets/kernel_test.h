@@ -2,10 +2,10 @@
 #ifndef MP_TESTS_KERNEL_TEST_H
 #define MP_TESTS_KERNEL_TEST_H
 
-#include "core/cpu.h"
-#include "core/dtype.h"
-#include "core/memory.h"
-#include "core/rng.h"
+#include "core/base/dtype.h"
+#include "core/base/memory.h"
+#include "core/base/rng.h"
+#include "core/machine/cpu.h"
 
 #include <math.h>
 #include <setjmp.h>

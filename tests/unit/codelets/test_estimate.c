@@ -1,7 +1,7 @@
 /* StarPU's policies decide by our estimates of a task's time, and those by measured rates. */
-#include "codelets/common/codelet.h"
+#include "codelets/common/task/codelet.h"
 #include "codelets/sampled_attention/sampled_attention.h"
-#include "core/calibration.h"
+#include "core/trace/calibration.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* ffn on the GPU against the reference. */
-#include "codelets/common/linear_cuda.h"
+#include "codelets/common/linear/linear_cuda.h"
 #include "codelets/ffn/ffn.h"
 #include "tests/unit/codelets/cuda_test.h"
 #include "tests/unit/codelets/dense_test.h"

@@ -1,7 +1,7 @@
 /* When ops ran on the GPU, on the host's clock. */
 #include "codelets/embed/embed.h"
 #include "codelets/memory_read/memory_read.h"
-#include "core/clock.h"
+#include "core/base/clock.h"
 #include "tests/unit/codelets/cuda_test.h"
 
 #include <unistd.h>

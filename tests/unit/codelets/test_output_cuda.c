@@ -1,5 +1,5 @@
 /* output on the GPU against the reference: merge, O projection, residual. */
-#include "codelets/common/linear_cuda.h"
+#include "codelets/common/linear/linear_cuda.h"
 #include "tests/unit/codelets/cuda_test.h"
 #include "tests/unit/codelets/output_test.h"
 

@@ -1,6 +1,6 @@
 /* Rates of ops: estimates from them, measurements from spans, and the file that keeps them. */
-#include "core/calibration.h"
-#include "core/memory.h"
+#include "core/base/memory.h"
+#include "core/trace/calibration.h"
 
 #include <math.h>
 #include <pthread.h>

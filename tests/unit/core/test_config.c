@@ -1,7 +1,7 @@
 /* Configuration: files, flags, defaults, suggestions, checks and the search for the model. */
-#include "core/config.h"
+#include "core/config/config.h"
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "tests/unit/bad_files.h"
 
 #include <cjson/cJSON.h>
@@ -101,7 +101,6 @@ static void check_every_key(const struct mp_config *c)
     assert_int_equal(c->lsh_projection, MP_LSH_SHARED);
     assert_int_equal(c->lsh_layer_group, 4);
     assert_true(c->lsh_seed == UINT64_C(9007199254740992));
-    assert_int_equal(c->rope_inv_freq, MP_ROPE_BFLOAT16);
     assert_true(c->sampling.temperature == 0.75F && c->sampling.top_p == 0.5F);
     assert_true(c->sampling.top_k == 40 && c->sampling.seed == 7);
     assert_string_equal(c->scheduler, "dmdas");
@@ -155,7 +154,6 @@ static void test_every_flag(void **state)
         {"lsh-layer-group", "4"},
         {"temperature", "0.75"},
         {"lsh-seed", "9007199254740992"},
-        {"rope-inv-freq", "bfloat16"},
         {"top-p", "0.5"},
         {"top-k", "40"},
         {"seed", "7"},

@@ -1,5 +1,5 @@
 /* Who runs where, on imagined machines. */
-#include "core/core_map.h"
+#include "core/machine/core_map.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Choice of kernel variants. */
-#include "core/cpu.h"
+#include "core/machine/cpu.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

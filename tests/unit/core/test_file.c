@@ -1,6 +1,6 @@
 /* Files replaced as a whole, and the folder of a path. */
-#include "core/file.h"
-#include "core/memory.h"
+#include "core/base/file.h"
+#include "core/base/memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* JSON: strictness, positions, getters, big files. */
-#include "core/json.h"
+#include "core/json/json.h"
 
-#include "core/clock.h"
+#include "core/base/clock.h"
 #include "tests/unit/bad_files.h"
 
 #include <float.h>

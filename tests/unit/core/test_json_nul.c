@@ -1,5 +1,5 @@
 /* JSON strings with NULs, for those who ask for them. */
-#include "core/json.h"
+#include "core/json/json.h"
 #include "tests/unit/bad_files.h"
 
 #include <stdlib.h>

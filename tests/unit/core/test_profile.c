@@ -1,5 +1,5 @@
 /* The profile of hand-made spans: unions of time, cuts at the borders, sums per op. */
-#include "core/profile.h"
+#include "core/trace/profile.h"
 
 #include <math.h>
 #include <pthread.h>

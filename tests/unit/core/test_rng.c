@@ -1,6 +1,6 @@
 /* The generator: pinned outputs, so that a change of compiler, flags or machine shows, and the
  * distributions it claims. */
-#include "core/rng.h"
+#include "core/base/rng.h"
 
 #include <math.h>
 #include <setjmp.h>

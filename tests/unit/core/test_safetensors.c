@@ -1,7 +1,7 @@
 /* safetensors: reading good files, sets and directories, refusing bad ones, writing. */
-#include "core/safetensors.h"
+#include "core/json/safetensors.h"
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "tests/unit/bad_files.h"
 
 #include <endian.h>

@@ -1,5 +1,5 @@
 /* Choice of the next token: greedy ties and NaN, top-k and top-p cuts, frequencies. */
-#include "core/sampling.h"
+#include "core/base/sampling.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* Shares: who gets which heads, and where their memory is. */
-#include "core/share.h"
+#include "core/machine/share.h"
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* Tokenizer: the golden texts of two kinds of tokenizer, streaming, bad text and bad files. */
-#include "core/json.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/json/json.h"
 #include "tokenizer_test.h"
 
 static const char *const golden_names[] = {"tokenizer-llama3-style", "tokenizer-llama2-style"};

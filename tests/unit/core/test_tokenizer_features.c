@@ -1,5 +1,5 @@
 /* Tokenizer: one small hand-made tokenizer.json for each feature the golden ones do not use. */
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "tokenizer_test.h"
 
 /* Loads a tokenizer.json with this text. */

@@ -1,7 +1,7 @@
 /* Imagined machines, GPUs in them, binding of threads and memory on the real one. */
-#include "core/topology.h"
+#include "core/machine/topology.h"
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 
 #include <hwloc.h>
 #include <omp.h>

@@ -1,5 +1,5 @@
 /* The trace: valid Chrome trace events, one ordered track per thread, counters, losses counted. */
-#include "core/clock.h"
+#include "core/base/clock.h"
 #include "tests/unit/core/trace_test.h"
 
 #include <pthread.h>

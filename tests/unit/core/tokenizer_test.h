@@ -2,9 +2,9 @@
 #ifndef MP_TESTS_TOKENIZER_TEST_H
 #define MP_TESTS_TOKENIZER_TEST_H
 
-#include "core/tokenizer.h"
+#include "core/tokenizer/tokenizer.h"
 
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "tests/unit/bad_files.h"
 
 #include <stdlib.h>

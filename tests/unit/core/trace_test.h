@@ -2,7 +2,7 @@
 #ifndef MP_TESTS_TRACE_TEST_H
 #define MP_TESTS_TRACE_TEST_H
 
-#include "core/trace.h"
+#include "core/trace/trace.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>

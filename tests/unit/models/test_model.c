@@ -3,9 +3,9 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
-#include "core/dtype.h"
-#include "core/memory.h"
-#include "core/safetensors.h"
+#include "core/base/dtype.h"
+#include "core/base/memory.h"
+#include "core/json/safetensors.h"
 #include "models/model.h"
 
 #include <math.h>

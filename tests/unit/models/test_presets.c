@@ -3,7 +3,7 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "models/hf_config.h"
 #include "models/model.h"
 #include "models/presets.h"

@@ -2,10 +2,10 @@
 #ifndef MP_TESTS_ENGINE_FIXTURE_H
 #define MP_TESTS_ENGINE_FIXTURE_H
 
-#include "core/json.h"
-#include "core/tokenizer.h"
-#include "pipeline/engine.h"
-#include "pipeline/plan.h"
+#include "core/json/json.h"
+#include "core/tokenizer/tokenizer.h"
+#include "pipeline/engine/engine.h"
+#include "pipeline/engine/plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,11 +2,11 @@
 #ifndef MP_TEST_REPORT_SAMPLE_H
 #define MP_TEST_REPORT_SAMPLE_H
 
-#include "pipeline/report.h"
+#include "pipeline/report/report.h"
 
-#include "core/clock.h"
-#include "core/memory.h"
-#include "core/rng.h"
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "core/base/rng.h"
 
 #include <math.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 /* The search for the number of micro-batches, on steps whose time is a function of it. */
-#include "pipeline/micro_batches.h"
+#include "pipeline/engine/micro_batches.h"
 
-#include "core/rng.h"
+#include "core/base/rng.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* The memory plan against numbers worked out by hand, and its limits. */
 #include "engine_fixture.h"
-#include "pipeline/plan.h"
-#include "pipeline/summary.h"
+#include "pipeline/cli/summary.h"
+#include "pipeline/engine/plan.h"
 
 #include <string.h>
 

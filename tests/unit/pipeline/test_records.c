@@ -1,8 +1,8 @@
 /* Input records: every layout, broken ones among good ones, files that are none. */
-#include "pipeline/records.h"
+#include "pipeline/cli/records.h"
 
-#include "core/clock.h"
-#include "core/memory.h"
+#include "core/base/clock.h"
+#include "core/base/memory.h"
 #include "tests/unit/bad_files.h"
 
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  * in a browser. */
 #include "report_sample.h"
 
-#include "core/file.h"
-#include "core/json.h"
+#include "core/base/file.h"
+#include "core/json/json.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* Sessions: batches, micro-batches, schedulers, workers, growth, short prompts. The model is a
  * small random one: its texts mean nothing, but they change with any error. */
-#include "core/rng.h"
+#include "core/base/rng.h"
 #include "engine_fixture.h"
 
 #include <math.h>

@@ -1,8 +1,8 @@
 /* A decode step gives the same logits, bit by bit, however lookup and sampled attention are cut
  * into shares, and whoever works on them. */
-#include "core/memory.h"
+#include "core/base/memory.h"
 #include "engine_fixture.h"
-#include "pipeline/slot.h"
+#include "pipeline/engine/slot.h"
 
 #include <unistd.h>
 

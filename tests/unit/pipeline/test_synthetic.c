@@ -1,9 +1,9 @@
 /* Random weights and synthetic KV: what is drawn is complete, is the same every time, and is met by
  * lookups as often as is asked for. */
-#include "core/dtype.h"
-#include "core/memory.h"
+#include "core/base/dtype.h"
+#include "core/base/memory.h"
 #include "engine_fixture.h"
-#include "pipeline/internal.h"
+#include "pipeline/engine/internal.h"
 
 #include <math.h>
 

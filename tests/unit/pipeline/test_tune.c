@@ -1,7 +1,7 @@
 /* The search of the tune verb on imagined machines, its axes and the files it writes. */
 #include "tune_fixture.h"
 
-#include "core/file.h"
+#include "core/base/file.h"
 
 #include <unistd.h>
 

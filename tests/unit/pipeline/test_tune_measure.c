@@ -1,9 +1,9 @@
 /* Measurements of the tune verb with the demo model, in processes of their own. */
 #include "engine_fixture.h"
 
-#include "pipeline/interrupt.h"
-#include "pipeline/recording.h"
-#include "pipeline/tune.h"
+#include "pipeline/cli/interrupt.h"
+#include "pipeline/engine/recording.h"
+#include "pipeline/tune/tune.h"
 
 #include <math.h>
 #include <signal.h>

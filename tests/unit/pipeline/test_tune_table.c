@@ -1,7 +1,7 @@
 /* The table that the tune verb shows. */
 #include "engine_fixture.h"
 
-#include "pipeline/tune.h"
+#include "pipeline/tune/tune.h"
 
 #include <math.h>
 

@@ -4,8 +4,8 @@
 
 #include "engine_fixture.h"
 
-#include "core/rng.h"
-#include "pipeline/tune.h"
+#include "core/base/rng.h"
+#include "pipeline/tune/tune.h"
 
 #include <math.h>
 

@@ -1,0 +1,104 @@
+/* The memory that attention reads, one set per (request, layer). Plain structs of pointers and
+ * sizes: who allocates them and where is the pipeline's business.
+ *
+ * Key and value layout is head-major: element (h, i, c) of a [num_kv_heads][capacity][head_dim]
+ * array is at (h * capacity + i) * head_dim + c, so that one head's tokens are contiguous. */
+#ifndef MP_CODELETS_COMMON_KV_H
+#define MP_CODELETS_COMMON_KV_H
+
+#include "core/base/dtype.h"
+#include "core/machine/share.h"
+
+#include <stdint.h>
+
+/* A cache that is always attended as a whole. Three uses: the static cache of a sparse layer
+ * (sink, local window, generated tokens; keys centered), the whole KV of a dense layer (its mean is
+ * 0), and the staging area of one layer during prefill (not centered). */
+struct kv_cache {
+    void *k;          /* [num_kv_heads][capacity][head_dim], dtype */
+    void *v;          /* the same shape */
+    float *k_mean;    /* [num_kv_heads][head_dim], subtracted from each appended key;
+                         NULL: not centered */
+    int64_t capacity; /* tokens allocated per head */
+    int num_kv_heads;
+    int head_dim;
+    enum mp_dtype dtype; /* of k and v */
+};
+
+/* The offloaded tokens of a sparse layer: everything between sink and local window, renumbered
+ * from 0. Keys are centered; never moved once written. */
+struct offloaded_kv {
+    void *k;          /* [num_kv_heads][capacity][head_dim], dtype, centered */
+    void *v;          /* the same shape */
+    int64_t count;    /* tokens, may be 0 */
+    int64_t capacity; /* tokens allocated per head, >= count */
+    int num_kv_heads;
+    int head_dim;
+    enum mp_dtype dtype; /* of k and v */
+};
+
+/* Tokens per block of the tables: ids inside a block fit 16 bits. */
+enum { LSH_BLOCK_TOKENS = 65536 };
+
+/* The L hash tables of each KV head over the offloaded tokens of one layer. Tokens are cut in
+ * blocks of LSH_BLOCK_TOKENS; each (head, block, table) is a counting sort of the block's tokens
+ * by code. With B = lsh_num_blocks(count) and n_b the tokens of block b:
+ *   bucket c of (h, b, l) is ids[off[c] .. off[c + 1]), ids ascending, token = b * 65536 + id. */
+struct lsh_tables {
+    uint16_t *ids;     /* [num_kv_heads][L][capacity]: block b's slice starts at b * 65536 */
+    uint32_t *offsets; /* [num_kv_heads][blocks of capacity][L][2^K + 1], relative to the slice */
+    int64_t count;     /* tokens hashed, may be 0 */
+    int64_t capacity;  /* tokens allocated per (head, table) */
+    int num_kv_heads;
+    int K; /* bits per code, 1..16 */
+    int L; /* tables */
+};
+
+static inline int64_t lsh_num_blocks(int64_t tokens)
+{
+    return (tokens + LSH_BLOCK_TOKENS - 1) / LSH_BLOCK_TOKENS;
+}
+
+/* Tokens selected by a lookup for each (row, query head) of a step. */
+struct lsh_selection {
+    uint32_t **ids;  /* [rows] -> [num_heads][stride[row]], ascending */
+    int64_t *stride; /* [rows] room per head, >= tokens in the row's tables */
+};
+
+/* Ids of table l of head h, block b. */
+static inline uint16_t *lsh_ids(const struct lsh_tables *t, int h, int64_t b, int l)
+{
+    return t->ids + ((int64_t)h * t->L + l) * t->capacity + b * LSH_BLOCK_TOKENS;
+}
+
+/* The 2^K + 1 bucket offsets of table l of head h, block b. */
+static inline uint32_t *lsh_offsets(const struct lsh_tables *t, int h, int64_t b, int l)
+{
+    int64_t buckets = ((int64_t)1 << t->K) + 1;
+    return t->offsets + (((int64_t)h * lsh_num_blocks(t->capacity) + b) * t->L + l) * buckets;
+}
+
+/* The tables of a share's heads alone. */
+static inline struct lsh_tables lsh_tables_of(const struct mp_share *share,
+                                              const struct lsh_tables *t)
+{
+    struct lsh_tables part = *t;
+    part.ids = lsh_ids(t, share->first_kv_head, 0, 0);
+    part.offsets = lsh_offsets(t, share->first_kv_head, 0, 0);
+    part.num_kv_heads = share->num_kv_heads;
+    return part;
+}
+
+/* The keys and values of a share's heads alone. */
+static inline struct offloaded_kv offloaded_kv_of(const struct mp_share *share,
+                                                  const struct offloaded_kv *kv)
+{
+    size_t first = (size_t)(share->first_kv_head * kv->capacity * kv->head_dim);
+    struct offloaded_kv part = *kv;
+    part.k = (char *)kv->k + first * mp_dtype_size(kv->dtype);
+    part.v = (char *)kv->v + first * mp_dtype_size(kv->dtype);
+    part.num_kv_heads = share->num_kv_heads;
+    return part;
+}
+
+#endif

@@ -1,0 +1,1 @@
+#include "codelets/common/linear/linear_simd.h"

@@ -1,1 +1,0 @@
-#include "codelets/common/linear_simd.h"

@@ -1,0 +1,42 @@
+/* Memory that tasks depend on: a block of memory and its StarPU handle. */
+#ifndef MP_TASKS_BUFFER_H
+#define MP_TASKS_BUFFER_H
+
+#include "codelets/common/task/memory.h"
+#include "core/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct _starpu_data_state; /* what a starpu_data_handle_t points to */
+
+struct mp_buffer {
+    void *data; /* the memory; only touched between tasks, and only if it is host memory */
+    size_t bytes;
+    enum mp_place place;
+    struct _starpu_data_state *handle; /* NULL: not registered */
+    bool owned;                        /* data is freed on release */
+    bool in_place; /* GPU tasks use the host memory itself; otherwise StarPU keeps copies where
+                      the tasks run */
+};
+
+/* Allocates at a place and registers. bytes may be 0. */
+int mp_buffer_alloc(struct mp_buffer *b, enum mp_place place, size_t bytes, const char *what,
+                    struct mp_error *err);
+
+/* Registers memory that the caller owns and keeps until the release, and that StarPU never moves:
+ * part of a cache, or a host struct that describes memory (a cache, tables). */
+void mp_buffer_wrap(struct mp_buffer *b, enum mp_place place, void *data, size_t bytes);
+
+/* Waits for the tasks that use it, then unregisters and frees. Fine on a zeroed buffer. */
+void mp_buffer_release(struct mp_buffer *b);
+
+/* Fills a buffer, wherever it is, from host memory. Before any task uses it. */
+int mp_buffer_fill(struct mp_buffer *b, const void *from, struct mp_error *err);
+
+/* Between acquire and return the host may read (or, with write, read and write) a buffer in host
+ * memory; waits for the tasks submitted so far that use it. */
+int mp_buffer_acquire(struct mp_buffer *b, bool write, struct mp_error *err);
+void mp_buffer_return(struct mp_buffer *b);
+
+#endif

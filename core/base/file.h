@@ -1,0 +1,33 @@
+/* Whole files. */
+#ifndef MP_CORE_FILE_H
+#define MP_CORE_FILE_H
+
+#include "core/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Reads all of path ("-": standard input) into *data, malloc'ed and with a NUL after its *length
+ * bytes. MP_ERR_IO if it cannot be read, MP_ERR_FORMAT if it has more than max_bytes. */
+int mp_file_read(const char *path, size_t max_bytes, char **data, size_t *length,
+                 struct mp_error *err);
+
+/* Writes text and a newline to a file beside path, and then renames it: whoever reads path finds
+ * the old content or the new one, whole. Of a symbolic link the file it leads to is replaced. What
+ * is no file (a device, a pipe, a link that leads nowhere) is written as it is. MP_ERR_IO. */
+int mp_file_replace(const char *path, const char *text, struct mp_error *err);
+
+/* Creates the folder `path` and those that it is in, as far as they are missing. MP_ERR_IO. */
+int mp_file_make_folders(const char *path, struct mp_error *err);
+
+/* Whether both lead to the same file or folder; what is not there yet is the same as what has its
+ * name in the same folder. Devices such as /dev/null are never the same: nothing is lost there. */
+bool mp_file_same(const char *a, const char *b);
+
+/* The folder that path is in: "." for a name alone, "/" for "/name". The caller's. */
+char *mp_file_folder(const char *path);
+
+/* What messages call path: "standard input" for "-". */
+const char *mp_file_name(const char *path);
+
+#endif

@@ -1,0 +1,352 @@
+#include "core/config/config.h"
+
+#include "core/base/memory.h"
+#include "core/config/config_key.h"
+
+#include <cjson/cJSON.h>
+#include <limits.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    MAX_CONFIG_BYTES = 1 << 20,
+    MAX_NAME = 64, /* longest flag or key that is compared with the known ones */
+    MAX_LAYER = 9999,
+    MAX_TOKENS = 1 << 30,
+};
+
+#define FIELD(name) .offset = offsetof(struct mp_config, name)
+#define COUNT(name) .count_offset = offsetof(struct mp_config, name)
+#define RANGE(low, high) .min = (low), .max = (high)
+
+/* Everything there is to say about every key, in the order of the help. */
+static const struct config_key keys[] = {
+    {"model_path", "model", CONFIG_STRING, FIELD(model_path),
+     .help = "Hugging Face directory, or a name in the local cache"},
+    {"chunk_size", "chunk-size", CONFIG_INT64, FIELD(chunk_size), RANGE(1, 1 << 20),
+     .initial = "8192", .help = "prompt tokens read at a time"},
+    {"cache_layers", "cache-layers", CONFIG_LIST, FIELD(cache_layers), COUNT(num_cache_layers),
+     RANGE(0, MAX_LAYER), .initial = "0", .help = "layers that attend to their whole KV cache"},
+    {"lsh_K", "lsh-k", CONFIG_INT, FIELD(lsh_K), RANGE(0, 16), .initial = "10",
+     .help = "bits of a hash code; 0: full attention"},
+    {"lsh_L", "lsh-l", CONFIG_INT, FIELD(lsh_L), RANGE(1, 1024), .initial = "150",
+     .help = "hash tables"},
+    {"mem_efficient", "mem-efficient", CONFIG_BOOL, FIELD(mem_efficient), RANGE(0, 1),
+     .initial = "1", .help = "1: flash prefill; 0: plain reference prefill"},
+    {"device_budget", "device-budget", CONFIG_INT64, FIELD(device_budget), RANGE(0, MAX_TOKENS),
+     .initial = "68", .help = "tokens always attended to: first ones and local window"},
+    {"window_size", "window-size", CONFIG_INT64, FIELD(window_size), RANGE(0, MAX_TOKENS),
+     .initial = "64", .help = "local window, part of the device budget"},
+    {"generation_budget", "generation-budget", CONFIG_INT64, FIELD(generation_budget),
+     RANGE(1, MAX_TOKENS), .initial = "256", .help = "generated tokens to have room for at first"},
+    {"gen_len", "gen-len", CONFIG_INT64, FIELD(gen_len), RANGE(1, MAX_TOKENS), .initial = "128",
+     .help = "most tokens to generate for a request"},
+    {"eos", "eos", CONFIG_LIST, FIELD(eos), COUNT(num_eos), RANGE(0, INT32_MAX), .unset = "model",
+     .initial = "model", .help = "tokens that end a text; model: the model's own"},
+    {"attention.lsh_projection", "lsh-projection", CONFIG_ENUM, FIELD(lsh_projection),
+     .choices = "per_head|shared", .initial = "per_head",
+     .help = "projections: one a KV head, or one for all"},
+    {"attention.lsh_layer_group", "lsh-layer-group", CONFIG_INT, FIELD(lsh_layer_group),
+     RANGE(1, MAX_LAYER), .initial = "16", .help = "layers that share a projection"},
+    {"attention.seed", "lsh-seed", CONFIG_SEED, FIELD(lsh_seed), RANGE(0, 0x1p53), .initial = "0",
+     .help = "seed of the projections"},
+    {"sampling.temperature", "temperature", CONFIG_FLOAT, FIELD(sampling.temperature),
+     RANGE(0, 100), .initial = "0", .help = "0: always the likeliest token"},
+    {"sampling.top_p", "top-p", CONFIG_FLOAT, FIELD(sampling.top_p), RANGE(1e-6, 1), .initial = "1",
+     .help = "sample from the likeliest tokens of this probability"},
+    {"sampling.top_k", "top-k", CONFIG_INT, FIELD(sampling.top_k), RANGE(0, INT_MAX),
+     .initial = "0", .help = "sample from this many likeliest tokens; 0: from all"},
+    {"sampling.seed", "seed", CONFIG_SEED, FIELD(sampling.seed), RANGE(0, 0x1p53), .initial = "0",
+     .help = "seed of the sampling"},
+    {"runtime.scheduler", "sched", CONFIG_STRING, FIELD(scheduler), .initial = "prio",
+     .help = "StarPU scheduling policy"},
+    {"runtime.cpu_workers", "cpu-workers", CONFIG_INT, FIELD(cpu_workers), RANGE(0, 1024),
+     .initial = "0", .help = "CPU workers, each a team of threads; 0: one a NUMA node"},
+    {"runtime.threads", "threads", CONFIG_INT, FIELD(threads), RANGE(0, 65536), .initial = "0",
+     .help = "threads of all CPU workers together; 0: one a free core"},
+    {"runtime.binding", "binding", CONFIG_ENUM, FIELD(binding), .choices = "cores|none",
+     .initial = "cores", .help = "bind every thread to a core, or none at all"},
+    {"runtime.batch", "batch", CONFIG_INT, FIELD(batch), RANGE(1, 256), .initial = "1",
+     .help = "requests decoded together"},
+    {"runtime.micro_batches", "micro-batches", CONFIG_INT, FIELD(micro_batches), RANGE(0, 256),
+     .initial = "0", .help = "groups of a decode step; 0: found while running"},
+    {"runtime.prefill_share", "prefill-share", CONFIG_FLOAT, FIELD(prefill_share), RANGE(0.01, 1),
+     .initial = "0.5", .help = "time a new prompt may take from others; 1: all"},
+    {"runtime.isa", "isa", CONFIG_CHOICE, FIELD(isa), .choices = "auto|ref|avx2|avx512",
+     .initial = "auto", .help = "kernel variant"},
+    {"runtime.devices", "devices", CONFIG_CHOICE, FIELD(devices), .choices = "auto|cpu|gpu",
+     .initial = "auto", .help = "what to run on; auto: the GPU too if there is one"},
+    {"runtime.gpu_memory", "gpu-memory", CONFIG_BYTES, FIELD(gpu_memory), RANGE(0, 0x1p53),
+     .initial = "0", .help = "most GPU memory to use, e.g. 24GiB; 0: what is free"},
+    {"runtime.gpu_kv_layers", "gpu-kv-layers", CONFIG_INT, FIELD(gpu_kv_layers), RANGE(-1, 65536),
+     .initial = "-1", .help = "layers with KV and tables on the GPU; -1: all that fit"},
+    {"runtime.memory_limit", "memory-limit", CONFIG_BYTES, FIELD(memory_limit), RANGE(0, 0x1p53),
+     .initial = "0", .help = "most memory to use, e.g. 8GiB; 0: what is free"},
+    {"runtime.calibration", "calibration", CONFIG_STRING, FIELD(calibration), .initial = "auto",
+     .help = "rates for policies with models: file, auto or off"},
+    {"trace.file", "trace", CONFIG_STRING, FIELD(trace_path),
+     .help = "write Chrome trace events to this file"},
+    {"trace.report", "report", CONFIG_STRING, FIELD(report_path),
+     .help = "write an HTML report to this file"},
+    {"trace.fxt", "fxt", CONFIG_STRING, FIELD(fxt_dir),
+     .help = "write StarPU's own trace, FxT and Paje, to this folder"},
+    {"trace.fxt_steps", "fxt-steps", CONFIG_INT, FIELD(fxt_steps), RANGE(1, 1 << 20),
+     .initial = "8", .help = "decode steps in StarPU's trace, after the first two"},
+};
+
+enum { NUM_KEYS = sizeof keys / sizeof keys[0] };
+
+void mp_config_init(struct mp_config *c)
+{
+    *c = (struct mp_config){0};
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        struct mp_error err;
+        if (keys[i].initial != NULL &&
+            config_key_set_text(&keys[i], c, keys[i].initial, &err) != MP_OK) {
+            mp_panic("default of the configuration: %s", err.message);
+        }
+    }
+}
+
+void mp_config_free(struct mp_config *c)
+{
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        config_key_free(&keys[i], c);
+    }
+}
+
+/* ---- suggestions ---- */
+
+size_t mp_edit_distance(const char *a, const char *b)
+{
+    size_t n = strlen(b);
+    if (strlen(a) > MAX_NAME || n > MAX_NAME) {
+        return SIZE_MAX;
+    }
+    size_t row[MAX_NAME + 1];
+    for (size_t j = 0; j <= n; j++) {
+        row[j] = j;
+    }
+    for (size_t i = 0; a[i] != '\0'; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < n; j++) {
+            size_t change = diagonal + (a[i] != b[j]);
+            size_t remove_or_insert = 1 + (row[j] < row[j + 1] ? row[j] : row[j + 1]);
+            diagonal = row[j + 1];
+            row[j + 1] = change < remove_or_insert ? change : remove_or_insert;
+        }
+    }
+    return row[n];
+}
+
+size_t mp_farthest_meant(const char *name)
+{
+    return strlen(name) / 2 + 1;
+}
+
+/* A key's name without its section. */
+static const char *last_part(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot == NULL ? path : dot + 1;
+}
+
+/* The known name nearest to name, if it is near enough to be meant: NULL otherwise. */
+static const char *nearest(const char *name, bool among_flags)
+{
+    const char *best = NULL;
+    size_t best_distance = mp_farthest_meant(name);
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        const char *known = among_flags ? keys[i].flag : keys[i].path;
+        size_t whole = mp_edit_distance(name, known);
+        /* The name may be right and its section wrong. */
+        size_t part = mp_edit_distance(last_part(name), last_part(known));
+        size_t distance = whole < part ? whole : part;
+        if (distance < best_distance) {
+            best_distance = distance;
+            best = known;
+        }
+    }
+    return best;
+}
+
+const char *mp_config_nearest_flag(const char *flag)
+{
+    return nearest(flag, true);
+}
+
+/* ---- JSON ---- */
+
+static const struct config_key *find_path(const char *path)
+{
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        if (strcmp(keys[i].path, path) == 0) {
+            return &keys[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_section(const char *name)
+{
+    size_t n = strlen(name);
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        if (strncmp(keys[i].path, name, n) == 0 && keys[i].path[n] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int load_member(struct mp_config *c, const struct mp_json *doc, const char *path,
+                       const struct cJSON *value, struct mp_error *err)
+{
+    const struct config_key *key = find_path(path);
+    if (key != NULL) {
+        return config_key_set_json(key, c, doc, value, err);
+    }
+    const char *meant = nearest(path, false);
+    return meant == NULL
+               ? mp_json_fail(doc, value, err, "unknown key")
+               : mp_json_fail(doc, value, err, "unknown key, did you mean \"%s\"?", meant);
+}
+
+static int load_section(struct mp_config *c, const struct mp_json *doc, const struct cJSON *section,
+                        struct mp_error *err)
+{
+    int rc = mp_json_expect(doc, section, MP_JSON_OBJECT, err);
+    if (rc != MP_OK) {
+        return rc;
+    }
+    const struct cJSON *v = mp_json_first(section);
+    for (; v != NULL && rc == MP_OK; v = mp_json_after(v)) {
+        char *path = mp_xasprintf("%s.%s", mp_json_key(section), mp_json_key(v));
+        rc = load_member(c, doc, path, v, err);
+        free(path);
+    }
+    return rc;
+}
+
+int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err)
+{
+    struct mp_json *doc;
+    int rc = mp_json_read_file(path, MAX_CONFIG_BYTES, &doc, err);
+    if (rc != MP_OK) {
+        return rc;
+    }
+    const struct cJSON *root = mp_json_root(doc);
+    rc = mp_json_expect(doc, root, MP_JSON_OBJECT, err);
+    const struct cJSON *v = mp_json_first(root);
+    for (; v != NULL && rc == MP_OK; v = mp_json_after(v)) {
+        const char *key = mp_json_key(v);
+        if (strchr(key, '.') != NULL) {
+            rc = mp_json_fail(doc, v, err, "unknown key: sections are objects");
+        } else {
+            rc = is_section(key) ? load_section(c, doc, v, err) : load_member(c, doc, key, v, err);
+        }
+    }
+    mp_json_free(doc);
+    return rc;
+}
+
+struct cJSON *mp_config_json(const struct mp_config *c)
+{
+    cJSON *json = cJSON_CreateObject();
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        cJSON_AddItemToObject(json, keys[i].path, config_key_json(&keys[i], c));
+    }
+    return json;
+}
+
+/* ---- command line ---- */
+
+static const struct config_key *find_flag(const char *flag)
+{
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        if (strcmp(keys[i].flag, flag) == 0) {
+            return &keys[i];
+        }
+    }
+    return NULL;
+}
+
+bool mp_config_has_flag(const char *flag)
+{
+    return find_flag(flag) != NULL;
+}
+
+int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
+                       struct mp_error *err)
+{
+    const struct config_key *key = find_flag(flag);
+    if (key == NULL) {
+        const char *meant = mp_config_nearest_flag(flag);
+        return meant == NULL ? mp_fail(err, MP_ERR_USAGE, "unknown option --%s", flag)
+                             : mp_fail(err, MP_ERR_USAGE, "unknown option --%s, did you mean --%s?",
+                                       flag, meant);
+    }
+    return config_key_set_text(key, c, value, err);
+}
+
+void mp_config_print_flags(FILE *out, bool (*wanted)(const char *flag))
+{
+    static const char *const placeholders[] = {
+        [CONFIG_INT] = "N",       [CONFIG_INT64] = "N",   [CONFIG_SEED] = "N",
+        [CONFIG_FLOAT] = "X",     [CONFIG_BOOL] = "0|1",  [CONFIG_STRING] = "NAME",
+        [CONFIG_LIST] = "N,N...", [CONFIG_BYTES] = "SIZE"};
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        if (wanted != NULL && !wanted(keys[i].flag)) {
+            continue;
+        }
+        const char *value = keys[i].choices != NULL ? keys[i].choices : placeholders[keys[i].type];
+        char option[64];
+        snprintf(option, sizeof option, "--%s %s", keys[i].flag, value);
+        fprintf(out, "  %-30s %s", option, keys[i].help);
+        if (keys[i].initial != NULL) {
+            fprintf(out, " (default %s)", keys[i].initial);
+        }
+        fputc('\n', out);
+    }
+}
+
+/* ---- what spans several keys ---- */
+
+int mp_config_check(const struct mp_config *c, struct mp_error *err)
+{
+    if (c->window_size > c->device_budget) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "window_size: expected at most device_budget = %lld, found %lld",
+                       (long long)c->device_budget, (long long)c->window_size);
+    }
+    if (c->lsh_K > 0 && c->lsh_L < 2) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "lsh_L: expected at least 2, since a token is selected when 2 tables agree, "
+                       "found %d",
+                       c->lsh_L);
+    }
+    if (c->micro_batches > c->batch) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "runtime.micro_batches: expected at most runtime.batch = %d, found %d",
+                       c->batch, c->micro_batches);
+    }
+    if (c->threads > 0 && c->cpu_workers > c->threads) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "runtime.cpu_workers: expected at most runtime.threads = %d, found %d",
+                       c->threads, c->cpu_workers);
+    }
+    if (strcmp(c->calibration, "-") == 0) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "runtime.calibration: expected auto, off or a file's path, found -");
+    }
+    for (int i = 0; i < c->num_cache_layers; i++) {
+        for (int j = 0; j < i; j++) {
+            if (c->cache_layers[i] == c->cache_layers[j]) {
+                return mp_fail(err, MP_ERR_USAGE, "cache_layers: layer %d is listed twice",
+                               c->cache_layers[i]);
+            }
+        }
+    }
+    return MP_OK;
+}

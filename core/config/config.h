@@ -1,0 +1,113 @@
+/* The run's configuration: magicpig_config.json, then command-line overrides. One table in
+ * config.c describes every key: its JSON path, its flag, type, range, default and help line. */
+#ifndef MP_CORE_CONFIG_H
+#define MP_CORE_CONFIG_H
+
+#include "core/base/error.h"
+#include "core/base/sampling.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct cJSON;
+
+enum mp_lsh_projection {
+    MP_LSH_PER_HEAD, /* one W per KV head and group of lsh_layer_group layers */
+    MP_LSH_SHARED,   /* one W for everything */
+};
+
+enum mp_binding {
+    MP_BIND_CORES, /* threads to the cores that the program chose for them */
+    MP_BIND_NONE,
+};
+
+enum { MP_MAX_BATCH = 256 };
+
+struct mp_config {
+    /* The original's keys. */
+    char *model_path;   /* model_path / --model; NULL until given */
+    int64_t chunk_size; /* tokens per prefill chunk, 1..1048576, default 8192 */
+    int *cache_layers;  /* dense layers: keep and attend their whole KV; default [0] */
+    int num_cache_layers;
+    int lsh_K;                 /* bits per code, 0..16; 0: full attention; default 10 */
+    int lsh_L;                 /* tables, 1..1024, default 150 */
+    bool mem_efficient;        /* 1: flash prefill; 0: plain reference prefill; default 1 */
+    int64_t device_budget;     /* sink + window tokens of the static cache, default 68 */
+    int64_t window_size;       /* local window, <= device_budget, default 64 */
+    int64_t generation_budget; /* generated tokens the static cache has room for at first,
+                                  default 256; it grows beyond */
+    int64_t gen_len;           /* most tokens to generate per request, default 128 */
+    int32_t *eos;              /* end tokens; num_eos = -1: the model's own */
+    int num_eos;
+    /* attention */
+    enum mp_lsh_projection lsh_projection; /* attention.lsh_projection: "per_head" | "shared" */
+    int lsh_layer_group; /* attention.lsh_layer_group: layers per group, default 16 */
+    uint64_t lsh_seed;   /* attention.seed, default 0 */
+    /* sampling: temperature, top_p, top_k, seed */
+    struct mp_sampling sampling;
+    /* runtime */
+    char *scheduler; /* runtime.scheduler / --sched, a StarPU policy name; default "prio" */
+    int cpu_workers; /* runtime.cpu_workers, 0: one per NUMA node */
+    int threads;     /* runtime.threads over all workers, 0: every core, but for those that a
+                        GPU needs (core/machine/core_map.h) */
+    enum mp_binding binding; /* runtime.binding: "cores" | "none" */
+    int batch;           /* runtime.batch: requests decoded together, 1..MP_MAX_BATCH, default 1 */
+    int micro_batches;   /* runtime.micro_batches: groups a decode step is split into; 0: as many as
+                            turn out best, default 0 */
+    float prefill_share; /* runtime.prefill_share: most of the time that reading a prompt may take
+                            while others decode, in (0, 1], default 0.5 */
+    char *isa;           /* runtime.isa: auto | ref | avx2 | avx512 */
+    char *devices;       /* runtime.devices: auto | cpu | gpu */
+    int64_t gpu_memory;  /* runtime.gpu_memory, bytes; 0: what is free */
+    int gpu_kv_layers; /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
+                          GPU memory; -1: as many as fit */
+    int64_t memory_limit; /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
+    char
+        *calibration; /* runtime.calibration: where the measured rates of the ops are kept, for
+                         policies with models: "auto" (core/trace/calibration.h), "off" or a file */
+    /* trace */
+    char *trace_path;  /* trace.file / --trace: Chrome trace events; NULL: off */
+    char *report_path; /* trace.report / --report: HTML page; NULL: off */
+    char *fxt_dir;     /* trace.fxt / --fxt: folder of StarPU's own trace; NULL: off */
+    int fxt_steps;     /* trace.fxt_steps: decode steps in it, after the first two; default 8 */
+};
+
+void mp_config_init(struct mp_config *c);
+void mp_config_free(struct mp_config *c);
+
+/* Reads a JSON file over the defaults. Unknown keys are errors that name the key and the nearest
+ * known one; wrong types and ranges name the key, what was found and what was expected. */
+int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err);
+
+/* Applies one command-line override. flag without dashes, e.g. "lsh-k"; value as typed.
+ * Returns MP_ERR_USAGE for a bad value. mp_config_has_flag tells whether a flag is a config key. */
+int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
+                       struct mp_error *err);
+bool mp_config_has_flag(const char *flag);
+/* The known flag nearest to a misspelt one, or NULL. */
+const char *mp_config_nearest_flag(const char *flag);
+/* Levenshtein distance in bytes; names of more than 64 bytes are far (SIZE_MAX) from everything. */
+size_t mp_edit_distance(const char *a, const char *b);
+/* A known name is a likely correction of a misspelt one if it is less than this far from it. */
+size_t mp_farthest_meant(const char *name);
+
+/* Every key by its path, {"lsh_K": 10, "runtime.threads": 0, ...}, as a file would give it; null
+ * for what is not given, whole numbers as raw text. The caller's: cJSON_Delete. */
+struct cJSON *mp_config_json(const struct mp_config *c);
+
+/* Checks that span several keys (window_size <= device_budget, ...). Call after all overrides. */
+int mp_config_check(const struct mp_config *c, struct mp_error *err);
+
+/* Prints the help lines, with defaults, of the flags that `wanted` accepts (NULL: of all). */
+void mp_config_print_flags(FILE *out, bool (*wanted)(const char *flag));
+
+/* Finds the model directory: model_path relative to the config file's folder (config_dir, may be
+ * NULL), then to the working directory; an HF name ("org/name") also in the local Hugging Face
+ * cache ($HF_HUB_CACHE, $HF_HOME/hub, ~/.cache/huggingface/hub: models--org--name/snapshots/
+ * <refs/main>). A directory counts if it holds a config.json. The error lists every place tried.
+ * *out is malloc'ed. */
+int mp_config_resolve_model(const char *model_path, const char *config_dir, char **out,
+                            struct mp_error *err);
+
+#endif

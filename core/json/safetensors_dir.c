@@ -1,0 +1,162 @@
+/* The weights of a model directory: one file, or shards with or without an index. */
+#include "core/base/memory.h"
+#include "core/json/safetensors_set.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_INDEX_BYTES = 100 << 20 };
+
+static int add_in_dir(struct mp_tensors *t, const char *dir, const char *name, struct mp_error *err)
+{
+    char *path = mp_xasprintf("%s/%s", dir, name);
+    int rc = mp_tensors_add_file(t, path, err);
+    free(path);
+    return rc;
+}
+
+static bool is_there(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+/* ---- with an index ---- */
+
+/* Adds every file that the index's weight map names, each once. */
+static int add_indexed(struct mp_tensors *t, const char *dir, const struct mp_json *index,
+                       const struct cJSON *weight_map, struct mp_error *err)
+{
+    struct mp_strmap added = {0};
+    int rc = MP_OK;
+    const struct cJSON *v = mp_json_first(weight_map);
+    for (; v != NULL && rc == MP_OK; v = mp_json_after(v)) {
+        const char *name = NULL;
+        rc = mp_json_as_string(index, v, &name, err);
+        if (rc != MP_OK) {
+            break;
+        }
+        if (name[0] == '\0' || strchr(name, '/') != NULL || strstr(name, "..") != NULL) {
+            rc = mp_json_fail(index, v, err,
+                              "expected a file name without \"/\" or \"..\", found \"%.200s\"",
+                              name);
+        } else if (mp_strmap_add(&added, name, v)) {
+            rc = add_in_dir(t, dir, name, err);
+        }
+    }
+    mp_strmap_free(&added);
+    return rc;
+}
+
+/* Checks that every tensor of the weight map is in the file that it names. */
+static int check_indexed(const struct mp_tensors *t, const struct mp_json *index,
+                         const char *index_path, const struct cJSON *weight_map,
+                         struct mp_error *err)
+{
+    struct mp_name_list missing = {0};
+    struct mp_name_list elsewhere = {0};
+    for (const struct cJSON *v = mp_json_first(weight_map); v != NULL; v = mp_json_after(v)) {
+        const char *file;
+        int rc = mp_json_as_string(index, v, &file, err);
+        if (rc != MP_OK) {
+            return rc;
+        }
+        const struct mp_tensor *tensor = mp_tensors_find(t, mp_json_key(v));
+        if (tensor == NULL) {
+            mp_name_list_add(&missing, mp_json_key(v));
+        } else if (strcmp(strrchr(tensor->file, '/') + 1, file) != 0) {
+            mp_name_list_add(&elsewhere, mp_json_key(v));
+        }
+    }
+    if (missing.count > 0) {
+        return mp_fail(err, MP_ERR_FORMAT, "%s: %zu tensors are in no file: %s", index_path,
+                       missing.count, missing.text);
+    }
+    if (elsewhere.count > 0) {
+        return mp_fail(err, MP_ERR_FORMAT,
+                       "%s: %zu tensors are in another file than the index says: %s", index_path,
+                       elsewhere.count, elsewhere.text);
+    }
+    return MP_OK;
+}
+
+static int open_indexed(struct mp_tensors *t, const char *dir, const char *index_path,
+                        struct mp_error *err)
+{
+    struct mp_json *index;
+    int rc = mp_json_read_file(index_path, MAX_INDEX_BYTES, &index, err);
+    if (rc != MP_OK) {
+        return rc;
+    }
+    const struct cJSON *weight_map;
+    rc = mp_json_get_object(index, mp_json_root(index), "weight_map", &weight_map, err);
+    if (rc == MP_OK) {
+        rc = add_indexed(t, dir, index, weight_map, err);
+    }
+    if (rc == MP_OK) {
+        rc = mp_tensors_index(t, dir, err);
+    }
+    if (rc == MP_OK) {
+        rc = check_indexed(t, index, index_path, weight_map, err);
+    }
+    mp_json_free(index);
+    return rc;
+}
+
+/* ---- without one ---- */
+
+static int is_shard(const struct dirent *entry)
+{
+    return fnmatch("model-*-of-*.safetensors", entry->d_name, 0) == 0;
+}
+
+static int open_shards(struct mp_tensors *t, const char *dir, struct mp_error *err)
+{
+    struct dirent **entries;
+    int n = scandir(dir, &entries, is_shard, alphasort);
+    if (n < 0) {
+        return mp_fail(err, MP_ERR_IO, "%s: cannot list: %s", dir, strerror(errno));
+    }
+    int rc = MP_OK;
+    for (int i = 0; i < n; i++) {
+        if (rc == MP_OK) {
+            rc = add_in_dir(t, dir, entries[i]->d_name, err);
+        }
+        free(entries[i]);
+    }
+    free(entries);
+    if (n == 0) {
+        return mp_fail(err, MP_ERR_IO,
+                       "%s: no weights: expected model.safetensors.index.json, model.safetensors "
+                       "or model-*-of-*.safetensors",
+                       dir);
+    }
+    return rc == MP_OK ? mp_tensors_index(t, dir, err) : rc;
+}
+
+static int open_single(struct mp_tensors *t, const char *path, struct mp_error *err)
+{
+    int rc = mp_tensors_add_file(t, path, err);
+    return rc == MP_OK ? mp_tensors_index(t, path, err) : rc;
+}
+
+int mp_tensors_open_dir(const char *dir, struct mp_tensors **out, struct mp_error *err)
+{
+    struct mp_tensors *t = mp_xcalloc(1, sizeof *t);
+    char *index_path = mp_xasprintf("%s/model.safetensors.index.json", dir);
+    char *single_path = mp_xasprintf("%s/model.safetensors", dir);
+    int rc = is_there(index_path)    ? open_indexed(t, dir, index_path, err)
+             : is_there(single_path) ? open_single(t, single_path, err)
+                                     : open_shards(t, dir, err);
+    free(index_path);
+    free(single_path);
+    if (rc != MP_OK) {
+        mp_tensors_close(t);
+        return rc;
+    }
+    *out = t;
+    return MP_OK;
+}

@@ -1,0 +1,102 @@
+#include "core/machine/cpu.h"
+
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The variant in force; MP_ISA_COUNT: nothing selected yet. */
+static _Atomic(enum mp_isa) selected = MP_ISA_COUNT;
+
+const char *mp_isa_name(enum mp_isa isa)
+{
+    static const char *const names[MP_ISA_COUNT] = {
+        [MP_ISA_REF] = "ref",
+        [MP_ISA_AVX2] = "avx2",
+        [MP_ISA_AVX512] = "avx512",
+    };
+    return names[isa];
+}
+
+#ifdef __x86_64__
+
+/* The compiler's run-time test asks cpuid, and XCR0 for what the operating system saves. */
+enum mp_isa mp_isa_detect(void)
+{
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") &&
+                __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt");
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512bf16");
+    if (!avx2) {
+        return MP_ISA_REF;
+    }
+    return avx512 ? MP_ISA_AVX512 : MP_ISA_AVX2;
+}
+
+bool mp_cpu_has_amx_bf16(void)
+{
+    /* arch_prctl(2): asks Linux for the right to use tile data, which it grants per process. */
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+#else
+
+enum mp_isa mp_isa_detect(void)
+{
+    return MP_ISA_REF;
+}
+
+bool mp_cpu_has_amx_bf16(void)
+{
+    return false;
+}
+
+#endif
+
+int mp_isa_select(const char *name, struct mp_error *err)
+{
+    enum mp_isa best = mp_isa_detect();
+    if (strcmp(name, "auto") == 0) {
+        atomic_store(&selected, best);
+        return MP_OK;
+    }
+    for (enum mp_isa isa = MP_ISA_REF; isa < MP_ISA_COUNT; isa++) {
+        if (strcmp(name, mp_isa_name(isa)) == 0) {
+            if (isa > best) {
+                return mp_fail(err, MP_ERR_USAGE,
+                               "isa \"%s\": this CPU cannot run it, its best variant is \"%s\"",
+                               name, mp_isa_name(best));
+            }
+            atomic_store(&selected, isa);
+            return MP_OK;
+        }
+    }
+    return mp_fail(err, MP_ERR_USAGE, "isa \"%s\": expected auto, ref, avx2 or avx512", name);
+}
+
+enum mp_isa mp_isa_current(void)
+{
+    enum mp_isa isa = atomic_load(&selected);
+    if (isa == MP_ISA_COUNT) {
+        isa = mp_isa_detect();
+        atomic_store(&selected, isa);
+    }
+    return isa;
+}
+
+enum mp_isa mp_isa_pick(bool has_avx2, bool has_avx512)
+{
+    enum mp_isa isa = mp_isa_current();
+    if (isa == MP_ISA_AVX512 && has_avx512) {
+        return MP_ISA_AVX512;
+    }
+    if (isa >= MP_ISA_AVX2 && has_avx2) {
+        return MP_ISA_AVX2;
+    }
+    return MP_ISA_REF;
+}

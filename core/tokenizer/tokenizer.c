@@ -1,0 +1,148 @@
+#include "core/tokenizer/tokenizer.h"
+
+#include "core/base/memory.h"
+#include "core/tokenizer/tokenizer_internal.h"
+
+#include <stdlib.h>
+
+void mp_ids_push(struct mp_ids *ids, int32_t id)
+{
+    if (ids->count == ids->capacity) {
+        ids->capacity = ids->capacity == 0 ? 64 : 2 * ids->capacity;
+        ids->data = mp_xrealloc(ids->data, ids->capacity, sizeof *ids->data);
+    }
+    ids->data[ids->count++] = id;
+}
+
+void mp_ids_free(struct mp_ids *ids)
+{
+    free(ids->data);
+    *ids = (struct mp_ids){0};
+}
+
+void mp_tokenizer_free(struct mp_tokenizer *t)
+{
+    if (t == NULL) {
+        return;
+    }
+    mp_vocab_free(&t->vocab);
+    mp_merges_free(&t->merges);
+    mp_added_free(&t->added_raw);
+    mp_added_free(&t->added_normalized);
+    mp_steps_free(&t->normalizer);
+    mp_steps_free(&t->pre_tokenizer);
+    mp_ids_free(&t->prefix);
+    mp_ids_free(&t->suffix);
+    for (size_t i = 0; i < t->stage_count; i++) {
+        mp_bytes_free(&t->stages[i].pattern);
+        mp_bytes_free(&t->stages[i].content);
+    }
+    free(t->stages);
+    free(t);
+}
+
+int32_t mp_tokenizer_size(const struct mp_tokenizer *t)
+{
+    return t->vocab.size;
+}
+
+/* ---- encoding ---- */
+
+struct encoder {
+    const struct mp_tokenizer *t;
+    struct mp_bpe *bpe;
+    struct mp_ids *out;
+    struct mp_error *err;
+};
+
+/* text: normalized, without added tokens. */
+static int encode_words(struct encoder *e, const char *text, size_t length, bool at_start)
+{
+    struct mp_pieces words = {0};
+    mp_bytes_append(&words.text, text, length);
+    mp_pieces_push(&words, 0, length);
+    int rc = mp_steps_run(&e->t->pre_tokenizer, &words, at_start, e->err);
+    for (size_t i = 0; i < words.count && rc == MP_OK; i++) {
+        struct mp_piece word = words.items[i];
+        mp_bpe_word(e->bpe, words.text.data + word.start, word.end - word.start);
+    }
+    mp_pieces_free(&words);
+    return rc;
+}
+
+/* Cuts the tokens of set out of text and does the rest with encode_text. */
+static int encode_segments(struct encoder *e, const struct mp_added_set *set, const char *text,
+                           size_t length, bool at_start,
+                           int (*encode_text)(struct encoder *, const char *, size_t, bool))
+{
+    size_t count;
+    struct mp_segment *segments = mp_added_split(set, text, length, &count);
+    int rc = MP_OK;
+    for (size_t i = 0; i < count && rc == MP_OK; i++) {
+        const struct mp_segment *s = &segments[i];
+        if (s->id >= 0) {
+            mp_ids_push(e->out, s->id);
+        } else {
+            rc = encode_text(e, text + s->start, s->end - s->start, at_start && s->start == 0);
+        }
+    }
+    free(segments);
+    return rc;
+}
+
+static int encode_raw(struct encoder *e, const char *text, size_t length, bool at_start)
+{
+    struct mp_pieces whole = {0};
+    mp_bytes_append(&whole.text, text, length);
+    mp_pieces_push(&whole, 0, length);
+    int rc = mp_steps_run(&e->t->normalizer, &whole, at_start, e->err);
+    if (rc == MP_OK) {
+        rc = encode_segments(e, &e->t->added_normalized, whole.text.data, whole.text.length,
+                             at_start, encode_words);
+    }
+    mp_pieces_free(&whole);
+    return rc;
+}
+
+static int check_utf8(const char *text, size_t length, struct mp_error *err)
+{
+    for (size_t at = 0; at < length;) {
+        int n = mp_utf8_next(text + at, length - at);
+        if (n <= 0) {
+            return mp_fail(err, MP_ERR_FORMAT,
+                           "text to tokenize: invalid UTF-8 at byte offset %zu (0x%02x)", at,
+                           (unsigned)(unsigned char)text[at]);
+        }
+        at += (size_t)n;
+    }
+    return MP_OK;
+}
+
+static void push_all(struct mp_ids *out, const struct mp_ids *ids)
+{
+    for (size_t i = 0; i < ids->count; i++) {
+        mp_ids_push(out, ids->data[i]);
+    }
+}
+
+int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t length,
+                        bool add_special, struct mp_ids *out, struct mp_error *err)
+{
+    int rc = check_utf8(text, length, err);
+    if (rc != MP_OK) {
+        return rc;
+    }
+    size_t count_before = out->count;
+    if (add_special) {
+        push_all(out, &t->prefix);
+    }
+    struct encoder e = {.t = t, .bpe = mp_bpe_new(t, out), .out = out, .err = err};
+    rc = encode_segments(&e, &t->added_raw, text, length, true, encode_raw);
+    mp_bpe_free(e.bpe);
+    if (rc != MP_OK) {
+        out->count = count_before;
+    } else if (add_special) {
+        push_all(out, &t->suffix);
+    }
+    return rc;
+}

@@ -1,0 +1,51 @@
+/* Hugging Face tokenizer.json: text <-> token ids. */
+#ifndef MP_CORE_TOKENIZER_H
+#define MP_CORE_TOKENIZER_H
+
+#include "core/base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct mp_tokenizer; /* opaque, immutable after loading: safe to share between threads */
+
+/* A growing array of token ids. Start from {0}; free with mp_ids_free. */
+struct mp_ids {
+    int32_t *data;
+    size_t count;
+    size_t capacity;
+};
+void mp_ids_push(struct mp_ids *ids, int32_t id);
+void mp_ids_free(struct mp_ids *ids);
+
+int mp_tokenizer_load(const char *path, struct mp_tokenizer **out, struct mp_error *err);
+void mp_tokenizer_free(struct mp_tokenizer *t);
+
+/* Ids 0 .. size - 1 are known (vocabulary and added tokens; holes are possible). */
+int32_t mp_tokenizer_size(const struct mp_tokenizer *t);
+
+/* Appends the ids of text[0..length) to out; add_special runs the post-processor (BOS and the
+ * like). text must be valid UTF-8: MP_ERR_FORMAT with the byte offset otherwise. */
+int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t length,
+                        bool add_special, struct mp_ids *out, struct mp_error *err);
+
+/* The text of ids, malloc'ed and NUL-terminated, its length in *length (may be NULL). Incomplete
+ * UTF-8 becomes U+FFFD. skip_special leaves special tokens out. Unknown ids are MP_ERR_FORMAT. */
+int mp_tokenizer_decode(const struct mp_tokenizer *t, const int32_t *ids, size_t count,
+                        bool skip_special, char **text, size_t *length, struct mp_error *err);
+
+/* Streaming: gives the text each id adds, held back while a UTF-8 sequence is incomplete, such
+ * that the pieces concatenate to what mp_tokenizer_decode gives for all ids together. */
+struct mp_token_stream;
+struct mp_token_stream *mp_token_stream_new(const struct mp_tokenizer *t, bool skip_special);
+/* The piece is owned by the stream and valid until the next call; "" if held back. */
+int mp_token_stream_push(struct mp_token_stream *s, int32_t id, const char **piece,
+                         struct mp_error *err);
+/* What was held back, at the end. */
+const char *mp_token_stream_finish(struct mp_token_stream *s);
+/* Bytes of the piece given last: it may contain NULs. */
+size_t mp_token_stream_piece_length(const struct mp_token_stream *s);
+void mp_token_stream_free(struct mp_token_stream *s);
+
+#endif

@@ -1,0 +1,222 @@
+/* Finding added tokens in a text. */
+#include "core/base/memory.h"
+#include "core/tokenizer/tokenizer_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+/* ---- the set ---- */
+
+void mp_added_push(struct mp_added_set *set, struct mp_added_token token)
+{
+    if (set->count == set->capacity) {
+        set->capacity = set->capacity == 0 ? 16 : 2 * set->capacity;
+        set->items = mp_xrealloc(set->items, set->capacity, sizeof *set->items);
+    }
+    set->items[set->count++] = token;
+    set->starts[(unsigned char)token.content.data[0]] = true;
+}
+
+static int compare(const void *left, const void *right)
+{
+    const struct mp_added_token *a = left;
+    const struct mp_added_token *b = right;
+    size_t common = a->content.length < b->content.length ? a->content.length : b->content.length;
+    int order = memcmp(a->content.data, b->content.data, common);
+    if (order != 0) {
+        return order;
+    }
+    if (a->content.length != b->content.length) {
+        return a->content.length < b->content.length ? -1 : 1;
+    }
+    return a->id < b->id ? -1 : a->id > b->id;
+}
+
+void mp_added_finish(struct mp_added_set *set)
+{
+    if (set->count > 0) {
+        qsort(set->items, set->count, sizeof *set->items, compare);
+    }
+}
+
+void mp_added_free(struct mp_added_set *set)
+{
+    for (size_t i = 0; i < set->count; i++) {
+        mp_bytes_free(&set->items[i].content);
+    }
+    free(set->items);
+    *set = (struct mp_added_set){0};
+}
+
+/* The first of items [low, high), all the same up to byte `at`, whose byte there is >= byte.
+ * Contents that end before come first. */
+static size_t lower_bound(const struct mp_added_set *set, size_t low, size_t high, size_t at,
+                          int byte)
+{
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct mp_bytes *content = &set->items[middle].content;
+        int found = at < content->length ? (unsigned char)content->data[at] : -1;
+        if (found < byte) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* The longest token at the start of text, or NULL. */
+static const struct mp_added_token *longest(const struct mp_added_set *set, const char *text,
+                                            size_t length)
+{
+    const struct mp_added_token *best = NULL;
+    size_t low = 0;
+    size_t high = set->count;
+    for (size_t at = 0; at < length && low < high; at++) {
+        int byte = (unsigned char)text[at];
+        low = lower_bound(set, low, high, at, byte);
+        high = lower_bound(set, low, high, at, byte + 1);
+        if (low < high && set->items[low].content.length == at + 1) {
+            best = &set->items[low];
+        }
+    }
+    return best;
+}
+
+/* ---- what is around a match ---- */
+
+static int32_t char_at(const char *text, size_t length)
+{
+    int32_t c = 0;
+    utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &c);
+    return c;
+}
+
+/* Where the character that ends at `end` starts; end > 0. */
+static size_t char_before(const char *text, size_t end)
+{
+    do {
+        end--;
+    } while (((unsigned char)text[end] & 0xc0) == 0x80);
+    return end;
+}
+
+/* \w of a regular expression. */
+static bool is_word(int32_t c)
+{
+    switch (utf8proc_category(c)) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_PC:
+        return true;
+    default:
+        return c == 0x200c || c == 0x200d; /* joiners */
+    }
+}
+
+/* \s of a regular expression. */
+static bool is_space(int32_t c)
+{
+    switch (utf8proc_category(c)) {
+    case UTF8PROC_CATEGORY_ZS:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+        return true;
+    default:
+        return (c >= 0x09 && c <= 0x0d) || c == 0x85;
+    }
+}
+
+static bool inside_word(const char *text, size_t length, size_t start, size_t end)
+{
+    size_t before = start > 0 ? char_before(text, start) : 0;
+    return (start > 0 && is_word(char_at(text + before, start - before))) ||
+           (end < length && is_word(char_at(text + end, length - end)));
+}
+
+/* Start of the white space that ends at `end`, not before `low`. */
+static size_t space_start(const char *text, size_t low, size_t end)
+{
+    while (end > low) {
+        size_t before = char_before(text, end);
+        if (!is_space(char_at(text + before, end - before))) {
+            break;
+        }
+        end = before;
+    }
+    return end;
+}
+
+/* End of the white space that starts at `start`. */
+static size_t space_end(const char *text, size_t length, size_t start)
+{
+    while (start < length && is_space(char_at(text + start, length - start))) {
+        start += mp_utf8_length(text[start]);
+    }
+    return start;
+}
+
+/* ---- cutting ---- */
+
+struct segments {
+    struct mp_segment *items;
+    size_t count;
+    size_t capacity;
+};
+
+static void push_segment(struct segments *s, size_t start, size_t end, int32_t id)
+{
+    if (s->count == s->capacity) {
+        s->capacity = s->capacity == 0 ? 8 : 2 * s->capacity;
+        s->items = mp_xrealloc(s->items, s->capacity, sizeof *s->items);
+    }
+    s->items[s->count++] = (struct mp_segment){.start = start, .end = end, .id = id};
+}
+
+struct mp_segment *mp_added_split(const struct mp_added_set *set, const char *text, size_t length,
+                                  size_t *count)
+{
+    struct segments segments = {0};
+    size_t done = 0; /* end of the last segment */
+    size_t at = 0;
+    while (at < length) {
+        const struct mp_added_token *token =
+            set->starts[(unsigned char)text[at]] ? longest(set, text + at, length - at) : NULL;
+        if (token == NULL) {
+            at++;
+            continue;
+        }
+        size_t start = at;
+        size_t end = at + token->content.length;
+        at = end;
+        if (token->single_word && inside_word(text, length, start, end)) {
+            continue;
+        }
+        if (token->lstrip && start > done) {
+            start = space_start(text, done, start);
+        }
+        if (token->rstrip) {
+            end = space_end(text, length, end);
+        }
+        if (done < start) {
+            push_segment(&segments, done, start, -1);
+        }
+        push_segment(&segments, start, end, token->id);
+        done = end;
+    }
+    if (done < length) {
+        push_segment(&segments, done, length, -1);
+    }
+    *count = segments.count;
+    return segments.items;
+}

@@ -1,0 +1,266 @@
+/* The bench verbs: which measurements a command line asks for. */
+#include "pipeline/bench/bench.h"
+
+#include "codelets/common/task/task.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "core/machine/cpu.h"
+#include "tasks/runtime.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MAX_ROWS = 8 };
+
+/* What is measured, one after the other. */
+struct rows {
+    struct mp_bench_result items[MAX_ROWS];
+    size_t count;
+};
+
+typedef int measurement(const struct mp_cli *cli, const struct mp_config *config,
+                        struct mp_bench_result *out, struct mp_error *err);
+
+int mp_bench_check_model(const struct mp_cli *cli, struct mp_error *err)
+{
+    const char *model = cli->config.model_path;
+    if (cli->shape == NULL && model == NULL) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "%s needs either --shape NAME or --model DIR (or model_path in --config)",
+                       cli->verb);
+    }
+    if (cli->shape != NULL && model != NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "found both --shape %s and the model %s, expected one",
+                       cli->shape, model);
+    }
+    if (cli->layers > 0 && cli->shape == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "--layers needs --shape: a model has the layers it has");
+    }
+    return 0;
+}
+
+/* What a key names can only be written for one run that decodes. */
+static int check_one_run(const struct mp_cli *cli, const char *key, const char *path,
+                         struct mp_error *err)
+{
+    if (path == NULL || (!cli->compare && strcmp(cli->verb, "bench decode") == 0)) {
+        return 0;
+    }
+    return mp_fail(err, MP_ERR_USAGE,
+                   "%s: found %s with %s, expected one run that decodes: bench decode "
+                   "without --compare",
+                   key, path, cli->compare ? "--compare" : cli->verb);
+}
+
+int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
+{
+    if (cli->context == 0) {
+        return mp_fail(err, MP_ERR_USAGE, "%s needs --context N", cli->verb);
+    }
+    int code = mp_bench_check_model(cli, err);
+    if (code != 0) {
+        return code;
+    }
+    code = check_one_run(cli, "trace.report", cli->config.report_path, err);
+    if (code == 0) {
+        code = check_one_run(cli, "trace.fxt", cli->config.fxt_dir, err);
+    }
+    if (code != 0) {
+        return code;
+    }
+    if (cli->kv != NULL && strcmp(cli->kv, "synthetic") != 0 && strcmp(cli->kv, "prompt") != 0) {
+        return mp_fail(err, MP_ERR_USAGE, "--kv: found \"%s\", expected synthetic or prompt",
+                       cli->kv);
+    }
+    if (cli->sampled > 0.0 && (cli->shape == NULL || mp_bench_reads_prompts(cli))) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "--sampled needs --shape and no --kv prompt: the queries and keys of a "
+                       "model are its own");
+    }
+    if (cli->sampled > 0.0 && cli->config.lsh_K == 0) {
+        return mp_fail(err, MP_ERR_USAGE, "--sampled: found lsh_K 0, expected sampled attention");
+    }
+    return 0;
+}
+
+/* Measures a row. The configuration is a shallow copy of the command line's, changed for the row.
+ */
+static int add_row(struct rows *rows, measurement *measure, const struct mp_cli *cli,
+                   const struct mp_config *config, const char *title, struct mp_error *err)
+{
+    struct mp_bench_result *r = &rows->items[rows->count];
+    r->title = title != NULL ? mp_xstrdup(title) : NULL;
+    int code = measure(cli, config, r, err);
+    if (code == 0) {
+        rows->count++;
+    } else {
+        mp_bench_result_free(r);
+    }
+    return code;
+}
+
+/* A row of several: what has no room here is said and left out. */
+static int add_row_if_it_fits(struct rows *rows, measurement *measure, const struct mp_cli *cli,
+                              const struct mp_config *config, const char *title,
+                              struct mp_error *err)
+{
+    int code = add_row(rows, measure, cli, config, title, err);
+    if (code == MP_ERR_MEMORY) {
+        mp_log(MP_LOG_WARNING, "%s: %s", title, err->message);
+        code = 0;
+    }
+    return code;
+}
+
+static void free_rows(struct rows *rows)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        mp_bench_result_free(&rows->items[i]);
+    }
+}
+
+struct mp_config mp_bench_config(const struct mp_cli *cli)
+{
+    struct mp_config config = cli->config;
+    config.eos = NULL;
+    config.num_eos = 0;
+    return config;
+}
+
+/* ---- decode and prefill ---- */
+
+/* One row for each placement: KV and tables in CPU memory, on the GPU, and full attention. */
+static int measure_placements(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
+{
+    struct mp_config config = mp_bench_config(cli);
+    bool gpu = strcmp(config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
+    config.gpu_kv_layers = 0;
+    int code =
+        add_row_if_it_fits(rows, mp_bench_decode, cli, &config, "KV and tables in CPU memory", err);
+    if (code == 0 && gpu) {
+        config.gpu_kv_layers = INT_MAX;
+        code = add_row_if_it_fits(rows, mp_bench_decode, cli, &config, "KV and tables on the GPU",
+                                  err);
+    }
+    if (code == 0) {
+        config.lsh_K = 0;
+        code = add_row_if_it_fits(rows, mp_bench_decode, cli, &config,
+                                  gpu ? "full attention on the GPU" : "full attention on the CPU",
+                                  err);
+    }
+    if (code == 0 && rows->count == 0) {
+        code = mp_fail(err, MP_ERR_MEMORY, "--compare: no placement has the memory it needs");
+    }
+    return code;
+}
+
+/* Prints the rows that are done, also when a later one has failed, and frees them. */
+static int show(struct rows *rows, const struct mp_cli *cli, int code)
+{
+    if (rows->count > 0 && cli->json_output) {
+        mp_bench_print_json(rows->items, rows->count, stdout);
+    }
+    for (size_t i = 0; i < rows->count && !cli->json_output; i++) {
+        mp_bench_print(&rows->items[i], stdout);
+    }
+    if (rows->count > 0 && cli->compare && !cli->json_output) {
+        mp_bench_print_rows(rows->items, rows->count, stdout);
+    }
+    free_rows(rows);
+    return code;
+}
+
+int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct rows rows = {0};
+    int code = mp_bench_check(cli, err);
+    if (code == 0 && cli->compare) {
+        if (cli->config.lsh_K == 0) {
+            code = mp_fail(err, MP_ERR_USAGE,
+                           "--compare: found lsh_K 0, expected sampled attention "
+                           "to compare full attention with");
+        } else {
+            code = measure_placements(&rows, cli, err);
+        }
+    } else if (code == 0) {
+        struct mp_config config = mp_bench_config(cli);
+        code = add_row(&rows, mp_bench_decode, cli, &config, NULL, err);
+    }
+    return show(&rows, cli, code);
+}
+
+int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct rows rows = {0};
+    struct mp_config config = mp_bench_config(cli);
+    int code = mp_bench_check(cli, err);
+    if (code == 0) {
+        code = add_row(&rows, mp_bench_prefill, cli, &config, NULL, err);
+    }
+    return show(&rows, cli, code);
+}
+
+/* ---- ops ---- */
+
+/* Prefill and decode on one device with one variant of the kernels, one task at a time. */
+static int measure_variant(struct rows *rows, const struct mp_cli *cli,
+                           const struct mp_config *config, const char *title, struct mp_error *err)
+{
+    mp_task_one_at_a_time(true);
+    int code = add_row(rows, mp_bench_prefill, cli, config, title, err);
+    if (code == 0) {
+        code = add_row(rows, mp_bench_decode, cli, config, title, err);
+    }
+    mp_task_one_at_a_time(false);
+    return code;
+}
+
+static int measure_variants(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
+{
+    static char *const variants[] = {"avx2", "avx512"};
+    struct mp_config config = mp_bench_config(cli);
+    bool any = strcmp(cli->config.isa, "auto") == 0;
+    int code = 0;
+    config.devices = "cpu";
+    if (!any) {
+        code = measure_variant(rows, cli, &config, cli->config.isa, err);
+    }
+    for (size_t i = 0; any && i < sizeof variants / sizeof variants[0] && code == 0; i++) {
+        config.isa = variants[i];
+        if (mp_isa_select(config.isa, NULL) == 0) {
+            code = measure_variant(rows, cli, &config, config.isa, err);
+        }
+    }
+    bool gpu = strcmp(cli->config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
+    if (code == 0 && gpu) {
+        config.devices = "gpu";
+        config.isa = "auto";
+        config.gpu_kv_layers = INT_MAX;
+        code = measure_variant(rows, cli, &config, "GPU", err);
+    }
+    return code;
+}
+
+int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct rows rows = {0};
+    struct mp_cli ops = *cli;
+    if (ops.shape != NULL && ops.layers == 0) {
+        ops.layers = 2; /* layer 0 attends to all, layer 1 samples: every op is there */
+    }
+    int code = mp_bench_check(cli, err);
+    if (code == 0) {
+        code = measure_variants(&rows, &ops, err);
+    }
+    if (rows.count > 0 && cli->json_output) {
+        mp_bench_print_json(rows.items, rows.count, stdout);
+    }
+    for (size_t i = 0; i < rows.count && !cli->json_output; i++) {
+        fputs(i > 0 ? "\n" : "", stdout);
+        mp_bench_print_subject(&rows.items[i], stdout);
+        mp_bench_print_ops(&rows.items[i], stdout);
+    }
+    free_rows(&rows);
+    return code;
+}

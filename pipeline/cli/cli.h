@@ -1,0 +1,76 @@
+/* The command line: verbs, their options, and the configuration they run with. */
+#ifndef MP_PIPELINE_CLI_H
+#define MP_PIPELINE_CLI_H
+
+#include "core/base/error.h"
+#include "core/config/config.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a command line said. Strings point into argv. */
+struct mp_cli {
+    char *command;           /* the command line, for reports */
+    const char *verb;        /* "generate" if none was given */
+    struct mp_config config; /* defaults, --config, then flags */
+    const char *config_path; /* NULL: none given */
+    const char *input;       /* records; NULL */
+    const char *prompt;      /* one prompt given on the command line; NULL */
+    const char *output;
+    const char *tokens; /* file of token ids */
+    const char *json;   /* file of texts or ids */
+    int64_t context;    /* prompt tokens to plan for, or to measure; 0: not given */
+    /* Of benchmarks. */
+    const char *shape; /* a well-known model's, with random weights; NULL: config.model_path */
+    int64_t layers;    /* of the shape; 0: all it has */
+    int64_t steps;     /* timed; 0: not given */
+    int64_t warmup;    /* steps before them; -1: not given */
+    double slow_step;  /* seconds: ends if the first timed steps are all slower; 0: never */
+    bool no_bandwidth; /* spare the time to measure the devices' memory */
+    double sampled;    /* share of the offloaded tokens to sample; 0: not given */
+    const char *kv;    /* where it comes from: "synthetic" or "prompt"; NULL: synthetic */
+    bool compare;      /* a row for each placement */
+    bool json_output;
+    bool resume;
+    bool no_special;
+    bool quiet;
+    bool help;
+    bool version;
+};
+
+/* Parses argv and loads the configuration. Every flag acts for its verb or is MP_ERR_USAGE. */
+int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err);
+void mp_cli_free(struct mp_cli *cli);
+
+/* Prints the help of a verb to stdout; NULL: the overview. */
+void mp_cli_help(const char *verb);
+
+/* The directory of the model the configuration names; malloc'ed. */
+int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err);
+
+/* What a run writes must be none of the files it reads, nor what else it writes, nor the model's;
+ * its trace and report can be written. MP_ERR_USAGE. */
+int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err);
+
+/* The whole program: parse, run the verb, report errors. Returns the exit status: 0, 1 for a
+ * failed run or record, 2 for a wrong command line or configuration, 130 after a signal. */
+int mp_cli_main(int argc, char **argv);
+
+/* ---- verbs: generate.c, verbs.c ---- */
+
+/* Fails in the end if any record could not be run. */
+int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_tokenize(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_detokenize(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err);
+
+/* bench_verbs.c */
+int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err);
+
+/* tune_verb.c */
+int mp_verb_tune(const struct mp_cli *cli, struct mp_error *err);
+
+#endif

@@ -1,0 +1,83 @@
+/* The files that a command line names. */
+#include "core/base/file.h"
+#include "pipeline/cli/cli.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A file that a flag or key names. */
+struct named_file {
+    const char *key;
+    const char *path; /* NULL: not given */
+};
+
+/* Files of the model are no place to write to. */
+static int check_no_model_file(const struct mp_cli *cli, const struct named_file *file,
+                               struct mp_error *err)
+{
+    char *dir = NULL;
+    if (access(file->path, F_OK) != 0 || mp_cli_model_dir(cli, &dir, NULL) != 0) {
+        return 0;
+    }
+    char *folder = mp_file_folder(file->path);
+    int code = 0;
+    if (mp_file_same(folder, dir)) {
+        code = mp_fail(err, MP_ERR_USAGE, "%s: found %s, a file in the model's folder", file->key,
+                       file->path);
+    }
+    free(folder);
+    free(dir);
+    return code;
+}
+
+/* A path that cannot be written is better known before the work than after it. */
+static int check_writable(const char *key, const char *path, struct mp_error *err)
+{
+    if (path == NULL) {
+        return 0;
+    }
+    FILE *file = fopen(path, "a");
+    if (file == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "%s: %s: cannot open for writing: %s", key, path,
+                       strerror(errno));
+    }
+    fclose(file);
+    return 0;
+}
+
+int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
+{
+    enum { WRITTEN = 3 };
+    const struct named_file all[] = {
+        {"--output", cli->output},
+        {"trace.file", cli->config.trace_path},
+        {"trace.report", cli->config.report_path},
+        {"--input", cli->input},
+        {"--config", cli->config_path},
+        {"--tokens", cli->tokens},
+        {"--json", cli->json},
+    };
+    int code = 0;
+    for (size_t i = 0; i < WRITTEN && code == 0; i++) {
+        if (all[i].path == NULL) {
+            continue;
+        }
+        code = check_no_model_file(cli, &all[i], err);
+        for (size_t j = i + 1; j < sizeof all / sizeof all[0] && code == 0; j++) {
+            if (all[j].path != NULL && mp_file_same(all[i].path, all[j].path)) {
+                code = mp_fail(err, MP_ERR_USAGE, "%s: found the file of %s, %s, expected another",
+                               all[i].key, all[j].key, all[j].path);
+            }
+        }
+    }
+    if (code == 0) {
+        code = check_writable("trace.file", cli->config.trace_path, err);
+    }
+    if (code == 0) {
+        code = check_writable("trace.report", cli->config.report_path, err);
+    }
+    return code;
+}

@@ -1,0 +1,400 @@
+/* The main job: answer the prompts of a file. */
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/base/memory.h"
+#include "pipeline/cli/cli.h"
+#include "pipeline/cli/interrupt.h"
+#include "pipeline/cli/output.h"
+#include "pipeline/cli/prompts.h"
+#include "pipeline/cli/summary.h"
+#include "pipeline/engine/engine.h"
+#include "pipeline/engine/plan.h"
+#include "pipeline/engine/recording.h"
+#include "pipeline/report/report.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What stdout still owes of one record. Texts appear in the records' order: the first unfinished
+ * one streams, later ones wait. */
+struct answer {
+    struct mp_token_stream *stream;
+    char *text;     /* decoded so far */
+    size_t length;  /* bytes */
+    size_t printed; /* bytes already on stdout */
+    int64_t tokens; /* generated tokens already decoded */
+    bool closed;    /* no more text will come */
+};
+
+struct generate {
+    const struct mp_cli *cli;
+    struct mp_prompts prompts;
+    struct mp_engine *engine;
+    struct mp_plan plan;
+    struct mp_session *session;
+    struct mp_output *output; /* NULL: no --output */
+    struct answer *answers;   /* [records] */
+    long *record_of;          /* [batch] record in each slot, -1: free */
+    size_t next;              /* next record to start */
+    size_t cursor;            /* first record whose text is not all on stdout */
+    bool stdout_broken;
+    struct mp_summary summary;
+    int failed; /* records that could not be run */
+};
+
+/* ---- text ---- */
+
+/* Prints what the record at the cursor has, and moves on past closed ones. */
+static int print_ready(struct generate *g, struct mp_error *err)
+{
+    bool wrote = false;
+    while (g->cursor < g->prompts.records.count) {
+        struct answer *a = &g->answers[g->cursor];
+        if (!g->stdout_broken && a->length > a->printed) {
+            fwrite(a->text + a->printed, 1, a->length - a->printed, stdout);
+            wrote = true;
+        }
+        a->printed = a->length;
+        if (!a->closed) {
+            break;
+        }
+        if (!g->stdout_broken && a->length > 0) {
+            fputc('\n', stdout);
+            wrote = true;
+        }
+        free(a->text);
+        a->text = NULL;
+        g->cursor++;
+    }
+    if (wrote && (fflush(stdout) != 0 || ferror(stdout))) {
+        g->stdout_broken = true;
+        if (g->output == NULL) {
+            return mp_fail(err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
+        }
+        mp_log(MP_LOG_WARNING, "stdout: cannot write: %s; going on for --output", strerror(errno));
+        clearerr(stdout);
+    }
+    return 0;
+}
+
+/* Appends the piece the stream gave last; it may contain NULs. */
+static void append_piece(struct answer *a, const char *piece)
+{
+    size_t n = mp_token_stream_piece_length(a->stream);
+    a->text = mp_xrealloc(a->text, a->length + n + 1, 1);
+    memcpy(a->text + a->length, piece, n);
+    a->text[a->length + n] = '\0';
+    a->length += n;
+}
+
+/* Decodes what a request has generated since the last call. */
+static int decode_new(struct generate *g, size_t record, const struct mp_request *r,
+                      struct mp_error *err)
+{
+    struct answer *a = &g->answers[record];
+    for (; a->tokens < r->generated_tokens; a->tokens++) {
+        const char *piece;
+        int code =
+            mp_token_stream_push(a->stream, r->ids[r->prompt_tokens + a->tokens], &piece, err);
+        if (code != 0) {
+            return code;
+        }
+        append_piece(a, piece);
+    }
+    return 0;
+}
+
+static void close_answer(struct answer *a)
+{
+    if (a->stream != NULL) {
+        append_piece(a, mp_token_stream_finish(a->stream));
+        mp_token_stream_free(a->stream);
+        a->stream = NULL;
+    }
+    a->closed = true;
+}
+
+/* ---- records ---- */
+
+static int report_failure(struct generate *g, size_t record, const char *message,
+                          struct mp_error *err)
+{
+    const struct mp_record *r = &g->prompts.records.items[record];
+    mp_log(MP_LOG_ERROR, "record %s: %s", r->id, message);
+    g->failed++;
+    g->answers[record].closed = true;
+    return g->output != NULL ? mp_output_write_error(g->output, r->id, message, err) : 0;
+}
+
+static int finish_record(struct generate *g, int slot, struct mp_error *err)
+{
+    size_t record = (size_t)g->record_of[slot];
+    const struct mp_record *r = &g->prompts.records.items[record];
+    const struct mp_request *request = mp_session_request(g->session, slot);
+    struct answer *a = &g->answers[record];
+
+    close_answer(a);
+    double score = r->num_outputs > 0 ? mp_score(a->text, r->outputs, r->num_outputs) : NAN;
+    int code = 0;
+    if (g->output != NULL) {
+        code = mp_output_write(g->output, r->id, a->text, a->length, request, score, err);
+    }
+    mp_summary_add(&g->summary, request, score);
+    g->record_of[slot] = -1;
+    mp_session_remove(g->session, slot);
+    return code;
+}
+
+static int fail_record(struct generate *g, int slot, struct mp_error *err)
+{
+    const char *message = mp_session_request(g->session, slot)->failure.message;
+    int code = report_failure(g, (size_t)g->record_of[slot], message, err);
+    g->record_of[slot] = -1;
+    mp_session_remove(g->session, slot);
+    return code;
+}
+
+/* Starts one record: its prompt will be read. A record that cannot run is reported. */
+static int start_record(struct generate *g, size_t record, struct mp_error *err)
+{
+    const struct mp_record *r = &g->prompts.records.items[record];
+    const struct mp_ids *ids = &g->prompts.ids[record];
+    if (g->answers[record].closed) {
+        return 0; /* done in an earlier run */
+    }
+    if (r->error != NULL) {
+        return report_failure(g, record, r->error, err);
+    }
+    int slot;
+    int code = mp_session_add(g->session, ids->data, (int64_t)ids->count,
+                              mp_prompts_max_new_tokens(r, g->cli), record, &slot, err);
+    if (code == MP_ERR_MEMORY) {
+        struct mp_error why = *err;
+        return report_failure(g, record, why.message, err);
+    }
+    if (code != 0) {
+        return code;
+    }
+    g->record_of[slot] = (long)record;
+    g->answers[record].stream = mp_token_stream_new(g->prompts.tokenizer, true);
+    return 0;
+}
+
+/* ---- the loop ---- */
+
+static int free_slots(const struct generate *g)
+{
+    int n = 0;
+    for (int i = 0; i < g->cli->config.batch; i++) {
+        n += g->record_of[i] < 0;
+    }
+    return n;
+}
+
+/* Decodes and prints what every slot has, and takes finished requests out. */
+static int collect(struct generate *g, struct mp_error *err)
+{
+    int code = 0;
+    for (int i = 0; i < g->cli->config.batch && code == 0; i++) {
+        if (g->record_of[i] < 0) {
+            continue;
+        }
+        const struct mp_request *r = mp_session_request(g->session, i);
+        code = decode_new(g, (size_t)g->record_of[i], r, err);
+        if (code == 0 && r->finish == MP_FINISH_FAILED) {
+            code = fail_record(g, i, err);
+        } else if (code == 0 && r->finish != MP_FINISH_NONE) {
+            code = finish_record(g, i, err);
+        }
+    }
+    return code == 0 ? print_ready(g, err) : code;
+}
+
+/* One step of the session, and its time. */
+static int step(struct generate *g, struct mp_error *err)
+{
+    int active;
+    uint64_t begin = mp_clock_ns();
+    int rows = mp_session_decoding(g->session);
+    mp_recording_choose((int64_t)g->summary.num_steps);
+    int code = mp_session_step(g->session, &active, err);
+    uint64_t end = mp_clock_ns();
+    if (code == 0 && rows > 0) {
+        mp_summary_add_step(&g->summary, rows, begin, end);
+    } else if (code == 0) {
+        mp_recording_take(NULL, begin, end);
+    }
+    return code == 0 ? collect(g, err) : code;
+}
+
+/* Without a session no record can run: each is done already, or will be reported. */
+static bool can_start(const struct generate *g)
+{
+    return g->session == NULL || mp_session_can_add(g->session);
+}
+
+static int run(struct generate *g, struct mp_error *err)
+{
+    size_t count = g->prompts.records.count;
+    int code = 0;
+    while (code == 0) {
+        while (code == 0 && g->next < count && can_start(g)) {
+            code = start_record(g, g->next++, err);
+        }
+        if (code == 0 && mp_interrupted()) {
+            code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted: %lld of %zu requests finished",
+                           (long long)g->summary.requests, count);
+        }
+        if (code != 0 || free_slots(g) == g->cli->config.batch) {
+            break;
+        }
+        code = step(g, err);
+    }
+    return code;
+}
+
+/* Closes the answers that --output already holds, so that they neither run nor count in the plan.
+ */
+static void skip_done(struct generate *g)
+{
+    for (size_t i = 0; i < g->prompts.records.count; i++) {
+        struct mp_ids *ids = &g->prompts.ids[i];
+        if (mp_output_take(g->output, g->prompts.records.items[i].id, (int64_t)ids->count)) {
+            g->answers[i].closed = true;
+            ids->count = 0;
+        }
+    }
+    size_t left = mp_output_left(g->output);
+    if (left > 0) {
+        mp_log(MP_LOG_WARNING,
+               "--resume: %zu finished line%s of %s belong%s to no record of the input: has it "
+               "changed?",
+               left, left == 1 ? "" : "s", g->cli->output, left == 1 ? "s" : "");
+    }
+}
+
+static int open_all(struct generate *g, struct mp_error *err)
+{
+    const struct mp_config *config = &g->cli->config;
+    char *dir = NULL;
+    int code = mp_cli_model_dir(g->cli, &dir, err);
+    if (code == 0) {
+        code = mp_engine_open(config, dir, &g->engine, err);
+    }
+    if (code == 0) {
+        code = mp_prompts_load(g->cli, dir, &g->prompts, err);
+    }
+    if (code == 0 && g->cli->output != NULL) {
+        code = mp_output_open(g->cli->output, g->cli->resume, &g->output, err);
+    }
+    free(dir);
+    if (code != 0) {
+        return code;
+    }
+    mp_prompts_check(&g->prompts, g->cli, g->engine);
+    g->answers = mp_xcalloc(g->prompts.records.count, sizeof *g->answers);
+    g->record_of = mp_xcalloc((size_t)config->batch, sizeof *g->record_of);
+    for (int i = 0; i < config->batch; i++) {
+        g->record_of[i] = -1;
+    }
+    if (g->output != NULL) {
+        skip_done(g);
+    }
+    int64_t longest = mp_prompts_longest(&g->prompts);
+    if (longest == 0) {
+        return 0; /* nothing to run: all done before, or broken */
+    }
+    int64_t new_tokens = mp_prompts_most_new_tokens(&g->prompts, g->cli);
+    mp_engine_plan(g->engine, longest, new_tokens, &g->plan);
+    code = mp_engine_start(g->engine, &g->plan, err);
+    if (code == 0) {
+        code = mp_session_open(g->engine, &g->session, err);
+    }
+    if (code == 0) {
+        mp_log(MP_LOG_INFO, "%s", mp_engine_model(g->engine));
+        mp_engine_log_workers(g->engine);
+    }
+    return code;
+}
+
+static int close_all(struct generate *g, int code, struct mp_error *err)
+{
+    mp_session_close(g->session);
+    mp_engine_close(g->engine);
+    if (g->output != NULL) {
+        int close_code = mp_output_close(g->output, code == 0 ? err : NULL);
+        code = code == 0 ? close_code : code;
+    }
+    for (size_t i = 0; g->answers != NULL && i < g->prompts.records.count; i++) {
+        mp_token_stream_free(g->answers[i].stream);
+        free(g->answers[i].text);
+    }
+    free(g->answers);
+    free(g->record_of);
+    mp_prompts_free(&g->prompts);
+    mp_summary_free(&g->summary);
+    return code;
+}
+
+/* The page that --report asks for, if anything has run. */
+static int write_report(const struct generate *g, struct mp_error *err)
+{
+    const struct mp_config *config = &g->cli->config;
+    const struct mp_summary *s = &g->summary;
+    if (config->report_path == NULL || s->requests == 0) {
+        return 0;
+    }
+    double sampled[s->num_layers];
+    for (int l = 0; l < s->num_layers; l++) {
+        sampled[l] = mp_summary_sampled(s, l);
+    }
+    return mp_report_write(config->report_path,
+                           &(struct mp_report){
+                               .model = mp_engine_model(g->engine),
+                               .runtime = mp_engine_runtime(g->engine),
+                               .kernels = mp_engine_kernels(g->engine),
+                               .command = g->cli->command,
+                               .context = g->plan.tokens,
+                               .batch = config->batch,
+                               .micro_batches = mp_session_micro_batches(g->session),
+                               .K = config->lsh_K,
+                               .L = config->lsh_L,
+                               .profile = &s->profile,
+                               .step_begin_ns = s->step_begin_ns,
+                               .step_seconds = s->step_seconds,
+                               .num_steps = s->num_steps,
+                               .sampled = sampled,
+                               .num_layers = s->num_layers,
+                           },
+                           err);
+}
+
+int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)
+{
+    if (cli->resume && cli->output == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "--resume needs --output FILE");
+    }
+    if (cli->quiet) {
+        mp_log_set_level(MP_LOG_WARNING);
+    }
+    struct generate g = {.cli = cli};
+    int code = open_all(&g, err);
+    if (code == 0) {
+        code = run(&g, err);
+        if (!cli->quiet) {
+            mp_summary_print(&g.summary, mp_engine_kernels(g.engine), &g.plan);
+        }
+    }
+    if (code == 0 || code == MP_ERR_INTERRUPTED) {
+        int report_code = write_report(&g, code == 0 ? err : NULL);
+        code = code == 0 ? report_code : code;
+    }
+    if (code == 0 && g.failed > 0) {
+        code = mp_fail(err, MP_ERR_FORMAT, "%d of %zu records could not be run", g.failed,
+                       g.prompts.records.count);
+    }
+    return close_all(&g, code, err);
+}

@@ -1,0 +1,473 @@
+/* A set of requests decoded together. */
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "core/base/rng.h"
+#include "pipeline/engine/micro_batches.h"
+#include "pipeline/engine/pace.h"
+#include "pipeline/engine/slot.h"
+#include "tasks/fxt.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct mp_session {
+    struct mp_engine *engine;
+    struct mp_slot *slots; /* [batch] */
+    int batch;
+    struct mp_micro_batches micro_batches;
+    struct mp_step_buffers *buffers; /* [micro_batches.most]; m has room for as many rows as it gets
+                                        when m + 1 micro-batches are in use */
+    struct mp_reader *reader;        /* of the prompt being read; NULL: none */
+    int reading;                     /* its slot */
+    double reading_since;            /* mp_clock_seconds */
+    struct mp_pace pace;
+};
+
+/* ---- life of a session ---- */
+
+int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_error *err)
+{
+    struct mp_session *s = mp_xcalloc(1, sizeof *s);
+    s->engine = e;
+    s->batch = e->config->batch;
+    s->pace.share = e->config->prefill_share;
+    mp_micro_batches_init(&s->micro_batches, e->config,
+                          e->graph.gpu && mp_shared_place(e) == MP_PLACE_PINNED);
+    s->slots = mp_xcalloc((size_t)s->batch, sizeof *s->slots);
+    s->buffers = mp_xcalloc((size_t)s->micro_batches.most, sizeof *s->buffers);
+    int code = 0;
+    for (int m = 0; m < s->micro_batches.most && code == 0; m++) {
+        code = mp_step_buffers_create(e, mp_micro_batch_rows(s->batch, m), &s->buffers[m], err);
+    }
+    if (code != 0) {
+        mp_session_close(s);
+        return code;
+    }
+    *out = s;
+    return 0;
+}
+
+void mp_session_close(struct mp_session *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    for (int i = 0; i < s->batch; i++) {
+        mp_session_remove(s, i);
+    }
+    for (int m = 0; m < s->micro_batches.most; m++) {
+        mp_step_buffers_destroy(s->engine, &s->buffers[m]);
+    }
+    free(s->buffers);
+    free(s->slots);
+    free(s);
+}
+
+int mp_session_micro_batches(const struct mp_session *s)
+{
+    return s->micro_batches.best;
+}
+
+double mp_session_tried(const struct mp_session *s, int micro_batches)
+{
+    return micro_batches <= MP_MOST_MICRO_BATCHES ? s->micro_batches.tried[micro_batches] : 0.0;
+}
+
+const struct mp_request *mp_session_request(const struct mp_session *s, int slot)
+{
+    return &s->slots[slot].info;
+}
+
+static void close_reader(struct mp_session *s)
+{
+    if (s->reader != NULL) {
+        mp_reader_close(s->reader);
+        s->reader = NULL;
+    }
+}
+
+void mp_session_remove(struct mp_session *s, int slot)
+{
+    if (s->reading == slot) {
+        close_reader(s);
+    }
+    mp_slot_close(&s->slots[slot], s->engine);
+}
+
+/* ---- a new request ---- */
+
+/* Each chunk's attention depends on all chunks before it: their number squared is bounded. */
+enum { MAX_CHUNKS = 1024 };
+
+int mp_engine_check_length(const struct mp_engine *e, int64_t count, struct mp_error *err)
+{
+    int64_t limit = mp_model_max_positions(e->model);
+    if (count < 1) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "the prompt is empty: found 0 tokens, expected at least 1");
+    }
+    if (count > limit) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "the prompt is too long: found %lld tokens, the model has %lld positions",
+                       (long long)count, (long long)limit);
+    }
+    if ((count - 1) / e->config->chunk_size >= MAX_CHUNKS) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "chunk_size: found %lld, which cuts a prompt of %lld tokens into more than "
+                       "%d chunks; expected at least %lld",
+                       (long long)e->config->chunk_size, (long long)count, MAX_CHUNKS,
+                       (long long)((count + MAX_CHUNKS - 1) / MAX_CHUNKS));
+    }
+    return 0;
+}
+
+int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t count,
+                           int64_t max_new_tokens, struct mp_error *err)
+{
+    int code = mp_engine_check_length(e, count, err);
+    if (code != 0) {
+        return code;
+    }
+    if (max_new_tokens < 1) {
+        return mp_fail(err, MP_ERR_USAGE, "max_new_tokens: found %lld, expected at least 1",
+                       (long long)max_new_tokens);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || ids[i] >= e->shape->vocab_size) {
+            return mp_fail(err, MP_ERR_USAGE, "token %lld: found id %d, expected 0 to %d",
+                           (long long)i, (int)ids[i], e->shape->vocab_size - 1);
+        }
+    }
+    return 0;
+}
+
+bool mp_session_can_add(const struct mp_session *s)
+{
+    int used = 0;
+    for (int i = 0; i < s->batch; i++) {
+        used += s->slots[i].used;
+    }
+    return used < s->batch && s->reader == NULL;
+}
+
+/* A free slot, which there must be. */
+static struct mp_slot *free_slot(struct mp_session *s, int *slot)
+{
+    if (!mp_session_can_add(s)) {
+        mp_panic("session: all %d slots are in use, or a prompt is being read", s->batch);
+    }
+    *slot = 0;
+    while (s->slots[*slot].used) {
+        (*slot)++;
+    }
+    return &s->slots[*slot];
+}
+
+int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int64_t max_new_tokens,
+                   uint64_t stream, int *slot, struct mp_error *err)
+{
+    int code = mp_engine_check_prompt(s->engine, ids, count, max_new_tokens, err);
+    if (code != 0) {
+        return code;
+    }
+    struct mp_slot *r = free_slot(s, slot);
+    s->reading = *slot;
+    s->reading_since = mp_clock_seconds();
+    mp_pace_begin(&s->pace);
+    code = mp_slot_open(r, s->engine, ids, count, max_new_tokens, stream, err);
+    if (code == 0) {
+        struct mp_prefill_job job = {
+            .request = *slot,
+            .ids = r->ids,
+            .count = count,
+            .kv = r->kv,
+            .rope = &r->rope,
+            .last_logits = &s->buffers[0].logits,
+        };
+        code = mp_reader_open(s->engine, &job, &s->reader, err);
+    }
+    if (code != 0) {
+        mp_session_remove(s, *slot);
+    }
+    return code;
+}
+
+/* Samples the first token of the prompt that has been read. Between steps: it borrows the buffers
+ * of the first micro-batch. */
+static int finish_reading(struct mp_session *s, struct mp_error *err)
+{
+    struct mp_slot *r = &s->slots[s->reading];
+    struct mp_step_buffers *b = &s->buffers[0];
+    struct mp_rng *rng = &r->rng;
+    struct mp_span_info about = {
+        .layer = -1, .request = s->reading, .chunk = -1, .micro_batch = -1};
+    int code = mp_reader_finish(s->reader, err);
+    if (code == 0) {
+        code = mp_submit_sample(&s->engine->graph, &b->logits, &b->ids, MP_PREFILL_PRIORITY,
+                                &s->engine->config->sampling, &rng, 1, &about, err);
+    }
+    /* Not only for the id: tasks end, and their spans are recorded, after their data is free. */
+    if (code == 0) {
+        code = mp_runtime_wait(err);
+    }
+    if (code == 0) {
+        code = mp_buffer_acquire(&b->ids, false, err);
+    }
+    if (code == 0) {
+        mp_slot_append(r, s->engine, *(const int32_t *)b->ids.data);
+        mp_buffer_return(&b->ids);
+        r->info.prefill_seconds = mp_clock_seconds() - s->reading_since;
+    }
+    close_reader(s);
+    return code;
+}
+
+/* Without memory for its KV a request fails alone. */
+static int fail_reading(struct mp_session *s, int code, struct mp_error *err)
+{
+    if (code != MP_ERR_MEMORY) {
+        return code;
+    }
+    struct mp_request *info = &s->slots[s->reading].info;
+    info->finish = MP_FINISH_FAILED;
+    info->failure = *err;
+    close_reader(s);
+    return 0;
+}
+
+int mp_session_read(struct mp_session *s, struct mp_error *err)
+{
+    if (s->reader == NULL) {
+        return 0;
+    }
+    int code = mp_reader_submit_all(s->reader, err);
+    if (code == 0) {
+        code = finish_reading(s, err);
+    }
+    return fail_reading(s, code, err);
+}
+
+int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
+                             double sampled, bool nearest, int *slot, struct mp_error *err)
+{
+    int32_t *ids = mp_xcalloc((size_t)tokens, sizeof *ids);
+    struct mp_slot *r = free_slot(s, slot);
+    int code = mp_slot_open(r, s->engine, ids, tokens, max_new_tokens, 0, err);
+    if (code == 0) {
+        code = mp_synthetic_fill(s->engine, r->kv, tokens, sampled, nearest, err);
+    }
+    if (code == 0) {
+        mp_slot_append(r, s->engine, 0);
+    } else {
+        mp_session_remove(s, *slot);
+    }
+    free(ids);
+    return code;
+}
+
+void mp_session_feed(struct mp_session *s, int slot, int32_t id)
+{
+    struct mp_slot *r = &s->slots[slot];
+    r->ids[r->info.prompt_tokens + r->info.generated_tokens - 1] = id;
+}
+
+/* ---- a decode step ---- */
+
+/* A step of all requests that decode, in micro-batches. */
+struct step {
+    int count; /* micro-batches */
+    struct mp_decode_step parts[MP_MAX_BATCH];
+    struct mp_decode_row rows[MP_MAX_BATCH];
+    int slot_of[MP_MAX_BATCH]; /* whose row it is */
+    int num_rows;
+};
+
+static bool decodes(const struct mp_slot *r)
+{
+    return r->used && r->info.generated_tokens > 0 && r->info.finish == MP_FINISH_NONE;
+}
+
+/* Tokens that the CPU attends to in a step of the request. */
+static double cost(const struct mp_session *s, int slot)
+{
+    const struct mp_slot *r = &s->slots[slot];
+    double sum = 0.0;
+    for (int l = 0; l < s->engine->shape->num_hidden_layers; l++) {
+        sum += s->engine->sampled_place[l] == MP_PLACE_GPU ? 0.0 : r->expected_nnz[l];
+    }
+    return sum;
+}
+
+/* Slots that decode, the costliest first. */
+static int list_decoding(const struct mp_session *s, int *slots)
+{
+    double costs[MP_MAX_BATCH];
+    int n = 0;
+    for (int i = 0; i < s->batch; i++) {
+        if (!decodes(&s->slots[i])) {
+            continue;
+        }
+        double own = cost(s, i);
+        int at = n++;
+        for (; at > 0 && costs[at - 1] < own; at--) {
+            costs[at] = costs[at - 1];
+            slots[at] = slots[at - 1];
+        }
+        costs[at] = own;
+        slots[at] = i;
+    }
+    return n;
+}
+
+/* Deals the slots out, costliest first and to and fro, so that the micro-batches have as many rows
+ * and about as much for the CPU to do: place i of n goes to row *row of micro-batch *m. */
+static void deal(int i, int count, int *m, int *row)
+{
+    *row = i / count;
+    *m = *row % 2 == 0 ? i % count : count - 1 - i % count;
+}
+
+/* Fills the rows of every micro-batch. */
+static int gather(struct mp_session *s, struct step *step, struct mp_error *err)
+{
+    int order[MP_MAX_BATCH];
+    step->num_rows = list_decoding(s, order);
+    step->count = mp_micro_batches_count(&s->micro_batches, step->num_rows);
+    int first = 0;
+    int code = 0;
+    for (int m = 0; m < step->count && code == 0; m++) {
+        step->parts[m] = (struct mp_decode_step){
+            .micro_batch = m,
+            .rows = step->rows + first,
+            .buffers = &s->buffers[m],
+            .sampling = &s->engine->config->sampling,
+        };
+        code = mp_buffer_acquire(&s->buffers[m].ids, true, err);
+        if (code != 0) {
+            break;
+        }
+        for (int i = 0; i < step->num_rows && code == 0; i++) {
+            int to, row;
+            deal(i, step->count, &to, &row);
+            if (to == m) {
+                step->slot_of[first + row] = order[i];
+                code = mp_slot_feed(&s->slots[order[i]], s->engine, &s->buffers[m], row,
+                                    &step->rows[first + row], err);
+                step->parts[m].num_rows++;
+            }
+        }
+        mp_buffer_return(&s->buffers[m].ids);
+        first += step->parts[m].num_rows;
+    }
+    return code;
+}
+
+/* Submits one token step of every micro-batch, interleaved by layer, so that one may be attended
+ * on the CPU while another runs its dense part. */
+static int submit_step(const struct mp_session *s, const struct step *step, struct mp_error *err)
+{
+    const struct mp_graph *g = &s->engine->graph;
+    int code = 0;
+    for (int m = 0; m < step->count && code == 0; m++) {
+        code = mp_submit_decode_embed(g, &step->parts[m], err);
+    }
+    for (int l = 0; l < s->engine->shape->num_hidden_layers && code == 0; l++) {
+        for (int m = 0; m < step->count && code == 0; m++) {
+            code = mp_submit_decode_layer(g, &step->parts[m], l, err);
+        }
+    }
+    for (int m = 0; m < step->count && code == 0; m++) {
+        code = mp_submit_decode_sample(g, &step->parts[m], err);
+    }
+    return code;
+}
+
+/* Takes over what a step has generated. Its tasks have run. */
+static void collect(struct mp_session *s, const struct step *step, double seconds)
+{
+    int at = 0;
+    double sampled = 0.0;
+    int sampling = 0;
+    for (int m = 0; m < step->count; m++) {
+        const struct mp_step_buffers *b = &s->buffers[m];
+        for (int n = 0; n < step->parts[m].num_rows; n++, at++) {
+            struct mp_slot *r = &s->slots[step->slot_of[at]];
+            r->info.decode_seconds += seconds;
+            double part = mp_slot_count(r, s->engine, b, n);
+            if (!isnan(part)) {
+                sampled += part;
+                sampling++;
+            }
+            mp_slot_append(r, s->engine, ((const int32_t *)b->ids.data)[n]);
+        }
+    }
+    if (sampling > 0) {
+        mp_trace_counter("sampled %", 100.0 * sampled / sampling);
+    }
+}
+
+/* A step, with `units` of the prompt being read beside it. */
+static int decode(struct mp_session *s, int units, struct mp_error *err)
+{
+    struct step step;
+    mp_fxt_step();
+    double start = mp_clock_seconds();
+    int code = gather(s, &step, err);
+    if (code == 0) {
+        code = submit_step(s, &step, err);
+    }
+    int read_code = 0;
+    for (int i = 0; i < units && code == 0 && read_code == 0; i++) {
+        read_code = mp_reader_submit(s->reader, err);
+    }
+    /* Tasks of a step that was submitted in part still use the session: wait in any case. */
+    int wait_code = mp_runtime_wait(code == 0 && read_code == 0 ? err : NULL);
+    if (code != 0 || wait_code != 0) {
+        return code != 0 ? code : wait_code;
+    }
+    double seconds = mp_clock_seconds() - start;
+    collect(s, &step, seconds);
+    mp_pace_took(&s->pace, units, seconds);
+    if (units == 0) {
+        mp_micro_batches_took(&s->micro_batches, seconds);
+    }
+    return fail_reading(s, read_code, err);
+}
+
+static int count_decoding(const struct mp_session *s)
+{
+    int n = 0;
+    for (int i = 0; i < s->batch; i++) {
+        n += decodes(&s->slots[i]);
+    }
+    return n;
+}
+
+/* With a share of 1 a prompt is read to its end before anybody goes on. */
+int mp_session_decoding(const struct mp_session *s)
+{
+    return s->reader != NULL && s->pace.share == 1.0 ? 0 : count_decoding(s);
+}
+
+int mp_session_units_left(const struct mp_session *s)
+{
+    return s->reader != NULL ? mp_reader_units_left(s->reader) : 0;
+}
+
+int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
+{
+    int code = 0;
+    if (s->reader != NULL && mp_session_decoding(s) == 0) {
+        code = mp_session_read(s, err);
+    } else if (s->reader != NULL) {
+        int left = mp_reader_units_left(s->reader);
+        code = decode(s, mp_pace_units(&s->pace, left), err);
+        if (code == 0 && s->reader != NULL && mp_reader_units_left(s->reader) == 0) {
+            code = finish_reading(s, err);
+        }
+    } else {
+        code = decode(s, 0, err);
+    }
+    *active = count_decoding(s) + (s->reader != NULL);
+    return code;
+}

@@ -1,0 +1,48 @@
+/* One request of a session: its tokens, its KV, and its progress. */
+#ifndef MP_PIPELINE_SLOT_H
+#define MP_PIPELINE_SLOT_H
+
+#include "core/base/rng.h"
+#include "pipeline/engine/internal.h"
+
+struct mp_slot {
+    bool used;
+    struct mp_request info;
+    int32_t *ids; /* prompt, then generated tokens */
+    int64_t max_new_tokens;
+    struct mp_layer_kv *kv; /* [num_hidden_layers] */
+    int64_t fixed_prompt;   /* prompt tokens in the static caches of sparse layers */
+    struct mp_rope rope;
+    struct mp_rng rng;
+    uint32_t *selection[2]; /* [num_attention_heads][offloaded tokens] room for a lookup on the CPU
+                               and on the GPU; NULL where no layer's tables are */
+    double *expected_nnz;   /* [num_hidden_layers] tokens the last step selected, all heads */
+    double *sampled_sum;    /* [num_hidden_layers] sum over steps of the share sampled */
+    double *sampled_mean;   /* [num_hidden_layers] the same as a mean; info.sampled */
+    int64_t steps;          /* decode steps done */
+};
+
+/* Fills a free slot: tokens, room for lookups; its KV is yet to be created. After an error the slot
+ * is to be closed. */
+int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *ids, int64_t count,
+                 int64_t max_new_tokens, uint64_t stream, struct mp_error *err);
+void mp_slot_close(struct mp_slot *r, const struct mp_engine *e);
+
+/* Prompt tokens outside the static caches of sparse layers. */
+int64_t mp_slot_offloaded(const struct mp_slot *r);
+
+/* Appends a generated token, which may finish the request. */
+void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id);
+
+/* Makes row n of a step out of the request: its last token is fed in, and its caches have room for
+ * it. The step's ids are acquired for writing. */
+int mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
+                 struct mp_decode_row *row, struct mp_error *err);
+
+/* Adds what a step selected for its row n to the statistics. Returns its part of the offloaded
+ * tokens, the mean of the sparse layers; NAN if there is none of either. The step's tasks have
+ * run. */
+double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
+                     int n);
+
+#endif

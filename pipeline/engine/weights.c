@@ -1,0 +1,195 @@
+/* The weights: their buffers, and reading them from the model's files or drawing them at random. */
+#include "codelets/ffn/ffn.h"
+#include "codelets/output/output.h"
+#include "codelets/projection/projection.h"
+#include "codelets/random/random.h"
+#include "core/base/memory.h"
+#include "pipeline/engine/internal.h"
+#include "tasks/draw.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* Every buffer of weights: embed, lm_head and final_norm, then projection, output and ffn of each
+ * layer. */
+enum { SHARED_BLOCKS = 3, LAYER_BLOCKS = 3 };
+
+struct block {
+    struct mp_buffer *buffer;
+    size_t bytes;
+    const char *what;
+};
+
+static int num_blocks(const struct mp_engine *e)
+{
+    return SHARED_BLOCKS + LAYER_BLOCKS * e->shape->num_hidden_layers;
+}
+
+static void list_blocks(struct mp_engine *e, struct block *list)
+{
+    const struct mp_shape *s = e->shape;
+    struct mp_model_weights *w = &e->weights;
+    size_t matrix = (size_t)s->vocab_size * (size_t)s->hidden_size * sizeof(uint16_t);
+    size_t norm = (size_t)s->hidden_size * sizeof(float);
+    list[0] = (struct block){&w->embed, matrix, "embedding"};
+    list[1] = (struct block){&w->lm_head, s->tied_embeddings ? 0 : matrix, "LM head"};
+    list[2] = (struct block){&w->final_norm, norm, "final norm"};
+    for (int l = 0; l < s->num_hidden_layers; l++) {
+        struct mp_layer_weights *layer = &w->layers[l];
+        struct block *of = list + SHARED_BLOCKS + LAYER_BLOCKS * l;
+        of[0] = (struct block){&layer->projection, projection_weights_at(s, NULL, NULL),
+                               "projection weights"};
+        of[1] = (struct block){&layer->output, output_weights_at(s, NULL, NULL), "output weights"};
+        of[2] = (struct block){&layer->ffn, ffn_weights_at(s, NULL, NULL), "FFN weights"};
+    }
+}
+
+/* Where the models' room is to put the weights: the memory of each block in the list's order, NULL
+ * for those it is to leave out. layers has room for all LAYER_BLOCKS * num_hidden_layers. */
+static struct mp_weight_blocks blocks_at(const struct mp_engine *e, void **memory, void **layers)
+{
+    int n = e->shape->num_hidden_layers;
+    for (int l = 0; l < n; l++) {
+        for (int i = 0; i < LAYER_BLOCKS; i++) {
+            layers[i * n + l] = memory[SHARED_BLOCKS + LAYER_BLOCKS * l + i];
+        }
+    }
+    return (struct mp_weight_blocks){
+        .embed = memory[0],
+        .lm_head = memory[1],
+        .final_norm = memory[2],
+        .projection = layers,
+        .output = layers + n,
+        .ffn = layers + 2 * n,
+    };
+}
+
+/* ---- read ---- */
+
+static int read_all(struct mp_engine *e, void **memory, struct mp_error *err)
+{
+    void *layers[num_blocks(e)];
+    struct mp_weight_blocks to = blocks_at(e, memory, layers);
+    return mp_model_load(e->model, &to, err);
+}
+
+/* Through one block's worth of CPU memory, so that a model larger than that memory can be read. */
+static int read_to_gpu(struct mp_engine *e, const struct block *list, struct mp_error *err)
+{
+    size_t largest = 0;
+    for (int i = 0; i < num_blocks(e); i++) {
+        largest = list[i].bytes > largest ? list[i].bytes : largest;
+    }
+    void *staging = mp_alloc(largest, 1, "weights on their way to the GPU", err);
+    int code = staging == NULL ? MP_ERR_MEMORY : 0;
+    for (int i = 0; i < num_blocks(e) && code == 0; i++) {
+        void *memory[num_blocks(e)];
+        for (int j = 0; j < num_blocks(e); j++) {
+            memory[j] = j == i && list[i].bytes > 0 ? staging : NULL;
+        }
+        code = read_all(e, memory, err);
+        if (code == 0 && list[i].bytes > 0) {
+            code = mp_buffer_fill(list[i].buffer, staging, err);
+        }
+    }
+    mp_free(staging);
+    return code;
+}
+
+/* ---- draw ---- */
+
+/* The block that holds an address. */
+static const struct mp_buffer *holder(const struct mp_engine *e, const struct block *list,
+                                      const void *at)
+{
+    for (int i = 0; i < num_blocks(e); i++) {
+        const char *begin = list[i].buffer->data;
+        if (list[i].bytes > 0 && (const char *)at >= begin &&
+            (const char *)at < begin + list[i].bytes) {
+            return list[i].buffer;
+        }
+    }
+    mp_panic("a weight lies in none of the %d blocks", num_blocks(e));
+}
+
+/* Matrices that keep the size of what they multiply, gains of 1, no bias. Queries lie in the first
+ * rotation pairs of their heads, so that synthetic keys can meet them as often as is asked for. */
+static int draw_weight(const struct mp_engine *e, const struct mp_buffer *block,
+                       const struct mp_weight *w, uint64_t seed, struct mp_error *err)
+{
+    bool matrix = w->rows > 0;
+    size_t at = (size_t)((const char *)w->dst - (const char *)block->data);
+    struct random_task what = {
+        .dtype = matrix ? MP_BF16 : MP_F32,
+        .offset = (int64_t)(at / (matrix ? sizeof(uint16_t) : sizeof(float))),
+        .count = mp_weight_elements(w),
+        .numbers = {.seed = seed, .center = w->kind == MP_WEIGHT_GAIN ? 1.0f : 0.0f},
+    };
+    float spread = matrix ? sqrtf(3.0f / (float)w->columns) : 0.0f;
+    if (w->kind == MP_WEIGHT_QUERY) {
+        what.numbers.pairs = MP_QUERY_PAIRS;
+        what.numbers.pair_spread = spread;
+        what.numbers.head_dim = e->shape->head_dim;
+        what.numbers.stride = w->columns;
+    } else {
+        what.numbers.spread = spread;
+    }
+    return mp_submit_random(block, &what, err);
+}
+
+static int draw_all(struct mp_engine *e, const struct block *list, struct mp_error *err)
+{
+    void *memory[num_blocks(e)];
+    void *layers[num_blocks(e)];
+    for (int i = 0; i < num_blocks(e); i++) {
+        memory[i] = list[i].bytes > 0 ? list[i].buffer->data : NULL;
+    }
+    struct mp_weight_blocks at = blocks_at(e, memory, layers);
+    struct mp_weight *weights;
+    size_t count = mp_model_weights(e->model, &at, &weights);
+    int code = 0;
+    for (size_t i = 0; i < count && code == 0; i++) {
+        code = draw_weight(e, holder(e, list, weights[i].dst), &weights[i], i, err);
+    }
+    free(weights);
+    int wait_code = mp_runtime_wait(code == 0 ? err : NULL);
+    return code != 0 ? code : wait_code;
+}
+
+/* ---- life ---- */
+
+int mp_weights_create(struct mp_engine *e, struct mp_error *err)
+{
+    struct block list[num_blocks(e)];
+    void *memory[num_blocks(e)];
+    e->weights.layers = mp_xcalloc((size_t)e->shape->num_hidden_layers, sizeof *e->weights.layers);
+    list_blocks(e, list);
+    int code = 0;
+    for (int i = 0; i < num_blocks(e) && code == 0; i++) {
+        if (list[i].bytes > 0) {
+            code =
+                mp_buffer_alloc(list[i].buffer, e->dense_place, list[i].bytes, list[i].what, err);
+        }
+        memory[i] = list[i].buffer->data;
+    }
+    if (code != 0) {
+        return code;
+    }
+    if (!mp_model_has_weights(e->model)) {
+        return draw_all(e, list, err);
+    }
+    return e->dense_place == MP_PLACE_GPU ? read_to_gpu(e, list, err) : read_all(e, memory, err);
+}
+
+void mp_weights_destroy(struct mp_engine *e)
+{
+    if (e->weights.layers == NULL) {
+        return;
+    }
+    struct block list[num_blocks(e)];
+    list_blocks(e, list);
+    for (int i = 0; i < num_blocks(e); i++) {
+        mp_buffer_release(list[i].buffer);
+    }
+    free(e->weights.layers);
+}

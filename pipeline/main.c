@@ -1,6 +1,0 @@
-#include "pipeline/cli.h"
-
-int main(int argc, char **argv)
-{
-    return mp_cli_main(argc, argv);
-}

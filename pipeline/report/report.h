@@ -1,0 +1,36 @@
+/* The HTML report of a run: one page that needs nothing else. */
+#ifndef MP_PIPELINE_REPORT_H
+#define MP_PIPELINE_REPORT_H
+
+#include "core/base/error.h"
+#include "core/trace/profile.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a page shows beside the recorder's spans. Strings are UTF-8 and may hold any character. */
+struct mp_report {
+    const char *model;   /* mp_engine_model */
+    const char *runtime; /* mp_engine_runtime */
+    const char *kernels; /* mp_engine_kernels */
+    const char *command; /* the command line */
+    int64_t context;     /* tokens of the longest prompt */
+    int batch;           /* requests decoded together */
+    int micro_batches;
+    int K;                            /* bits per code; 0: full attention */
+    int L;                            /* tables */
+    const struct mp_profile *profile; /* of the decode steps */
+    const uint64_t *step_begin_ns;    /* [num_steps] of mp_clock_ns, ascending */
+    const double *step_seconds;       /* [num_steps] */
+    size_t num_steps;
+    const double *sampled; /* [num_layers] share of the offloaded tokens that each layer
+                              sampled; NaN: a layer that attends to all */
+    int num_layers;
+    double bandwidth[MP_TRACK_KINDS]; /* measured bytes/s of each kind of device; 0: not measured */
+};
+
+/* Writes the page: timeline of the recorder's last spans, table of ops, overlap, histogram of step
+ * times, sampled share per layer. Only while nobody records. MP_ERR_IO names the file. */
+int mp_report_write(const char *path, const struct mp_report *r, struct mp_error *err);
+
+#endif
