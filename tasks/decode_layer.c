@@ -1,291 +1,193 @@
 /* One token step of a micro-batch. mp_submit_decode_layer is the decode step of the design. */
-#include "codelets/common/task/task.h"
-#include "codelets/hashing/hashing.h"
+#include "codelets/embed/embed.h"
+#include "codelets/ffn/ffn.h"
+#include "codelets/lm_head/lm_head.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
-#include "codelets/table_lookup/table_lookup.h"
-#include "core/base/memory.h"
-#include "tasks/layer.h"
+#include "tasks/methods/method.h"
 
-static struct mp_span_info about(const struct mp_decode_step *s, int layer)
+/* Of dense work. What a CPU task or the host needs of it comes after a task of the stream that is
+ * waited for: before a lookup on the CPU stands hashing, before the end of a step lm_head. */
+static void begin(struct mp_submit *sub, const struct mp_decode_step *s, int layer,
+                  struct mp_device device)
 {
-    return (struct mp_span_info){
-        .layer = layer, .request = -1, .chunk = -1, .micro_batch = s->micro_batch};
-}
-
-/* Of dense work. What a CPU task or the host needs of it comes after a task that is waited for:
- * before a lookup on the CPU stands hashing, before the end of a step lm_head. */
-static enum mp_where in_stream(const struct mp_graph *g)
-{
-    return g->gpu ? MP_IN_GPU_STREAM : MP_ON_CPU;
-}
-
-/* Where the tables and the offloaded KV of a layer are: the same for all requests of a step. */
-static bool sampled_on_gpu(const struct mp_decode_step *s, int layer)
-{
-    return s->rows[0].kv[layer].place == MP_PLACE_GPU;
-}
-
-/* Whether the GPU hands the layer's lookup and sampled attention to the CPU. */
-static bool handed_to_cpu(const struct mp_graph *g, const struct mp_decode_step *s, int layer)
-{
-    return g->gpu && !sampled_on_gpu(s, layer);
-}
-
-/* Of lookup and sampled attention. */
-static enum mp_where sampled_where(const struct mp_decode_step *s, int layer)
-{
-    return sampled_on_gpu(s, layer) ? MP_IN_GPU_STREAM : MP_ON_CPU;
-}
-
-/* copy_q: sampled_attention will want the queries on the CPU, all else on the GPU. */
-static int submit_projection(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
-                             bool copy_q, struct mp_error *err)
-{
-    struct projection_task *arg =
-        mp_xmalloc(sizeof *arg + (size_t)s->num_rows * sizeof arg->targets[0]);
-    *arg = (struct projection_task){
-        .shape = g->shape, .copy_q = copy_q, .rows_per_target = 1, .num_targets = s->num_rows};
-
-    struct mp_span_info info = about(s, layer);
-    struct mp_task *t = mp_task_new(&projection_codelet, arg, 4 + s->num_rows, in_stream(g), &info);
-    mp_task_reads(t, &s->buffers->x);
-    mp_task_reads(t, &g->weights->layers[layer].projection);
-    mp_task_writes(t, &s->buffers->q);
-    if (copy_q) {
-        mp_task_writes(t, &s->buffers->q_host);
-    }
-    for (int r = 0; r < s->num_rows; r++) {
-        const struct mp_decode_row *row = &s->rows[r];
-        const struct mp_layer_kv *kv = &row->kv[layer];
-        arg->targets[r] = (struct projection_task_target){
-            .index = kv->sparse ? row->fixed_index : row->position,
-            .position = row->position,
-            .inv_freq = row->rope->inv_freq,
-            .rope_scale = row->rope->scale,
-        };
-        mp_task_updates(t, &kv->fixed_buffer);
-    }
-    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
-}
-
-static int submit_hashing(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
-                          struct mp_error *err)
-{
-    struct hashing_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct hashing_task){
-        .shape = g->shape,
-        .K = g->lsh->K,
-        .L = g->lsh->L,
-        .heads_per_projection = g->lsh->kv_heads_per_projection * mp_shape_group(g->shape),
-        .rows = s->num_rows,
-    };
-    struct mp_span_info info = about(s, layer);
-    /* A lookup on the CPU reads the codes as soon as this is done. */
-    enum mp_where where = handed_to_cpu(g, s, layer) ? MP_ON_GPU : in_stream(g);
-    struct mp_task *t = mp_task_new(&hashing_codelet, arg, 3, where, &info);
-    mp_task_reads(t, &s->buffers->q);
-    mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
-    mp_task_writes(t, &s->buffers->codes);
-    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
-}
-
-/* ---- lookup and sampled attention, share by share ---- */
-
-static const struct mp_shares *shares_of(const struct mp_graph *g, const struct mp_decode_step *s,
-                                         int layer)
-{
-    return &g->shares[sampled_on_gpu(s, layer)];
-}
-
-/* Tokens that the last step selected for the share's heads. */
-static double expected_nnz(const struct mp_graph *g, const struct mp_decode_row *row, int layer,
-                           const struct mp_share *share)
-{
-    return row->expected_nnz[layer] * share->num_kv_heads / g->shape->num_key_value_heads;
-}
-
-static int submit_lookup(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
-                         int share, struct mp_error *err)
-{
-    struct table_lookup_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct table_lookup_task){
-        .shape = g->shape,
-        .share = &shares_of(g, s, layer)->list[share],
-        .rows = s->num_rows,
-        .L = g->lsh->L,
-    };
-    struct mp_span_info info = about(s, layer);
-    const struct mp_step_share *out = &s->buffers->shares[sampled_on_gpu(s, layer)][share];
-    struct mp_task *t =
-        mp_task_new(&table_lookup_codelet, arg, 3 + s->num_rows, sampled_where(s, layer), &info);
-    mp_task_on_cpu_worker(t, arg->share->worker);
-    mp_task_reads(t, &s->buffers->codes);
-    mp_task_updates(t, &out->selection);
-    mp_task_writes(t, &out->nnz[layer]);
-    for (int r = 0; r < s->num_rows; r++) {
-        /* A selected token was met at least twice; the tail met once is of the same order. */
-        arg->expected_hits += 4.0 * expected_nnz(g, &s->rows[r], layer, arg->share);
-        mp_task_reads(t, &s->rows[r].kv[layer].tables_buffer);
-    }
-    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
-}
-
-static int submit_sampled_attention(const struct mp_graph *g, const struct mp_decode_step *s,
-                                    int layer, int share, struct mp_error *err)
-{
-    struct sampled_attention_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct sampled_attention_task){
-        .shape = g->shape,
-        .share = &shares_of(g, s, layer)->list[share],
-        .weight = &g->lsh->weight,
-        .rows = s->num_rows,
-    };
-    struct mp_span_info info = about(s, layer);
-    const struct mp_step_share *out = &s->buffers->shares[sampled_on_gpu(s, layer)][share];
-    struct mp_task *t = mp_task_new(&sampled_attention_codelet, arg, 5 + s->num_rows,
-                                    sampled_where(s, layer), &info);
-    mp_task_on_cpu_worker(t, arg->share->worker);
-    mp_task_reads(t, handed_to_cpu(g, s, layer) ? &s->buffers->q_host : &s->buffers->q);
-    mp_task_reads(t, &out->selection);
-    mp_task_reads(t, &out->nnz[layer]);
-    mp_task_writes(t, &out->o_sampled);
-    mp_task_writes(t, &out->lse_sampled);
-    for (int r = 0; r < s->num_rows; r++) {
-        arg->expected_nnz += expected_nnz(g, &s->rows[r], layer, arg->share);
-        mp_task_reads(t, &s->rows[r].kv[layer].offloaded_buffer);
-    }
-    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
-}
-
-static int submit_shares(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
-                         struct mp_error *err)
-{
-    int count = shares_of(g, s, layer)->count;
-    int code = 0;
-    for (int i = 0; i < count && code == 0; i++) {
-        code = submit_lookup(g, s, layer, i, err);
-        if (code == 0) {
-            code = submit_sampled_attention(g, s, layer, i, err);
-        }
-    }
-    return code;
-}
-
-/* ---- dense work ---- */
-
-/* sampled: beside what the layer samples. */
-static int submit_static_attention(const struct mp_graph *g, const struct mp_decode_step *s,
-                                   int layer, bool sampled, struct mp_error *err)
-{
-    struct static_attention_task *arg =
-        mp_xmalloc(sizeof *arg + (size_t)s->num_rows * sizeof arg->length[0]);
-    *arg = (struct static_attention_task){
-        .rows = s->num_rows,
-        .num_heads = g->shape->num_attention_heads,
-        .num_kv_heads = g->shape->num_key_value_heads,
-        .head_dim = g->shape->head_dim,
-    };
-    struct mp_span_info info = about(s, layer);
-    /* If the GPU then waits for the CPU, its idle time is not this op's. */
-    enum mp_where where = sampled && handed_to_cpu(g, s, layer) ? MP_ON_GPU : in_stream(g);
-    struct mp_task *t = mp_task_new(&static_attention_codelet, arg, 3 + s->num_rows, where, &info);
-    mp_task_reads(t, &s->buffers->q);
-    mp_task_writes(t, &s->buffers->o_static);
-    mp_task_writes(t, &s->buffers->lse_static);
-    for (int r = 0; r < s->num_rows; r++) {
-        const struct mp_decode_row *row = &s->rows[r];
-        const struct mp_layer_kv *kv = &row->kv[layer];
-        arg->length[r] = 1 + (kv->sparse ? row->fixed_index : row->position);
-        mp_task_reads(t, &kv->fixed_buffer);
-    }
-    return mp_task_submit(t, MP_STATIC_PRIORITY, err);
-}
-
-static int submit_output(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
-                         bool merge, struct mp_error *err)
-{
-    struct output_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct output_task){.shape = g->shape, .rows = s->num_rows, .merge = merge};
-    struct mp_span_info info = about(s, layer);
-    int shares = merge ? shares_of(g, s, layer)->count : 0;
-    struct mp_task *t = mp_task_new(&output_codelet, arg, 4 + 2 * shares, in_stream(g), &info);
-    mp_task_reads(t, &g->weights->layers[layer].output);
-    mp_task_updates(t, &s->buffers->x);
-    mp_task_reads(t, &s->buffers->o_static);
-    if (merge) {
-        mp_task_reads(t, &s->buffers->lse_static);
-    }
-    for (int i = 0; i < shares; i++) {
-        const struct mp_step_share *part = &s->buffers->shares[sampled_on_gpu(s, layer)][i];
-        mp_task_reads(t, &part->o_sampled);
-        mp_task_reads(t, &part->lse_sampled);
-    }
-    return mp_task_submit(t, MP_DECODE_PRIORITY, err);
+    sub->device = device;
+    sub->in_stream = true;
+    sub->priority = MP_DECODE_PRIORITY;
+    sub->about.layer = layer;
+    sub->about.micro_batch = s->micro_batch;
 }
 
 /* Dense layers attend to everything; so does a sparse one when no prompt of the micro-batch was
- * longer than sink + window. */
+ * longer than sink + window, or when nothing beyond them is kept. */
 static bool samples(const struct mp_decode_step *s, int layer)
 {
     for (int r = 0; r < s->num_rows; r++) {
-        const struct mp_layer_kv *kv = &s->rows[r].kv[layer];
-        if (kv->sparse && kv->offloaded.count > 0) {
+        if (s->rows[r].kv[layer].offloaded > 0) {
             return true;
         }
     }
     return false;
 }
 
-int mp_submit_decode_layer(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
-                           struct mp_error *err)
+double mp_expected_nnz(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                       const struct mp_shard *shard)
 {
-    bool sampled = samples(s, layer);
-    struct mp_span_info info = about(s, layer);
-
-    int code = submit_projection(g, s, layer, sampled && handed_to_cpu(g, s, layer), err);
-    if (code == 0 && sampled) {
-        code = submit_hashing(g, s, layer, err);
-    }
-    if (code == 0 && sampled) {
-        code = submit_shares(g, s, layer, err);
-    }
-    if (code == 0) {
-        code = submit_static_attention(g, s, layer, sampled, err);
-    }
-    if (code == 0) {
-        code = submit_output(g, s, layer, sampled, err);
-    }
-    if (code == 0) {
-        code = mp_submit_ffn(g, in_stream(g), MP_DECODE_PRIORITY, layer, &s->buffers->x, 0,
-                             s->num_rows, &info, err);
-    }
-    return code;
-}
-
-int mp_submit_decode_embed(const struct mp_graph *g, const struct mp_decode_step *s,
-                           struct mp_error *err)
-{
-    struct mp_span_info info = about(s, -1);
-    return mp_submit_embed(g, in_stream(g), MP_DECODE_PRIORITY, &s->buffers->ids, &s->buffers->x,
-                           s->num_rows, &info, err);
-}
-
-int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_step *s,
-                            struct mp_error *err)
-{
-    struct mp_span_info info = about(s, -1);
-    int code = mp_submit_lm_head(g, MP_DECODE_PRIORITY, &s->buffers->x, 0, s->num_rows,
-                                 &s->buffers->logits, &info, err);
-    if (code != 0) {
-        return code;
-    }
-    struct mp_rng *rng[s->num_rows];
+    double sum = 0.0;
     for (int r = 0; r < s->num_rows; r++) {
-        rng[r] = s->rows[r].rng;
+        sum += s->rows[r].expected_nnz[layer] * shard->num_kv_heads / g->shape->num_key_value_heads;
     }
-    return mp_submit_sample(g, &s->buffers->logits, &s->buffers->ids, MP_DECODE_PRIORITY,
-                            s->sampling, rng, s->num_rows, &info, err);
+    return sum;
+}
+
+/* Of the queries of a layer: the shards that cannot read the step's own get theirs. */
+static int list_copies(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                       struct mp_head_buffer copies[MP_MAX_SHARDS])
+{
+    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
+    const struct mp_step_shard *parts = s->buffers->shards[g->placements.layers[layer].cut];
+    int group = mp_shape_group(g->shape);
+    int n = 0;
+    for (int i = 0; i < shards->count; i++) {
+        if (parts[i].q != &s->buffers->q) {
+            copies[n++] = (struct mp_head_buffer){parts[i].q, shards->list[i].first_kv_head * group,
+                                                  shards->list[i].num_kv_heads * group};
+        }
+    }
+    return n;
+}
+
+/* Where the rows' keys and values go. */
+static void list_targets(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                         struct projection_row *targets)
+{
+    for (int r = 0; r < s->num_rows; r++) {
+        const struct mp_decode_row *row = &s->rows[r];
+        targets[r] = (struct projection_row){
+            .cache = &row->kv[layer].static_buffer,
+            .index = g->placements.layers[layer].sparse ? row->static_index : row->position,
+            .position = row->position,
+            .inv_freq = row->rope->inv_freq,
+            .rope_scale = row->rope->scale,
+        };
+    }
+}
+
+static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
+                              const struct mp_decode_step *s, int layer, bool sampled)
+{
+    struct mp_head_buffer copies[MP_MAX_SHARDS];
+    struct projection_row targets[MP_MAX_BATCH];
+    struct projection_buffers buffers = {
+        .x = &s->buffers->x,
+        .weights = &g->weights->layers[layer].projection,
+        .q = &s->buffers->q,
+        .copies = copies,
+        .num_copies = sampled ? list_copies(g, s, layer, copies) : 0,
+    };
+    list_targets(g, s, layer, targets);
+    projection_insert(sub, g->shape, &buffers, targets, s->num_rows, 1);
+}
+
+/* Attention over what the method has selected, shard by shard; each adds a part to the output. */
+static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph *g,
+                                    const struct mp_decode_step *s, int layer,
+                                    struct output_part *parts)
+{
+    const struct mp_method *method = g->attention->method;
+    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
+    int cut = g->placements.layers[layer].cut;
+    int group = mp_shape_group(g->shape);
+    for (int i = 0; i < shards->count; i++) {
+        const struct mp_shard *shard = &shards->list[i];
+        const struct mp_step_shard *of = &s->buffers->shards[cut][i];
+        struct sampled_attention_row rows[s->num_rows];
+        for (int r = 0; r < s->num_rows; r++) {
+            const struct mp_selection *from = &s->rows[r].selections[cut][i];
+            rows[r] = (struct sampled_attention_row){
+                .kv = &s->rows[r].kv[layer].shards[i].offloaded_buffer,
+                .ids = &from->ids,
+                .log_weights = method->log_weights ? &from->log_weights : NULL,
+                .room = from->room,
+            };
+        }
+        sub->device = shard->device;
+        sampled_attention_insert(
+            sub, g->shape, shard,
+            &(struct sampled_attention_buffers){of->q, &of->nnz[layer], &of->o, &of->lse}, rows,
+            s->num_rows,
+            &(struct sampled_attention_weight){
+                .function = method->weight != NULL ? method->weight(g->attention) : NULL,
+                .expected_nnz = mp_expected_nnz(g, s, layer, shard),
+            });
+        parts[i] = (struct output_part){&of->o, &of->lse, shard->first_kv_head * group,
+                                        shard->num_kv_heads * group};
+    }
+    return shards->count;
+}
+
+static void insert_static_attention(struct mp_submit *sub, const struct mp_graph *g,
+                                    const struct mp_decode_step *s, int layer,
+                                    struct output_part *part)
+{
+    struct static_attention_row rows[s->num_rows];
+    for (int r = 0; r < s->num_rows; r++) {
+        const struct mp_decode_row *row = &s->rows[r];
+        rows[r] = (struct static_attention_row){
+            .cache = &row->kv[layer].static_buffer,
+            .length = 1 + (g->placements.layers[layer].sparse ? row->static_index : row->position),
+        };
+    }
+    const struct mp_step_buffers *b = s->buffers;
+    static_attention_insert(sub, g->shape, &b->q, rows, s->num_rows, &b->o_static, &b->lse_static);
+    *part = (struct output_part){&b->o_static, &b->lse_static, 0, g->shape->num_attention_heads};
+}
+
+void mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
+                            const struct mp_decode_step *s, int layer)
+{
+    const struct mp_device dense = g->placements.layers[layer].dense;
+    const struct mp_layer_weights *w = &g->weights->layers[layer];
+    const bool sampled = samples(s, layer);
+    const struct mp_rows rows = {0, s->num_rows};
+    struct output_part parts[1 + MP_MAX_SHARDS];
+    int num_parts = 1;
+
+    begin(sub, s, layer, dense);
+    insert_projection(sub, g, s, layer, sampled);
+    if (sampled) {
+        g->attention->method->select(sub, g, s, layer);
+        num_parts += insert_sampled_attention(sub, g, s, layer, parts + 1);
+    }
+    begin(sub, s, layer, dense);
+    sub->priority = MP_STATIC_PRIORITY;
+    /* If the GPU then waits for the CPU, its idle time is not this op's. */
+    sub->in_stream = !sampled || !mp_handed_to_cpu(&g->placements, layer);
+    insert_static_attention(sub, g, s, layer, &parts[0]);
+    begin(sub, s, layer, dense);
+    output_insert(sub, g->shape, &w->output, parts, num_parts, &s->buffers->x, rows);
+    ffn_insert(sub, g->shape, &w->ffn, &s->buffers->x, rows);
+}
+
+void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
+                            const struct mp_decode_step *s)
+{
+    begin(sub, s, -1, g->placements.dense);
+    embed_insert(sub, g->shape, &s->buffers->ids, &g->weights->embed, &s->buffers->x, s->num_rows);
+}
+
+void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_decode_step *s)
+{
+    struct sample_row list[s->num_rows];
+    for (int r = 0; r < s->num_rows; r++) {
+        list[r] = s->rows[r].sample;
+    }
+    begin(sub, s, -1, g->placements.dense);
+    sub->in_stream = false;
+    lm_head_insert(sub, g->shape, &g->weights->final_norm, mp_lm_head(g), &s->buffers->x,
+                   (struct mp_rows){0, s->num_rows}, &s->buffers->logits);
+    sample_insert(sub, g->shape, &s->buffers->logits, list, &s->buffers->ids, s->num_rows);
 }

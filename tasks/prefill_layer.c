@@ -1,205 +1,143 @@
 /* The exact prefill of one prompt, layer by layer, chunk by chunk. */
-#include "codelets/common/task/task.h"
-#include "codelets/hashing/hashing.h"
+#include "codelets/embed/embed.h"
+#include "codelets/ffn/ffn.h"
+#include "codelets/lm_head/lm_head.h"
 #include "codelets/offload/offload.h"
 #include "codelets/output/output.h"
 #include "codelets/prefill_attention/prefill_attention.h"
 #include "codelets/projection/projection.h"
-#include "codelets/table_build/table_build.h"
-#include "core/base/memory.h"
-#include "tasks/layer.h"
+#include "tasks/methods/method.h"
 
-/* Of dense work. Each task is long enough for its end to be waited for. */
-static enum mp_where where(const struct mp_graph *g)
+/* Each task is long enough for its end to be waited for. */
+static void begin(struct mp_submit *sub, const struct mp_prefill *p, int layer, int chunk,
+                  struct mp_device device)
 {
-    return g->gpu ? MP_ON_GPU : MP_ON_CPU;
+    sub->device = device;
+    sub->in_stream = false;
+    sub->priority = chunk < 0 ? MP_INDEX_PRIORITY : MP_PREFILL_PRIORITY;
+    sub->about.layer = layer;
+    sub->about.request = p->request;
+    sub->about.chunk = chunk;
 }
 
-static struct mp_span_info about(const struct mp_prefill *p, int layer, int chunk)
-{
-    return (struct mp_span_info){
-        .layer = layer, .request = p->request, .chunk = chunk, .micro_batch = -1};
-}
-
-static int submit_projection(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                             int chunk, struct mp_error *err)
+static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
+                              const struct mp_prefill *p, int layer, int chunk)
 {
     const struct mp_prefill_chunk *c = &p->chunks[chunk];
-    struct projection_task *arg = mp_xmalloc(sizeof *arg + sizeof arg->targets[0]);
-    *arg =
-        (struct projection_task){.shape = g->shape, .rows_per_target = c->rows, .num_targets = 1};
-    arg->targets[0] = (struct projection_task_target){
+    struct projection_buffers buffers = {
+        .x = &c->x,
+        .weights = &g->weights->layers[layer].projection,
+        .q = &p->q[chunk % 2],
+    };
+    struct projection_row target = {
+        .cache = &c->staging_buffer[layer % 2],
         .index = c->first,
         .position = c->first,
         .inv_freq = p->rope->inv_freq,
         .rope_scale = p->rope->scale,
     };
-    struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&projection_codelet, arg, 4, where(g), &info);
-    mp_task_reads(t, &c->x);
-    mp_task_reads(t, &g->weights->layers[layer].projection);
-    mp_task_writes(t, &p->q[chunk % 2]);
-    mp_task_updates(t, &c->staging_buffer[layer % 2]);
-    return mp_task_submit(t, MP_PREFILL_PRIORITY, err);
+    projection_insert(sub, g->shape, &buffers, &target, 1, c->rows);
 }
 
-static int submit_attention(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                            int chunk, int64_t first_row, int64_t rows, struct mp_error *err)
+/* The staging areas of a layer as the first `count` chunks see them. */
+static void list_staging(const struct mp_prefill *p, int layer, int count,
+                         const struct mp_buffer **out)
 {
-    const struct mp_prefill_chunk *c = &p->chunks[chunk];
-    struct prefill_attention_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct prefill_attention_task){
-        .first = c->first,
-        .first_row = first_row,
-        .rows = rows,
-        .num_heads = g->shape->num_attention_heads,
-        .num_kv_heads = g->shape->num_key_value_heads,
-        .head_dim = g->shape->head_dim,
-        .blocked = g->blocked_prefill,
-    };
-    struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&prefill_attention_codelet, arg, 3 + chunk, where(g), &info);
-    mp_task_reads(t, &p->q[chunk % 2]);
-    mp_task_writes(t, &p->o[chunk % 2]);
-    for (int i = 0; i <= chunk; i++) {
-        mp_task_reads(t, &p->chunks[i].staging_buffer[layer % 2]);
+    for (int i = 0; i < count; i++) {
+        out[i] = &p->chunks[i].staging_buffer[layer % 2];
     }
-    return mp_task_submit(t, MP_PREFILL_PRIORITY, err);
 }
 
-static int submit_output(const struct mp_graph *g, const struct mp_prefill *p, int layer, int chunk,
-                         int64_t first_row, int64_t rows, struct mp_error *err)
+static void insert_attention(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_prefill *p, int layer, int chunk, struct mp_rows rows)
 {
-    struct output_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct output_task){.shape = g->shape, .first_row = first_row, .rows = rows};
-    struct mp_span_info info = about(p, layer, chunk);
-    struct mp_task *t = mp_task_new(&output_codelet, arg, 3, where(g), &info);
-    mp_task_reads(t, &g->weights->layers[layer].output);
-    mp_task_updates(t, &p->chunks[chunk].x);
-    mp_task_reads(t, &p->o[chunk % 2]);
-    return mp_task_submit(t, MP_PREFILL_PRIORITY, err);
+    const struct mp_buffer *caches[chunk + 1];
+    list_staging(p, layer, chunk + 1, caches);
+    struct prefill_attention_buffers buffers = {&p->q[chunk % 2], caches, chunk + 1,
+                                                &p->o[chunk % 2]};
+    prefill_attention_insert(sub, g->shape, &buffers, p->chunks[chunk].first, rows,
+                             g->blocked_prefill);
 }
 
-int mp_submit_prefill_chunk(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                            int chunk, struct mp_error *err)
+void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_prefill *p, int layer, int chunk)
 {
-    int64_t first_row = 0;
-    int64_t rows = p->chunks[chunk].rows;
-    int code = submit_projection(g, p, layer, chunk, err);
+    const struct mp_layer_weights *w = &g->weights->layers[layer];
+    const struct mp_buffer *x = &p->chunks[chunk].x;
+    struct mp_rows rows = {0, p->chunks[chunk].rows};
+    begin(sub, p, layer, chunk, g->placements.layers[layer].dense);
+    insert_projection(sub, g, p, layer, chunk);
     if (p->last_row_only && layer == g->shape->num_hidden_layers - 1) {
         if (chunk < p->num_chunks - 1) {
-            return code;
+            return;
         }
-        first_row = rows - 1;
-        rows = 1;
+        rows = (struct mp_rows){rows.count - 1, 1};
     }
-    struct mp_span_info info = about(p, layer, chunk);
-    if (code == 0) {
-        code = submit_attention(g, p, layer, chunk, first_row, rows, err);
-    }
-    if (code == 0) {
-        code = submit_output(g, p, layer, chunk, first_row, rows, err);
-    }
-    if (code == 0) {
-        code = mp_submit_ffn(g, where(g), MP_PREFILL_PRIORITY, layer, &p->chunks[chunk].x,
-                             first_row, rows, &info, err);
-    }
-    return code;
+    const struct output_part all = {.o = &p->o[chunk % 2],
+                                    .num_heads = g->shape->num_attention_heads};
+    insert_attention(sub, g, p, layer, chunk, rows);
+    output_insert(sub, g->shape, &w->output, &all, 1, x, rows);
+    ffn_insert(sub, g->shape, &w->ffn, x, rows);
 }
 
-static int submit_offload(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                          struct mp_error *err)
+/* A dense layer keeps every token in its static cache. */
+static void insert_offload(struct mp_submit *sub, const struct mp_graph *g,
+                           const struct mp_prefill *p, int layer)
 {
+    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
     const struct mp_layer_kv *kv = &p->kv[layer];
-    struct offload_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct offload_task){
-        .tokens = p->tokens,
-        .sink = kv->sparse ? g->sink : 0,
-        .window = kv->sparse ? g->window : p->tokens,
-        .kv_width = g->shape->num_key_value_heads * g->shape->head_dim,
-    };
-    struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&offload_codelet, arg, 2 + p->num_chunks, where(g), &info);
-    mp_task_updates(t, &kv->fixed_buffer);
-    mp_task_updates(t, &kv->offloaded_buffer);
-    for (int i = 0; i < p->num_chunks; i++) {
-        mp_task_reads(t, &p->chunks[i].staging_buffer[layer % 2]);
+    bool sparse = g->placements.layers[layer].sparse;
+    const struct mp_buffer *staging[p->num_chunks];
+    list_staging(p, layer, p->num_chunks, staging);
+    struct offload_buffers buffers = {staging, p->num_chunks, &kv->static_buffer, NULL};
+    struct offload_size size = {p->tokens, sparse ? g->sink : 0, sparse ? g->window : p->tokens};
+    if (shards == NULL) {
+        offload_insert(sub, g->shape, NULL, &buffers, &size);
+        return;
     }
-    return mp_task_submit(t, MP_TABLES_PRIORITY, err);
-}
-
-static int submit_hashing(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                          struct mp_error *err)
-{
-    const struct mp_layer_kv *kv = &p->kv[layer];
-    struct hashing_keys_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct hashing_keys_task){
-        .K = g->lsh->K,
-        .L = g->lsh->L,
-        .heads_per_projection = g->lsh->kv_heads_per_projection,
-        .count = kv->offloaded.capacity,
-        .shape = g->shape,
-    };
-    struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&hashing_keys_codelet, arg, 3, where(g), &info);
-    mp_task_reads(t, &kv->offloaded_buffer);
-    mp_task_reads(t, mp_lsh_projection(g->lsh, layer));
-    mp_task_writes(t, &p->codes);
-    return mp_task_submit(t, MP_TABLES_PRIORITY, err);
-}
-
-static int submit_table_build(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                              struct mp_error *err)
-{
-    const struct mp_layer_kv *kv = &p->kv[layer];
-    struct table_build_task *arg = mp_xmalloc(sizeof *arg);
-    *arg = (struct table_build_task){
-        .count = kv->tables.capacity,
-        .num_kv_heads = g->shape->num_key_value_heads,
-        .L = g->lsh->L,
-    };
-    struct mp_span_info info = about(p, layer, -1);
-    struct mp_task *t = mp_task_new(&table_build_codelet, arg, 2,
-                                    kv->place == MP_PLACE_GPU ? MP_ON_GPU : MP_ON_CPU, &info);
-    mp_task_reads(t, &p->codes);
-    mp_task_updates(t, &kv->tables_buffer);
-    return mp_task_submit(t, MP_TABLES_PRIORITY, err);
-}
-
-int mp_submit_prefill_tables(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                             struct mp_error *err)
-{
-    int code = submit_hashing(g, p, layer, err);
-    return code == 0 ? submit_table_build(g, p, layer, err) : code;
-}
-
-int mp_submit_prefill_keep(const struct mp_graph *g, const struct mp_prefill *p, int layer,
-                           struct mp_error *err)
-{
-    int code = submit_offload(g, p, layer, err);
-    if (code == 0 && p->kv[layer].offloaded.capacity > 0) {
-        code = mp_submit_prefill_tables(g, p, layer, err);
+    for (int i = 0; i < shards->count; i++) {
+        buffers.offloaded = &kv->shards[i].offloaded_buffer;
+        offload_insert(sub, g->shape, &shards->list[i], &buffers, &size);
     }
-    return code;
 }
 
-int mp_submit_prefill_embed(const struct mp_graph *g, const struct mp_prefill *p,
-                            struct mp_error *err)
+void mp_submit_prefill_index(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_prefill *p, int layer)
 {
-    int code = 0;
-    for (int c = 0; c < p->num_chunks && code == 0; c++) {
-        struct mp_span_info info = about(p, -1, c);
-        code = mp_submit_embed(g, where(g), MP_PREFILL_PRIORITY, &p->chunks[c].ids, &p->chunks[c].x,
-                               p->chunks[c].rows, &info, err);
+    const struct mp_placement *at = &g->placements.layers[layer];
+    const struct mp_method *method = g->attention->method;
+    if (p->kv[layer].offloaded == 0 || method->build == NULL) {
+        return;
     }
-    return code;
+    begin(sub, p, layer, -1, at->dense);
+    for (int i = 0; i < g->placements.cuts[at->cut].count; i++) {
+        method->build(sub, g, layer, i, &p->kv[layer].shards[i], &p->scratch[at->cut][i]);
+    }
 }
 
-int mp_submit_prefill_logits(const struct mp_graph *g, const struct mp_prefill *p, int chunk,
-                             int64_t first_row, int64_t rows, const struct mp_buffer *logits,
-                             struct mp_error *err)
+void mp_submit_prefill_keep(struct mp_submit *sub, const struct mp_graph *g,
+                            const struct mp_prefill *p, int layer)
 {
-    struct mp_span_info info = about(p, -1, chunk);
-    return mp_submit_lm_head(g, MP_PREFILL_PRIORITY, &p->chunks[chunk].x, first_row, rows, logits,
-                             &info, err);
+    begin(sub, p, layer, -1, g->placements.layers[layer].dense);
+    insert_offload(sub, g, p, layer);
+    mp_submit_prefill_index(sub, g, p, layer);
+}
+
+void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_prefill *p)
+{
+    for (int c = 0; c < p->num_chunks; c++) {
+        const struct mp_prefill_chunk *chunk = &p->chunks[c];
+        begin(sub, p, -1, c, g->placements.dense);
+        embed_insert(sub, g->shape, &chunk->ids, &g->weights->embed, &chunk->x, chunk->rows);
+    }
+}
+
+void mp_submit_prefill_logits(struct mp_submit *sub, const struct mp_graph *g,
+                              const struct mp_prefill *p, int chunk, struct mp_rows rows,
+                              const struct mp_buffer *logits)
+{
+    begin(sub, p, -1, chunk, g->placements.dense);
+    lm_head_insert(sub, g->shape, &g->weights->final_norm, mp_lm_head(g), &p->chunks[chunk].x, rows,
+                   logits);
 }

@@ -314,10 +314,10 @@ int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err)
     return code == 0 ? 0 : mp_fail_prefix(err, "submitting thread");
 }
 
-void mp_runtime_plan_shares(const struct mp_runtime *rt, int num_kv_heads, struct mp_shares *out)
+void mp_runtime_cut(const struct mp_runtime *rt, int num_kv_heads, struct mp_shards *out)
 {
     /* Where threads run anywhere, no memory is near. */
-    mp_shares_plan(&rt->cores, rt->bind ? rt->topology : NULL, num_kv_heads, out);
+    mp_shards_of_teams(&rt->cores, rt->bind ? rt->topology : NULL, num_kv_heads, out);
 }
 
 void mp_runtime_stop(struct mp_runtime *rt)
@@ -344,27 +344,9 @@ void mp_runtime_stop(struct mp_runtime *rt)
     free(rt);
 }
 
-int mp_runtime_wait(struct mp_error *err)
-{
-    int rc = starpu_task_wait_for_all();
-    if (rc != 0) {
-        return mp_fail(err, MP_ERR_RUNTIME, "waiting for StarPU tasks failed: %s", strerror(-rc));
-    }
-    return 0;
-}
-
 int mp_runtime_pending(void)
 {
     return starpu_task_nsubmitted();
-}
-
-int mp_runtime_wait_until(int limit, struct mp_error *err)
-{
-    int rc = starpu_task_wait_for_n_submitted((unsigned)limit);
-    if (rc != 0) {
-        return mp_fail(err, MP_ERR_RUNTIME, "waiting for StarPU tasks failed: %s", strerror(-rc));
-    }
-    return 0;
 }
 
 const char *mp_runtime_description(const struct mp_runtime *rt)

@@ -3,7 +3,7 @@
 #define MP_TASKS_RUNTIME_H
 
 #include "core/base/error.h"
-#include "core/machine/share.h"
+#include "core/machine/shard.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,17 +52,13 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
 int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err);
 
 /* Deals the KV heads of layers in CPU memory out to the CPU workers. *rt stays in place. */
-void mp_runtime_plan_shares(const struct mp_runtime *rt, int num_kv_heads, struct mp_shares *out);
+void mp_runtime_cut(const struct mp_runtime *rt, int num_kv_heads, struct mp_shards *out);
 
 /* Waits for every task, then shuts StarPU down. All buffers must have been released. */
 void mp_runtime_stop(struct mp_runtime *rt);
 
-/* Waits until every submitted task has run. */
-int mp_runtime_wait(struct mp_error *err);
-
-/* Tasks submitted and not yet finished, and waiting until at most `limit` of them are left. */
+/* Tasks submitted by anybody and not yet finished. */
 int mp_runtime_pending(void);
-int mp_runtime_wait_until(int limit, struct mp_error *err);
 
 /* CPU workers, and threads of all of them together. */
 int mp_runtime_cpu_workers(const struct mp_runtime *rt);

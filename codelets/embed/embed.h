@@ -2,7 +2,12 @@
 #ifndef MP_CODELETS_EMBED_H
 #define MP_CODELETS_EMBED_H
 
+#include "core/base/shape.h"
+
 #include <stdint.h>
+
+struct mp_buffer;
+struct mp_submit;
 
 struct embed_args {
     const int32_t *ids;    /* [rows], each in [0, vocab) */
@@ -20,12 +25,8 @@ void embed_ref(const struct embed_args *a);
 /* On the GPU. */
 void embed_cuda(const struct embed_args *a);
 
-/* Task. Buffers: 0 ids R, 1 table R, 2 x W. */
-struct embed_task {
-    int64_t rows;
-    int hidden_size;
-};
-
-extern struct starpu_codelet embed_codelet;
+/* ids [rows] int32 -> x [rows][hidden_size] f32; table as in the args. */
+void embed_insert(struct mp_submit *sub, const struct mp_shape *shape, const struct mp_buffer *ids,
+                  const struct mp_buffer *table, const struct mp_buffer *x, int64_t rows);
 
 #endif

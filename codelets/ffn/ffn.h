@@ -7,6 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct mp_buffer;
+struct mp_submit;
+
 struct ffn_weights {
     const float *norm;         /* [hidden_size] RMSNorm gain */
     const uint16_t *gate_up;   /* [2 * intermediate_size][hidden_size] bf16: gate rows, up rows */
@@ -34,13 +37,11 @@ void ffn_cuda(const struct ffn_args *a);
 /* Bytes of GPU workspace for up to `rows` rows. */
 size_t ffn_cuda_workspace(const struct mp_shape *shape, int64_t rows);
 
-/* Task on rows [first_row, first_row + rows) of x. Buffers: 0 weights R, 1 x RW. */
-struct ffn_task {
-    const struct mp_shape *shape;
-    int64_t first_row;
-    int64_t rows;
-};
+/* On some rows of x [..][hidden_size] f32; weights: a block of ffn_weights_at. */
+void ffn_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                const struct mp_buffer *weights, const struct mp_buffer *x, struct mp_rows rows);
 
-extern struct starpu_codelet ffn_codelet;
+/* Bytes of GPU workspace that a task needs, for up to so many rows; 0 in a program without CUDA. */
+size_t ffn_workspace(const struct mp_shape *shape, int64_t rows);
 
 #endif

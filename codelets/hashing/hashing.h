@@ -9,6 +9,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct mp_buffer;
+struct mp_head_buffer;
+struct mp_shard;
+struct mp_submit;
+
 /* Strides are in elements. Vector i of head h starts at x + h*x_head_stride + i*x_vec_stride;
  * its code in table l goes to codes[h*code_head_stride + i*code_vec_stride + l*code_table_stride].
  * Queries: x [rows][num_heads][head_dim] -> codes [rows][num_heads][L].
@@ -47,27 +52,28 @@ void hashing_avx512(const struct hashing_args *a);
 void hashing_cuda(const struct hashing_args *a);
 size_t hashing_cuda_workspace(int num_heads, int heads_per_projection, int head_dim, int K, int L);
 
-/* Task on the query heads of a step. Buffers: 0 q R, 1 w R, 2 codes W. */
-struct hashing_task {
-    const struct mp_shape *shape;
-    int K;
-    int L;
-    int heads_per_projection; /* of query heads */
-    int64_t rows;
+/* The hash functions of a layer. */
+struct hashing_functions {
+    int K;                     /* bits per code */
+    int L;                     /* tables */
+    int kv_heads_per_w;        /* KV heads that share a W: 1, or all */
+    const struct mp_buffer *w; /* [num_key_value_heads / kv_heads_per_w][head_dim][K * L] f32 */
 };
 
-/* Task on the offloaded keys of one layer: codes [num_kv_heads][L][count].
- * Buffers: 0 struct offloaded_kv R, 1 w R, 2 codes W. */
-struct hashing_keys_task {
-    int K;
-    int L;
-    int heads_per_projection; /* of KV heads */
-    /* For the cost estimate alone. */
-    int64_t count; /* offloaded tokens */
-    const struct mp_shape *shape;
-};
+/* The codes of a step's queries q [rows][num_attention_heads][head_dim] f32: each part gets
+ * [rows][num_heads][L] u16 of its heads, whole groups of a KV head. */
+void hashing_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                    const struct hashing_functions *f, const struct mp_buffer *q, int64_t rows,
+                    const struct mp_head_buffer *parts, int num_parts);
 
-extern struct starpu_codelet hashing_codelet;
-extern struct starpu_codelet hashing_keys_codelet;
+/* The codes [KV heads of the shard][L][count] u16 of a shard's offloaded keys, a buffer that wraps
+ * a struct offloaded_kv of count tokens. */
+void hashing_keys_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                         const struct hashing_functions *f, const struct mp_shard *shard,
+                         const struct mp_buffer *kv, int64_t count, const struct mp_buffer *codes);
+
+/* Bytes of GPU workspace that hashing the keys of so many heads needs; 0 in a program without
+ * CUDA. */
+size_t hashing_workspace(int num_kv_heads, int kv_heads_per_w, int head_dim, int K, int L);
 
 #endif

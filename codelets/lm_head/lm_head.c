@@ -9,15 +9,20 @@ static lm_head_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_AVX512] = lm_head_fast,
 };
 
+struct lm_head_task {
+    const struct mp_shape *shape;
+    struct mp_rows rows;
+};
+
 static void lm_head_run(void *buffers[], const struct lm_head_task *t, lm_head_kernel *kernel)
 {
     kernel(&(struct lm_head_args){
         .shape = t->shape,
         .norm = MP_BUFFER(buffers, 1),
         .w = MP_BUFFER(buffers, 2),
-        .x = (const float *)MP_BUFFER(buffers, 0) + t->first_row * t->shape->hidden_size,
+        .x = (const float *)MP_BUFFER(buffers, 0) + t->rows.first * t->shape->hidden_size,
         .logits = MP_BUFFER(buffers, 3),
-        .rows = t->rows,
+        .rows = t->rows.count,
     });
 }
 
@@ -26,7 +31,7 @@ MP_OP_FUNCTIONS(lm_head, MP_KERNEL(variants), MP_CUDA_KERNEL(lm_head_cuda))
 static struct mp_work lm_head_work(const void *arg)
 {
     const struct lm_head_task *t = arg;
-    double rows = (double)t->rows;
+    double rows = (double)t->rows.count;
     double hidden = t->shape->hidden_size;
     double vocab = t->shape->vocab_size;
     return (struct mp_work){
@@ -35,4 +40,18 @@ static struct mp_work lm_head_work(const void *arg)
     };
 }
 
-struct starpu_codelet lm_head_codelet = MP_CODELET(lm_head, 0x98df8a, MP_WORKERS);
+static struct starpu_codelet lm_head_codelet = MP_CODELET(lm_head, 0x98df8a, MP_WORKERS);
+
+void lm_head_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                    const struct mp_buffer *norm, const struct mp_buffer *w,
+                    const struct mp_buffer *x, struct mp_rows rows, const struct mp_buffer *logits)
+{
+    struct mp_task *t = mp_task_new(sub, &lm_head_codelet, 4);
+    struct lm_head_task *arg = mp_task_argument(t, sizeof *arg);
+    *arg = (struct lm_head_task){.shape = shape, .rows = rows};
+    mp_task_reads(t, x);
+    mp_task_reads(t, norm);
+    mp_task_reads(t, w);
+    mp_task_writes(t, logits);
+    mp_task_submit(t);
+}

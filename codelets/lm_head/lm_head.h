@@ -6,6 +6,9 @@
 
 #include <stdint.h>
 
+struct mp_buffer;
+struct mp_submit;
+
 struct lm_head_args {
     const struct mp_shape *shape;
     const float *norm; /* [hidden_size] final RMSNorm gain */
@@ -23,14 +26,10 @@ void lm_head_fast(const struct lm_head_args *a);
 /* On the GPU; logits may lie in pinned host memory: each is written once. Needs no workspace. */
 void lm_head_cuda(const struct lm_head_args *a);
 
-/* Task on rows [first_row, first_row + rows) of x; logits start at row 0.
- * Buffers: 0 x R, 1 norm R, 2 w R, 3 logits W. */
-struct lm_head_task {
-    const struct mp_shape *shape;
-    int64_t first_row;
-    int64_t rows;
-};
-
-extern struct starpu_codelet lm_head_codelet;
+/* Some rows of x [..][hidden_size] f32 -> logits [rows.count][vocab_size] f32; norm and w as in the
+ * args. */
+void lm_head_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                    const struct mp_buffer *norm, const struct mp_buffer *w,
+                    const struct mp_buffer *x, struct mp_rows rows, const struct mp_buffer *logits);
 
 #endif

@@ -2,6 +2,10 @@
 
 #include "codelets/common/task/codelet.h"
 
+struct memory_read_task {
+    int64_t bytes; /* of data that are read */
+};
+
 static void memory_read_run(void *buffers[], const struct memory_read_task *t,
                             memory_read_kernel *kernel)
 {
@@ -20,4 +24,21 @@ static struct mp_work memory_read_work(const void *arg)
     return (struct mp_work){.bytes = (double)t->bytes};
 }
 
-struct starpu_codelet memory_read_codelet = MP_CODELET(memory_read, 0x393b79, MP_WORKERS);
+static struct starpu_codelet memory_read_codelet = MP_CODELET(memory_read, 0x393b79, MP_WORKERS);
+
+void memory_read_insert(struct mp_submit *sub, const struct mp_buffer *data,
+                        const struct mp_buffer *sum)
+{
+    sub->device = mp_device_of(data->place);
+    struct mp_task *t = mp_task_new(sub, &memory_read_codelet, 2);
+    struct memory_read_task *arg = mp_task_argument(t, sizeof *arg);
+    arg->bytes = (int64_t)(data->bytes / 64 * 64);
+    mp_task_reads(t, data);
+    mp_task_writes(t, sum);
+    mp_task_submit(t);
+}
+
+size_t memory_read_workspace(void)
+{
+    return MP_CUDA_WORKSPACE(memory_read_cuda_workspace());
+}

@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct mp_buffer;
+struct mp_submit;
+
 struct memory_read_args {
     const void *data; /* [bytes], 16-byte aligned */
     int64_t bytes;    /* a multiple of 64, may be 0 */
@@ -22,11 +25,12 @@ void memory_read_ref(const struct memory_read_args *a);
 void memory_read_cuda(const struct memory_read_args *a);
 size_t memory_read_cuda_workspace(void);
 
-/* Task. Buffers: 0 data R, 1 sum W. */
-struct memory_read_task {
-    int64_t bytes; /* of data that are read */
-};
+/* Reads data once, where it is, but for the bytes after its last multiple of 64; sum as in the
+ * args. */
+void memory_read_insert(struct mp_submit *sub, const struct mp_buffer *data,
+                        const struct mp_buffer *sum);
 
-extern struct starpu_codelet memory_read_codelet;
+/* Bytes of GPU workspace that a task needs; 0 in a program without CUDA. */
+size_t memory_read_workspace(void);
 
 #endif

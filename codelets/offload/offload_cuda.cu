@@ -3,7 +3,7 @@
 #include "codelets/common/cuda/cuda_internal.h"
 
 extern "C" {
-#include "codelets/offload/offload.h"
+#include "codelets/offload/offload_slot.h"
 }
 
 namespace
@@ -143,7 +143,7 @@ void mean_keys(const offload_args *a, int64_t count)
     sum_keys_kernel<<<dim3(UNITS, (unsigned)heads), cta_threads(d / 8), 0, cuda_stream()>>>(
         keys.k, keys.head_chunks, count, d / 8, partial);
     CUDA_CHECK_LAUNCH();
-    mean_keys_kernel<<<heads, d, 0, cuda_stream()>>>(partial, count, a->fixed->k_mean);
+    mean_keys_kernel<<<heads, d, 0, cuda_stream()>>>(partial, count, a->static_cache->k_mean);
     CUDA_CHECK_LAUNCH();
 }
 
@@ -157,18 +157,20 @@ void store_tokens(const offload_args *a, int64_t first, int64_t n, span to)
     const int heads = a->staging->num_kv_heads;
     dim3 grid((unsigned)((STORE_CTAS + heads - 1) / heads), (unsigned)heads);
     store_kernel<<<grid, cta_threads(chunks), 0, cuda_stream()>>>(
-        cache_span(a->staging, first), to, n * chunks, chunks, a->fixed->k_mean);
+        cache_span(a->staging, first), to, n * chunks, chunks, a->static_cache->k_mean);
     CUDA_CHECK_LAUNCH();
 }
 
 void check_args(const offload_args *a)
 {
     const kv_cache *s = a->staging;
-    if (s->dtype != MP_BF16 || a->fixed->dtype != MP_BF16 || a->offloaded->dtype != MP_BF16 ||
+    const mp_dtype offloaded = a->offloaded != NULL ? a->offloaded->dtype : MP_BF16;
+    if (s->dtype != MP_BF16 || a->static_cache->dtype != MP_BF16 || offloaded != MP_BF16 ||
         s->head_dim % 8 != 0 || s->head_dim > 256) {
-        mp_panic("offload: dtypes %d, %d, %d, head_dim %d", (int)s->dtype, (int)a->fixed->dtype,
-                 (int)a->offloaded->dtype, s->head_dim);
+        mp_panic("offload: dtypes %d, %d, %d, head_dim %d", (int)s->dtype, (int)a->static_cache->dtype,
+                 (int)offloaded, s->head_dim);
     }
+    offload_check_count(a);
 }
 
 } // namespace
@@ -181,14 +183,14 @@ size_t offload_cuda_workspace(int num_kv_heads, int head_dim)
 void offload_cuda(const struct offload_args *a)
 {
     check_args(a);
-    offloaded_kv *off = a->offloaded;
-    const int64_t kept = a->sink + a->window;
-    const int64_t count = a->tokens > kept ? a->tokens - kept : 0;
+    const offloaded_kv *off = a->offloaded;
+    const int64_t count = offload_count(a);
     const int64_t head = count > 0 ? a->sink : a->tokens; /* tokens before the offloaded ones */
-    off->count = count;
-    mean_keys(a, count);
-    store_tokens(a, 0, head, cache_span(a->fixed, 0));
-    store_tokens(a, head, count,
-                 span_from(off->k, off->v, off->capacity, 0, a->staging->head_dim / 8));
-    store_tokens(a, head + count, a->tokens - head - count, cache_span(a->fixed, head));
+    mean_keys(a, offload_mean_count(a));
+    store_tokens(a, 0, head, cache_span(a->static_cache, 0));
+    if (off != NULL) {
+        store_tokens(a, head, count,
+                     span_from(off->k, off->v, off->capacity, 0, a->staging->head_dim / 8));
+    }
+    store_tokens(a, head + count, a->tokens - head - count, cache_span(a->static_cache, head));
 }

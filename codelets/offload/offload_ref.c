@@ -4,7 +4,7 @@
 static void mean_key(const struct offload_args *a, int h, float *mean)
 {
     const struct kv_cache *staging = a->staging;
-    int64_t count = offload_count(a);
+    int64_t count = offload_mean_count(a);
     int d = staging->head_dim;
     for (int c = 0; c < d; c++) {
         double sum = 0.0;
@@ -30,9 +30,9 @@ static void store_token(const struct kv_cache *staging, size_t from, const float
 void offload_ref(const struct offload_args *a)
 {
     const struct kv_cache *staging = a->staging;
-    const struct kv_cache *fixed = a->fixed;
-    struct offloaded_kv *off = a->offloaded;
-    off->count = offload_count(a);
+    const struct kv_cache *fixed = a->static_cache;
+    const struct offloaded_kv *off = a->offloaded;
+    offload_check_count(a);
 #pragma omp parallel for
     for (int h = 0; h < staging->num_kv_heads; h++) {
         float *mean = fixed->k_mean + (int64_t)h * staging->head_dim;
@@ -40,6 +40,9 @@ void offload_ref(const struct offload_args *a)
         for (int64_t i = 0; i < a->tokens; i++) {
             struct offload_slot slot = offload_slot(a, i);
             size_t from = (size_t)(h * staging->capacity + i);
+            if (slot.offloaded && off == NULL) {
+                continue;
+            }
             if (slot.offloaded) {
                 store_token(staging, from, mean, off->k, off->v, off->dtype,
                             (size_t)(h * off->capacity + slot.index));

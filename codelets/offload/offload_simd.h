@@ -1,4 +1,5 @@
 /* offload for the instruction set this is compiled for. */
+#include "codelets/common/attention/support.h"
 #include "codelets/common/scratch.h"
 #include "codelets/common/simd.h"
 #include "codelets/offload/offload_slot.h"
@@ -30,7 +31,7 @@ static void mean_keys(const struct offload_args *a)
 {
     const struct kv_cache *staging = a->staging;
     int d = staging->head_dim;
-    int64_t count = offload_count(a);
+    int64_t count = offload_mean_count(a);
     int64_t units = num_units(count);
     mp_scratch_reset();
     double *sums = mp_scratch((size_t)(staging->num_kv_heads * units * d), sizeof *sums);
@@ -49,7 +50,7 @@ static void mean_keys(const struct offload_args *a)
             for (int64_t u = 0; u < units; u++) {
                 sum += sums[(h * units + u) * d + c];
             }
-            a->fixed->k_mean[h * d + c] = count > 0 ? (float)(sum / (double)count) : 0.0f;
+            a->static_cache->k_mean[h * d + c] = count > 0 ? (float)(sum / (double)count) : 0.0f;
         }
     }
 }
@@ -64,12 +65,15 @@ static void store_key(const uint16_t *k, const float *mean, int head_dim, uint16
 static void store_tokens(const struct offload_args *a, int h, int64_t first, int64_t end)
 {
     const struct kv_cache *staging = a->staging;
-    const struct kv_cache *fixed = a->fixed;
-    struct offloaded_kv *off = a->offloaded;
+    const struct kv_cache *fixed = a->static_cache;
+    const struct offloaded_kv *off = a->offloaded;
     int d = staging->head_dim;
     const float *mean = fixed->k_mean + (int64_t)h * d;
     for (int64_t i = first; i < end; i++) {
         struct offload_slot slot = offload_slot(a, i);
+        if (slot.offloaded && off == NULL) {
+            continue;
+        }
         int64_t from = (h * staging->capacity + i) * d;
         int64_t token = h * (slot.offloaded ? off->capacity : fixed->capacity) + slot.index;
         uint16_t *k = slot.offloaded ? off->k : fixed->k;
@@ -79,9 +83,14 @@ static void store_tokens(const struct offload_args *a, int h, int64_t first, int
     }
 }
 
-static void offload(const struct offload_args *a)
+void VF_NAME(offload)(const struct offload_args *a)
 {
-    a->offloaded->count = offload_count(a);
+    mp_kernel_demand("offload", a->staging->dtype, a->staging->head_dim, VF_LANES);
+    mp_kernel_demand("offload", a->static_cache->dtype, a->static_cache->head_dim, VF_LANES);
+    if (a->offloaded != NULL) {
+        mp_kernel_demand("offload", a->offloaded->dtype, a->offloaded->head_dim, VF_LANES);
+    }
+    offload_check_count(a);
     mean_keys(a);
     int64_t units = num_units(a->tokens);
 #pragma omp parallel for collapse(2)
@@ -90,15 +99,5 @@ static void offload(const struct offload_args *a)
             int64_t end = (u + 1) * UNIT;
             store_tokens(a, h, u * UNIT, end < a->tokens ? end : a->tokens);
         }
-    }
-}
-
-void VF_NAME(offload)(const struct offload_args *a)
-{
-    if (a->staging->dtype == MP_BF16 && a->fixed->dtype == MP_BF16 &&
-        a->offloaded->dtype == MP_BF16 && a->staging->head_dim % VF_LANES == 0) {
-        offload(a);
-    } else {
-        offload_ref(a);
     }
 }

@@ -3,11 +3,12 @@
 #define MP_CODELETS_OFFLOAD_SLOT_H
 
 #include "codelets/offload/offload.h"
+#include "core/base/error.h"
 
 #include <stdbool.h>
 
 struct offload_slot {
-    bool offloaded; /* to the offloaded set, otherwise to the static cache */
+    bool offloaded; /* to the offloaded set, or dropped; otherwise to the static cache */
     int64_t index;  /* token index there */
 };
 
@@ -15,6 +16,22 @@ static inline int64_t offload_count(const struct offload_args *a)
 {
     int64_t kept = a->sink + a->window;
     return a->tokens > kept ? a->tokens - kept : 0;
+}
+
+/* Tokens whose keys make the mean: none if there is nobody to center for. */
+static inline int64_t offload_mean_count(const struct offload_args *a)
+{
+    return a->offloaded != NULL ? offload_count(a) : 0;
+}
+
+/* The caller has allocated for the tokens that there are. */
+static inline void offload_check_count(const struct offload_args *a)
+{
+    const struct offloaded_kv *off = a->offloaded;
+    if (off != NULL && (off->count != offload_count(a) || off->count > off->capacity)) {
+        mp_panic("offload: %lld tokens are offloaded, but count is %lld and capacity %lld",
+                 (long long)offload_count(a), (long long)off->count, (long long)off->capacity);
+    }
 }
 
 static inline struct offload_slot offload_slot(const struct offload_args *a, int64_t token)

@@ -2,11 +2,15 @@
 #ifndef MP_CODELETS_OUTPUT_H
 #define MP_CODELETS_OUTPUT_H
 
+#include "codelets/common/attention/attention_part.h"
 #include "core/base/shape.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+struct mp_buffer;
+struct mp_submit;
 
 struct output_weights {
     const uint16_t *o; /* [hidden_size][num_attention_heads * head_dim] bf16 */
@@ -16,11 +20,10 @@ struct output_weights {
 struct output_args {
     const struct mp_shape *shape;
     struct output_weights weights;
-    const float *o_static;   /* [rows][num_attention_heads][head_dim] */
-    const float *lse_static; /* [rows][num_attention_heads], natural log; NULL if o_static is all */
-    const float *o_sampled;  /* as o_static; NULL: nothing to merge */
-    const float *lse_sampled; /* -INFINITY where the selection was empty */
-    float *x;                 /* in and out [rows][hidden_size]: x += W_o * merged + bias */
+    const struct attention_part *parts; /* [num_parts] in the order in which they are merged; a head
+                                           that no part covers is 0 */
+    int num_parts;                      /* 1 to ATTENTION_MAX_PARTS */
+    float *x; /* in and out [rows][hidden_size]: x += W_o * merged + bias */
     int64_t rows;
 };
 
@@ -30,25 +33,31 @@ typedef void output_kernel(const struct output_args *);
 size_t output_weights_at(const struct mp_shape *shape, const void *base,
                          struct output_weights *out);
 
-/* o = sum_i exp(lse_i - max) o_i / sum_i exp(lse_i - max); a part with lse = -inf weighs 0. */
+/* Each query head over the parts that cover it:
+ *   o = sum_i exp(lse_i - max) o_i / sum_i exp(lse_i - max).
+ * A part with lse = -inf is not looked at; one alone that covers all heads is used as it is. */
 void output_ref(const struct output_args *a);
 void output_fast(const struct output_args *a);
-/* On the GPU; the sampled part may lie in pinned host memory: each element is read once. */
+/* On the GPU; parts may lie in pinned host memory: each element of o is read once. */
 void output_cuda(const struct output_args *a);
 /* Bytes of GPU workspace for up to `rows` rows. */
 size_t output_cuda_workspace(const struct mp_shape *shape, int64_t rows);
 
-/* Task on rows [first_row, first_row + rows) of its buffers.
- * Buffers: 0 weights R, 1 x RW, 2 o_static R, then either nothing more (one part that is all), or
- * 3 lse_static R, then o_sampled R and lse_sampled R once for each share that wrote its heads into
- * these two. */
-struct output_task {
-    const struct mp_shape *shape;
-    int64_t first_row;
-    int64_t rows;
-    bool merge; /* buffers 3 and on are there */
+/* A struct attention_part whose arrays, all rows of them, are buffers. */
+struct output_part {
+    const struct mp_buffer *o;
+    const struct mp_buffer *lse; /* NULL: no other part covers its heads */
+    int first_head;
+    int num_heads;
 };
 
-extern struct starpu_codelet output_codelet;
+/* Adds the merge of the parts to some rows of x [..][hidden_size] f32; weights: a block of
+ * output_weights_at. */
+void output_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                   const struct mp_buffer *weights, const struct output_part *parts, int num_parts,
+                   const struct mp_buffer *x, struct mp_rows rows);
+
+/* Bytes of GPU workspace that a task needs, for up to so many rows; 0 in a program without CUDA. */
+size_t output_workspace(const struct mp_shape *shape, int64_t rows);
 
 #endif

@@ -1,5 +1,5 @@
-/* output on the GPU: the merge of the parts in a kernel of its own, since the sampled part may lie
- * in host memory and every CTA of the product reads its input; then the O projection. */
+/* output on the GPU: the merge of the parts in a kernel of its own, since parts may lie in host
+ * memory and every CTA of the product reads its input; then the O projection. */
 extern "C" {
 #include "codelets/output/output.h"
 }
@@ -9,64 +9,121 @@ extern "C" {
 
 enum { MERGE_WARPS = 8, MERGE_ELEMENTS = MP_MAX_HEAD_DIM / 32 /* of a head, a lane */ };
 
-/* One warp a head of a row. All its loads are issued before any is used, the sampled ones being a
- * trip over PCIe; what an empty part (lse = -inf) holds is not used. */
-static __global__ void merge_kernel(begin_stamp stamp, const output_args a, int64_t heads,
-                                    int head_dim, float *merged)
+/* The parts of a block of rows, read by the kernel where its parameters lie. */
+struct merge_launch {
+    attention_part parts[ATTENTION_MAX_PARTS];
+    int num_parts;
+    int num_heads;
+    int head_dim;
+    int64_t rows;
+    float *merged; /* out [rows][num_heads][head_dim] */
+};
+
+/* What a lane holds of a head: PARTS parts, ELEMENTS channels 32 apart. */
+template <int PARTS, int ELEMENTS> struct head_parts {
+    float o[PARTS][ELEMENTS];
+    float lse[PARTS]; /* -INFINITY: there is no such part, or it is empty */
+};
+
+/* Loads all parts that cover the head before any is used, those in host memory being a trip over
+ * PCIe. c0: the lane's first channel. */
+template <int PARTS, int ELEMENTS>
+static __device__ __forceinline__ void
+load_parts(head_parts<PARTS, ELEMENTS> &h, const merge_launch &m, int64_t row, int head, int c0)
+{
+    int next = 0;
+#pragma unroll
+    for (int p = 0; p < PARTS; p++) {
+        while (next < m.num_parts && !(head >= m.parts[next].first_head &&
+                                       head < m.parts[next].first_head + m.parts[next].num_heads)) {
+            next++;
+        }
+        const bool found = next < m.num_parts;
+        const attention_part &part = m.parts[found ? next : 0];
+        const int64_t at = row * part.num_heads + (head - part.first_head);
+        h.lse[p] = !found ? -INFINITY : part.lse == NULL ? 0.0f : part.lse[at];
+#pragma unroll
+        for (int i = 0; i < ELEMENTS; i++) {
+            int c = c0 + 32 * i;
+            h.o[p][i] = found && c < m.head_dim ? part.o[at * m.head_dim + c] : 0.0f;
+        }
+        next++;
+    }
+}
+
+/* One warp a head of a row, or 32 * ELEMENTS channels of it: grid y counts these. What an empty
+ * part (lse = -inf) holds is not used. At most PARTS parts cover a head. */
+template <int PARTS, int ELEMENTS>
+static __global__ void __launch_bounds__(32 * MERGE_WARPS)
+    merge_kernel(begin_stamp stamp, const __grid_constant__ merge_launch m)
 {
     allow_next_kernel();
     wait_for_kernels(stamp);
-    int64_t head = (int64_t)blockIdx.x * MERGE_WARPS + threadIdx.x / 32;
-    if (head >= heads) {
+    const int64_t at = (int64_t)blockIdx.x * MERGE_WARPS + threadIdx.x / 32;
+    if (at >= m.rows * m.num_heads) {
         return;
     }
-    const float lse_static = a.lse_static[head];
-    const float lse_sampled = a.lse_sampled[head];
-    float o_static[MERGE_ELEMENTS];
-    float o_sampled[MERGE_ELEMENTS];
+    const int c0 = blockIdx.y * 32 * ELEMENTS + threadIdx.x % 32;
+    head_parts<PARTS, ELEMENTS> h;
+    load_parts(h, m, at / m.num_heads, (int)(at % m.num_heads), c0);
+    float max = -INFINITY;
+    bool any = false;
 #pragma unroll
-    for (int i = 0; i < MERGE_ELEMENTS; i++) {
-        int c = 32 * i + threadIdx.x % 32;
-        o_static[i] = c < head_dim ? a.o_static[head * head_dim + c] : 0.0f;
-        o_sampled[i] = c < head_dim ? a.o_sampled[head * head_dim + c] : 0.0f;
+    for (int p = 0; p < PARTS; p++) {
+        max = fmaxf(max, h.lse[p]);
+        any = any || h.lse[p] != -INFINITY;
     }
-    const float max = fmaxf(lse_static, lse_sampled);
-    const float w_static = lse_static == -INFINITY ? 0.0f : expf(lse_static - max);
-    const float w_sampled = lse_sampled == -INFINITY ? 0.0f : expf(lse_sampled - max);
-    const float scale = max == -INFINITY ? 0.0f : 1.0f / (w_static + w_sampled);
+    float total = 0.0f;
+    float weight[PARTS];
 #pragma unroll
-    for (int i = 0; i < MERGE_ELEMENTS; i++) {
-        int c = 32 * i + threadIdx.x % 32;
-        float sum = w_static > 0.0f ? w_static * o_static[i] : 0.0f;
-        sum += w_sampled > 0.0f ? w_sampled * o_sampled[i] : 0.0f;
-        if (c < head_dim) {
-            merged[head * head_dim + c] = sum * scale;
+    for (int p = 0; p < PARTS; p++) {
+        weight[p] = h.lse[p] == -INFINITY ? 0.0f : expf(h.lse[p] - max);
+        total += weight[p];
+    }
+    const float scale = any ? 1.0f / total : 0.0f;
+#pragma unroll
+    for (int i = 0; i < ELEMENTS; i++) {
+        int c = c0 + 32 * i;
+        float sum = 0.0f;
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+            sum += weight[p] > 0.0f ? weight[p] * h.o[p][i] : 0.0f;
+        }
+        if (c < m.head_dim) {
+            m.merged[at * m.head_dim + c] = sum * scale;
         }
     }
 }
 
-static void merge(const struct output_args *a, float *merged)
+template <int PARTS, int ELEMENTS> static void launch_merge(const merge_launch &m)
 {
-    int64_t heads = a->rows * a->shape->num_attention_heads;
-    int64_t grid = (heads + MERGE_WARPS - 1) / MERGE_WARPS;
-    launch_overlapped(merge_kernel, (unsigned)grid, 32 * MERGE_WARPS, 0, *a, heads,
-                      a->shape->head_dim, merged);
+    int64_t heads = m.rows * m.num_heads;
+    dim3 grid((unsigned)((heads + MERGE_WARPS - 1) / MERGE_WARPS),
+              (unsigned)((m.head_dim + 32 * ELEMENTS - 1) / (32 * ELEMENTS)));
+    launch_overlapped(merge_kernel<PARTS, ELEMENTS>, grid, 32 * MERGE_WARPS, 0, m);
 }
 
-/* The op on rows [first, first + rows). */
-static struct output_args rows_of(const struct output_args *a, int64_t first, int64_t rows)
+/* covering: the most parts of a head. With many of them, a lane has registers for few channels. */
+static void merge(const struct output_args *a, int covering, float *merged)
 {
-    int64_t heads = first * a->shape->num_attention_heads;
-    struct output_args block = *a;
-    block.rows = rows;
-    block.x += first * a->shape->hidden_size;
-    block.o_static += heads * a->shape->head_dim;
-    if (a->o_sampled != NULL) {
-        block.lse_static += heads;
-        block.o_sampled += heads * a->shape->head_dim;
-        block.lse_sampled += heads;
+    merge_launch m = {};
+    for (int i = 0; i < a->num_parts; i++) {
+        m.parts[i] = a->parts[i];
     }
-    return block;
+    m.num_parts = a->num_parts;
+    m.num_heads = a->shape->num_attention_heads;
+    m.head_dim = a->shape->head_dim;
+    m.rows = a->rows;
+    m.merged = merged;
+    if (covering <= 2) {
+        launch_merge<2, MERGE_ELEMENTS>(m);
+    } else if (covering <= 4) {
+        launch_merge<4, MERGE_ELEMENTS>(m);
+    } else if (covering <= 8) {
+        launch_merge<8, MERGE_ELEMENTS>(m);
+    } else {
+        launch_merge<ATTENTION_MAX_PARTS, 1>(m);
+    }
 }
 
 static void project(const struct output_args *a, const float *o, const struct linear_parts *parts)
@@ -91,18 +148,34 @@ static size_t merged_bytes(const struct mp_shape *shape, int64_t rows)
     return (size_t)linear_cuda_block(0, rows) * (size_t)mp_shape_q_width(shape) * sizeof(float);
 }
 
+/* The op on the block of rows that begins with row `first`. */
+static void merge_and_project(const struct output_args *a, int64_t first, int covering,
+                              float *merged, const struct linear_parts *linear)
+{
+    attention_part parts[ATTENTION_MAX_PARTS];
+    struct output_args block = *a;
+    for (int i = 0; i < a->num_parts; i++) {
+        parts[i] = attention_part_rows(&a->parts[i], first, a->shape->head_dim);
+    }
+    block.parts = parts;
+    block.rows = linear_cuda_block(first, a->rows);
+    block.x += first * a->shape->hidden_size;
+    merge(&block, covering, merged);
+    project(&block, merged, linear);
+}
+
 void output_cuda(const struct output_args *a)
 {
-    struct linear_parts parts = linear_cuda_take_parts(a->rows, mp_shape_q_width(a->shape));
-    if (a->o_sampled == NULL) {
-        project(a, a->o_static, &parts);
+    const int heads = a->shape->num_attention_heads;
+    const int covering = attention_parts_check(a->parts, a->num_parts, heads);
+    struct linear_parts linear = linear_cuda_take_parts(a->rows, mp_shape_q_width(a->shape));
+    if (attention_part_is_all(a->parts, a->num_parts, heads)) {
+        project(a, a->parts[0].o, &linear);
         return;
     }
     float *merged = static_cast<float *>(cuda_workspace(merged_bytes(a->shape, a->rows)));
     for (int64_t first = 0; first < a->rows; first += LINEAR_CUDA_ROW_BLOCK) {
-        struct output_args block = rows_of(a, first, linear_cuda_block(first, a->rows));
-        merge(&block, merged);
-        project(&block, merged, &parts);
+        merge_and_project(a, first, covering, merged, &linear);
     }
 }
 

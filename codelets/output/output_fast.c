@@ -8,36 +8,75 @@
 #include <math.h>
 #include <string.h>
 
-/* Merges head `at`, counted over all rows. */
-static void merge_head(const struct output_args *a, const struct elementwise *e, int64_t at,
+/* What is not empty of a head's parts. */
+struct live_parts {
+    const float *o[ATTENTION_MAX_PARTS]; /* [head_dim] each */
+    float weight[ATTENTION_MAX_PARTS];   /* lse, then exp(lse - max) */
+    float total;                         /* of the weights */
+    int count;
+};
+
+static void find_live_parts(const struct output_args *a, int64_t row, int h,
+                            struct live_parts *live)
+{
+    float max = -INFINITY;
+    live->count = 0;
+    live->total = 0.0f;
+    for (int i = 0; i < a->num_parts; i++) {
+        const struct attention_part *p = &a->parts[i];
+        if (!attention_part_covers(p, h)) {
+            continue;
+        }
+        int64_t at = attention_part_at(p, row, h);
+        float lse = p->lse == NULL ? 0.0f : p->lse[at];
+        if (lse != -INFINITY) {
+            max = fmaxf(max, lse);
+            live->o[live->count] = p->o + at * a->shape->head_dim;
+            live->weight[live->count++] = lse;
+        }
+    }
+    for (int i = 0; i < live->count; i++) {
+        live->weight[i] = expf(live->weight[i] - max);
+        live->total += live->weight[i];
+    }
+}
+
+/* Merges head h of a row. */
+static void merge_head(const struct output_args *a, const struct elementwise *e, int64_t row, int h,
                        float *out)
 {
     int d = a->shape->head_dim;
-    float max = fmaxf(a->lse_static[at], a->lse_sampled[at]);
-    if (max == -INFINITY) {
+    struct live_parts live;
+    find_live_parts(a, row, h, &live);
+    if (live.count == 0) {
         memset(out, 0, (size_t)d * sizeof *out);
         return;
     }
-    float w_static = expf(a->lse_static[at] - max);
-    float w_sampled = expf(a->lse_sampled[at] - max);
-    float sum = w_static + w_sampled;
-    e->blend(out, a->o_static + at * d, w_static / sum, a->o_sampled + at * d, w_sampled / sum, d);
+    if (live.count == 1) {
+        memcpy(out, live.o[0], (size_t)d * sizeof *out);
+        return;
+    }
+    const float *w = live.weight;
+    e->blend(out, live.o[0], w[0] / live.total, live.o[1], w[1] / live.total, d);
+    for (int i = 2; i < live.count; i++) {
+        e->blend(out, out, 1.0f, live.o[i], w[i] / live.total, d);
+    }
 }
 
-/* The attention output [rows][num_attention_heads][head_dim] of a block of rows: o_static itself
- * where there is nothing to merge. */
+/* The attention output [rows][num_attention_heads][head_dim] of a block of rows: that of the only
+ * part where there is nothing to merge. */
 static const float *merge_rows(const struct output_args *a, int64_t first, int64_t rows)
 {
     int width = mp_shape_q_width(a->shape);
-    if (a->o_sampled == NULL) {
-        return a->o_static + first * width;
+    int heads = a->shape->num_attention_heads;
+    if (attention_part_is_all(a->parts, a->num_parts, heads)) {
+        return a->parts[0].o + first * width;
     }
     const struct elementwise *e = elementwise_current();
-    int heads = a->shape->num_attention_heads;
     float *merged = mp_scratch((size_t)rows * (size_t)width, sizeof *merged);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows * heads; i++) {
-        merge_head(a, e, first * heads + i, merged + i * a->shape->head_dim);
+        merge_head(a, e, first + i / heads, (int)(i % heads), merged + i * a->shape->head_dim);
     }
     return merged;
 }
@@ -46,6 +85,7 @@ void output_fast(const struct output_args *a)
 {
     int hidden = a->shape->hidden_size;
     int width = mp_shape_q_width(a->shape);
+    attention_parts_check(a->parts, a->num_parts, a->shape->num_attention_heads);
     for (int64_t first = 0; first < a->rows; first += MAX_ROW_BLOCK) {
         int64_t rows = row_block(first, a->rows);
         mp_scratch_reset();

@@ -4,8 +4,12 @@
 #define MP_CODELETS_PREFILL_ATTENTION_H
 
 #include "codelets/common/attention/kv.h"
+#include "core/base/shape.h"
 
 #include <stdbool.h>
+
+struct mp_buffer;
+struct mp_submit;
 
 struct prefill_attention_args {
     const float *q;               /* [rows][num_heads][head_dim] */
@@ -24,7 +28,7 @@ typedef void prefill_attention_kernel(const struct prefill_attention_args *);
 
 /* Two passes per row, no blocking: the oracle, and `mem_efficient: 0`. */
 void prefill_attention_ref(const struct prefill_attention_args *a);
-/* The fast ones need cache dtype MP_BF16; otherwise they hand over to the reference. */
+/* The fast ones need cache dtype MP_BF16; head_dim is anything up to MP_MAX_HEAD_DIM. */
 void prefill_attention_avx2(const struct prefill_attention_args *a);
 /* Takes the better one of the next two that the CPU can run. */
 void prefill_attention_avx512(const struct prefill_attention_args *a);
@@ -40,18 +44,18 @@ void prefill_attention_mma_cuda(const struct prefill_attention_args *a);
 /* Asynchronous warpgroup instructions: compute capability 9.0 exactly, head_dim 64 or 128. */
 void prefill_attention_wgmma_cuda(const struct prefill_attention_args *a);
 
-/* Task on rows [first_row, first_row + rows) of a chunk. Buffers: 0 q R, 1 o W, then one struct
- * kv_cache R for each chunk of the prompt up to this one; they all describe the same cache. */
-struct prefill_attention_task {
-    int64_t first; /* cache index of the chunk's row 0 */
-    int64_t first_row;
-    int64_t rows;
-    int num_heads;
-    int num_kv_heads;
-    int head_dim;
-    bool blocked; /* false: the plain two-pass reference, whatever the variant in force */
+/* Some rows of a chunk whose row 0 is token `first` of the cache. q, o
+ * [rows of the chunk][num_attention_heads][head_dim] f32; caches [num_caches]: buffers that wrap
+ * the struct kv_cache of each chunk of the prompt up to this one, which all describe the same
+ * cache. blocked false: the plain two-pass reference, whatever the variant in force. */
+struct prefill_attention_buffers {
+    const struct mp_buffer *q;
+    const struct mp_buffer *const *caches; /* [num_caches] */
+    int num_caches;
+    const struct mp_buffer *o;
 };
-
-extern struct starpu_codelet prefill_attention_codelet;
+void prefill_attention_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                              const struct prefill_attention_buffers *b, int64_t first,
+                              struct mp_rows rows, bool blocked);
 
 #endif

@@ -140,9 +140,6 @@ static void strip_values(struct flash *f, int strip, int n)
 
 void prefill_attention_amx(const struct prefill_attention_args *a)
 {
-    if (a->cache->dtype != MP_BF16) {
-        prefill_attention_ref(a);
-        return;
-    }
+    mp_kernel_demand("prefill_attention", a->cache->dtype, a->head_dim, 1);
     flash_attention(a);
 }

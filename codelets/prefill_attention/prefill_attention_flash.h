@@ -14,6 +14,7 @@
 #ifndef MP_CODELETS_PREFILL_ATTENTION_FLASH_H
 #define MP_CODELETS_PREFILL_ATTENTION_FLASH_H
 
+#include "codelets/common/attention/support.h"
 #include "codelets/common/scratch.h"
 #include "codelets/common/simd.h"
 #include "codelets/prefill_attention/prefill_attention.h"

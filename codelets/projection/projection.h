@@ -8,6 +8,10 @@
 
 #include <stddef.h>
 
+struct mp_buffer;
+struct mp_head_buffer;
+struct mp_submit;
+
 /* Views into one weight block of the op, as projection_weights_at lays it out. */
 struct projection_weights {
     const float *norm;   /* [hidden_size] RMSNorm gain */
@@ -26,13 +30,20 @@ struct projection_target {
     float rope_scale;       /* multiplies cos and sin (YaRN attention factor); 1 otherwise */
 };
 
+/* A further copy of the queries of some heads, for who reads them elsewhere. */
+struct projection_copy {
+    float *q; /* [rows][num_heads][head_dim] */
+    int first_head;
+    int num_heads;
+};
+
 struct projection_args {
     const struct mp_shape *shape;
     struct projection_weights weights;
     const float *x; /* [rows][hidden_size]; rows = num_targets * rows_per_target */
     float *q;       /* out [rows][num_attention_heads][head_dim], after RoPE */
-    float *q_host;  /* out: the same in pinned host memory, for readers on the CPU; NULL: there are
-                       none. Only the GPU variant writes it */
+    const struct projection_copy *copies;    /* [num_copies] out, together at most all heads once */
+    int num_copies;                          /* at most MP_MAX_SHARDS */
     const struct projection_target *targets; /* [num_targets] */
     int64_t num_targets;
     int64_t rows_per_target; /* 1 in decode, the chunk's rows in prefill (one target) */
@@ -48,30 +59,35 @@ size_t projection_weights_at(const struct mp_shape *shape, const void *base,
 void projection_ref(const struct projection_args *a);
 /* oneDNN GEMM or own GEMV, with the vector variant in force. */
 void projection_fast(const struct projection_args *a);
-/* On the GPU: own GEMV or cuBLAS, then one kernel for all that follows. q may lie in pinned host
- * memory; the caches are bf16, in device memory. */
+/* On the GPU: own GEMV or cuBLAS, then one kernel for all that follows. q and its copies may lie in
+ * pinned host memory; the caches are bf16, in device memory. */
 void projection_cuda(const struct projection_args *a);
 /* Bytes of GPU workspace for up to `rows` rows. */
 size_t projection_cuda_workspace(const struct mp_shape *shape, int64_t rows);
 
-/* One request's rows in a task: a projection_target whose cache is a buffer of the task. */
-struct projection_task_target {
+/* A projection_target whose cache is a buffer that wraps a struct kv_cache. */
+struct projection_row {
+    const struct mp_buffer *cache;
     int64_t index;
     int64_t position;
     const float *inv_freq;
     float rope_scale;
 };
 
-/* Task. Buffers: 0 x R, 1 weights R, 2 q W, with copy_q 3 q_host W, then one struct kv_cache RW a
- * target. */
-struct projection_task {
-    const struct mp_shape *shape;
-    bool copy_q;
-    int64_t rows_per_target;
-    int64_t num_targets;
-    struct projection_task_target targets[]; /* [num_targets] */
+struct projection_buffers {
+    const struct mp_buffer *x;           /* [rows][hidden_size] f32 */
+    const struct mp_buffer *weights;     /* a block of projection_weights_at */
+    const struct mp_buffer *q;           /* out [rows][num_attention_heads][head_dim] f32 */
+    const struct mp_head_buffer *copies; /* [num_copies] out, parts of q */
+    int num_copies;
 };
 
-extern struct starpu_codelet projection_codelet;
+/* What the structs point to is copied, but for inv_freq, which stays in place. */
+void projection_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                       const struct projection_buffers *b, const struct projection_row *targets,
+                       int64_t num_targets, int64_t rows_per_target);
+
+/* Bytes of GPU workspace that a task needs, for up to so many rows; 0 in a program without CUDA. */
+size_t projection_workspace(const struct mp_shape *shape, int64_t rows);
 
 #endif

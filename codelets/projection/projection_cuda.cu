@@ -2,6 +2,7 @@
  * into q and cache entries, a warp a head. */
 extern "C" {
 #include "codelets/projection/projection.h"
+#include "core/machine/shard.h"
 }
 
 #include "codelets/common/cuda/launch_cuda.cuh"
@@ -36,7 +37,8 @@ struct finish_target {
 struct finish_params {
     const float *qkv; /* row first_row: [q heads, k heads, v heads][head_dim] a row */
     float *q;         /* of the op: row 0 */
-    float *q_host;    /* NULL: no copy */
+    projection_copy copies[MP_MAX_SHARDS]; /* [num_copies] of the op: row 0 */
+    int num_copies;
     const float *bias;
     const float *q_norm;
     const float *k_norm;
@@ -152,12 +154,15 @@ __global__ void __launch_bounds__(FINISH_THREADS)
             q[i] = head.a[p];
             q[half + i] = head.b[p];
         });
-        if (a.q_host != NULL) {
-            float *copy = a.q_host + (row * a.num_heads + h) * d;
-            for_each_pair(half, [&](int p, int i) {
-                copy[i] = head.a[p];
-                copy[half + i] = head.b[p];
-            });
+        for (int c = 0; c < a.num_copies; c++) {
+            int own = h - a.copies[c].first_head;
+            if (own >= 0 && own < a.copies[c].num_heads) {
+                float *copy = a.copies[c].q + (row * a.copies[c].num_heads + own) * d;
+                for_each_pair(half, [&](int p, int i) {
+                    copy[i] = head.a[p];
+                    copy[half + i] = head.b[p];
+                });
+            }
         }
         return;
     }
@@ -192,7 +197,8 @@ void finish_rows(const projection_args *a, const float *qkv, int64_t first, int6
     const int heads = shape->num_attention_heads + 2 * shape->num_key_value_heads;
     finish_params params = {};
     params.q = a->q;
-    params.q_host = a->q_host;
+    params.num_copies = a->num_copies;
+    memcpy(params.copies, a->copies, (size_t)a->num_copies * sizeof *a->copies);
     params.bias = a->weights.bias;
     params.q_norm = a->weights.q_norm;
     params.k_norm = a->weights.k_norm;

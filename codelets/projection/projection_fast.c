@@ -1,4 +1,4 @@
-#include "codelets/projection/projection.h"
+#include "codelets/projection/projection_copy.h"
 
 #include "codelets/common/elementwise.h"
 #include "codelets/common/linear/linear.h"
@@ -70,6 +70,7 @@ static void finish_row(const struct projection_args *a, const struct elementwise
     position_heads(shape, e, qkv, shape->num_attention_heads, a->weights.q_norm, &rotation);
     position_heads(shape, e, k, shape->num_key_value_heads, a->weights.k_norm, &rotation);
     memcpy(a->q + row * q_width, qkv, (size_t)q_width * sizeof *qkv);
+    copy_queries(a, row, qkv);
     append(target->cache, e, target->index + offset, k, v);
 }
 

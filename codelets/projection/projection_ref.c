@@ -1,4 +1,4 @@
-#include "codelets/projection/projection.h"
+#include "codelets/projection/projection_copy.h"
 
 #include "codelets/common/elementwise.h"
 #include "codelets/common/linear/linear.h"
@@ -48,6 +48,7 @@ static void finish_row(const struct projection_args *a, int64_t row, float *qkv)
     for (int c = 0; c < num_heads * d; c++) {
         a->q[row * num_heads * d + c] = qkv[c];
     }
+    copy_queries(a, row, qkv);
     for (int h = 0; h < num_kv_heads; h++) {
         position_head(a, k + h * d, a->weights.k_norm, cosine, sine);
         append(target->cache, h, target->index + offset, k + h * d, v + h * d);

@@ -7,8 +7,11 @@
 
 #include <stdint.h>
 
+struct mp_buffer;
+struct mp_submit;
+
 /* What the numbers of a part are: element i, counted from the first of the part, is
- * center + spread * u, with u uniform in [-1, 1) a function of (seed, i) alone.
+ * center + spread * u, with u uniform in [-1, 1) a function of (seed, first + i) alone.
  *
  * A plain fill sets pairs = 0 and leaves out what follows it. With pairs > 0 the elements belong to
  * the channels of attention heads, in turn: element i to channel (i / stride) % head_dim. Channels
@@ -16,6 +19,7 @@
  * fastest, spread by pair_spread, and all others by spread. */
 struct random_numbers {
     uint64_t seed;
+    int64_t first; /* counts on from here: the part is one of a larger fill */
     float center;
     float spread;
     int pairs;         /* 0 .. head_dim / 2 */
@@ -40,14 +44,16 @@ void random_ref(const struct random_args *a);
 /* On the GPU: the same numbers bit for bit. */
 void random_cuda(const struct random_args *a);
 
-/* Task: one part. Buffers: 0 out RW (the rest of it keeps its contents). */
-struct random_task {
+/* A part of a buffer; the rest of it keeps its contents. */
+struct random_part {
     enum mp_dtype dtype;
     int64_t offset; /* elements */
     int64_t count;
     struct random_numbers numbers;
 };
 
-extern struct starpu_codelet random_codelet;
+/* Fills the part of `out` that *part (copied) describes, where the buffer is. */
+void random_insert(struct mp_submit *sub, const struct mp_buffer *out,
+                   const struct random_part *part);
 
 #endif

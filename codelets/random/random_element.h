@@ -35,6 +35,7 @@ RANDOM_FUNCTION float random_spread(const struct random_numbers *n, int64_t i)
  * with the addition, as a compiler may, changes nothing. */
 RANDOM_FUNCTION float random_element(const struct random_numbers *n, uint64_t state, int64_t i)
 {
+    i += n->first;
     int32_t u = (int32_t)(random_draw(state, i) >> 40) - (1 << 23); /* times 2^-23: in [-1, 1) */
     return (float)((double)random_spread(n, i) * (u * 0x1p-23) + (double)n->center);
 }

@@ -3,14 +3,23 @@
 #define MP_CODELETS_SAMPLE_H
 
 #include "core/base/sampling.h"
+#include "core/base/shape.h"
 
 #include <stdint.h>
 
+struct mp_buffer;
+struct mp_submit;
+
+/* How one request's token is chosen. */
+struct sample_row {
+    const struct mp_sampling *sampling;
+    struct mp_rng *rng; /* the request's generator */
+};
+
 struct sample_args {
-    const float *logits;                /* [rows][vocab_size] */
-    const struct mp_sampling *sampling; /* the same for all rows */
-    struct mp_rng *const *rng;          /* [rows] one generator per request */
-    int32_t *ids;                       /* out [rows] */
+    const float *logits;          /* [rows][vocab_size] */
+    const struct sample_row *row; /* [rows] */
+    int32_t *ids;                 /* out [rows] */
     int64_t rows;
     int vocab_size;
 };
@@ -20,14 +29,10 @@ typedef void sample_kernel(const struct sample_args *);
 
 void sample_ref(const struct sample_args *a);
 
-/* Task. Buffers: 0 logits R, 1 ids W. */
-struct sample_task {
-    const struct mp_sampling *sampling;
-    int64_t rows;
-    int vocab_size;
-    struct mp_rng *rng[]; /* [rows] */
-};
-
-extern struct starpu_codelet sample_codelet;
+/* logits [rows][vocab_size] f32 -> ids [rows] int32. *list [rows] is copied, what it points to
+ * stays in place. Always on a CPU worker, whatever the context's device. */
+void sample_insert(struct mp_submit *sub, const struct mp_shape *shape,
+                   const struct mp_buffer *logits, const struct sample_row *list,
+                   const struct mp_buffer *ids, int64_t rows);
 
 #endif

@@ -14,11 +14,19 @@ namespace
  * with few tokens would be cut in crumbs. */
 enum { MAX_PIECES = 16 };
 
+/* Where the weights of the tokens come from. Kernels are compiled for each. */
+enum weighting {
+    UNWEIGHTED, /* they all weigh 1 */
+    LISTED,     /* log_weights */
+    BY_COSINE,  /* weight */
+};
+
 struct sampled_row {
     const uint4 *k; /* NULL: nothing is offloaded */
     const uint4 *v;
     const uint32_t *ids;
-    int64_t head_chunks; /* uint4 between two KV heads */
+    const float *log_weights; /* NULL unless LISTED */
+    int64_t head_chunks;      /* uint4 between two KV heads */
     int64_t ids_stride;
     int group; /* query heads of a KV head */
 };
@@ -33,7 +41,7 @@ struct sampled_launch {
     int head_dim;
     int pieces; /* of each head */
     float scale;
-    int K;
+    int K; /* and L: 0 unless BY_COSINE */
     int L;
 };
 
@@ -70,11 +78,14 @@ __device__ __forceinline__ void tile_squares(const key_tile<D> &keys, float (&sq
 }
 
 /* Tokens of a list of ids. */
-template <int STEP> struct selected_tokens {
+template <int STEP, weighting W> struct selected_tokens {
     const uint32_t *ids; /* of the warp's tile */
     int left;
-    uint32_t id;    /* of slot lane % 16 */
-    uint32_t ahead; /* the same of the next tile */
+    uint32_t id;              /* of slot lane % 16 */
+    uint32_t ahead;           /* the same of the next tile */
+    const float *log_weights; /* of the warp's tile; it and the next two are for LISTED alone */
+    float listed;             /* as id: log_weights of the slot */
+    float listed_ahead;
     float scale;
     float q_squared;
     int K;
@@ -84,12 +95,22 @@ template <int STEP> struct selected_tokens {
     {
         id = load_id(0);
         ahead = load_id(STEP);
+        if constexpr (W == LISTED) {
+            listed = load_log_weight(0);
+            listed_ahead = load_log_weight(STEP);
+        }
     }
 
     __device__ uint32_t load_id(int first) const
     {
         int slot = first + (int)threadIdx.x % ATTENTION_TILE;
         return first < left ? ids[min(slot, left - 1)] : 0;
+    }
+
+    __device__ float load_log_weight(int first) const
+    {
+        int slot = first + (int)threadIdx.x % ATTENTION_TILE;
+        return first < left ? log_weights[min(slot, left - 1)] : 0.0f;
     }
 
     __device__ unsigned row(int slot) const
@@ -104,10 +125,28 @@ template <int STEP> struct selected_tokens {
         return (dot * scale - log_weight(cosine, K, L)) * (float)M_LOG2E;
     }
 
+    template <int D>
+    __device__ void logits(float (&z)[4], const float (&dots)[4], const key_tile<D> &keys) const
+    {
+        if constexpr (W == BY_COSINE) {
+            logits_by_cosine(z, dots, keys);
+        } else {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                z[i] = dots[i] * scale;
+                if constexpr (W == LISTED) {
+                    z[i] += __shfl_sync(0xffffffffu, listed, logit_slot(i));
+                }
+                z[i] *= (float)M_LOG2E;
+            }
+        }
+    }
+
     /* Norms are on the diagonals of squares: tokens g and g + 8 in lane (g, t = g / 2). It takes
      * the first one, the lane beside it the other; then all lanes get the logits of their slots. */
     template <int D>
-    __device__ void logits(float (&z)[4], const float (&dots)[4], const key_tile<D> &keys) const
+    __device__ void logits_by_cosine(float (&z)[4], const float (&dots)[4],
+                                     const key_tile<D> &keys) const
     {
         float squares[2][4] = {};
         tile_squares(keys, squares);
@@ -133,6 +172,11 @@ template <int STEP> struct selected_tokens {
         left -= STEP;
         id = ahead;
         ahead = load_id(STEP);
+        if constexpr (W == LISTED) {
+            log_weights += STEP;
+            listed = listed_ahead;
+            listed_ahead = load_log_weight(STEP);
+        }
     }
 };
 
@@ -154,7 +198,7 @@ template <int D> __device__ float put_one_query(uint4 *fragments, const float *q
 }
 
 /* Grid: x pieces of all rows, y query heads. */
-template <int D>
+template <int D, weighting W>
 __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM)
     attend_selected_kernel(begin_stamp stamp, const __grid_constant__ sampled_launch p)
 {
@@ -181,8 +225,10 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
     const int begin = (int)((int64_t)nnz * piece / p.pieces);
     const int end = (int)((int64_t)nnz * (piece + 1) / p.pieces);
     const int offset = threadIdx.x / 32 * ATTENTION_TILE;
-    selected_tokens<attention_warps<D> * ATTENTION_TILE> tokens;
-    tokens.ids = r.ids + head * r.ids_stride + begin + offset;
+    const int64_t selected = head * r.ids_stride + begin + offset;
+    selected_tokens<attention_warps<D> * ATTENTION_TILE, W> tokens;
+    tokens.ids = r.ids + selected;
+    tokens.log_weights = W == LISTED ? r.log_weights + selected : NULL;
     tokens.left = end - begin - offset;
     tokens.scale = p.scale;
     tokens.q_squared = q_squared;
@@ -216,22 +262,34 @@ sampled_row describe_row(const sampled_attention_args *a, int64_t r)
     row.v = static_cast<const uint4 *>(kv->v);
     row.ids = a->ids[r];
     row.head_chunks = kv->capacity * (a->head_dim / 8);
+    row.log_weights = a->log_weights == NULL ? NULL : a->log_weights[r];
     row.ids_stride = a->ids_stride[r];
     row.group = a->num_heads / kv->num_kv_heads;
     return row;
 }
 
-template <int D> void launch(const sampled_launch &p, int rows)
+template <int D, weighting W> void launch(const sampled_launch &p, int rows)
 {
     dim3 grid((unsigned)(rows * p.pieces), (unsigned)p.num_heads);
-    launch_overlapped(attend_selected_kernel<D>, grid, 32 * attention_warps<D>, 0, p);
+    launch_overlapped(attend_selected_kernel<D, W>, grid, 32 * attention_warps<D>, 0, p);
+}
+
+template <weighting W> void launch_any_dim(const sampled_launch &p, int rows)
+{
+    if (p.head_dim == 64) {
+        launch<64, W>(p, rows);
+    } else if (p.head_dim == 128) {
+        launch<128, W>(p, rows);
+    } else {
+        launch<ATTENTION_ANY_DIM, W>(p, rows);
+    }
 }
 
 /* Rows first .. first + rows - 1. */
 void attend_rows(const sampled_attention_args *a, int64_t first, int rows,
                  attention_results partials)
 {
-    int64_t heads = first * a->row_heads;
+    int64_t heads = first * a->num_heads;
     attention_results out = {a->o + heads * a->head_dim, a->lse + heads};
     sampled_launch p = {};
     attention_pieces pieces = {};
@@ -247,14 +305,14 @@ void attend_rows(const sampled_attention_args *a, int64_t first, int rows,
     p.num_heads = a->num_heads;
     p.head_dim = a->head_dim;
     p.scale = a->scale;
-    p.K = a->weight->K;
-    p.L = a->weight->L;
-    if (a->head_dim == 64) {
-        launch<64>(p, rows);
-    } else if (a->head_dim == 128) {
-        launch<128>(p, rows);
+    if (a->log_weights != NULL) {
+        launch_any_dim<LISTED>(p, rows);
+    } else if (a->weight != NULL) {
+        p.K = a->weight->K;
+        p.L = a->weight->L;
+        launch_any_dim<BY_COSINE>(p, rows);
     } else {
-        launch<ATTENTION_ANY_DIM>(p, rows);
+        launch_any_dim<UNWEIGHTED>(p, rows);
     }
     if (p.pieces > 1) {
         attention_merge_pieces(pieces, partials, out, rows, a->num_heads, a->head_dim);
@@ -275,10 +333,7 @@ void sampled_attention_cuda(const struct sampled_attention_args *a)
                  (int)ATTENTION_ANY_DIM);
     }
     attention_results partials = attention_take_partials(a->rows, a->num_heads, a->head_dim);
-    /* Rows of one launch have no other heads between them. */
-    int most = a->row_heads == a->num_heads ? ATTENTION_ROWS : 1;
-    for (int64_t first = 0; first < a->rows; first += most) {
-        int rows = attention_launch_rows(a->rows - first);
-        attend_rows(a, first, rows < most ? rows : most, partials);
+    for (int64_t first = 0; first < a->rows; first += ATTENTION_ROWS) {
+        attend_rows(a, first, attention_launch_rows(a->rows - first), partials);
     }
 }

@@ -5,9 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-/* The logit of token `id` of KV head h. */
+/* The logit of token `id` of KV head h. log_weight: what is given for it, NULL if nothing is. */
 static double logit(const struct sampled_attention_args *a, const struct offloaded_kv *kv, int h,
-                    uint32_t id, const float *q)
+                    uint32_t id, const float *log_weight, const float *q)
 {
     size_t token = (size_t)(h * kv->capacity + id);
     double dot = 0.0;
@@ -19,23 +19,31 @@ static double logit(const struct sampled_attention_args *a, const struct offload
         q_squared += (double)q[c] * (double)q[c];
         k_squared += k * k;
     }
+    double z = dot * (double)a->scale;
+    if (log_weight != NULL) {
+        return z + (double)*log_weight;
+    }
+    if (a->weight == NULL) {
+        return z;
+    }
     double norms = sqrt(q_squared * k_squared);
     /* A zero vector (a single offloaded key is one, once centered) has no direction: its bits agree
      * with another vector's as often as those of an orthogonal one. */
     double cosine = norms > 0.0 ? dot / norms : 0.0;
     double u = lsh_collision_probability(cosine, a->weight->K, a->weight->L);
-    return dot * (double)a->scale - log(u + 1e-4);
+    return z - log(u + 1e-4);
 }
 
 /* One query head over its n selected tokens: two passes, all in double. */
 static void attend(const struct sampled_attention_args *a, const struct offloaded_kv *kv, int h,
-                   const float *q, const uint32_t *ids, int32_t n, float *o, float *lse)
+                   const float *q, const uint32_t *ids, const float *log_weights, int32_t n,
+                   float *o, float *lse)
 {
     mp_scratch_reset();
     double *z = mp_scratch((size_t)n, sizeof *z);
     double max = -INFINITY;
     for (int32_t j = 0; j < n; j++) {
-        z[j] = logit(a, kv, h, ids[j], q);
+        z[j] = logit(a, kv, h, ids[j], log_weights == NULL ? NULL : &log_weights[j], q);
         max = fmax(max, z[j]);
     }
     double *sum = mp_scratch((size_t)a->head_dim, sizeof *sum);
@@ -60,7 +68,7 @@ void sampled_attention_ref(const struct sampled_attention_args *a)
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int h = 0; h < a->num_heads; h++) {
-            int64_t head = r * a->row_heads + h;
+            int64_t head = r * a->num_heads + h;
             float *o = a->o + head * a->head_dim;
             const struct offloaded_kv *kv = a->kv[r];
             if (kv == NULL || kv->count == 0 || a->nnz[head] == 0) {
@@ -68,8 +76,10 @@ void sampled_attention_ref(const struct sampled_attention_args *a)
                 a->lse[head] = -INFINITY;
                 continue;
             }
+            int64_t list = h * a->ids_stride[r];
             attend(a, kv, h / (a->num_heads / kv->num_kv_heads), a->q + head * a->head_dim,
-                   a->ids[r] + h * a->ids_stride[r], a->nnz[head], o, &a->lse[head]);
+                   a->ids[r] + list, a->log_weights == NULL ? NULL : a->log_weights[r] + list,
+                   a->nnz[head], o, &a->lse[head]);
         }
     }
 }

@@ -1,25 +1,19 @@
 /* sampled_attention for the instruction set this is compiled for. */
 #include "codelets/common/attention/attention_simd.h"
+#include "codelets/common/attention/support.h"
 #include "codelets/common/scratch.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 
 #include <float.h>
+#include <string.h>
 
-static bool is_supported(const struct sampled_attention_args *a)
-{
-    for (int64_t r = 0; r < a->rows; r++) {
-        if (a->kv[r] != NULL && a->kv[r]->dtype != MP_BF16) {
-            return false;
-        }
-    }
-    return a->head_dim % VF_LANES == 0;
-}
-
-/* Where in q, nnz, o and lse the query head of a list is. */
-static int64_t head_of(const struct sampled_attention_args *a, int64_t list)
-{
-    return list / a->num_heads * a->row_heads + list % a->num_heads;
-}
+/* Where the weights of the tokens come from. A constant wherever it is used: what one way needs
+ * costs the others nothing. */
+enum weighting {
+    UNWEIGHTED, /* they all weigh 1 */
+    LISTED,     /* a->log_weights */
+    BY_COSINE,  /* a->weight */
+};
 
 /* One list a query head: its selected tokens. */
 static struct attention_split split_heads(const struct sampled_attention_args *a)
@@ -28,7 +22,7 @@ static struct attention_split split_heads(const struct sampled_attention_args *a
     int64_t *lengths = mp_scratch((size_t)heads, sizeof *lengths);
     for (int64_t i = 0; i < heads; i++) {
         const struct offloaded_kv *kv = a->kv[i / a->num_heads];
-        lengths[i] = kv == NULL || kv->count == 0 ? 0 : a->nnz[head_of(a, i)];
+        lengths[i] = kv == NULL || kv->count == 0 ? 0 : a->nnz[i];
     }
     return attention_split(lengths, heads);
 }
@@ -44,8 +38,8 @@ static vf log_weights(const struct lsh_weight *w, vf cosine)
 /* z = q.k / sqrt(d) - ln(u(cos) + 1e-4) for all lanes of a tile. The norm of k is computed from the
  * row, which is in registers anyway: storing it would cost one more cache line a token. A zero
  * vector counts as orthogonal to everything. */
-static void tile_logits(const struct sampled_attention_args *a, const float *dot,
-                        const float *k_squared, float q_squared, float *z)
+static void logits_by_cosine(const struct sampled_attention_args *a, const float *dot,
+                             const float *k_squared, float q_squared, float *z)
 {
     for (int j = 0; j < TILE; j += VF_LANES) {
         vf d = vf_load(dot + j);
@@ -56,25 +50,40 @@ static void tile_logits(const struct sampled_attention_args *a, const float *dot
     }
 }
 
+/* z = q.k / sqrt(d) + the weights of the tile's n tokens; none: NULL. */
+static void logits_listed(const struct sampled_attention_args *a, const float *dot,
+                          const float *log_weights, int n, float *z)
+{
+    float added[TILE] = {0}; /* the list may end with the tile's tokens */
+    if (log_weights != NULL) {
+        memcpy(added, log_weights, (size_t)n * sizeof *added);
+    }
+    for (int j = 0; j < TILE; j += VF_LANES) {
+        vf_store(z + j, vf_fma(vf_load(dot + j), vf_set1(a->scale), vf_load(added + j)));
+    }
+}
+
 /* Always inlined, so that with a constant head_dim the loops over channels unroll. */
 static inline __attribute__((always_inline)) void
 attend_piece(const struct sampled_attention_args *a, const struct attention_piece *piece,
-             const int head_dim, float *partial)
+             const enum weighting weighting, const int head_dim, float *partial)
 {
     int64_t row = piece->list / a->num_heads;
     int64_t head = piece->list % a->num_heads;
     const struct offloaded_kv *kv = a->kv[row];
-    const float *q = a->q + head_of(a, piece->list) * head_dim;
+    const float *q = a->q + piece->list * head_dim;
     int64_t kv_head = head / (a->num_heads / kv->num_kv_heads);
     int64_t base = kv_head * kv->capacity * head_dim;
+    int64_t selected = head * a->ids_stride[row] + piece->first;
+    const float *log_weights = weighting == LISTED ? a->log_weights[row] + selected : NULL;
     struct token_rows tokens = {.k = (const uint16_t *)kv->k + base,
                                 .v = (const uint16_t *)kv->v + base,
-                                .ids = a->ids[row] + head * a->ids_stride[row] + piece->first,
+                                .ids = a->ids[row] + selected,
                                 .count = piece->count,
                                 .head_dim = head_dim};
     prefetch_first_tile(&tokens);
     float q_squared = 0.0f;
-    for (int c = 0; c < head_dim; c++) {
+    for (int c = 0; weighting == BY_COSINE && c < head_dim; c++) {
         q_squared += q[c] * q[c];
     }
     partial_clear(partial, head_dim);
@@ -83,49 +92,60 @@ attend_piece(const struct sampled_attention_args *a, const struct attention_piec
         float k_squared[TILE] = {0};
         float z[TILE];
         int n = piece->count - first < TILE ? (int)(piece->count - first) : TILE;
-        tile_dots(&tokens, first, n, q, 1, dot, k_squared, true);
-        tile_logits(a, dot, k_squared, q_squared, z);
+        tile_dots(&tokens, first, n, q, 1, dot, weighting == BY_COSINE ? k_squared : NULL, true);
+        if (weighting == BY_COSINE) {
+            logits_by_cosine(a, dot, k_squared, q_squared, z);
+        } else {
+            logits_listed(a, dot, weighting == LISTED ? log_weights + first : NULL, n, z);
+        }
         tile_softmax(z, n, partial, head_dim);
         tile_values(&tokens, first, n, z, 1, partial, true);
     }
 }
 
-static void attend_piece_unrolled(const struct sampled_attention_args *a,
-                                  const struct attention_piece *piece, float *partial)
+static inline __attribute__((always_inline)) void
+attend_piece_unrolled(const struct sampled_attention_args *a, const struct attention_piece *piece,
+                      const enum weighting weighting, float *partial)
 {
     switch (a->head_dim) {
     case 64:
-        attend_piece(a, piece, 64, partial);
+        attend_piece(a, piece, weighting, 64, partial);
         break;
     case 128:
-        attend_piece(a, piece, 128, partial);
+        attend_piece(a, piece, weighting, 128, partial);
         break;
     default:
-        attend_piece(a, piece, a->head_dim, partial);
+        attend_piece(a, piece, weighting, a->head_dim, partial);
     }
 }
 
-static void attend(const struct sampled_attention_args *a)
+static void attend_piece_weighted(const struct sampled_attention_args *a,
+                                  const struct attention_piece *piece, float *partial)
 {
+    if (a->log_weights != NULL) {
+        attend_piece_unrolled(a, piece, LISTED, partial);
+    } else if (a->weight != NULL) {
+        attend_piece_unrolled(a, piece, BY_COSINE, partial);
+    } else {
+        attend_piece_unrolled(a, piece, UNWEIGHTED, partial);
+    }
+}
+
+void VF_NAME(sampled_attention)(const struct sampled_attention_args *a)
+{
+    for (int64_t r = 0; r < a->rows; r++) {
+        if (a->kv[r] != NULL) {
+            mp_kernel_demand("sampled_attention", a->kv[r]->dtype, a->head_dim, VF_LANES);
+        }
+    }
     mp_scratch_reset();
     struct attention_split split = split_heads(a);
     int64_t size = attention_partial_size(a->head_dim);
     float *partials = mp_scratch((size_t)(split.num_pieces * size), sizeof *partials);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < split.num_pieces; i++) {
-        attend_piece_unrolled(a, &split.pieces[i], partials + i * size);
+        attend_piece_weighted(a, &split.pieces[i], partials + i * size);
     }
-    attention_merge(
-        &split, partials, 1, a->head_dim,
-        &(struct attention_output){
-            .o = a->o, .lse = a->lse, .row_lists = a->num_heads, .row_heads = a->row_heads});
-}
-
-void VF_NAME(sampled_attention)(const struct sampled_attention_args *a)
-{
-    if (is_supported(a)) {
-        attend(a);
-    } else {
-        sampled_attention_ref(a);
-    }
+    attention_merge(&split, partials, 1, a->head_dim,
+                    &(struct attention_output){.o = a->o, .lse = a->lse});
 }

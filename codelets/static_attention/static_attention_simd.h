@@ -1,17 +1,8 @@
 /* static_attention for the instruction set this is compiled for. */
 #include "codelets/common/attention/attention_simd.h"
+#include "codelets/common/attention/support.h"
 #include "codelets/common/scratch.h"
 #include "codelets/static_attention/static_attention.h"
-
-static bool is_supported(const struct static_attention_args *a)
-{
-    for (int64_t r = 0; r < a->rows; r++) {
-        if (a->cache[r]->dtype != MP_BF16) {
-            return false;
-        }
-    }
-    return a->head_dim % VF_LANES == 0;
-}
 
 /* One list a (row, KV head): the tokens of its cache. */
 static struct attention_split split_kv_heads(const struct static_attention_args *a,
@@ -75,8 +66,14 @@ static void attend_piece(const struct static_attention_args *a, const struct att
     }
 }
 
-static void attend(const struct static_attention_args *a)
+void VF_NAME(static_attention)(const struct static_attention_args *a)
 {
+    if (a->rows == 0) {
+        return;
+    }
+    for (int64_t r = 0; r < a->rows; r++) {
+        mp_kernel_demand("static_attention", a->cache[r]->dtype, a->head_dim, VF_LANES);
+    }
     mp_scratch_reset();
     int num_kv_heads = a->cache[0]->num_kv_heads;
     int group = a->num_heads / num_kv_heads;
@@ -87,17 +84,6 @@ static void attend(const struct static_attention_args *a)
     for (int64_t i = 0; i < split.num_pieces; i++) {
         attend_piece(a, &split.pieces[i], group, partials + i * size);
     }
-    attention_merge(
-        &split, partials, group, a->head_dim,
-        &(struct attention_output){
-            .o = a->o, .lse = a->lse, .row_lists = num_kv_heads, .row_heads = a->num_heads});
-}
-
-void VF_NAME(static_attention)(const struct static_attention_args *a)
-{
-    if (a->rows > 0 && is_supported(a)) {
-        attend(a);
-    } else {
-        static_attention_ref(a);
-    }
+    attention_merge(&split, partials, group, a->head_dim,
+                    &(struct attention_output){.o = a->o, .lse = a->lse});
 }

@@ -6,9 +6,12 @@
 
 #include <stddef.h>
 
+struct mp_buffer;
+struct mp_submit;
+
 struct table_build_args {
     const uint16_t *codes;     /* [num_kv_heads][L][count], each < 2^K */
-    struct lsh_tables *tables; /* out: ids and offsets; count, K, L and num_kv_heads are set */
+    struct lsh_tables *tables; /* out: ids and offsets; all else is set */
 };
 
 /* What every variant of the op is. */
@@ -22,13 +25,12 @@ void table_build_ref(const struct table_build_args *a);
 void table_build_cuda(const struct table_build_args *a);
 size_t table_build_cuda_workspace(void);
 
-/* Task. Buffers: 0 codes R, 1 struct lsh_tables RW (its count is set by the task). */
-struct table_build_task {
-    int64_t count; /* tokens */
-    int num_kv_heads;
-    int L;
-};
+/* codes [num_kv_heads][L][count] u16 of a shard -> tables, a buffer that wraps a struct lsh_tables
+ * of count tokens. */
+void table_build_insert(struct mp_submit *sub, const struct mp_buffer *codes,
+                        const struct mp_buffer *tables, int num_kv_heads, int L, int64_t count);
 
-extern struct starpu_codelet table_build_codelet;
+/* Bytes of GPU workspace that a task needs; 0 in a program without CUDA. */
+size_t table_build_workspace(void);
 
 #endif

@@ -9,30 +9,32 @@ static table_lookup_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_AVX512] = MP_X86(table_lookup_avx512),
 };
 
+/* Buffers: codes R, nnz W, then for each row struct lsh_tables R and ids W. */
+struct table_lookup_task {
+    struct table_lookup_size size;
+    double expected_hits;
+    int64_t room[]; /* [rows] */
+};
+
 static void table_lookup_run(void *buffers[], const struct table_lookup_task *t,
                              table_lookup_kernel *kernel)
 {
-    const struct lsh_selection *selection = MP_BUFFER(buffers, 1);
-    int group = mp_shape_group(t->shape);
-    int64_t first_head = (int64_t)t->share->first_kv_head * group;
-    struct lsh_tables parts[t->rows];
-    const struct lsh_tables *tables[t->rows];
-    uint32_t *ids[t->rows];
-    for (int64_t r = 0; r < t->rows; r++) {
-        parts[r] = lsh_tables_of(t->share, MP_BUFFER(buffers, 3 + r));
-        tables[r] = &parts[r];
-        ids[r] = selection->ids[r] + first_head * selection->stride[r];
+    int64_t rows = t->size.rows;
+    const struct lsh_tables *tables[rows];
+    uint32_t *ids[rows];
+    for (int64_t r = 0; r < rows; r++) {
+        tables[r] = MP_BUFFER(buffers, 2 + 2 * r);
+        ids[r] = MP_BUFFER(buffers, 3 + 2 * r);
     }
     kernel(&(struct table_lookup_args){
-        .codes = (const uint16_t *)MP_BUFFER(buffers, 0) + first_head * t->L,
+        .codes = MP_BUFFER(buffers, 0),
         .tables = tables,
         .ids = ids,
-        .ids_stride = selection->stride,
-        .nnz = (int32_t *)MP_BUFFER(buffers, 2) + first_head,
-        .rows = t->rows,
-        .num_heads = t->share->num_kv_heads * group,
-        .row_heads = t->shape->num_attention_heads,
-        .L = t->L,
+        .ids_stride = t->room,
+        .nnz = MP_BUFFER(buffers, 1),
+        .rows = rows,
+        .num_heads = t->size.num_heads,
+        .L = t->size.L,
     });
 }
 
@@ -43,9 +45,27 @@ static struct mp_work table_lookup_work(const void *arg)
     const struct table_lookup_task *t = arg;
     /* In every table a code and the two ends of its bucket, 2 bytes for each id in the bucket, and
      * 4 for each token selected: about one for four ids. */
-    double heads = (double)t->share->num_kv_heads * mp_shape_group(t->shape);
-    double buckets = (double)t->rows * heads * t->L;
+    double buckets = (double)t->size.rows * t->size.num_heads * t->size.L;
     return (struct mp_work){.bytes = 10.0 * buckets + 3.0 * t->expected_hits};
 }
 
-struct starpu_codelet table_lookup_codelet = MP_CODELET(table_lookup, 0xd62728, MP_WORKERS);
+static struct starpu_codelet table_lookup_codelet = MP_CODELET(table_lookup, 0xd62728, MP_WORKERS);
+
+void table_lookup_insert(struct mp_submit *sub, const struct table_lookup_size *size,
+                         const struct mp_buffer *codes, const struct table_lookup_row *list,
+                         const struct mp_buffer *nnz, double expected_hits)
+{
+    struct mp_task *t = mp_task_new(sub, &table_lookup_codelet, 2 + 2 * (int)size->rows);
+    struct table_lookup_task *arg =
+        mp_task_argument(t, sizeof *arg + (size_t)size->rows * sizeof arg->room[0]);
+    arg->size = *size;
+    arg->expected_hits = expected_hits;
+    mp_task_reads(t, codes);
+    mp_task_writes(t, nnz);
+    for (int64_t r = 0; r < size->rows; r++) {
+        arg->room[r] = list[r].room;
+        mp_task_reads(t, list[r].tables);
+        mp_task_writes(t, list[r].ids);
+    }
+    mp_task_submit(t);
+}

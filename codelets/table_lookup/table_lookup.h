@@ -6,18 +6,20 @@
 #include "codelets/common/attention/kv.h"
 #include "core/base/shape.h"
 
+struct mp_buffer;
+struct mp_shard;
+struct mp_submit;
+
 struct table_lookup_args {
-    const uint16_t *codes;                  /* [rows][row_heads][L] of the query heads */
+    const uint16_t *codes;                  /* [rows][num_heads][L] of the query heads */
     const struct lsh_tables *const *tables; /* [rows]; NULL or count 0: nothing offloaded */
     uint32_t *const *ids;                   /* [rows] -> [num_heads][ids_stride[row]], out:
                                                selected tokens, ascending */
     const int64_t *ids_stride;              /* [rows] room per head, >= tables->count */
-    int32_t *nnz;                           /* out [rows][row_heads]: tokens selected */
+    int32_t *nnz;                           /* out [rows][num_heads]: tokens selected */
     int64_t rows;
     int num_heads; /* query heads looked up; consecutive
                       num_heads / num_kv_heads share a KV head */
-    int row_heads; /* from one row of codes and nnz to the next, >= num_heads; what belongs to
-                      other heads is left alone */
     int L;         /* of the codes; equals tables[r]->L */
 };
 
@@ -33,16 +35,24 @@ void table_lookup_avx512(const struct table_lookup_args *a);
  * Needs no workspace. */
 void table_lookup_cuda(const struct table_lookup_args *a);
 
-/* Task on the heads of a share. Buffers, of all heads: 0 codes R, 1 struct lsh_selection RW, 2 nnz
- * W, then one struct lsh_tables R a row. */
-struct table_lookup_task {
-    const struct mp_shape *shape;
-    const struct mp_share *share;
+struct table_lookup_size {
     int64_t rows;
-    int L;
-    double expected_hits; /* bucket entries the share walks in all, for the cost estimate */
+    int num_heads; /* query heads of the shard */
+    int L;         /* tables */
 };
 
-extern struct starpu_codelet table_lookup_codelet;
+/* A request's tables and where what they give goes. */
+struct table_lookup_row {
+    const struct mp_buffer *tables; /* wraps the struct lsh_tables of the shard's KV heads */
+    const struct mp_buffer *ids;    /* out [query heads of the shard][room] u32 */
+    int64_t room;                   /* >= tokens in the tables */
+};
+
+/* The lookup of a shard's query heads: codes [rows][heads of the shard][L] u16 -> ids, and nnz
+ * [rows][heads of the shard] i32. expected_hits: ids met in buckets, over all rows and heads, for
+ * the cost estimate. */
+void table_lookup_insert(struct mp_submit *sub, const struct table_lookup_size *size,
+                         const struct mp_buffer *codes, const struct table_lookup_row *list,
+                         const struct mp_buffer *nnz, double expected_hits);
 
 #endif

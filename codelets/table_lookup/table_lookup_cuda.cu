@@ -35,9 +35,8 @@ struct row {
 /* The rows of a launch, read by the kernel where its parameters lie. */
 struct lookup {
     row rows[MAX_ROWS];
-    const uint16_t *codes; /* [rows][row_heads][L] */
-    int32_t *nnz;          /* [rows][row_heads] */
-    int row_heads;
+    const uint16_t *codes; /* [rows][heads of the grid][L] */
+    int32_t *nnz;          /* [rows][heads of the grid] */
     int L;
 };
 
@@ -136,7 +135,7 @@ __global__ void __launch_bounds__(THREADS, 1)
     wait_for_kernels(stamp);
     const row &r = p.rows[blockIdx.y];
     int head = blockIdx.x;
-    int64_t query = (int64_t)blockIdx.y * p.row_heads + head;
+    int64_t query = (int64_t)blockIdx.y * gridDim.x + head;
     int64_t nnz = 0;
     if (r.tables.count > 0) {
         for (int l = threadIdx.x; l < p.L; l += THREADS) {
@@ -176,9 +175,8 @@ void table_lookup_cuda(const struct table_lookup_args *a)
                 p.rows[r].ids_stride = a->ids_stride[first + r];
             }
         }
-        p.codes = a->codes + first * a->row_heads * a->L;
-        p.nnz = a->nnz + first * a->row_heads;
-        p.row_heads = a->row_heads;
+        p.codes = a->codes + first * a->num_heads * a->L;
+        p.nnz = a->nnz + first * a->num_heads;
         p.L = a->L;
         launch_overlapped(lookup_tokens, dim3(a->num_heads, rows), THREADS, a->L * sizeof(uint16_t),
                           p);

@@ -41,7 +41,7 @@ void table_lookup_ref(const struct table_lookup_args *a)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int h = 0; h < a->num_heads; h++) {
             const struct lsh_tables *t = a->tables[r];
-            int64_t head = r * a->row_heads + h;
+            int64_t head = r * a->num_heads + h;
             a->nnz[head] = 0;
             if (t != NULL && t->count > 0) {
                 a->nnz[head] =

@@ -129,7 +129,7 @@ static int32_t select_block(const struct table_lookup_args *a, int64_t r, int h,
     if (rest <= 0) {
         return 0;
     }
-    const uint16_t *codes = a->codes + (r * a->row_heads + h) * a->L;
+    const uint16_t *codes = a->codes + (r * a->num_heads + h) * a->L;
     walk_tables(t, h / (a->num_heads / t->num_kv_heads), b, codes, state);
     return collect(state, rest < LSH_BLOCK_TOKENS ? rest : LSH_BLOCK_TOKENS, (uint32_t)first,
                    a->ids[r] + h * a->ids_stride[r] + first);
@@ -175,7 +175,7 @@ void TABLE_LOOKUP(const struct table_lookup_args *a)
             int64_t r = i / a->num_heads;
             int64_t h = i % a->num_heads;
             uint32_t *ids = a->ids[r] == NULL ? NULL : a->ids[r] + h * a->ids_stride[r];
-            a->nnz[r * a->row_heads + h] = join_blocks(ids, selected + i * blocks, blocks);
+            a->nnz[i] = join_blocks(ids, selected + i * blocks, blocks);
         }
     }
 }

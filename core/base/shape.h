@@ -42,4 +42,10 @@ static inline int mp_shape_q_width(const struct mp_shape *s)
     return s->num_attention_heads * s->head_dim;
 }
 
+/* Rows [first, first + count) of an array. */
+struct mp_rows {
+    int64_t first;
+    int64_t count;
+};
+
 #endif

@@ -44,6 +44,8 @@ static const struct config_key keys[] = {
      .help = "most tokens to generate for a request"},
     {"eos", "eos", CONFIG_LIST, FIELD(eos), COUNT(num_eos), RANGE(0, INT32_MAX), .unset = "model",
      .initial = "model", .help = "tokens that end a text; model: the model's own"},
+    {"attention.method", "attention", CONFIG_STRING, FIELD(attention_method),
+     .help = "magicpig, full or streaming; not given: full if lsh_K is 0, else magicpig"},
     {"attention.lsh_projection", "lsh-projection", CONFIG_ENUM, FIELD(lsh_projection),
      .choices = "per_head|shared", .initial = "per_head",
      .help = "projections: one a KV head, or one for all"},
@@ -319,12 +321,6 @@ int mp_config_check(const struct mp_config *c, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE,
                        "window_size: expected at most device_budget = %lld, found %lld",
                        (long long)c->device_budget, (long long)c->window_size);
-    }
-    if (c->lsh_K > 0 && c->lsh_L < 2) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "lsh_L: expected at least 2, since a token is selected when 2 tables agree, "
-                       "found %d",
-                       c->lsh_L);
     }
     if (c->micro_batches > c->batch) {
         return mp_fail(err, MP_ERR_USAGE,

@@ -41,6 +41,7 @@ struct mp_config {
     int32_t *eos;              /* end tokens; num_eos = -1: the model's own */
     int num_eos;
     /* attention */
+    char *attention_method; /* attention.method; NULL: not given, then lsh_K says which */
     enum mp_lsh_projection lsh_projection; /* attention.lsh_projection: "per_head" | "shared" */
     int lsh_layer_group; /* attention.lsh_layer_group: layers per group, default 16 */
     uint64_t lsh_seed;   /* attention.seed, default 0 */

@@ -1,6 +1,7 @@
 /* The engine: a model in memory and the runtime it runs on. */
 #include "pipeline/engine/engine.h"
 
+#include "codelets/common/attention/support.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/machine/cpu.h"
@@ -9,29 +10,78 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- which layers are sparse ---- */
+/* ---- attention and placement ---- */
 
-static int mark_sparse_layers(struct mp_engine *e, struct mp_error *err)
+static int choose_attention(struct mp_engine *e, struct mp_error *err)
 {
     const struct mp_config *c = e->config;
     int layers = e->shape->num_hidden_layers;
-    e->sparse = mp_xcalloc((size_t)layers, sizeof *e->sparse);
-    for (int l = 0; l < layers; l++) {
-        e->sparse[l] = c->lsh_K > 0;
-    }
     for (int i = 0; i < c->num_cache_layers; i++) {
-        int l = c->cache_layers[i];
-        if (l >= layers) {
+        if (c->cache_layers[i] >= layers) {
             return mp_fail(err, MP_ERR_USAGE,
-                           "cache_layers: found layer %d, but the model has layers 0 to %d", l,
-                           layers - 1);
+                           "cache_layers: found layer %d, but the model has layers 0 to %d",
+                           c->cache_layers[i], layers - 1);
         }
-        e->sparse[l] = false;
     }
+    e->attention = (struct mp_attention){.config = c, .shape = e->shape};
+    return mp_method_choose(c, &e->attention.method, err);
+}
+
+static bool is_sparse(const struct mp_engine *e, int layer)
+{
+    const struct mp_config *c = e->config;
+    bool sparse = e->attention.method->sparse;
+    for (int i = 0; i < c->num_cache_layers; i++) {
+        sparse = sparse && c->cache_layers[i] != layer;
+    }
+    return sparse;
+}
+
+int mp_engine_kept_layers(const struct mp_engine *e)
+{
+    int n = 0;
+    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+        n += e->attention.method->keeps && is_sparse(e, l);
+    }
+    return n;
+}
+
+/* The cut that gives whole layers to a device, or a share of their heads to each CPU worker. */
+static int add_cut(const struct mp_engine *e, bool gpu, struct mp_placements *p)
+{
+    int heads = e->shape->num_key_value_heads;
+    struct mp_shards *cut = &p->cuts[p->num_cuts];
+    if (gpu) {
+        mp_shards_of_device(e->dense, heads, cut);
+    } else if (e->runtime != NULL) {
+        mp_runtime_cut(e->runtime, heads, cut);
+    } else {
+        mp_shards_of_device((struct mp_device){MP_CPU, -1}, heads, cut);
+    }
+    return p->num_cuts++;
+}
+
+void mp_engine_place(const struct mp_engine *e, int gpu_kv_layers, struct mp_placements *out)
+{
+    int layers = e->shape->num_hidden_layers;
+    int cuts[2] = {-1, -1}; /* of layers on the CPU and on the GPU, once there is one */
+    *out = (struct mp_placements){
+        .layers = mp_xcalloc((size_t)layers, sizeof *out->layers),
+        .num_layers = layers,
+        .dense = e->dense,
+        .cuts = mp_xcalloc(2, sizeof *out->cuts),
+    };
     for (int l = 0; l < layers; l++) {
-        e->num_sparse_layers += e->sparse[l];
+        struct mp_placement *at = &out->layers[l];
+        *at = (struct mp_placement){.dense = e->dense, .sparse = is_sparse(e, l), .cut = -1};
+        if (at->sparse && e->attention.method->keeps) {
+            bool gpu = gpu_kv_layers-- > 0;
+            if (cuts[gpu] < 0) {
+                cuts[gpu] = add_cut(e, gpu, out);
+            }
+            at->cut = cuts[gpu];
+        }
     }
-    return 0;
 }
 
 static void choose_eos(struct mp_engine *e)
@@ -55,7 +105,6 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
     struct mp_gpu gpu = {0};
     struct mp_error why;
     int code;
-    e->sampled_place = mp_xcalloc((size_t)e->shape->num_hidden_layers, sizeof *e->sampled_place);
     if (strcmp(c->devices, "cpu") == 0) {
         return 0;
     }
@@ -69,33 +118,13 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE, "runtime.devices: found gpu, but %s", why.message);
     }
     if (code == 0) {
-        e->dense_place = MP_PLACE_GPU;
+        e->dense = (struct mp_device){MP_GPU, 0};
         e->gpu_free = e->gpu_limit = gpu.free_bytes;
         if (c->gpu_memory > 0 && c->gpu_memory < gpu.free_bytes) {
             e->gpu_limit = c->gpu_memory;
         }
     }
     return 0;
-}
-
-/* The KV and tables of the first sparse layers are on the GPU, of as many as the plan says. */
-static void place_layers(struct mp_engine *e, int gpu_kv_layers)
-{
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        bool on_gpu = e->sparse[l] && gpu_kv_layers > 0;
-        gpu_kv_layers -= on_gpu;
-        e->sampled_place[l] = on_gpu ? MP_PLACE_GPU : MP_PLACE_HOST;
-    }
-}
-
-enum mp_place mp_shared_place(const struct mp_engine *e)
-{
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        if (e->sparse[l] && e->sampled_place[l] != MP_PLACE_GPU) {
-            return MP_PLACE_PINNED;
-        }
-    }
-    return e->dense_place;
 }
 
 /* ---- open, start and close ---- */
@@ -108,28 +137,32 @@ static int open_model(const struct mp_config *config, struct mp_model *model,
     e->config = config;
     e->model = model;
     e->shape = mp_model_shape(model);
+    e->dense = (struct mp_device){MP_CPU, -1};
     choose_eos(e);
     int code = mp_isa_select(config->isa, err);
     if (code == 0) {
         e->dtype = mp_isa_current() == MP_ISA_REF ? MP_F32 : MP_BF16;
-        code = mark_sparse_layers(e, err);
+        code = choose_attention(e, err);
     }
     if (code == 0) {
         code = choose_devices(e, err);
+    }
+    if (code == 0) {
+        code = mp_kernels_check(mp_isa_current(), e->dtype, e->shape->head_dim,
+                                e->dense.kind == MP_GPU, err);
     }
     if (code != 0) {
         mp_engine_close(e);
         return code;
     }
-    if (e->dense_place != MP_PLACE_GPU && (config->gpu_memory > 0 || config->gpu_kv_layers > 0)) {
+    if (e->dense.kind != MP_GPU && (config->gpu_memory > 0 || config->gpu_kv_layers > 0)) {
         mp_log(MP_LOG_WARNING,
                "runtime.gpu_memory and runtime.gpu_kv_layers have no effect: no GPU is used");
     }
     e->graph = (struct mp_graph){
-        .gpu = e->dense_place == MP_PLACE_GPU,
         .shape = e->shape,
         .weights = &e->weights,
-        .lsh = &e->lsh,
+        .attention = &e->attention,
         .blocked_prefill = config->mem_efficient,
         .sink = config->device_budget - config->window_size,
         .window = config->window_size,
@@ -158,50 +191,53 @@ void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_token
                     struct mp_plan *out)
 {
     int64_t positions = mp_model_max_positions(e->model) - tokens + 1;
-    mp_plan_make(
-        &(struct mp_plan_run){
-            .config = e->config,
-            .shape = e->shape,
-            .sparse_layers = e->num_sparse_layers,
-            .dtype = e->dtype,
-            .tokens = tokens,
-            .new_tokens = new_tokens < positions ? new_tokens : positions,
-            .gpu = e->graph.gpu,
-            .gpu_limit = e->gpu_limit,
-        },
-        out);
+    mp_plan_make(e, tokens, new_tokens < positions ? new_tokens : positions, out);
+}
+
+static int start_runtime(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err)
+{
+    const int64_t *gpu = plan->bytes[MP_PLAN_GPU];
+    struct mp_runtime_options options = {
+        .scheduler = e->config->scheduler,
+        .cpu_workers = e->config->cpu_workers,
+        .threads = e->config->threads,
+        .bind = e->config->binding == MP_BIND_CORES,
+        .gpu = e->dense.kind == MP_GPU,
+        .gpu_workspace = (size_t)gpu[MP_PLAN_WORKSPACE],
+        .gpu_memory = e->gpu_limit - gpu[MP_PLAN_WORKSPACE] - gpu[MP_PLAN_PROCESS],
+        .fxt_dir = e->config->fxt_dir,
+        .fxt_steps = e->config->fxt_steps,
+    };
+    return mp_runtime_start(&options, &e->runtime, err);
+}
+
+/* Weights, and what the method shares. */
+static int load(struct mp_engine *e, struct mp_error *err)
+{
+    struct mp_allocator a = {.err = err};
+    mp_weights_create(e, &a);
+    if (a.code == 0) {
+        a.code = mp_weights_fill(e, err);
+    }
+    if (a.code == 0 && mp_sparse_layers(&e->graph.placements) > 0 &&
+        e->attention.method->create_shared != NULL) {
+        e->attention.method->create_shared(&e->attention, &a, mp_memory_of(e->dense));
+    }
+    return a.code;
 }
 
 int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err)
 {
     int code = mp_plan_check(plan, e->config, err);
-    place_layers(e, plan->gpu_kv_layers);
     if (code == 0) {
-        const int64_t *gpu = plan->bytes[MP_PLAN_GPU];
-        struct mp_runtime_options options = {
-            .scheduler = e->config->scheduler,
-            .cpu_workers = e->config->cpu_workers,
-            .threads = e->config->threads,
-            .bind = e->config->binding == MP_BIND_CORES,
-            .gpu = e->graph.gpu,
-            .gpu_workspace = (size_t)gpu[MP_PLAN_WORKSPACE],
-            .gpu_memory = e->gpu_limit - gpu[MP_PLAN_WORKSPACE] - gpu[MP_PLAN_PROCESS],
-            .fxt_dir = e->config->fxt_dir,
-            .fxt_steps = e->config->fxt_steps,
-        };
-        code = mp_runtime_start(&options, &e->runtime, err);
+        code = start_runtime(e, plan, err);
     }
     if (code == 0) {
-        int heads = e->shape->num_key_value_heads;
-        mp_runtime_plan_shares(e->runtime, heads, &e->graph.shares[0]);
-        mp_shares_plan(NULL, NULL, heads, &e->graph.shares[1]);
+        mp_engine_place(e, plan->gpu_kv_layers, &e->graph.placements);
         code = mp_engine_calibrate(e, err);
     }
     if (code == 0) {
-        code = mp_weights_create(e, err);
-    }
-    if (code == 0) {
-        code = mp_lsh_create(e, err);
+        code = load(e, err);
     }
     if (code == 0) {
         /* Not before the weights are read, by loops over all cores. */
@@ -216,17 +252,15 @@ void mp_engine_close(struct mp_engine *e)
         return;
     }
     if (e->runtime != NULL) {
-        mp_lsh_destroy(e);
-        mp_weights_destroy(e);
-        for (int p = 0; p < 2; p++) {
-            mp_shares_free(&e->graph.shares[p]);
+        if (e->attention.shared != NULL) {
+            e->attention.method->destroy_shared(&e->attention);
         }
+        mp_weights_destroy(e);
+        mp_placements_free(&e->graph.placements);
         mp_runtime_stop(e->runtime);
         mp_engine_keep_calibration(e);
     }
     mp_model_close(e->model);
-    free(e->sparse);
-    free(e->sampled_place);
     free(e);
 }
 
@@ -266,7 +300,7 @@ int mp_engine_num_layers(const struct mp_engine *e)
 int64_t mp_engine_gpu_used(const struct mp_engine *e)
 {
     struct mp_gpu gpu;
-    if (!e->graph.gpu || mp_runtime_find_gpu(&gpu, NULL) != 0) {
+    if (e->dense.kind != MP_GPU || mp_runtime_find_gpu(&gpu, NULL) != 0) {
         return 0;
     }
     return e->gpu_free - gpu.free_bytes;
@@ -282,13 +316,17 @@ int mp_engine_logits(struct mp_engine *e, const int32_t *ids, int64_t count, mp_
 {
     struct mp_rope rope;
     mp_engine_rope(e, count, &rope);
-    return mp_prefill_run(e,
-                          &(struct mp_prefill_job){
-                              .ids = ids,
-                              .count = count,
-                              .rope = &rope,
-                              .sink = sink,
-                              .sink_arg = arg,
-                          },
-                          err);
+    struct mp_prefill_options options = {
+        .ids = ids, .count = count, .rope = &rope, .sink = sink, .sink_arg = arg};
+    struct mp_prefill_run *r;
+    int code = mp_prefill_open(e, &options, &r, err);
+    if (code != 0) {
+        return code;
+    }
+    code = mp_prefill_submit_all(r, err);
+    if (code == 0) {
+        code = mp_prefill_finish(r, err);
+    }
+    mp_prefill_close(r);
+    return code;
 }

@@ -1,4 +1,4 @@
-/* What the pipeline's files share: the engine's and a session's insides. */
+/* What the engine's files share: the engine's and a session's insides. */
 #ifndef MP_PIPELINE_INTERNAL_H
 #define MP_PIPELINE_INTERNAL_H
 
@@ -7,7 +7,8 @@
 #include "models/model.h"
 #include "pipeline/engine/engine.h"
 #include "pipeline/engine/plan.h"
-#include "tasks/layer.h"
+#include "tasks/graph.h"
+#include "tasks/methods/method.h"
 #include "tasks/runtime.h"
 
 struct mp_engine {
@@ -17,15 +18,12 @@ struct mp_engine {
     struct mp_runtime *runtime;
     enum mp_dtype dtype; /* of every cache: bf16, or f32 on the reference path */
     struct mp_model_weights weights;
-    struct mp_lsh lsh;
-    bool *sparse; /* [num_hidden_layers] */
-    int num_sparse_layers;
-    enum mp_place dense_place;    /* of weights, activations and static caches: GPU or host */
-    enum mp_place *sampled_place; /* [num_hidden_layers] of offloaded KV and tables */
-    int64_t gpu_free;             /* bytes free on the GPU when the engine was opened */
-    int64_t gpu_limit;            /* bytes of them that may be used */
-    struct mp_graph graph;
-    const int32_t *eos; /* [num_eos] end tokens */
+    struct mp_attention attention;
+    struct mp_device dense; /* of weights, activations and static caches */
+    int64_t gpu_free;       /* bytes free on the GPU when the engine was opened */
+    int64_t gpu_limit;      /* bytes of them that may be used */
+    struct mp_graph graph;  /* its placements are there once the engine has started */
+    const int32_t *eos;     /* [num_eos] end tokens */
     int num_eos;
     struct mp_calibration calibration;
     char *calibration_path;    /* NULL: nothing is kept */
@@ -34,6 +32,13 @@ struct mp_engine {
 
 /* RoPE of a request at seq_len tokens. */
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out);
+
+/* Places every layer; of those whose offloaded tokens are kept, the first gpu_kv_layers keep them
+ * on the GPU. Free with mp_placements_free. */
+void mp_engine_place(const struct mp_engine *e, int gpu_kv_layers, struct mp_placements *out);
+
+/* Layers whose offloaded tokens the method keeps: these can be placed. */
+int mp_engine_kept_layers(const struct mp_engine *e);
 
 /* ---- calibrate.c ---- */
 
@@ -50,53 +55,52 @@ void mp_engine_keep_calibration(struct mp_engine *e);
 /* Rotation pairs of each head that the queries of a model with random weights lie in. */
 enum { MP_QUERY_PAIRS = 4 };
 
-/* Allocates the weights and reads them from the model's files, or draws them if it has none. */
-int mp_weights_create(struct mp_engine *e, struct mp_error *err);
+/* Allocates the weights, and frees them. */
+void mp_weights_create(struct mp_engine *e, struct mp_allocator *a);
 void mp_weights_destroy(struct mp_engine *e);
 
-/* ---- lsh.c ---- */
+/* Bytes of the largest block of them: through as much CPU memory they reach a GPU. */
+size_t mp_weights_largest_block(const struct mp_engine *e);
 
-/* Draws the hash functions the configuration asks for. */
-int mp_lsh_create(struct mp_engine *e, struct mp_error *err);
-void mp_lsh_destroy(struct mp_engine *e);
+/* Reads them from the model's files, or draws them if it has none. */
+int mp_weights_fill(struct mp_engine *e, struct mp_error *err);
 
 /* ---- kv.c ---- */
 
-/* Allocates one layer of the KV [num_hidden_layers], zeroed at first, of a request of `tokens`
- * prompt tokens. */
-int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
-                       struct mp_error *err);
-void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
+/* A cache of capacity tokens on the dense device; centered: with key means, 0 at first. */
+void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struct kv_cache *cache,
+                        int64_t capacity, bool centered);
+void mp_kv_cache_destroy(const struct mp_engine *e, struct kv_cache *cache);
 
 /* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks. */
-int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64_t used,
+int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64_t used,
                         int64_t tokens, struct mp_error *err);
 
-/* A cache of capacity tokens where the dense work is; centered: with key means, 0 at first. */
-int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_t capacity,
-                       bool centered, struct mp_error *err);
-void mp_kv_cache_destroy(struct kv_cache *cache, const struct mp_engine *e);
+/* The parts of one layer's KV, zeroed at first, of a request of `tokens` prompt tokens: the cache
+ * that is attended as a whole; what is offloaded; the method's index of that. In this order. */
+void mp_kv_create_static(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
+                         int layer, int64_t tokens);
+void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
+                            struct mp_layer_kv *kv, int layer, int64_t tokens);
+void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
+                        int layer);
 
-/* Where q, codes and the sampled parts of a step live, and the codes of keys: in memory that both
- * see unless all sampled work is on the GPU. */
-enum mp_place mp_shared_place(const struct mp_engine *e);
+/* All of them. */
+int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
+                       struct mp_error *err);
+void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer);
+/* Every layer's, and the array itself; NULL is fine. */
+void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
-/* Where the offloaded KV of a layer is whose tables are at `place`: in CPU memory it is written by
- * the GPU, if there is one. */
-static inline enum mp_place mp_offloaded_place(enum mp_place place)
-{
-    return place == MP_PLACE_HOST ? MP_PLACE_PINNED : place;
-}
-
-/* Tokens of a prompt that a sparse layer keeps in its static cache, and the rest. */
-static inline int64_t mp_fixed_tokens(const struct mp_graph *g, int64_t tokens)
-{
-    return tokens < g->sink + g->window ? tokens : g->sink + g->window;
-}
+/* Room for what the steps of a request select: [cuts] -> [shards]. */
+struct mp_selection **mp_selections_create(const struct mp_engine *e, struct mp_allocator *a,
+                                           int64_t offloaded);
+void mp_selections_destroy(const struct mp_engine *e, struct mp_selection **s);
 
 /* ---- prefill.c ---- */
 
-struct mp_prefill_job {
+/* A prompt to read. */
+struct mp_prefill_options {
     int request;        /* index, for traces */
     const int32_t *ids; /* [count] the prompt */
     int64_t count;
@@ -107,48 +111,58 @@ struct mp_prefill_job {
     void *sink_arg;
 };
 
-/* A prompt being read, in units of one chunk in one layer. */
-struct mp_reader;
+/* A prefill under way, in units of one chunk in one layer. */
+struct mp_prefill_run;
 
-/* Allocates what it takes, the KV aside: that comes layer by layer with the units. *job is copied.
- */
-int mp_reader_open(const struct mp_engine *e, const struct mp_prefill_job *job,
-                   struct mp_reader **out, struct mp_error *err);
+/* Allocates what it takes, the KV aside: that comes layer by layer with the units. *options is
+ * copied. */
+int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *options,
+                    struct mp_prefill_run **out, struct mp_error *err);
+
+/* The activations and staging of a prefill of `count` tokens; the plan counts them. */
+void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
+                               struct mp_prefill *p, struct kv_cache staging[2], int64_t count,
+                               bool keeps);
+void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
+                                struct kv_cache staging[2]);
+
+/* What the method needs to build an index of so many offloaded tokens: [cuts] -> [shards]. */
+struct mp_buffer **mp_prefill_create_scratch(const struct mp_engine *e, struct mp_allocator *a,
+                                             int64_t offloaded);
+void mp_prefill_destroy_scratch(const struct mp_engine *e, struct mp_buffer **scratch);
 
 /* Units not yet submitted. */
-int mp_reader_units_left(const struct mp_reader *r);
+int mp_prefill_units_left(const struct mp_prefill_run *r);
 
 /* Submits the next unit. */
-int mp_reader_submit(struct mp_reader *r, struct mp_error *err);
+int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err);
 
 /* Submits all that are left, with a progress bar; MP_ERR_INTERRUPTED if the user asked to stop. */
-int mp_reader_submit_all(struct mp_reader *r, struct mp_error *err);
+int mp_prefill_submit_all(struct mp_prefill_run *r, struct mp_error *err);
 
-/* After the last unit: waits, and computes the logits the job asks for; last_logits by a task that
- * may still run on return. */
-int mp_reader_finish(struct mp_reader *run, struct mp_error *err);
+/* Waits for the units submitted so far. */
+void mp_prefill_wait(struct mp_prefill_run *r);
 
-/* Waits for its tasks and frees everything but the job's KV. */
-void mp_reader_close(struct mp_reader *run);
+/* After the last unit: waits, and computes the logits that the options ask for. */
+int mp_prefill_finish(struct mp_prefill_run *r, struct mp_error *err);
 
-/* All of that. */
-int mp_prefill_run(const struct mp_engine *e, const struct mp_prefill_job *job,
-                   struct mp_error *err);
+/* Waits for its tasks and frees everything but the KV. NULL is fine. */
+void mp_prefill_close(struct mp_prefill_run *r);
 
 /* ---- synthetic.c ---- */
 
-/* Allocates and fills the KV and the tables of a request of `tokens` prompt tokens without reading
- * its prompt: random keys and values. With
- * sampled > 0, the queries of random weights meet about that share of the offloaded keys in two
- * tables; MP_ERR_USAGE says which shares can be had. sampled 0: keys of any direction. nearest: a
- * share that cannot be had is replaced by the nearest one. */
+/* Allocates and fills the KV and the index of a request of `tokens` prompt tokens without reading
+ * its prompt: random keys and values. With sampled > 0, the queries of random weights meet about
+ * that share of the offloaded keys; MP_ERR_USAGE says which shares can be had. sampled 0: keys of
+ * any direction. nearest: a share that cannot be had is replaced by the nearest one. */
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
                       double sampled, bool nearest, struct mp_error *err);
 
 /* ---- step_buffers.c ---- */
 
-int mp_step_buffers_create(const struct mp_engine *e, int rows, struct mp_step_buffers *out,
-                           struct mp_error *err);
+/* Of a micro-batch of up to `rows` requests. *out stays in place. */
+void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, int rows,
+                            struct mp_step_buffers *out);
 void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *b);
 
 #endif

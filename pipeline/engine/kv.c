@@ -1,17 +1,19 @@
-/* KV caches and hash tables: allocation and growth. */
+/* The KV of a request: allocation and growth. */
 #include "core/base/memory.h"
 #include "pipeline/engine/internal.h"
 
 #include <stdlib.h>
-#include <string.h>
+
+static struct mp_place dense_place(const struct mp_engine *e)
+{
+    return mp_memory_of(e->dense);
+}
 
 /* ---- always attended ---- */
 
-/* Bytes of the keys, or values, of `capacity` tokens. */
-static size_t kv_bytes(const struct mp_engine *e, int64_t capacity)
+static size_t cache_bytes(const struct kv_cache *c)
 {
-    return (size_t)e->shape->num_key_value_heads * (size_t)e->shape->head_dim * (size_t)capacity *
-           mp_dtype_size(e->dtype);
+    return kv_bytes(c->num_kv_heads, c->head_dim, c->dtype, c->capacity);
 }
 
 static size_t mean_bytes(const struct kv_cache *c)
@@ -19,22 +21,8 @@ static size_t mean_bytes(const struct kv_cache *c)
     return (size_t)c->num_kv_heads * (size_t)c->head_dim * sizeof(float);
 }
 
-/* Key means of 0: nothing is subtracted until offload has computed them. */
-static int create_mean(struct kv_cache *cache, const struct mp_engine *e, struct mp_error *err)
-{
-    cache->k_mean = mp_memory_alloc(e->dense_place, mean_bytes(cache), "key means", err);
-    if (cache->k_mean == NULL) {
-        return MP_ERR_MEMORY;
-    }
-    float *zeros = mp_xcalloc(1, mean_bytes(cache));
-    int code =
-        mp_memory_copy(e->dense_place, cache->k_mean, MP_PLACE_HOST, zeros, mean_bytes(cache), err);
-    free(zeros);
-    return code;
-}
-
-int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_t capacity,
-                       bool centered, struct mp_error *err)
+void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struct kv_cache *cache,
+                        int64_t capacity, bool centered)
 {
     *cache = (struct kv_cache){
         .capacity = capacity,
@@ -42,25 +30,19 @@ int mp_kv_cache_create(struct kv_cache *cache, const struct mp_engine *e, int64_
         .head_dim = e->shape->head_dim,
         .dtype = e->dtype,
     };
-    size_t bytes = kv_bytes(e, cache->capacity);
-    cache->k = mp_memory_alloc(e->dense_place, bytes, "key cache", err);
-    cache->v = cache->k == NULL ? NULL : mp_memory_alloc(e->dense_place, bytes, "value cache", err);
-    int code = cache->v == NULL ? MP_ERR_MEMORY : 0;
-    if (code == 0 && centered) {
-        code = create_mean(cache, e, err);
+    cache->k = mp_allocate(a, dense_place(e), cache_bytes(cache), "key cache");
+    cache->v = mp_allocate(a, dense_place(e), cache_bytes(cache), "value cache");
+    if (centered) {
+        /* 0: nothing is subtracted until offload has computed the means. */
+        cache->k_mean = mp_allocate_zeroed(a, dense_place(e), mean_bytes(cache), "key means");
     }
-    if (code != 0) {
-        mp_kv_cache_destroy(cache, e);
-    }
-    return code;
 }
 
-void mp_kv_cache_destroy(struct kv_cache *cache, const struct mp_engine *e)
+void mp_kv_cache_destroy(const struct mp_engine *e, struct kv_cache *cache)
 {
-    size_t bytes = kv_bytes(e, cache->capacity);
-    mp_memory_free(e->dense_place, cache->k, bytes);
-    mp_memory_free(e->dense_place, cache->v, bytes);
-    mp_memory_free(e->dense_place, cache->k_mean, mean_bytes(cache));
+    mp_memory_free(dense_place(e), cache->k, cache_bytes(cache));
+    mp_memory_free(dense_place(e), cache->v, cache_bytes(cache));
+    mp_memory_free(dense_place(e), cache->k_mean, mean_bytes(cache));
     cache->k = cache->v = NULL;
     cache->k_mean = NULL;
 }
@@ -73,133 +55,195 @@ static int copy_heads(const struct mp_engine *e, void *to, int64_t to_capacity, 
     int code = 0;
     for (int h = 0; h < c->num_kv_heads && code == 0; h++) {
         code = mp_memory_copy(
-            e->dense_place, (char *)to + (size_t)(h * to_capacity) * token, e->dense_place,
+            dense_place(e), (char *)to + (size_t)(h * to_capacity) * token, dense_place(e),
             (const char *)from + (size_t)(h * c->capacity) * token, (size_t)used * token, err);
     }
     return code;
 }
 
-int mp_kv_cache_reserve(struct kv_cache *cache, const struct mp_engine *e, int64_t used,
+int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64_t used,
                         int64_t tokens, struct mp_error *err)
 {
     if (tokens <= cache->capacity) {
         return 0;
     }
-    int64_t capacity = tokens + e->config->generation_budget;
-
+    struct mp_allocator a = {.err = err};
     struct kv_cache larger;
-    int code = mp_kv_cache_create(&larger, e, capacity, false, err);
-    if (code != 0) {
-        return code;
+    int64_t capacity = tokens + e->config->generation_budget;
+    mp_kv_cache_create(e, &a, &larger, capacity, false);
+    if (a.code == 0) {
+        a.code = copy_heads(e, larger.k, capacity, cache->k, cache, used, err);
     }
-    code = copy_heads(e, larger.k, capacity, cache->k, cache, used, err);
-    if (code == 0) {
-        code = copy_heads(e, larger.v, capacity, cache->v, cache, used, err);
+    if (a.code == 0) {
+        a.code = copy_heads(e, larger.v, capacity, cache->v, cache, used, err);
     }
-    if (code != 0) {
-        mp_kv_cache_destroy(&larger, e);
-        return code;
+    if (a.code != 0) {
+        mp_kv_cache_destroy(e, &larger);
+        return a.code;
     }
     larger.k_mean = cache->k_mean;
     cache->k_mean = NULL;
-    mp_kv_cache_destroy(cache, e);
+    mp_kv_cache_destroy(e, cache);
     *cache = larger;
     return 0;
 }
 
-/* ---- sampled ---- */
+/* ---- a layer ---- */
 
-static const struct mp_shares *shares_at(const struct mp_engine *e, enum mp_place place)
+/* Prompt tokens in the cache of a layer that is attended as a whole. */
+static int64_t static_tokens(const struct mp_engine *e, int layer, int64_t tokens)
 {
-    return &e->graph.shares[place == MP_PLACE_GPU];
+    return e->graph.placements.layers[layer].sparse ? mp_static_tokens(&e->graph, tokens) : tokens;
 }
 
-static int create_offloaded(struct offloaded_kv *kv, const struct mp_engine *e, enum mp_place place,
-                            int64_t tokens, struct mp_error *err)
+void mp_kv_create_static(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
+                         int layer, int64_t tokens)
 {
+    int64_t capacity = static_tokens(e, layer, tokens) + e->config->generation_budget;
+    mp_kv_cache_create(e, a, &kv->static_cache, capacity, true);
+    mp_buffer_wrap(a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
+}
+
+static size_t offloaded_bytes(const struct offloaded_kv *kv)
+{
+    return kv_bytes(kv->num_kv_heads, kv->head_dim, kv->dtype, kv->capacity);
+}
+
+static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
+                         const struct mp_shard *shard, int64_t tokens, struct mp_shard_kv *out)
+{
+    struct offloaded_kv *kv = &out->offloaded;
+    struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
     *kv = (struct offloaded_kv){
+        .count = tokens,
         .capacity = tokens,
-        .num_kv_heads = e->shape->num_key_value_heads,
+        .num_kv_heads = shard->num_kv_heads,
         .head_dim = e->shape->head_dim,
         .dtype = e->dtype,
     };
-    enum mp_place at = mp_offloaded_place(place);
-    const struct mp_shares *shares = shares_at(e, place);
-    kv->k = mp_memory_alloc_shares(at, shares, kv_bytes(e, tokens), "offloaded keys", err);
-    if (kv->k != NULL) {
-        kv->v = mp_memory_alloc_shares(at, shares, kv_bytes(e, tokens), "offloaded values", err);
+    kv->k = mp_allocate(a, place, offloaded_bytes(kv), "offloaded keys");
+    kv->v = mp_allocate(a, place, offloaded_bytes(kv), "offloaded values");
+    mp_buffer_wrap(a, &out->offloaded_buffer, MP_HOST, kv, sizeof *kv);
+}
+
+void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
+                            struct mp_layer_kv *kv, int layer, int64_t tokens)
+{
+    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
+    if (shards == NULL) {
+        return;
     }
-    return kv->k == NULL || kv->v == NULL ? MP_ERR_MEMORY : 0;
+    kv->offloaded = tokens - static_tokens(e, layer, tokens);
+    kv->shards = mp_xcalloc((size_t)shards->count, sizeof *kv->shards);
+    for (int i = 0; i < shards->count; i++) {
+        create_shard(e, a, &shards->list[i], kv->offloaded, &kv->shards[i]);
+    }
 }
 
-static size_t table_ids_bytes(const struct lsh_tables *t)
+static struct mp_shard_size shard_size(const struct mp_engine *e, const struct mp_shard *shard,
+                                       int64_t tokens)
 {
-    return (size_t)t->num_kv_heads * (size_t)t->L * (size_t)t->capacity * sizeof *t->ids;
-}
-
-static size_t table_offsets_bytes(const struct lsh_tables *t)
-{
-    size_t buckets = ((size_t)1 << t->K) + 1;
-    return (size_t)t->num_kv_heads * (size_t)lsh_num_blocks(t->capacity) * (size_t)t->L * buckets *
-           sizeof *t->offsets;
-}
-
-static int create_tables(struct lsh_tables *t, const struct mp_engine *e, enum mp_place place,
-                         int64_t tokens, struct mp_error *err)
-{
-    *t = (struct lsh_tables){
-        .capacity = tokens,
-        .num_kv_heads = e->shape->num_key_value_heads,
-        .K = e->lsh.K,
-        .L = e->lsh.L,
+    return (struct mp_shard_size){
+        .kv_heads = shard->num_kv_heads,
+        .query_heads = shard->num_kv_heads * mp_shape_group(e->shape),
+        .tokens = tokens,
     };
-    const struct mp_shares *shares = shares_at(e, place);
-    t->ids = mp_memory_alloc_shares(place, shares, table_ids_bytes(t), "hash tables", err);
-    if (t->ids != NULL) {
-        t->offsets = mp_memory_alloc_shares(place, shares, table_offsets_bytes(t),
-                                            "hash table offsets", err);
-    }
-    return t->ids == NULL || t->offsets == NULL ? MP_ERR_MEMORY : 0;
 }
 
-/* ---- a request ---- */
+void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
+                        int layer)
+{
+    const struct mp_method *method = e->attention.method;
+    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
+    for (int i = 0; shards != NULL && method->create_index != NULL && i < shards->count; i++) {
+        struct mp_shard_size size = shard_size(e, &shards->list[i], kv->offloaded);
+        kv->shards[i].index = method->create_index(&e->attention, a, &shards->list[i], &size,
+                                                   &kv->shards[i].index_buffer);
+    }
+}
 
-int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *of, int layer, int64_t tokens,
+int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
                        struct mp_error *err)
 {
-    struct mp_layer_kv *kv = &of[layer];
-    kv->sparse = e->sparse[layer];
-    kv->place = e->sampled_place[layer];
-    int64_t fixed = kv->sparse ? mp_fixed_tokens(&e->graph, tokens) : tokens;
-    int code = mp_kv_cache_create(&kv->fixed, e, fixed + e->config->generation_budget, true, err);
-    if (code == 0) {
-        code = create_offloaded(&kv->offloaded, e, kv->place, tokens - fixed, err);
+    struct mp_allocator a = {.err = err};
+    mp_kv_create_static(e, &a, kv, layer, tokens);
+    mp_kv_create_offloaded(e, &a, kv, layer, tokens);
+    mp_kv_create_index(e, &a, kv, layer);
+    return a.code;
+}
+
+static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shard,
+                          struct mp_shard_kv *kv)
+{
+    struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
+    mp_buffer_release(&kv->offloaded_buffer);
+    mp_buffer_release(&kv->index_buffer);
+    mp_memory_free(place, kv->offloaded.k, offloaded_bytes(&kv->offloaded));
+    mp_memory_free(place, kv->offloaded.v, offloaded_bytes(&kv->offloaded));
+    if (kv->index != NULL) {
+        e->attention.method->destroy_index(shard, kv->index);
     }
-    if (code == 0) {
-        code = create_tables(&kv->tables, e, kv->place, tokens - fixed, err);
+}
+
+void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer)
+{
+    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
+    mp_buffer_release(&kv->static_buffer);
+    mp_kv_cache_destroy(e, &kv->static_cache);
+    for (int i = 0; kv->shards != NULL && i < shards->count; i++) {
+        destroy_shard(e, &shards->list[i], &kv->shards[i]);
     }
-    mp_buffer_wrap(&kv->fixed_buffer, MP_PLACE_HOST, &kv->fixed, sizeof kv->fixed);
-    mp_buffer_wrap(&kv->offloaded_buffer, MP_PLACE_HOST, &kv->offloaded, sizeof kv->offloaded);
-    mp_buffer_wrap(&kv->tables_buffer, MP_PLACE_HOST, &kv->tables, sizeof kv->tables);
-    return code;
+    free(kv->shards);
+    *kv = (struct mp_layer_kv){0};
 }
 
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
 {
-    if (kv == NULL) {
-        return;
-    }
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        struct mp_layer_kv *layer = &kv[l];
-        mp_buffer_release(&layer->fixed_buffer);
-        mp_buffer_release(&layer->offloaded_buffer);
-        mp_buffer_release(&layer->tables_buffer);
-        mp_kv_cache_destroy(&layer->fixed, e);
-        enum mp_place place = mp_offloaded_place(layer->place);
-        mp_memory_free(place, layer->offloaded.k, kv_bytes(e, layer->offloaded.capacity));
-        mp_memory_free(place, layer->offloaded.v, kv_bytes(e, layer->offloaded.capacity));
-        mp_memory_free(layer->place, layer->tables.ids, table_ids_bytes(&layer->tables));
-        mp_memory_free(layer->place, layer->tables.offsets, table_offsets_bytes(&layer->tables));
+    for (int l = 0; kv != NULL && l < e->shape->num_hidden_layers; l++) {
+        mp_kv_destroy_layer(e, &kv[l], l);
     }
     free(kv);
+}
+
+/* ---- room for selections ---- */
+
+static void create_selection(const struct mp_engine *e, struct mp_allocator *a,
+                             const struct mp_shard *shard, int64_t offloaded,
+                             struct mp_selection *out)
+{
+    struct mp_shard_size size = shard_size(e, shard, offloaded);
+    struct mp_place place = mp_index_place(shard);
+    size_t room = (size_t)size.query_heads * (size_t)size.tokens;
+    out->room = size.tokens;
+    mp_buffer_create(a, &out->ids, place, room * sizeof(uint32_t), "selected tokens");
+    if (e->attention.method->log_weights) {
+        mp_buffer_create(a, &out->log_weights, place, room * sizeof(float), "their weights");
+    }
+}
+
+struct mp_selection **mp_selections_create(const struct mp_engine *e, struct mp_allocator *a,
+                                           int64_t offloaded)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    struct mp_selection **s = mp_xcalloc((size_t)p->num_cuts + 1, sizeof *s);
+    for (int c = 0; c < p->num_cuts; c++) {
+        s[c] = mp_xcalloc((size_t)p->cuts[c].count, sizeof *s[c]);
+        for (int i = 0; i < p->cuts[c].count; i++) {
+            create_selection(e, a, &p->cuts[c].list[i], offloaded, &s[c][i]);
+        }
+    }
+    return s;
+}
+
+void mp_selections_destroy(const struct mp_engine *e, struct mp_selection **s)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    for (int c = 0; s != NULL && c < p->num_cuts; c++) {
+        for (int i = 0; i < p->cuts[c].count; i++) {
+            mp_buffer_release(&s[c][i].ids);
+            mp_buffer_release(&s[c][i].log_weights);
+        }
+        free(s[c]);
+    }
+    free(s);
 }

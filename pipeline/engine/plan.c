@@ -1,15 +1,13 @@
-/* The memory plan. Every term mirrors an allocation: see kv.c, prefill.c, step_buffers.c. */
+/* The memory plan: every allocation of a run is made by the function that will make it, with an
+ * allocator that only counts. */
 #include "pipeline/engine/plan.h"
 
-#include "codelets/common/attention/kv.h"
-#include "codelets/ffn/ffn.h"
-#include "codelets/output/output.h"
-#include "codelets/projection/projection.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/internal.h"
 #include "pipeline/engine/micro_batches.h"
 #include "tasks/workspace.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Code, StarPU, oneDNN with its generated kernels, the tokenizer and the kernels' scratch: resident
@@ -27,11 +25,9 @@ static const int64_t GPU_PROCESS_BYTES = INT64_C(800) << 20;
 
 static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_WEIGHTS] = "weights",
-    [MP_PLAN_HASH_FUNCTIONS] = "hash functions",
     [MP_PLAN_STATIC_KV] = "static caches (sink, window, generated)",
     [MP_PLAN_DENSE_KV] = "dense layers' KV",
     [MP_PLAN_OFFLOADED_KV] = "offloaded KV",
-    [MP_PLAN_TABLES] = "hash tables",
     [MP_PLAN_SELECTION] = "selected ids",
     [MP_PLAN_PREFILL] = "prefill of one request",
     [MP_PLAN_STEP] = "decode step",
@@ -39,195 +35,166 @@ static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_PROCESS] = "program, libraries, scratch",
 };
 
+/* NULL for what the method does not have. */
+static const char *row_name(const struct mp_plan *plan, enum mp_plan_row row)
+{
+    return row == MP_PLAN_SHARED  ? plan->shared_name
+           : row == MP_PLAN_INDEX ? plan->index_name
+                                  : ROW_NAMES[row];
+}
+
 static int64_t min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
 }
 
-static int64_t weight_bytes(const struct mp_shape *s)
-{
-    int64_t matrix = (int64_t)s->vocab_size * s->hidden_size * 2;
-    int64_t layer = (int64_t)(projection_weights_at(s, NULL, NULL) +
-                              output_weights_at(s, NULL, NULL) + ffn_weights_at(s, NULL, NULL));
-    return matrix * (s->tied_embeddings ? 1 : 2) + (int64_t)s->hidden_size * 4 +
-           layer * s->num_hidden_layers;
-}
+/* ---- counting ---- */
 
-/* Weights for the GPU are read into CPU memory block by block. */
-static int64_t largest_weight_block(const struct mp_shape *s)
-{
-    int64_t matrix = (int64_t)s->vocab_size * s->hidden_size * 2;
-    int64_t ffn = (int64_t)ffn_weights_at(s, NULL, NULL);
-    return matrix > ffn ? matrix : ffn;
-}
-
-static int64_t hash_function_bytes(const struct mp_config *c, const struct mp_shape *s)
-{
-    int64_t one = (int64_t)s->head_dim * c->lsh_K * c->lsh_L * 4;
-    if (c->lsh_projection == MP_LSH_SHARED) {
-        return one;
-    }
-    int groups = (s->num_hidden_layers + c->lsh_layer_group - 1) / c->lsh_layer_group;
-    return one * groups * s->num_key_value_heads;
-}
-
-/* What a run holds, before it is known where. */
-struct sizes {
-    int64_t kv_token;  /* bytes of K and V of a token in a layer */
-    int64_t fixed;     /* tokens of a prompt in the static cache */
-    int64_t offloaded; /* the others, if a layer samples */
-    int64_t room;      /* generated tokens that a cache has room for */
+struct planner {
+    struct mp_engine *e; /* a copy that holds nothing, placed as the plan wants it */
+    struct mp_plan *plan;
+    int64_t counted[MP_MEMORIES];
+    struct mp_allocator counter;
 };
 
-static struct sizes sizes_of(const struct mp_plan_run *run)
+/* Books what was counted since the last call, `times` as much of it, under a row. */
+static void book(struct planner *p, enum mp_plan_row row, int64_t times)
 {
-    const struct mp_config *c = run->config;
-    const struct mp_shape *s = run->shape;
-    int64_t fixed = min64(run->tokens, c->device_budget);
-    bool samples = run->new_tokens > 0 && run->sparse_layers > 0;
-    return (struct sizes){
-        .kv_token = 2 * (int64_t)mp_dtype_size(run->dtype) * s->num_key_value_heads * s->head_dim,
-        .fixed = fixed,
-        .offloaded = samples ? run->tokens - fixed : 0,
-        /* Caches grow by the budget once it is used up. */
-        .room =
-            c->generation_budget + (run->new_tokens > c->generation_budget ? run->new_tokens : 0),
-    };
+    int64_t *counted = p->counted;
+    p->plan->bytes[MP_PLAN_CPU][row] +=
+        times * (counted[MP_MEMORY_HOST] + counted[MP_MEMORY_PINNED]);
+    p->plan->bytes[MP_PLAN_GPU][row] += times * counted[MP_MEMORY_GPU];
+    memset(counted, 0, sizeof p->counted);
 }
 
-static void plan_prefill(const struct mp_plan_run *run, const struct sizes *z, struct mp_plan *out)
+static void plan_model(struct planner *p)
 {
-    const struct mp_config *c = run->config;
-    const struct mp_shape *s = run->shape;
-    int dense = run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU;
-    int tables = out->gpu_kv_layers < out->sparse_layers ? MP_PLAN_CPU : dense;
-    int64_t residual = run->tokens * (s->hidden_size + 1) * 4;
-    int64_t q_and_o = 4 * min64(run->tokens, c->chunk_size) * mp_shape_q_width(s) * 4;
-    int64_t staging = 2 * run->tokens * z->kv_token;
-    int64_t codes = z->offloaded * s->num_key_value_heads * c->lsh_L * 2;
-    out->bytes[dense][MP_PLAN_PREFILL] += residual + q_and_o + staging;
-    out->bytes[tables][MP_PLAN_PREFILL] += codes;
-}
-
-/* Rows that the activations of all micro-batches have room for. */
-static int64_t step_rows(const struct mp_config *c, bool turns)
-{
-    int count = mp_most_micro_batches(c, turns);
-    int64_t rows = 0;
-    for (int m = 0; m < count; m++) {
-        rows += mp_micro_batch_rows(c->batch, m);
+    const struct mp_method *method = p->e->attention.method;
+    mp_weights_create(p->e, &p->counter);
+    mp_weights_destroy(p->e);
+    book(p, MP_PLAN_WEIGHTS, 1);
+    if (p->plan->sparse_layers > 0 && method->create_shared != NULL) {
+        method->create_shared(&p->e->attention, &p->counter, mp_memory_of(p->e->dense));
+        method->destroy_shared(&p->e->attention);
+        book(p, MP_PLAN_SHARED, 1);
     }
-    return rows;
 }
 
-/* Dense activations, what lookup and sampled attention use, and what the program itself reads. */
-static void plan_step(const struct mp_plan_run *run, struct mp_plan *out)
+static void plan_prefill(struct planner *p, int64_t tokens, bool keeps)
 {
-    const struct mp_shape *s = run->shape;
-    bool turns = run->gpu && out->gpu_kv_layers < out->sparse_layers;
-    int dense = run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU;
-    int shared = turns ? MP_PLAN_CPU : dense; /* with queries of their own on the CPU */
-    int64_t rows = step_rows(run->config, turns);
-    int64_t heads = s->num_attention_heads;
-    int64_t width = 4 * (int64_t)mp_shape_q_width(s);
-    int64_t ids_and_logits = 4 * (1 + (int64_t)s->vocab_size);
-    int64_t nnz = 4 * heads * s->num_hidden_layers;
-    out->bytes[dense][MP_PLAN_STEP] += rows * (4 * s->hidden_size + 2 * width + 4 * heads);
-    out->bytes[shared][MP_PLAN_STEP] +=
-        rows * ((turns ? 2 : 1) * width + heads * (2 * run->config->lsh_L + 4));
-    out->bytes[MP_PLAN_CPU][MP_PLAN_STEP] += rows * (ids_and_logits + nnz);
+    struct mp_prefill prefill = {0};
+    struct kv_cache staging[2];
+    mp_prefill_create_buffers(p->e, &p->counter, &prefill, staging, tokens, keeps);
+    mp_prefill_destroy_buffers(p->e, &prefill, staging);
+    book(p, MP_PLAN_PREFILL, 1);
 }
 
-/* Offloaded KV, tables and selection of the layers that keep theirs on one device. */
-static void plan_sampled(const struct mp_plan_run *run, const struct sizes *z, int layers,
-                         int64_t bytes[MP_PLAN_ROWS])
+static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new_tokens)
 {
-    const struct mp_config *c = run->config;
-    const struct mp_shape *s = run->shape;
-    int64_t buckets = ((int64_t)1 << c->lsh_K) + 1;
-    int64_t tables = (int64_t)s->num_key_value_heads * c->lsh_L;
-    int64_t n = (int64_t)c->batch * layers;
-    if (layers == 0) {
-        return;
+    const struct mp_config *c = p->e->config;
+    bool sparse = p->e->graph.placements.layers[layer].sparse;
+    struct mp_layer_kv kv = {0};
+    mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens);
+    if (new_tokens > c->generation_budget) {
+        /* Caches grow once the budget is used up: the old one is there until the new one is. */
+        struct kv_cache grown;
+        mp_kv_cache_create(p->e, &p->counter, &grown, new_tokens, false);
     }
-    bytes[MP_PLAN_OFFLOADED_KV] = n * z->offloaded * z->kv_token;
-    bytes[MP_PLAN_TABLES] =
-        n * tables * (z->offloaded * 2 + lsh_num_blocks(z->offloaded) * buckets * 4);
-    bytes[MP_PLAN_SELECTION] = c->batch * z->offloaded * s->num_attention_heads * 4;
+    book(p, sparse ? MP_PLAN_STATIC_KV : MP_PLAN_DENSE_KV, c->batch);
+    mp_kv_create_offloaded(p->e, &p->counter, &kv, layer, tokens);
+    book(p, MP_PLAN_OFFLOADED_KV, c->batch);
+    mp_kv_create_index(p->e, &p->counter, &kv, layer);
+    book(p, MP_PLAN_INDEX, c->batch);
+    mp_kv_destroy_layer(p->e, &kv, layer);
 }
 
 /* What the requests keep from their prefill to their last token. */
-static void plan_kv(const struct mp_plan_run *run, const struct sizes *z, struct mp_plan *out)
+static void plan_requests(struct planner *p, int64_t tokens, int64_t new_tokens)
 {
-    const struct mp_config *c = run->config;
-    int64_t *dense = out->bytes[run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU];
-    int64_t sparse = run->sparse_layers;
-    dense[MP_PLAN_STATIC_KV] = c->batch * sparse * (z->fixed + z->room) * z->kv_token;
-    dense[MP_PLAN_DENSE_KV] =
-        c->batch * (run->shape->num_hidden_layers - sparse) * (run->tokens + z->room) * z->kv_token;
-    plan_step(run, out);
-    plan_sampled(run, z, run->sparse_layers - out->gpu_kv_layers, out->bytes[MP_PLAN_CPU]);
-    plan_sampled(run, z, out->gpu_kv_layers, out->bytes[MP_PLAN_GPU]);
+    const struct mp_engine *e = p->e;
+    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+        plan_layer(p, l, tokens, new_tokens);
+    }
+    int64_t offloaded = tokens - mp_static_tokens(&e->graph, tokens);
+    mp_selections_destroy(e, mp_selections_create(e, &p->counter, offloaded));
+    book(p, MP_PLAN_SELECTION, e->config->batch);
 }
 
-static size_t workspace_bytes(const struct mp_plan_run *run)
+static void plan_steps(struct planner *p)
 {
-    const struct mp_config *c = run->config;
-    return mp_workspace_bytes(&(struct mp_workspace_run){
-        .shape = run->shape,
-        .prefill_rows = min64(run->tokens, c->chunk_size),
-        .decode_rows = c->batch,
-        .K = run->sparse_layers > 0 ? c->lsh_K : 0,
-        .L = c->lsh_L,
-        .shared = c->lsh_projection == MP_LSH_SHARED,
-    });
+    const struct mp_engine *e = p->e;
+    int count = mp_most_micro_batches(e->config, mp_takes_turns(&e->graph.placements));
+    for (int m = 0; m < count; m++) {
+        struct mp_step_buffers buffers;
+        mp_step_buffers_create(e, &p->counter, mp_micro_batch_rows(e->config->batch, m), &buffers);
+        mp_step_buffers_destroy(e, &buffers);
+    }
+    book(p, MP_PLAN_STEP, 1);
 }
 
-static void make(const struct mp_plan_run *run, int gpu_kv_layers, struct mp_plan *out)
+/* ---- the plan ---- */
+
+static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, int gpu_kv_layers,
+                 struct mp_plan *out)
 {
-    struct sizes z = sizes_of(run);
+    struct mp_engine placed = *e;
+    placed.weights = (struct mp_model_weights){0};
+    placed.attention.shared = NULL;
+    placed.graph.weights = &placed.weights;
+    placed.graph.attention = &placed.attention;
+    mp_engine_place(e, gpu_kv_layers, &placed.graph.placements);
+    struct planner p = {.e = &placed, .plan = out};
+    p.counter.counted = p.counted;
+
+    bool gpu = e->dense.kind == MP_GPU;
+    const struct mp_method *method = e->attention.method;
     *out = (struct mp_plan){
-        .tokens = run->tokens,
-        .batch = run->config->batch,
-        .gpu = run->gpu,
-        .sparse_layers = run->sparse_layers,
+        .tokens = tokens,
+        .batch = e->config->batch,
+        .gpu = gpu,
+        .sparse_layers = mp_sparse_layers(&placed.graph.placements),
+        .kept_layers = mp_engine_kept_layers(e),
         .gpu_kv_layers = gpu_kv_layers,
-        .gpu_limit = run->gpu_limit,
+        .shared_name = method->shared_name,
+        .index_name = method->index_name,
+        .gpu_limit = e->gpu_limit,
     };
-    int64_t *dense = out->bytes[run->gpu ? MP_PLAN_GPU : MP_PLAN_CPU];
-    dense[MP_PLAN_WEIGHTS] = weight_bytes(run->shape);
-    out->bytes[MP_PLAN_CPU][MP_PLAN_PROCESS] = PROCESS_BYTES;
-    if (run->gpu) {
-        out->bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] = largest_weight_block(run->shape);
-        dense[MP_PLAN_WORKSPACE] = (int64_t)workspace_bytes(run);
-        dense[MP_PLAN_PROCESS] = GPU_PROCESS_BYTES;
-    }
-    if (run->sparse_layers > 0) {
-        dense[MP_PLAN_HASH_FUNCTIONS] = hash_function_bytes(run->config, run->shape);
-    }
-    plan_prefill(run, &z, out);
-    if (run->new_tokens > 0) {
-        plan_kv(run, &z, out);
+    plan_model(&p);
+    plan_prefill(&p, tokens, new_tokens > 0);
+    if (new_tokens > 0) {
+        plan_requests(&p, tokens, new_tokens);
+        plan_steps(&p);
     } else {
-        out->bytes[MP_PLAN_CPU][MP_PLAN_STEP] =
-            (int64_t)MP_LOGITS_ROWS * run->shape->vocab_size * 4;
+        out->bytes[MP_PLAN_CPU][MP_PLAN_STEP] = (int64_t)MP_LOGITS_ROWS * e->shape->vocab_size * 4;
+    }
+    out->bytes[MP_PLAN_CPU][MP_PLAN_PROCESS] = PROCESS_BYTES;
+    if (gpu) {
+        out->bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] = (int64_t)mp_weights_largest_block(e);
+        out->bytes[MP_PLAN_GPU][MP_PLAN_WORKSPACE] = (int64_t)mp_workspace_bytes(
+            &placed.attention, min64(tokens, e->config->chunk_size), e->config->batch);
+        out->bytes[MP_PLAN_GPU][MP_PLAN_PROCESS] = GPU_PROCESS_BYTES;
     }
     for (int d = 0; d < MP_PLAN_DEVICES; d++) {
         for (int i = 0; i < MP_PLAN_ROWS; i++) {
             out->total[d] += out->bytes[d][i];
         }
     }
+    mp_placements_free(&placed.graph.placements);
 }
 
-void mp_plan_make(const struct mp_plan_run *run, struct mp_plan *out)
+void mp_plan_make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                  struct mp_plan *out)
 {
-    int wanted = run->config->gpu_kv_layers;
-    int layers = wanted < 0 || wanted > run->sparse_layers ? run->sparse_layers : wanted;
-    make(run, run->gpu ? layers : 0, out);
-    while (wanted < 0 && out->gpu_kv_layers > 0 && out->total[MP_PLAN_GPU] > run->gpu_limit) {
-        make(run, out->gpu_kv_layers - 1, out);
+    int wanted = e->config->gpu_kv_layers;
+    int kept = mp_engine_kept_layers(e);
+    int layers = wanted < 0 || wanted > kept ? kept : wanted;
+    make(e, tokens, new_tokens, e->dense.kind == MP_GPU ? layers : 0, out);
+    while (wanted < 0 && out->gpu_kv_layers > 0 && out->total[MP_PLAN_GPU] > out->gpu_limit) {
+        make(e, tokens, new_tokens, out->gpu_kv_layers - 1, out);
     }
 }
+
+/* ---- what there is ---- */
 
 /* The number after `key` (at the start of a line; "" for a file that is one number) in a file of
  * the kernel's; -1 if there is none. */
@@ -297,7 +264,7 @@ static int check_device(const struct mp_plan *plan, enum mp_plan_device d, int64
                    "memory: the plan needs %.2f GiB for %d x %lld tokens (%.2f GiB of it %s), but "
                    "%s %.2f GiB",
                    gib(plan->total[d]), plan->batch, (long long)plan->tokens, gib(bytes[largest]),
-                   ROW_NAMES[largest], device, gib(limit));
+                   row_name(plan, largest), device, gib(limit));
 }
 
 int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, struct mp_error *err)
@@ -327,14 +294,15 @@ void mp_plan_print(const struct mp_plan *plan, const struct mp_config *config, F
     fprintf(out, "memory plan: %d request%s of %lld tokens\n", plan->batch,
             plan->batch == 1 ? "" : "s", (long long)plan->tokens);
     if (plan->gpu) {
-        fprintf(out, "  KV and tables of %d of %d sparse layers on the GPU\n", plan->gpu_kv_layers,
-                plan->sparse_layers);
+        fprintf(out, "  KV and index of %d of %d sparse layers on the GPU\n", plan->gpu_kv_layers,
+                plan->kept_layers);
         fprintf(out, "  %-40s %14s %14s\n", "", "CPU", "GPU");
     }
     for (int i = 0; i < MP_PLAN_ROWS; i++) {
-        if (i != MP_PLAN_WORKSPACE || plan->gpu) {
-            print_row(out, ROW_NAMES[i], plan, plan->bytes[MP_PLAN_CPU][i],
-                      plan->bytes[MP_PLAN_GPU][i], "");
+        const char *name = row_name(plan, i);
+        if (name != NULL && (i != MP_PLAN_WORKSPACE || plan->gpu)) {
+            print_row(out, name, plan, plan->bytes[MP_PLAN_CPU][i], plan->bytes[MP_PLAN_GPU][i],
+                      "");
         }
     }
     const int64_t *total = plan->total;

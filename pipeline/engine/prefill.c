@@ -9,24 +9,101 @@
 
 enum {
     TASKS_PER_UNIT = 4,
-    TASKS_TO_KEEP = 3, /* a layer: offload, hashing, table build */
+    TASKS_TO_KEEP = 3, /* a layer and shard: offload and the index */
 };
 
-struct mp_reader {
+struct mp_prefill_run {
     const struct mp_engine *engine;
-    struct mp_prefill_job job;
+    struct mp_prefill_options options;
     struct mp_prefill p;
     struct kv_cache staging[2];
+    struct mp_task_group *group;
     int layer; /* of the next unit */
     int chunk;
     struct mp_progress *bar; /* in prompt tokens, each counted once all layers have read it */
 };
 
-/* ---- life ---- */
-
-void mp_reader_close(struct mp_reader *r)
+static int64_t least(int64_t a, int64_t b)
 {
-    struct mp_prefill *p = &r->p;
+    return a < b ? a : b;
+}
+
+/* ---- buffers ---- */
+
+static void create_chunk(const struct mp_engine *e, struct mp_allocator *a,
+                         struct mp_prefill_chunk *chunk, const struct kv_cache staging[2])
+{
+    size_t rows = (size_t)chunk->rows;
+    for (int i = 0; i < 2; i++) {
+        chunk->staging[i] = staging[i];
+        mp_buffer_wrap(a, &chunk->staging_buffer[i], MP_HOST, &chunk->staging[i],
+                       sizeof staging[i]);
+    }
+    mp_buffer_create(a, &chunk->ids, MP_PINNED, rows * sizeof(int32_t), "prompt ids");
+    mp_buffer_create(a, &chunk->x, mp_memory_of(e->dense),
+                     rows * (size_t)e->shape->hidden_size * sizeof(float),
+                     "prefill residual stream");
+}
+
+struct mp_buffer **mp_prefill_create_scratch(const struct mp_engine *e, struct mp_allocator *a,
+                                             int64_t offloaded)
+{
+    const struct mp_method *method = e->attention.method;
+    const struct mp_placements *p = &e->graph.placements;
+    struct mp_buffer **scratch = mp_xcalloc((size_t)p->num_cuts + 1, sizeof *scratch);
+    for (int c = 0; c < p->num_cuts; c++) {
+        scratch[c] = mp_xcalloc((size_t)p->cuts[c].count, sizeof *scratch[c]);
+        for (int i = 0; i < p->cuts[c].count && method->scratch_bytes != NULL; i++) {
+            const struct mp_shard *shard = &p->cuts[c].list[i];
+            struct mp_shard_size size = {shard->num_kv_heads,
+                                         shard->num_kv_heads * mp_shape_group(e->shape), offloaded};
+            mp_buffer_create(a, &scratch[c][i], mp_exchange_place(p, shard),
+                             method->scratch_bytes(&e->attention, &size), "index scratch");
+        }
+    }
+    return scratch;
+}
+
+void mp_prefill_destroy_scratch(const struct mp_engine *e, struct mp_buffer **scratch)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    for (int c = 0; scratch != NULL && c < p->num_cuts; c++) {
+        for (int i = 0; i < p->cuts[c].count; i++) {
+            mp_buffer_release(&scratch[c][i]);
+        }
+        free(scratch[c]);
+    }
+    free(scratch);
+}
+
+void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
+                               struct mp_prefill *p, struct kv_cache staging[2], int64_t count,
+                               bool keeps)
+{
+    int64_t chunk_size = e->config->chunk_size;
+    size_t q_bytes =
+        (size_t)least(count, chunk_size) * (size_t)mp_shape_q_width(e->shape) * sizeof(float);
+    p->tokens = count;
+    p->num_chunks = (int)((count + chunk_size - 1) / chunk_size);
+    p->chunks = mp_xcalloc((size_t)p->num_chunks, sizeof *p->chunks);
+    for (int i = 0; i < 2; i++) {
+        mp_kv_cache_create(e, a, &staging[i], count, false);
+        mp_buffer_create(a, &p->q[i], mp_memory_of(e->dense), q_bytes, "prefill queries");
+        mp_buffer_create(a, &p->o[i], mp_memory_of(e->dense), q_bytes, "prefill attention");
+    }
+    for (int c = 0; c < p->num_chunks; c++) {
+        p->chunks[c].first = c * chunk_size;
+        p->chunks[c].rows = least(count - p->chunks[c].first, chunk_size);
+        create_chunk(e, a, &p->chunks[c], staging);
+    }
+    if (keeps) {
+        p->scratch = mp_prefill_create_scratch(e, a, count - mp_static_tokens(&e->graph, count));
+    }
+}
+
+void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
+                                struct kv_cache staging[2])
+{
     /* Buffers wait for their tasks when they are released. */
     for (int c = 0; c < p->num_chunks; c++) {
         struct mp_prefill_chunk *chunk = &p->chunks[c];
@@ -39,101 +116,56 @@ void mp_reader_close(struct mp_reader *r)
     for (int i = 0; i < 2; i++) {
         mp_buffer_release(&p->q[i]);
         mp_buffer_release(&p->o[i]);
-        mp_kv_cache_destroy(&r->staging[i], r->engine);
+        mp_kv_cache_destroy(e, &staging[i]);
     }
-    mp_buffer_release(&p->codes);
+    mp_prefill_destroy_scratch(e, p->scratch);
+}
+
+/* ---- life ---- */
+
+void mp_prefill_close(struct mp_prefill_run *r)
+{
+    if (r == NULL) {
+        return;
+    }
+    mp_prefill_destroy_buffers(r->engine, &r->p, r->staging);
+    mp_task_group_destroy(r->group);
     mp_progress_end(r->bar);
     free(r);
 }
 
-static int create_chunk(const struct mp_engine *e, struct mp_prefill_chunk *chunk,
-                        const struct kv_cache staging[2], const int32_t *ids, struct mp_error *err)
+static void fill_ids(struct mp_prefill_run *r)
 {
-    for (int i = 0; i < 2; i++) {
-        chunk->staging[i] = staging[i];
-        mp_buffer_wrap(&chunk->staging_buffer[i], MP_PLACE_HOST, &chunk->staging[i],
-                       sizeof staging[i]);
+    for (int c = 0; c < r->p.num_chunks; c++) {
+        const struct mp_prefill_chunk *chunk = &r->p.chunks[c];
+        memcpy(chunk->ids.data, r->options.ids + chunk->first, chunk->ids.bytes);
     }
-    size_t rows = (size_t)chunk->rows;
-    int code =
-        mp_buffer_alloc(&chunk->ids, MP_PLACE_PINNED, rows * sizeof(int32_t), "prompt ids", err);
-    if (code == 0) {
-        memcpy(chunk->ids.data, ids + chunk->first, rows * sizeof(int32_t));
-        code = mp_buffer_alloc(&chunk->x, e->dense_place,
-                               rows * (size_t)e->shape->hidden_size * sizeof(float),
-                               "prefill residual stream", err);
-    }
-    return code;
 }
 
-/* Offloaded tokens of a sparse layer. */
-static int64_t offloaded_tokens(const struct mp_engine *e, const struct mp_prefill_job *job)
+int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *options,
+                    struct mp_prefill_run **out, struct mp_error *err)
 {
-    bool any = job->kv != NULL && e->num_sparse_layers > 0;
-    return any ? job->count - mp_fixed_tokens(&e->graph, job->count) : 0;
-}
-
-/* Staging and activations. */
-static int create(struct mp_reader *r, struct mp_error *err)
-{
-    const struct mp_engine *e = r->engine;
-    const struct mp_prefill_job *job = &r->job;
-    const struct mp_shape *s = e->shape;
-    struct mp_prefill *p = &r->p;
-    struct kv_cache *staging = r->staging;
-    int64_t chunk_size = e->config->chunk_size;
-    int64_t max_rows = job->count < chunk_size ? job->count : chunk_size;
-    int num_chunks = (int)((job->count + chunk_size - 1) / chunk_size);
-    *p = (struct mp_prefill){
-        .request = job->request,
-        .tokens = job->count,
-        .kv = job->kv,
-        .rope = job->rope,
-        .last_row_only = job->sink == NULL,
-        .chunks = mp_xcalloc((size_t)num_chunks, sizeof *p->chunks),
-    };
-
-    int code = 0;
-    for (int i = 0; i < 2 && code == 0; i++) {
-        size_t bytes = (size_t)max_rows * (size_t)mp_shape_q_width(s) * sizeof(float);
-        code = mp_kv_cache_create(&staging[i], e, job->count, false, err);
-        if (code == 0) {
-            code = mp_buffer_alloc(&p->q[i], e->dense_place, bytes, "prefill queries", err);
-        }
-        if (code == 0) {
-            code = mp_buffer_alloc(&p->o[i], e->dense_place, bytes, "prefill attention", err);
-        }
-    }
-    for (int c = 0; c < num_chunks && code == 0; c++) {
-        struct mp_prefill_chunk *chunk = &p->chunks[c];
-        chunk->first = c * chunk_size;
-        chunk->rows =
-            job->count - chunk->first < chunk_size ? job->count - chunk->first : chunk_size;
-        p->num_chunks = c + 1;
-        code = create_chunk(e, chunk, staging, job->ids, err);
-    }
-    if (code == 0) {
-        size_t codes =
-            (size_t)offloaded_tokens(e, job) * (size_t)s->num_key_value_heads * (size_t)e->lsh.L;
-        code = mp_buffer_alloc(&p->codes, mp_shared_place(e), codes * sizeof(uint16_t), "key codes",
-                               err);
-    }
-    return code;
-}
-
-int mp_reader_open(const struct mp_engine *e, const struct mp_prefill_job *job,
-                   struct mp_reader **out, struct mp_error *err)
-{
-    struct mp_reader *r = mp_xcalloc(1, sizeof *r);
+    struct mp_prefill_run *r = mp_xcalloc(1, sizeof *r);
+    struct mp_allocator a = {.err = err};
     r->engine = e;
-    r->job = *job;
-    int code = create(r, err);
-    if (code == 0) {
-        code = mp_submit_prefill_embed(&e->graph, &r->p, err);
+    r->options = *options;
+    r->group = mp_task_group_create();
+    r->p = (struct mp_prefill){
+        .request = options->request,
+        .kv = options->kv,
+        .rope = options->rope,
+        .last_row_only = options->sink == NULL,
+    };
+    mp_prefill_create_buffers(e, &a, &r->p, r->staging, options->count, options->kv != NULL);
+    if (a.code == 0) {
+        struct mp_submit sub = mp_submit_begin(r->group, err);
+        fill_ids(r);
+        mp_submit_prefill_embed(&sub, &e->graph, &r->p);
+        a.code = sub.code;
     }
-    if (code != 0) {
-        mp_reader_close(r);
-        return code;
+    if (a.code != 0) {
+        mp_prefill_close(r);
+        return a.code;
     }
     *out = r;
     return 0;
@@ -141,7 +173,7 @@ int mp_reader_open(const struct mp_engine *e, const struct mp_prefill_job *job,
 
 /* ---- units of work ---- */
 
-int mp_reader_units_left(const struct mp_reader *r)
+int mp_prefill_units_left(const struct mp_prefill_run *r)
 {
     int layers = r->engine->shape->num_hidden_layers;
     return (layers - r->layer) * r->p.num_chunks - r->chunk;
@@ -149,21 +181,26 @@ int mp_reader_units_left(const struct mp_reader *r)
 
 /* The KV is allocated layer by layer, while the devices work on what was submitted before: its
  * memory is touched, and locked for the GPU, in the time of tasks. */
-static int keep_layer(struct mp_reader *r, struct mp_error *err)
+static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, struct mp_error *err)
 {
     const struct mp_engine *e = r->engine;
-    int code = mp_kv_create_layer(e, r->job.kv, r->layer, r->job.count, err);
-    return code == 0 ? mp_submit_prefill_keep(&e->graph, &r->p, r->layer, err) : code;
+    int code = mp_kv_create_layer(e, &r->options.kv[r->layer], r->layer, r->options.count, err);
+    if (code == 0) {
+        mp_submit_prefill_keep(sub, &e->graph, &r->p, r->layer);
+        code = sub->code;
+    }
+    return code;
 }
 
-int mp_reader_submit(struct mp_reader *r, struct mp_error *err)
+int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err)
 {
-    const struct mp_engine *e = r->engine;
-    int code = mp_submit_prefill_chunk(&e->graph, &r->p, r->layer, r->chunk, err);
+    struct mp_submit sub = mp_submit_begin(r->group, err);
+    mp_submit_prefill_chunk(&sub, &r->engine->graph, &r->p, r->layer, r->chunk);
+    int code = sub.code;
     r->chunk++;
     if (r->chunk == r->p.num_chunks) {
-        if (code == 0 && r->job.kv != NULL) {
-            code = keep_layer(r, err);
+        if (code == 0 && r->options.kv != NULL) {
+            code = keep_layer(r, &sub, err);
         }
         r->chunk = 0;
         r->layer++;
@@ -172,97 +209,94 @@ int mp_reader_submit(struct mp_reader *r, struct mp_error *err)
 }
 
 /* Moves the bar to what has run when at most `pending` tasks of this prompt have not. */
-static void show_progress(struct mp_reader *r, int pending)
+static void show_progress(struct mp_prefill_run *r, int pending)
 {
     int total = r->engine->shape->num_hidden_layers * r->p.num_chunks;
-    int submitted = total - mp_reader_units_left(r);
+    int submitted = total - mp_prefill_units_left(r);
     double units = submitted - (double)pending / TASKS_PER_UNIT;
     mp_progress_set(r->bar, units > 0 ? (int64_t)(units / total * (double)r->p.tokens) : 0);
 }
 
+/* Waits until at most `limit` tasks are left, moving the bar. */
+static void wait_until(struct mp_prefill_run *r, int limit)
+{
+    int pending;
+    while ((pending = mp_task_group_pending(r->group)) > limit) {
+        mp_task_group_wait(r->group, pending - 1);
+        show_progress(r, pending - 1);
+    }
+}
+
 /* Submits all units that are left, never more than two layers ahead of what has run, so that a
  * signal is heard soon and StarPU's queues stay short. */
-int mp_reader_submit_all(struct mp_reader *r, struct mp_error *err)
+int mp_prefill_submit_all(struct mp_prefill_run *r, struct mp_error *err)
 {
     int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
     int code = 0;
     r->bar = mp_progress_start("reading the prompt", "tok", r->p.tokens);
-    while (code == 0 && mp_reader_units_left(r) > 0) {
-        int pending;
+    while (code == 0 && mp_prefill_units_left(r) > 0) {
         code = mp_interrupted()
                    ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt")
-                   : mp_reader_submit(r, err);
-        while (code == 0 && (pending = mp_runtime_pending()) > ahead) {
-            code = mp_runtime_wait_until(pending - 1, err);
-            show_progress(r, pending);
-        }
+                   : mp_prefill_submit(r, err);
+        wait_until(r, ahead);
     }
     return code;
 }
 
+void mp_prefill_wait(struct mp_prefill_run *r)
+{
+    mp_task_group_wait(r->group, 0);
+}
+
 /* ---- logits ---- */
 
-static int sink_logits(struct mp_reader *r, struct mp_error *err)
+/* Some rows of a chunk, at most MP_LOGITS_ROWS, to the sink. */
+static int sink_rows(struct mp_prefill_run *r, int chunk, struct mp_rows rows,
+                     struct mp_buffer *logits, struct mp_error *err)
 {
-    const struct mp_engine *e = r->engine;
-    const struct mp_prefill *p = &r->p;
+    struct mp_submit sub = mp_submit_begin(r->group, err);
+    mp_submit_prefill_logits(&sub, &r->engine->graph, &r->p, chunk, rows, logits);
+    int code = sub.code == 0 ? mp_buffer_acquire(logits, false, err) : sub.code;
+    if (code == 0) {
+        code = r->options.sink(r->options.sink_arg, logits->data, rows.count, err);
+        mp_buffer_return(logits);
+    }
+    return code;
+}
+
+static int sink_logits(struct mp_prefill_run *r, struct mp_error *err)
+{
     struct mp_buffer logits = {0};
-    size_t bytes = (size_t)e->shape->vocab_size * sizeof(float);
-    int code = mp_buffer_alloc(&logits, MP_PLACE_PINNED, MP_LOGITS_ROWS * bytes, "logits", err);
-    for (int c = 0; c < p->num_chunks && code == 0; c++) {
-        for (int64_t row = 0; row < p->chunks[c].rows && code == 0; row += MP_LOGITS_ROWS) {
-            if (mp_interrupted()) {
-                code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while computing logits");
-                break;
-            }
-            int64_t left = p->chunks[c].rows - row;
-            int64_t rows = left < MP_LOGITS_ROWS ? left : MP_LOGITS_ROWS;
-            code = mp_submit_prefill_logits(&e->graph, p, c, row, rows, &logits, err);
-            if (code == 0) {
-                code = mp_buffer_acquire(&logits, false, err);
-            }
-            if (code == 0) {
-                code = r->job.sink(r->job.sink_arg, logits.data, rows, err);
-                mp_buffer_return(&logits);
-            }
+    struct mp_allocator a = {.err = err};
+    size_t row_bytes = (size_t)r->engine->shape->vocab_size * sizeof(float);
+    mp_buffer_create(&a, &logits, MP_PINNED, MP_LOGITS_ROWS * row_bytes, "logits");
+    int code = a.code;
+    for (int c = 0; c < r->p.num_chunks && code == 0; c++) {
+        int64_t rows = r->p.chunks[c].rows;
+        for (int64_t row = 0; row < rows && code == 0; row += MP_LOGITS_ROWS) {
+            struct mp_rows some = {row, least(rows - row, MP_LOGITS_ROWS)};
+            code = mp_interrupted()
+                       ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while computing logits")
+                       : sink_rows(r, c, some, &logits, err);
         }
     }
     mp_buffer_release(&logits);
     return code;
 }
 
-int mp_reader_finish(struct mp_reader *r, struct mp_error *err)
+int mp_prefill_finish(struct mp_prefill_run *r, struct mp_error *err)
 {
-    const struct mp_prefill *p = &r->p;
-    int last = p->num_chunks - 1;
     int code = 0;
-    while (code == 0 && mp_runtime_pending() > 0) {
-        int pending = mp_runtime_pending();
-        code = pending > 0 ? mp_runtime_wait_until(pending - 1, err) : 0;
-        show_progress(r, pending);
-    }
-    if (code == 0 && r->job.sink != NULL) {
+    wait_until(r, 0);
+    if (r->options.sink != NULL) {
         code = sink_logits(r, err);
     }
-    if (code == 0 && r->job.last_logits != NULL) {
-        code = mp_submit_prefill_logits(&r->engine->graph, p, last, p->chunks[last].rows - 1, 1,
-                                        r->job.last_logits, err);
+    if (code == 0 && r->options.last_logits != NULL) {
+        int last = r->p.num_chunks - 1;
+        struct mp_rows row = {r->p.chunks[last].rows - 1, 1};
+        struct mp_submit sub = mp_submit_begin(r->group, err);
+        mp_submit_prefill_logits(&sub, &r->engine->graph, &r->p, last, row, r->options.last_logits);
+        code = sub.code;
     }
-    return code;
-}
-
-int mp_prefill_run(const struct mp_engine *e, const struct mp_prefill_job *job,
-                   struct mp_error *err)
-{
-    struct mp_reader *r;
-    int code = mp_reader_open(e, job, &r, err);
-    if (code != 0) {
-        return code;
-    }
-    code = mp_reader_submit_all(r, err);
-    if (code == 0) {
-        code = mp_reader_finish(r, err);
-    }
-    mp_reader_close(r);
     return code;
 }

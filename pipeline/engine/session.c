@@ -17,9 +17,10 @@ struct mp_session {
     struct mp_micro_batches micro_batches;
     struct mp_step_buffers *buffers; /* [micro_batches.most]; m has room for as many rows as it gets
                                         when m + 1 micro-batches are in use */
-    struct mp_reader *reader;        /* of the prompt being read; NULL: none */
-    int reading;                     /* its slot */
-    double reading_since;            /* mp_clock_seconds */
+    struct mp_task_group *group;     /* of the steps' tasks */
+    struct mp_prefill_run *prefill;  /* of the prompt being read; NULL: none */
+    int prefill_slot;
+    double prefill_since; /* mp_clock_seconds */
     struct mp_pace pace;
 };
 
@@ -31,17 +32,17 @@ int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_erro
     s->engine = e;
     s->batch = e->config->batch;
     s->pace.share = e->config->prefill_share;
-    mp_micro_batches_init(&s->micro_batches, e->config,
-                          e->graph.gpu && mp_shared_place(e) == MP_PLACE_PINNED);
+    s->group = mp_task_group_create();
+    mp_micro_batches_init(&s->micro_batches, e->config, mp_takes_turns(&e->graph.placements));
     s->slots = mp_xcalloc((size_t)s->batch, sizeof *s->slots);
     s->buffers = mp_xcalloc((size_t)s->micro_batches.most, sizeof *s->buffers);
-    int code = 0;
-    for (int m = 0; m < s->micro_batches.most && code == 0; m++) {
-        code = mp_step_buffers_create(e, mp_micro_batch_rows(s->batch, m), &s->buffers[m], err);
+    struct mp_allocator a = {.err = err};
+    for (int m = 0; m < s->micro_batches.most; m++) {
+        mp_step_buffers_create(e, &a, mp_micro_batch_rows(s->batch, m), &s->buffers[m]);
     }
-    if (code != 0) {
+    if (a.code != 0) {
         mp_session_close(s);
-        return code;
+        return a.code;
     }
     *out = s;
     return 0;
@@ -58,6 +59,7 @@ void mp_session_close(struct mp_session *s)
     for (int m = 0; m < s->micro_batches.most; m++) {
         mp_step_buffers_destroy(s->engine, &s->buffers[m]);
     }
+    mp_task_group_destroy(s->group);
     free(s->buffers);
     free(s->slots);
     free(s);
@@ -78,18 +80,16 @@ const struct mp_request *mp_session_request(const struct mp_session *s, int slot
     return &s->slots[slot].info;
 }
 
-static void close_reader(struct mp_session *s)
+static void close_prefill(struct mp_session *s)
 {
-    if (s->reader != NULL) {
-        mp_reader_close(s->reader);
-        s->reader = NULL;
-    }
+    mp_prefill_close(s->prefill);
+    s->prefill = NULL;
 }
 
 void mp_session_remove(struct mp_session *s, int slot)
 {
-    if (s->reading == slot) {
-        close_reader(s);
+    if (s->prefill_slot == slot) {
+        close_prefill(s);
     }
     mp_slot_close(&s->slots[slot], s->engine);
 }
@@ -147,7 +147,7 @@ bool mp_session_can_add(const struct mp_session *s)
     for (int i = 0; i < s->batch; i++) {
         used += s->slots[i].used;
     }
-    return used < s->batch && s->reader == NULL;
+    return used < s->batch && s->prefill == NULL;
 }
 
 /* A free slot, which there must be. */
@@ -171,12 +171,12 @@ int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int6
         return code;
     }
     struct mp_slot *r = free_slot(s, slot);
-    s->reading = *slot;
-    s->reading_since = mp_clock_seconds();
+    s->prefill_slot = *slot;
+    s->prefill_since = mp_clock_seconds();
     mp_pace_begin(&s->pace);
     code = mp_slot_open(r, s->engine, ids, count, max_new_tokens, stream, err);
     if (code == 0) {
-        struct mp_prefill_job job = {
+        struct mp_prefill_options options = {
             .request = *slot,
             .ids = r->ids,
             .count = count,
@@ -184,7 +184,7 @@ int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int6
             .rope = &r->rope,
             .last_logits = &s->buffers[0].logits,
         };
-        code = mp_reader_open(s->engine, &job, &s->reader, err);
+        code = mp_prefill_open(s->engine, &options, &s->prefill, err);
     }
     if (code != 0) {
         mp_session_remove(s, *slot);
@@ -194,21 +194,20 @@ int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int6
 
 /* Samples the first token of the prompt that has been read. Between steps: it borrows the buffers
  * of the first micro-batch. */
-static int finish_reading(struct mp_session *s, struct mp_error *err)
+static int finish_prefill(struct mp_session *s, struct mp_error *err)
 {
-    struct mp_slot *r = &s->slots[s->reading];
+    struct mp_slot *r = &s->slots[s->prefill_slot];
     struct mp_step_buffers *b = &s->buffers[0];
-    struct mp_rng *rng = &r->rng;
-    struct mp_span_info about = {
-        .layer = -1, .request = s->reading, .chunk = -1, .micro_batch = -1};
-    int code = mp_reader_finish(s->reader, err);
+    int code = mp_prefill_finish(s->prefill, err);
     if (code == 0) {
-        code = mp_submit_sample(&s->engine->graph, &b->logits, &b->ids, MP_PREFILL_PRIORITY,
-                                &s->engine->config->sampling, &rng, 1, &about, err);
-    }
-    /* Not only for the id: tasks end, and their spans are recorded, after their data is free. */
-    if (code == 0) {
-        code = mp_runtime_wait(err);
+        struct mp_submit sub = mp_submit_begin(s->group, err);
+        struct sample_row row = {&r->sampling, &r->rng};
+        sub.priority = MP_PREFILL_PRIORITY;
+        sub.about.request = s->prefill_slot;
+        sample_insert(&sub, s->engine->shape, &b->logits, &row, &b->ids, 1);
+        mp_task_group_wait(s->group, 0);
+        mp_prefill_wait(s->prefill);
+        code = sub.code;
     }
     if (code == 0) {
         code = mp_buffer_acquire(&b->ids, false, err);
@@ -216,35 +215,35 @@ static int finish_reading(struct mp_session *s, struct mp_error *err)
     if (code == 0) {
         mp_slot_append(r, s->engine, *(const int32_t *)b->ids.data);
         mp_buffer_return(&b->ids);
-        r->info.prefill_seconds = mp_clock_seconds() - s->reading_since;
+        r->info.prefill_seconds = mp_clock_seconds() - s->prefill_since;
     }
-    close_reader(s);
+    close_prefill(s);
     return code;
 }
 
 /* Without memory for its KV a request fails alone. */
-static int fail_reading(struct mp_session *s, int code, struct mp_error *err)
+static int fail_prefill(struct mp_session *s, int code, struct mp_error *err)
 {
     if (code != MP_ERR_MEMORY) {
         return code;
     }
-    struct mp_request *info = &s->slots[s->reading].info;
+    struct mp_request *info = &s->slots[s->prefill_slot].info;
     info->finish = MP_FINISH_FAILED;
     info->failure = *err;
-    close_reader(s);
+    close_prefill(s);
     return 0;
 }
 
 int mp_session_read(struct mp_session *s, struct mp_error *err)
 {
-    if (s->reader == NULL) {
+    if (s->prefill == NULL) {
         return 0;
     }
-    int code = mp_reader_submit_all(s->reader, err);
+    int code = mp_prefill_submit_all(s->prefill, err);
     if (code == 0) {
-        code = finish_reading(s, err);
+        code = finish_prefill(s, err);
     }
-    return fail_reading(s, code, err);
+    return fail_prefill(s, code, err);
 }
 
 int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
@@ -287,13 +286,16 @@ static bool decodes(const struct mp_slot *r)
     return r->used && r->info.generated_tokens > 0 && r->info.finish == MP_FINISH_NONE;
 }
 
-/* Tokens that the CPU attends to in a step of the request. */
+/* Tokens that the CPU selects and attends to in a step of the request. */
 static double cost(const struct mp_session *s, int slot)
 {
     const struct mp_slot *r = &s->slots[slot];
+    const struct mp_placements *p = &s->engine->graph.placements;
     double sum = 0.0;
     for (int l = 0; l < s->engine->shape->num_hidden_layers; l++) {
-        sum += s->engine->sampled_place[l] == MP_PLACE_GPU ? 0.0 : r->expected_nnz[l];
+        const struct mp_shards *shards = mp_shards_of(p, l);
+        bool on_cpu = shards != NULL && shards->list[0].device.kind == MP_CPU;
+        sum += on_cpu ? r->expected_nnz[l] : 0.0;
     }
     return sum;
 }
@@ -340,7 +342,6 @@ static int gather(struct mp_session *s, struct step *step, struct mp_error *err)
             .micro_batch = m,
             .rows = step->rows + first,
             .buffers = &s->buffers[m],
-            .sampling = &s->engine->config->sampling,
         };
         code = mp_buffer_acquire(&s->buffers[m].ids, true, err);
         if (code != 0) {
@@ -367,19 +368,19 @@ static int gather(struct mp_session *s, struct step *step, struct mp_error *err)
 static int submit_step(const struct mp_session *s, const struct step *step, struct mp_error *err)
 {
     const struct mp_graph *g = &s->engine->graph;
-    int code = 0;
-    for (int m = 0; m < step->count && code == 0; m++) {
-        code = mp_submit_decode_embed(g, &step->parts[m], err);
+    struct mp_submit sub = mp_submit_begin(s->group, err);
+    for (int m = 0; m < step->count; m++) {
+        mp_submit_decode_embed(&sub, g, &step->parts[m]);
     }
-    for (int l = 0; l < s->engine->shape->num_hidden_layers && code == 0; l++) {
-        for (int m = 0; m < step->count && code == 0; m++) {
-            code = mp_submit_decode_layer(g, &step->parts[m], l, err);
+    for (int l = 0; l < g->shape->num_hidden_layers; l++) {
+        for (int m = 0; m < step->count; m++) {
+            mp_submit_decode_layer(&sub, g, &step->parts[m], l);
         }
     }
-    for (int m = 0; m < step->count && code == 0; m++) {
-        code = mp_submit_decode_sample(g, &step->parts[m], err);
+    for (int m = 0; m < step->count; m++) {
+        mp_submit_decode_sample(&sub, g, &step->parts[m]);
     }
-    return code;
+    return sub.code;
 }
 
 /* Takes over what a step has generated. Its tasks have run. */
@@ -418,12 +419,15 @@ static int decode(struct mp_session *s, int units, struct mp_error *err)
     }
     int read_code = 0;
     for (int i = 0; i < units && code == 0 && read_code == 0; i++) {
-        read_code = mp_reader_submit(s->reader, err);
+        read_code = mp_prefill_submit(s->prefill, err);
     }
     /* Tasks of a step that was submitted in part still use the session: wait in any case. */
-    int wait_code = mp_runtime_wait(code == 0 && read_code == 0 ? err : NULL);
-    if (code != 0 || wait_code != 0) {
-        return code != 0 ? code : wait_code;
+    mp_task_group_wait(s->group, 0);
+    if (units > 0) {
+        mp_prefill_wait(s->prefill);
+    }
+    if (code != 0) {
+        return code;
     }
     double seconds = mp_clock_seconds() - start;
     collect(s, &step, seconds);
@@ -431,7 +435,7 @@ static int decode(struct mp_session *s, int units, struct mp_error *err)
     if (units == 0) {
         mp_micro_batches_took(&s->micro_batches, seconds);
     }
-    return fail_reading(s, read_code, err);
+    return fail_prefill(s, read_code, err);
 }
 
 static int count_decoding(const struct mp_session *s)
@@ -446,28 +450,28 @@ static int count_decoding(const struct mp_session *s)
 /* With a share of 1 a prompt is read to its end before anybody goes on. */
 int mp_session_decoding(const struct mp_session *s)
 {
-    return s->reader != NULL && s->pace.share == 1.0 ? 0 : count_decoding(s);
+    return s->prefill != NULL && s->pace.share == 1.0 ? 0 : count_decoding(s);
 }
 
 int mp_session_units_left(const struct mp_session *s)
 {
-    return s->reader != NULL ? mp_reader_units_left(s->reader) : 0;
+    return s->prefill != NULL ? mp_prefill_units_left(s->prefill) : 0;
 }
 
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
 {
     int code = 0;
-    if (s->reader != NULL && mp_session_decoding(s) == 0) {
+    if (s->prefill != NULL && mp_session_decoding(s) == 0) {
         code = mp_session_read(s, err);
-    } else if (s->reader != NULL) {
-        int left = mp_reader_units_left(s->reader);
+    } else if (s->prefill != NULL) {
+        int left = mp_prefill_units_left(s->prefill);
         code = decode(s, mp_pace_units(&s->pace, left), err);
-        if (code == 0 && s->reader != NULL && mp_reader_units_left(s->reader) == 0) {
-            code = finish_reading(s, err);
+        if (code == 0 && s->prefill != NULL && mp_prefill_units_left(s->prefill) == 0) {
+            code = finish_prefill(s, err);
         }
     } else {
         code = decode(s, 0, err);
     }
-    *active = count_decoding(s) + (s->reader != NULL);
+    *active = count_decoding(s) + (s->prefill != NULL);
     return code;
 }

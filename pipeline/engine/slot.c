@@ -8,22 +8,13 @@
 
 int64_t mp_slot_offloaded(const struct mp_slot *r)
 {
-    return r->info.prompt_tokens - r->fixed_prompt;
-}
-
-static const enum mp_place SELECTION_PLACES[2] = {MP_PLACE_HOST, MP_PLACE_GPU};
-
-static size_t selection_bytes(const struct mp_engine *e, const struct mp_slot *r)
-{
-    return (size_t)mp_slot_offloaded(r) * (size_t)e->shape->num_attention_heads * sizeof(uint32_t);
+    return r->info.prompt_tokens - r->static_prompt;
 }
 
 void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
 {
     mp_kv_destroy(e, r->kv);
-    for (int i = 0; i < 2; i++) {
-        mp_memory_free(SELECTION_PLACES[i], r->selection[i], selection_bytes(e, r));
-    }
+    mp_selections_destroy(e, r->selections);
     mp_free(r->ids);
     free(r->expected_nnz);
     free(r->sampled_sum);
@@ -56,20 +47,15 @@ void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id)
     }
 }
 
-/* Room for lookups wherever the tables of a layer are. */
-static int create_selections(const struct mp_engine *e, struct mp_slot *r, struct mp_error *err)
+/* Before the first step the method says how many tokens each head will select. */
+static void expect(const struct mp_engine *e, struct mp_slot *r)
 {
-    for (int l = 0; l < e->shape->num_hidden_layers && mp_slot_offloaded(r) > 0; l++) {
-        int i = e->sampled_place[l] == MP_PLACE_GPU;
-        if (e->sparse[l] && r->selection[i] == NULL) {
-            r->selection[i] =
-                mp_memory_alloc(SELECTION_PLACES[i], selection_bytes(e, r), "selected tokens", err);
-            if (r->selection[i] == NULL) {
-                return MP_ERR_MEMORY;
-            }
-        }
+    const struct mp_method *method = e->attention.method;
+    double share = method->expected_share != NULL ? method->expected_share(&e->attention) : 0.0;
+    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+        r->sampled_mean[l] = NAN;
+        r->expected_nnz[l] = share * (double)mp_slot_offloaded(r) * e->shape->num_attention_heads;
     }
-    return 0;
 }
 
 int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *ids, int64_t count,
@@ -82,7 +68,7 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
         room < mp_model_max_positions(e->model) + 1 ? room : mp_model_max_positions(e->model) + 1;
     r->used = true;
     r->max_new_tokens = max_new_tokens;
-    r->fixed_prompt = mp_fixed_tokens(&e->graph, count);
+    r->static_prompt = mp_static_tokens(&e->graph, count);
     r->ids = mp_alloc((size_t)room, sizeof *r->ids, "token ids", err);
     if (r->ids == NULL) {
         return MP_ERR_MEMORY;
@@ -98,26 +84,24 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
         .num_layers = (int)layers,
         .sampled_mean = NAN,
     };
-    mp_rng_init(&r->rng, e->config->sampling.seed, stream);
+    r->sampling = e->config->sampling;
+    mp_rng_init(&r->rng, r->sampling.seed, stream);
     mp_engine_rope(e, count, &r->rope);
 
-    int64_t offloaded = mp_slot_offloaded(r);
-    for (size_t l = 0; l < layers; l++) {
-        r->sampled_mean[l] = NAN;
-        /* Before the first step: the paper's usual two percent. */
-        r->expected_nnz[l] = 0.02 * (double)offloaded * e->shape->num_attention_heads;
-    }
+    expect(e, r);
     r->kv = mp_xcalloc(layers, sizeof *r->kv);
-    return create_selections(e, r, err);
+    struct mp_allocator a = {.err = err};
+    r->selections = mp_selections_create(e, &a, mp_slot_offloaded(r));
+    return a.code;
 }
 
 /* Room in every cache for the token about to be fed in. */
 static int reserve(const struct mp_engine *e, struct mp_slot *r, int64_t position,
-                   int64_t fixed_index, struct mp_error *err)
+                   int64_t static_index, struct mp_error *err)
 {
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        int64_t used = r->kv[l].sparse ? fixed_index : position;
-        int code = mp_kv_cache_reserve(&r->kv[l].fixed, e, used, used + 1, err);
+        int64_t used = e->graph.placements.layers[l].sparse ? static_index : position;
+        int code = mp_kv_cache_reserve(e, &r->kv[l].static_cache, used, used + 1, err);
         if (code != 0) {
             return code;
         }
@@ -131,32 +115,45 @@ int mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_bu
     /* The last generated token is fed in; it follows all the others in the caches. */
     int64_t fed = r->info.generated_tokens - 1;
     int64_t position = r->info.prompt_tokens + fed;
-    int64_t fixed_index = r->fixed_prompt + fed;
-    int code = reserve(e, r, position, fixed_index, err);
+    int64_t static_index = r->static_prompt + fed;
+    int code = reserve(e, r, position, static_index, err);
     if (mp_model_rope_varies(e->model)) {
         mp_engine_rope(e, position + 1, &r->rope);
     }
     ((int32_t *)b->ids.data)[n] = r->ids[position];
-    for (int p = 0; p < 2; p++) {
-        b->selection[p].ids[n] = r->selection[p];
-        b->selection[p].stride[n] = mp_slot_offloaded(r);
-    }
     *row = (struct mp_decode_row){
         .kv = r->kv,
+        .selections = r->selections,
         .rope = &r->rope,
         .position = position,
-        .fixed_index = fixed_index,
-        .rng = &r->rng,
+        .static_index = static_index,
+        .sample = {&r->sampling, &r->rng},
         .expected_nnz = r->expected_nnz,
     };
     return code;
 }
 
+/* Tokens that a layer selected for row n, all heads. */
+static double count_selected(const struct mp_engine *e, const struct mp_step_buffers *b, int n,
+                             int layer)
+{
+    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
+    double nnz = 0.0;
+    for (int i = 0; shards != NULL && i < shards->count; i++) {
+        const struct mp_step_shard *part = &b->shards[e->graph.placements.layers[layer].cut][i];
+        int heads = shards->list[i].num_kv_heads * mp_shape_group(e->shape);
+        const int32_t *counts = (const int32_t *)part->nnz[layer].data + (int64_t)n * heads;
+        for (int h = 0; h < heads; h++) {
+            nnz += counts[h];
+        }
+    }
+    return nnz;
+}
+
 double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
                      int n)
 {
-    int heads = e->shape->num_attention_heads;
-    double candidates = (double)(mp_slot_offloaded(r) * heads);
+    double candidates = (double)(mp_slot_offloaded(r) * e->shape->num_attention_heads);
     double step = 0.0;
     double total = 0.0;
     int sparse_layers = 0;
@@ -165,17 +162,12 @@ double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct 
         return NAN;
     }
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        if (!e->sparse[l]) {
+        if (!e->graph.placements.layers[l].sparse) {
             continue;
         }
-        const int32_t *counts = (const int32_t *)b->nnz[l].data + (int64_t)n * heads;
-        double nnz = 0.0;
-        for (int h = 0; h < heads; h++) {
-            nnz += counts[h];
-        }
-        r->expected_nnz[l] = nnz;
-        step += nnz / candidates;
-        r->sampled_sum[l] += nnz / candidates;
+        r->expected_nnz[l] = count_selected(e, b, n, l);
+        step += r->expected_nnz[l] / candidates;
+        r->sampled_sum[l] += r->expected_nnz[l] / candidates;
         r->sampled_mean[l] = r->sampled_sum[l] / (double)r->steps;
         total += r->sampled_mean[l];
         sparse_layers++;

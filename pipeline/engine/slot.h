@@ -11,19 +11,19 @@ struct mp_slot {
     int32_t *ids; /* prompt, then generated tokens */
     int64_t max_new_tokens;
     struct mp_layer_kv *kv; /* [num_hidden_layers] */
-    int64_t fixed_prompt;   /* prompt tokens in the static caches of sparse layers */
+    int64_t static_prompt;  /* prompt tokens in the static caches of sparse layers */
     struct mp_rope rope;
+    struct mp_sampling sampling; /* how its tokens are drawn */
     struct mp_rng rng;
-    uint32_t *selection[2]; /* [num_attention_heads][offloaded tokens] room for a lookup on the CPU
-                               and on the GPU; NULL where no layer's tables are */
-    double *expected_nnz;   /* [num_hidden_layers] tokens the last step selected, all heads */
-    double *sampled_sum;    /* [num_hidden_layers] sum over steps of the share sampled */
-    double *sampled_mean;   /* [num_hidden_layers] the same as a mean; info.sampled */
-    int64_t steps;          /* decode steps done */
+    struct mp_selection **selections; /* [cuts] -> [shards] */
+    double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
+    double *sampled_sum;  /* [num_hidden_layers] sum over steps of the share sampled */
+    double *sampled_mean; /* [num_hidden_layers] the same as a mean; info.sampled */
+    int64_t steps;        /* decode steps done */
 };
 
-/* Fills a free slot: tokens, room for lookups; its KV is yet to be created. After an error the slot
- * is to be closed. */
+/* Fills a free slot: tokens, room for selections; its KV is yet to be created. After an error the
+ * slot is to be closed. */
 int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *ids, int64_t count,
                  int64_t max_new_tokens, uint64_t stream, struct mp_error *err);
 void mp_slot_close(struct mp_slot *r, const struct mp_engine *e);

@@ -1,9 +1,7 @@
 /* KV and tables without a prompt, for benchmarks. */
-#include "codelets/common/attention/lsh.h"
 #include "codelets/random/random.h"
 #include "core/base/rng.h"
 #include "pipeline/engine/internal.h"
-#include "tasks/draw.h"
 
 #include <math.h>
 
@@ -50,7 +48,7 @@ static double draw_cosine(struct mp_rng *rng, int head_dim, struct key_spread sp
     return dot / sqrt(query * key);
 }
 
-/* Share of the keys that a query meets in at least two tables, by sampling; rises with t. */
+/* Share of the keys that a query selects, by sampling; rises with t. */
 static double expected_share(const struct mp_engine *e, double t)
 {
     enum { PAIRS = 20000 };
@@ -59,7 +57,7 @@ static double expected_share(const struct mp_engine *e, double t)
     double sum = 0.0;
     for (int i = 0; i < PAIRS; i++) {
         double cosine = draw_cosine(&rng, e->shape->head_dim, spread_at(t));
-        sum += lsh_collision_probability(cosine, e->lsh.K, e->lsh.L);
+        sum += e->attention.method->chance(&e->attention, cosine);
     }
     return sum / PAIRS;
 }
@@ -72,10 +70,11 @@ static int choose_spread(const struct mp_engine *e, double sampled, bool nearest
     double least = expected_share(e, low);
     double most = expected_share(e, high);
     if (!nearest && (sampled < least || sampled > most)) {
+        char settings[64] = "";
+        e->attention.method->describe(e->config, settings, sizeof settings);
         return mp_fail(err, MP_ERR_USAGE,
-                       "sampled share: found %.4f, but synthetic keys with (K, L) = (%d, %d) give "
-                       "%.4f to %.4f",
-                       sampled, e->lsh.K, e->lsh.L, least, most);
+                       "sampled share: found %.4f, but synthetic keys with %s give %.4f to %.4f",
+                       sampled, settings, least, most);
     }
     for (int i = 0; i < 24; i++) {
         double middle = (low + high) / 2.0;
@@ -87,86 +86,102 @@ static int choose_spread(const struct mp_engine *e, double sampled, bool nearest
 
 /* ---- filling ---- */
 
-/* Draws all of [num_kv_heads][capacity][head_dim], wherever it is. */
-static int draw(const struct mp_engine *e, enum mp_place place, void *data, int64_t capacity,
-                struct key_spread spread, uint64_t seed, struct mp_error *err)
+/* KV heads [first, first + count) of an array [num_key_value_heads][capacity][head_dim]. */
+struct part {
+    void *data; /* of these heads alone */
+    int first;
+    int count;
+    int64_t capacity;
+};
+
+/* Draws a part, wherever it is: the same numbers however the array is cut. */
+static void draw(struct mp_submit *sub, const struct mp_engine *e, struct mp_place place,
+                 const struct part *to, struct key_spread spread, uint64_t seed)
 {
     const struct mp_shape *s = e->shape;
-    int64_t count = s->num_key_value_heads * capacity * s->head_dim;
+    int64_t head = to->capacity * s->head_dim;
+    struct mp_allocator a = {.err = sub->err};
     struct mp_buffer whole;
-    mp_buffer_wrap(&whole, place, data, (size_t)count * mp_dtype_size(e->dtype));
-    struct random_task what = {
+    mp_buffer_wrap(&a, &whole, place, to->data,
+                   kv_bytes(to->count, s->head_dim, e->dtype, to->capacity));
+    struct random_part what = {
         .dtype = e->dtype,
-        .count = count,
+        .count = to->count * head,
         .numbers = {.seed = seed,
+                    .first = to->first * head,
                     .spread = spread.rest,
                     .pairs = MP_QUERY_PAIRS,
                     .pair_spread = spread.pairs,
                     .head_dim = s->head_dim,
                     .stride = 1},
     };
-    int code = mp_submit_random(&whole, &what, err);
+    random_insert(sub, &whole, &what);
     mp_buffer_release(&whole);
-    return code;
 }
 
-static int fill_layer(const struct mp_engine *e, struct mp_layer_kv *kv, struct key_spread keys,
-                      uint64_t seed, struct mp_error *err)
+static const struct key_spread ANY = {.pairs = 1.0f, .rest = 1.0f};
+
+static void fill_shard(struct mp_submit *sub, const struct mp_engine *e,
+                       const struct mp_shard *shard, const struct offloaded_kv *kv,
+                       struct key_spread keys, uint64_t seed)
 {
-    const struct key_spread any = {.pairs = 1.0f, .rest = 1.0f};
-    struct offloaded_kv *offloaded = &kv->offloaded;
-    int64_t fixed = kv->fixed.capacity;
-    int code = draw(e, e->dense_place, kv->fixed.k, fixed, any, seed, err);
-    if (code == 0) {
-        code = draw(e, e->dense_place, kv->fixed.v, fixed, any, seed + 1, err);
+    struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
+    struct part k = {kv->k, shard->first_kv_head, shard->num_kv_heads, kv->capacity};
+    struct part v = {kv->v, shard->first_kv_head, shard->num_kv_heads, kv->capacity};
+    if (kv->count > 0) {
+        draw(sub, e, place, &k, keys, seed);
+        draw(sub, e, place, &v, ANY, seed + 1);
     }
-    if (code == 0 && offloaded->capacity > 0) {
-        enum mp_place place = mp_offloaded_place(kv->place);
-        code = draw(e, place, offloaded->k, offloaded->capacity, keys, seed + 2, err);
-        if (code == 0) {
-            code = draw(e, place, offloaded->v, offloaded->capacity, any, seed + 3, err);
-        }
-        offloaded->count = offloaded->capacity;
-    }
-    return code;
 }
 
-/* Hashes the offloaded keys of every layer and builds its tables. */
-static int build_tables(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t offloaded,
-                        struct mp_error *err)
+static void fill_layer(struct mp_submit *sub, const struct mp_engine *e, struct mp_layer_kv *kv,
+                       int layer, struct key_spread keys)
 {
-    struct mp_prefill p = {.request = -1, .kv = kv};
-    size_t codes = (size_t)offloaded * (size_t)e->shape->num_key_value_heads * (size_t)e->lsh.L;
-    int code =
-        mp_buffer_alloc(&p.codes, mp_shared_place(e), codes * sizeof(uint16_t), "key codes", err);
-    for (int l = 0; l < e->shape->num_hidden_layers && code == 0; l++) {
-        if (kv[l].offloaded.count > 0) {
-            code = mp_submit_prefill_tables(&e->graph, &p, l, err);
-        }
+    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
+    const struct kv_cache *cache = &kv->static_cache;
+    struct part k = {cache->k, 0, cache->num_kv_heads, cache->capacity};
+    struct part v = {cache->v, 0, cache->num_kv_heads, cache->capacity};
+    uint64_t seed = (uint64_t)layer * 4;
+    draw(sub, e, mp_memory_of(e->dense), &k, ANY, seed);
+    draw(sub, e, mp_memory_of(e->dense), &v, ANY, seed + 1);
+    for (int i = 0; shards != NULL && i < shards->count; i++) {
+        fill_shard(sub, e, &shards->list[i], &kv->shards[i].offloaded, keys, seed + 2);
     }
-    mp_buffer_release(&p.codes);
-    return code;
+}
+
+/* Builds the index of every layer. */
+static void build_index(struct mp_submit *sub, const struct mp_engine *e, struct mp_layer_kv *kv,
+                        int64_t tokens)
+{
+    struct mp_allocator a = {.err = sub->err};
+    int64_t offloaded = tokens - mp_static_tokens(&e->graph, tokens);
+    struct mp_prefill p = {
+        .request = -1, .kv = kv, .scratch = mp_prefill_create_scratch(e, &a, offloaded)};
+    sub->code = sub->code == 0 ? a.code : sub->code;
+    for (int l = 0; l < e->shape->num_hidden_layers && sub->code == 0; l++) {
+        mp_submit_prefill_index(sub, &e->graph, &p, l);
+    }
+    mp_task_group_wait(sub->group, 0);
+    mp_prefill_destroy_scratch(e, p.scratch);
 }
 
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
                       double sampled, bool nearest, struct mp_error *err)
 {
-    struct key_spread keys = {.pairs = 1.0f, .rest = 1.0f};
-    int64_t offloaded = 0;
-    int code = 0;
-    if (sampled > 0.0 && e->num_sparse_layers > 0) {
-        code = choose_spread(e, sampled, nearest, &keys, err);
+    struct key_spread keys = ANY;
+    struct mp_task_group *group = mp_task_group_create();
+    struct mp_submit sub = mp_submit_begin(group, err);
+    if (sampled > 0.0 && e->attention.method->chance != NULL &&
+        mp_sparse_layers(&e->graph.placements) > 0) {
+        sub.code = choose_spread(e, sampled, nearest, &keys, err);
     }
-    for (int l = 0; l < e->shape->num_hidden_layers && code == 0; l++) {
-        code = mp_kv_create_layer(e, kv, l, tokens, err);
-        if (code == 0) {
-            code = fill_layer(e, &kv[l], keys, (uint64_t)l * 4, err);
+    for (int l = 0; l < e->shape->num_hidden_layers && sub.code == 0; l++) {
+        sub.code = mp_kv_create_layer(e, &kv[l], l, tokens, err);
+        if (sub.code == 0) {
+            fill_layer(&sub, e, &kv[l], l, keys);
         }
-        offloaded = kv[l].offloaded.count > offloaded ? kv[l].offloaded.count : offloaded;
     }
-    if (code == 0 && offloaded > 0) {
-        code = build_tables(e, kv, offloaded, err);
-    }
-    int wait_code = mp_runtime_wait(code == 0 ? err : NULL);
-    return code != 0 ? code : wait_code;
+    build_index(&sub, e, kv, tokens);
+    mp_task_group_destroy(group);
+    return sub.code;
 }

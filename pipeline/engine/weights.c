@@ -5,7 +5,6 @@
 #include "codelets/random/random.h"
 #include "core/base/memory.h"
 #include "pipeline/engine/internal.h"
-#include "tasks/draw.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -76,11 +75,8 @@ static int read_all(struct mp_engine *e, void **memory, struct mp_error *err)
 /* Through one block's worth of CPU memory, so that a model larger than that memory can be read. */
 static int read_to_gpu(struct mp_engine *e, const struct block *list, struct mp_error *err)
 {
-    size_t largest = 0;
-    for (int i = 0; i < num_blocks(e); i++) {
-        largest = list[i].bytes > largest ? list[i].bytes : largest;
-    }
-    void *staging = mp_alloc(largest, 1, "weights on their way to the GPU", err);
+    void *staging =
+        mp_alloc(mp_weights_largest_block(e), 1, "weights on their way to the GPU", err);
     int code = staging == NULL ? MP_ERR_MEMORY : 0;
     for (int i = 0; i < num_blocks(e) && code == 0; i++) {
         void *memory[num_blocks(e)];
@@ -114,12 +110,12 @@ static const struct mp_buffer *holder(const struct mp_engine *e, const struct bl
 
 /* Matrices that keep the size of what they multiply, gains of 1, no bias. Queries lie in the first
  * rotation pairs of their heads, so that synthetic keys can meet them as often as is asked for. */
-static int draw_weight(const struct mp_engine *e, const struct mp_buffer *block,
-                       const struct mp_weight *w, uint64_t seed, struct mp_error *err)
+static void draw_weight(struct mp_submit *sub, const struct mp_engine *e,
+                        const struct mp_buffer *block, const struct mp_weight *w, uint64_t seed)
 {
     bool matrix = w->rows > 0;
     size_t at = (size_t)((const char *)w->dst - (const char *)block->data);
-    struct random_task what = {
+    struct random_part what = {
         .dtype = matrix ? MP_BF16 : MP_F32,
         .offset = (int64_t)(at / (matrix ? sizeof(uint16_t) : sizeof(float))),
         .count = mp_weight_elements(w),
@@ -134,7 +130,7 @@ static int draw_weight(const struct mp_engine *e, const struct mp_buffer *block,
     } else {
         what.numbers.spread = spread;
     }
-    return mp_submit_random(block, &what, err);
+    random_insert(sub, block, &what);
 }
 
 static int draw_all(struct mp_engine *e, const struct block *list, struct mp_error *err)
@@ -147,38 +143,55 @@ static int draw_all(struct mp_engine *e, const struct block *list, struct mp_err
     struct mp_weight_blocks at = blocks_at(e, memory, layers);
     struct mp_weight *weights;
     size_t count = mp_model_weights(e->model, &at, &weights);
-    int code = 0;
-    for (size_t i = 0; i < count && code == 0; i++) {
-        code = draw_weight(e, holder(e, list, weights[i].dst), &weights[i], i, err);
+    struct mp_task_group *group = mp_task_group_create();
+    struct mp_submit sub = mp_submit_begin(group, err);
+    for (size_t i = 0; i < count; i++) {
+        draw_weight(&sub, e, holder(e, list, weights[i].dst), &weights[i], i);
     }
+    mp_task_group_destroy(group);
     free(weights);
-    int wait_code = mp_runtime_wait(code == 0 ? err : NULL);
-    return code != 0 ? code : wait_code;
+    return sub.code;
 }
 
 /* ---- life ---- */
 
-int mp_weights_create(struct mp_engine *e, struct mp_error *err)
+size_t mp_weights_largest_block(const struct mp_engine *e)
+{
+    struct mp_engine any = *e; /* the list holds addresses in it, which nobody follows */
+    struct block list[num_blocks(e)];
+    list_blocks(&any, list);
+    size_t largest = 0;
+    for (int i = 0; i < num_blocks(e); i++) {
+        largest = list[i].bytes > largest ? list[i].bytes : largest;
+    }
+    return largest;
+}
+
+void mp_weights_create(struct mp_engine *e, struct mp_allocator *a)
+{
+    struct block list[num_blocks(e)];
+    e->weights.layers = mp_xcalloc((size_t)e->shape->num_hidden_layers, sizeof *e->weights.layers);
+    list_blocks(e, list);
+    for (int i = 0; i < num_blocks(e); i++) {
+        if (list[i].bytes > 0) {
+            mp_buffer_create(a, list[i].buffer, mp_memory_of(e->dense), list[i].bytes,
+                             list[i].what);
+        }
+    }
+}
+
+int mp_weights_fill(struct mp_engine *e, struct mp_error *err)
 {
     struct block list[num_blocks(e)];
     void *memory[num_blocks(e)];
-    e->weights.layers = mp_xcalloc((size_t)e->shape->num_hidden_layers, sizeof *e->weights.layers);
     list_blocks(e, list);
-    int code = 0;
-    for (int i = 0; i < num_blocks(e) && code == 0; i++) {
-        if (list[i].bytes > 0) {
-            code =
-                mp_buffer_alloc(list[i].buffer, e->dense_place, list[i].bytes, list[i].what, err);
-        }
+    for (int i = 0; i < num_blocks(e); i++) {
         memory[i] = list[i].buffer->data;
-    }
-    if (code != 0) {
-        return code;
     }
     if (!mp_model_has_weights(e->model)) {
         return draw_all(e, list, err);
     }
-    return e->dense_place == MP_PLACE_GPU ? read_to_gpu(e, list, err) : read_all(e, memory, err);
+    return e->dense.kind == MP_GPU ? read_to_gpu(e, list, err) : read_all(e, memory, err);
 }
 
 void mp_weights_destroy(struct mp_engine *e)
@@ -192,4 +205,5 @@ void mp_weights_destroy(struct mp_engine *e)
         mp_buffer_release(list[i].buffer);
     }
     free(e->weights.layers);
+    e->weights.layers = NULL;
 }

@@ -194,7 +194,6 @@ static void run_lookup(struct bench *b, int repeat)
                                  .nnz = b->nnz,
                                  .rows = 1,
                                  .num_heads = HEADS,
-                                 .row_heads = HEADS,
                                  .L = b->tables.L});
 }
 
@@ -211,7 +210,6 @@ static void run_sampled(struct bench *b, int repeat)
                                       .lse = b->lse,
                                       .rows = 1,
                                       .num_heads = HEADS,
-                                      .row_heads = HEADS,
                                       .head_dim = HEAD_DIM,
                                       .scale = 1.0f / sqrtf(HEAD_DIM)});
 }

@@ -72,7 +72,7 @@ void attention_merge(const struct attention_split *split, const float *partials,
     for (int64_t i = 0; i < split->num_lists; i++) {
         for (int g = 0; g < heads; g++) {
             int64_t first = split->first_piece[i];
-            int64_t head = i / out->row_lists * out->row_heads + i % out->row_lists * heads + g;
+            int64_t head = i * heads + g;
             merge_head(partials + (first * heads + g) * size, split->first_piece[i + 1] - first,
                        heads * size, head_dim, out->o + head * head_dim, &out->lse[head]);
         }

@@ -31,12 +31,10 @@ static inline int64_t attention_partial_size(int head_dim)
  * thread. */
 struct attention_split attention_split(const int64_t *lengths, int64_t num_lists);
 
-/* Where the results of the lists go, row by row. */
+/* Where the results of the lists go. */
 struct attention_output {
-    float *o;      /* [rows][row_heads][head_dim] */
-    float *lse;    /* [rows][row_heads], natural log */
-    int row_lists; /* lists of a row, whose heads are its first ones */
-    int row_heads; /* query heads from one row to the next */
+    float *o;   /* [num_lists][heads][head_dim] */
+    float *lse; /* [num_lists][heads], natural log */
 };
 
 /* Merges partials [num_pieces][heads][attention_partial_size]. A list without tokens gives o = 0

@@ -7,9 +7,14 @@
 #define MP_CODELETS_COMMON_KV_H
 
 #include "core/base/dtype.h"
-#include "core/machine/share.h"
 
 #include <stdint.h>
+
+/* Bytes of the keys, or of the values, of `capacity` tokens. */
+static inline size_t kv_bytes(int num_kv_heads, int head_dim, enum mp_dtype dtype, int64_t capacity)
+{
+    return (size_t)num_kv_heads * (size_t)head_dim * (size_t)capacity * mp_dtype_size(dtype);
+}
 
 /* A cache that is always attended as a whole. Three uses: the static cache of a sparse layer
  * (sink, local window, generated tokens; keys centered), the whole KV of a dense layer (its mean is
@@ -24,6 +29,18 @@ struct kv_cache {
     int head_dim;
     enum mp_dtype dtype; /* of k and v */
 };
+
+/* A view of `count` KV heads of a cache from `first` on: the same memory. */
+static inline struct kv_cache kv_cache_heads(const struct kv_cache *c, int first, int count)
+{
+    size_t at = (size_t)(first * c->capacity * c->head_dim) * mp_dtype_size(c->dtype);
+    struct kv_cache heads = *c;
+    heads.k = (char *)c->k + at;
+    heads.v = (char *)c->v + at;
+    heads.k_mean = c->k_mean == NULL ? NULL : c->k_mean + first * c->head_dim;
+    heads.num_kv_heads = count;
+    return heads;
+}
 
 /* The offloaded tokens of a sparse layer: everything between sink and local window, renumbered
  * from 0. Keys are centered; never moved once written. */
@@ -59,12 +76,6 @@ static inline int64_t lsh_num_blocks(int64_t tokens)
     return (tokens + LSH_BLOCK_TOKENS - 1) / LSH_BLOCK_TOKENS;
 }
 
-/* Tokens selected by a lookup for each (row, query head) of a step. */
-struct lsh_selection {
-    uint32_t **ids;  /* [rows] -> [num_heads][stride[row]], ascending */
-    int64_t *stride; /* [rows] room per head, >= tokens in the row's tables */
-};
-
 /* Ids of table l of head h, block b. */
 static inline uint16_t *lsh_ids(const struct lsh_tables *t, int h, int64_t b, int l)
 {
@@ -78,27 +89,17 @@ static inline uint32_t *lsh_offsets(const struct lsh_tables *t, int h, int64_t b
     return t->offsets + (((int64_t)h * lsh_num_blocks(t->capacity) + b) * t->L + l) * buckets;
 }
 
-/* The tables of a share's heads alone. */
-static inline struct lsh_tables lsh_tables_of(const struct mp_share *share,
-                                              const struct lsh_tables *t)
+/* Bytes of ids and of offsets. */
+static inline size_t lsh_ids_bytes(const struct lsh_tables *t)
 {
-    struct lsh_tables part = *t;
-    part.ids = lsh_ids(t, share->first_kv_head, 0, 0);
-    part.offsets = lsh_offsets(t, share->first_kv_head, 0, 0);
-    part.num_kv_heads = share->num_kv_heads;
-    return part;
+    return (size_t)t->num_kv_heads * (size_t)t->L * (size_t)t->capacity * sizeof *t->ids;
 }
 
-/* The keys and values of a share's heads alone. */
-static inline struct offloaded_kv offloaded_kv_of(const struct mp_share *share,
-                                                  const struct offloaded_kv *kv)
+static inline size_t lsh_offsets_bytes(const struct lsh_tables *t)
 {
-    size_t first = (size_t)(share->first_kv_head * kv->capacity * kv->head_dim);
-    struct offloaded_kv part = *kv;
-    part.k = (char *)kv->k + first * mp_dtype_size(kv->dtype);
-    part.v = (char *)kv->v + first * mp_dtype_size(kv->dtype);
-    part.num_kv_heads = share->num_kv_heads;
-    return part;
+    size_t buckets = ((size_t)1 << t->K) + 1;
+    return (size_t)t->num_kv_heads * (size_t)lsh_num_blocks(t->capacity) * (size_t)t->L * buckets *
+           sizeof *t->offsets;
 }
 
 #endif

@@ -1,5 +1,6 @@
 #include "codelets/common/attention/lsh.h"
 
+#include "core/base/memory.h"
 #include "core/base/rng.h"
 
 #include <math.h>
@@ -8,10 +9,21 @@ void lsh_projection_draw(float *w, int head_dim, int K, int L, uint64_t seed, ui
 {
     struct mp_rng rng;
     mp_rng_init(&rng, seed, stream);
-    size_t count = (size_t)head_dim * (size_t)K * (size_t)L;
+    size_t count = lsh_projection_size(head_dim, K, L);
     for (size_t i = 0; i < count; i++) {
         w[i] = (float)mp_rng_normal(&rng);
     }
+}
+
+float *lsh_projections_draw(int head_dim, int K, int L, uint64_t seed, uint64_t first_stream,
+                            int count)
+{
+    size_t size = lsh_projection_size(head_dim, K, L);
+    float *w = mp_xcalloc((size_t)count, size * sizeof *w);
+    for (int i = 0; i < count; i++) {
+        lsh_projection_draw(w + (size_t)i * size, head_dim, K, L, seed, first_stream + (uint64_t)i);
+    }
+    return w;
 }
 
 /* P[at least 2 of L] when each of L independent tables collides with probability p. */

@@ -10,6 +10,17 @@
 /* Draws W (head_dim x K*L, row-major, i.i.d. N(0,1)) from generator (seed, stream). */
 void lsh_projection_draw(float *w, int head_dim, int K, int L, uint64_t seed, uint64_t stream);
 
+/* Elements of W. */
+static inline size_t lsh_projection_size(int head_dim, int K, int L)
+{
+    return (size_t)head_dim * (size_t)K * (size_t)L;
+}
+
+/* `count` W's one after the other, from the streams first_stream, first_stream + 1, ... The
+ * caller's: free. */
+float *lsh_projections_draw(int head_dim, int K, int L, uint64_t seed, uint64_t first_stream,
+                            int count);
+
 /* u(cos): probability that a key at this cosine collides with the query in at least 2 of the L
  * tables of K bits: t = 1 - arccos(cos)/pi, p = t^K, u = 1 - (1-p)^(L-1) (L p + 1 - p).
  * cos is clamped to [-1, 1]. Accurate for tiny u as well (no cancellation). */

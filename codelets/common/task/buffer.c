@@ -10,28 +10,31 @@ static void register_data(struct mp_buffer *b)
                                   b->bytes > 0 ? b->bytes : 1);
 }
 
-int mp_buffer_alloc(struct mp_buffer *b, enum mp_place place, size_t bytes, const char *what,
-                    struct mp_error *err)
+void mp_buffer_create(struct mp_allocator *a, struct mp_buffer *b, struct mp_place place,
+                      size_t bytes, const char *what)
 {
-    void *data = mp_memory_alloc(place, bytes, what, err);
+    void *data = mp_allocate(a, place, bytes, what);
     if (data == NULL) {
-        return MP_ERR_MEMORY;
+        return;
     }
     *b = (struct mp_buffer){
         .data = data,
         .bytes = bytes,
         .place = place,
         .owned = true,
-        .in_place = place == MP_PLACE_PINNED,
+        .in_place = place.memory == MP_MEMORY_PINNED,
     };
     register_data(b);
-    return 0;
 }
 
-void mp_buffer_wrap(struct mp_buffer *b, enum mp_place place, void *data, size_t bytes)
+void mp_buffer_wrap(struct mp_allocator *a, struct mp_buffer *b, struct mp_place place, void *data,
+                    size_t bytes)
 {
+    if (!mp_allocated(a)) {
+        return;
+    }
     *b = (struct mp_buffer){
-        .data = data, .bytes = bytes, .place = place, .in_place = place != MP_PLACE_GPU};
+        .data = data, .bytes = bytes, .place = place, .in_place = place.memory != MP_MEMORY_GPU};
     register_data(b);
 }
 
@@ -48,8 +51,8 @@ void mp_buffer_release(struct mp_buffer *b)
 
 int mp_buffer_fill(struct mp_buffer *b, const void *from, struct mp_error *err)
 {
-    if (b->place == MP_PLACE_GPU) {
-        return mp_memory_copy(b->place, b->data, MP_PLACE_HOST, from, b->bytes, err);
+    if (b->place.memory == MP_MEMORY_GPU) {
+        return mp_memory_copy(b->place, b->data, MP_HOST, from, b->bytes, err);
     }
     memcpy(b->data, from, b->bytes);
     return 0;

@@ -1,5 +1,6 @@
 #include "codelets/common/task/codelet.h"
 
+#include "codelets/common/task/task_end.h"
 #include "core/trace/calibration.h"
 
 #include <stdatomic.h>
@@ -36,10 +37,9 @@ double mp_estimate_us(struct starpu_task *task, struct starpu_perfmodel_arch *ar
 void mp_gpu_op_begin(const char *op)
 {
     cuda_op_begin(op);
-    /* Only a task that is traced has a callback, whose argument is to be told when the op ran. */
-    const struct starpu_task *task = starpu_task_get_current();
-    if (task->callback_func != NULL) {
-        cuda_op_measure(task->callback_arg);
+    const struct mp_task_end *end = starpu_task_get_current()->callback_arg;
+    if (end->span != NULL) {
+        cuda_op_measure(end->span);
     }
 }
 

@@ -5,6 +5,7 @@
 #define MP_CODELETS_COMMON_CODELET_H
 
 #include "codelets/common/cuda/cuda.h"
+#include "codelets/common/task/task.h"
 
 #include <starpu.h>
 #include <stdbool.h>
@@ -17,10 +18,14 @@ struct mp_calibration; /* core/trace/calibration.h */
 /* A CUDA kernel's entry point, or NULL in a program without CUDA: never called there. */
 #if MAGICPIG_CUDA
 #define MP_CUDA_KERNEL(function) function
+/* What an op's *_cuda_workspace says; 0 in a program without CUDA, which then has no such function.
+ */
+#define MP_CUDA_WORKSPACE(call) (call)
 /* Kinds of worker that run an op that has both variants. */
 #define MP_WORKERS (STARPU_CPU | STARPU_CUDA)
 #else
 #define MP_CUDA_KERNEL(function) NULL
+#define MP_CUDA_WORKSPACE(call) (0 * sizeof(call))
 #define MP_WORKERS STARPU_CPU
 #endif
 

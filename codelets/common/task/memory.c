@@ -4,32 +4,32 @@
 
 #include <starpu.h>
 #include <stdint.h>
+#include <stdlib.h>
 
-unsigned mp_memory_node(enum mp_place place)
+unsigned mp_memory_node(struct mp_place place)
 {
-    if (place != MP_PLACE_GPU) {
+    if (place.memory != MP_MEMORY_GPU) {
         return STARPU_MAIN_RAM;
     }
-    int worker = starpu_worker_get_by_type(STARPU_CUDA_WORKER, 0);
+    int worker = starpu_worker_get_by_devid(STARPU_CUDA_WORKER, place.gpu);
     if (worker < 0) {
-        mp_panic("memory of a GPU is asked for, but there is no GPU worker");
+        mp_panic("memory of GPU %d is asked for, but no worker drives it", place.gpu);
     }
     return starpu_worker_get_memory_node((unsigned)worker);
 }
 
 /* Without a GPU nothing is page-locked. */
-static enum mp_place real_place(enum mp_place place)
+static enum mp_memory real_memory(struct mp_place place)
 {
     bool gpu = starpu_cuda_worker_get_count() > 0;
-    return place == MP_PLACE_PINNED && !gpu ? MP_PLACE_HOST : place;
+    return place.memory == MP_MEMORY_PINNED && !gpu ? MP_MEMORY_HOST : place.memory;
 }
 
-static void *alloc_host(const struct mp_shares *shares, size_t bytes, const char *what,
-                        struct mp_error *err)
+static void *alloc_host(struct mp_place place, size_t bytes, const char *what, struct mp_error *err)
 {
     void *p = mp_alloc(bytes, 1, what, err);
-    if (p != NULL && shares != NULL) {
-        mp_shares_bind(shares, p, bytes);
+    if (p != NULL && place.near != NULL) {
+        mp_shard_bind(place.near, p, bytes);
     }
     return p;
 }
@@ -41,7 +41,7 @@ static bool pinned_in_place(size_t bytes)
     return bytes >= MP_LARGE_BLOCK;
 }
 
-static void *alloc_pinned(const struct mp_shares *shares, size_t bytes, const char *what,
+static void *alloc_pinned(struct mp_place place, size_t bytes, const char *what,
                           struct mp_error *err)
 {
     void *p = NULL;
@@ -53,7 +53,7 @@ static void *alloc_pinned(const struct mp_shares *shares, size_t bytes, const ch
         }
         return p;
     }
-    p = alloc_host(shares, bytes, what, err);
+    p = alloc_host(place, bytes, what, err);
     if (p != NULL && starpu_memory_pin(p, bytes) != 0) {
         mp_fail(err, MP_ERR_MEMORY, "%s: %zu bytes could not be page-locked", what, bytes);
         mp_free(p);
@@ -62,17 +62,8 @@ static void *alloc_pinned(const struct mp_shares *shares, size_t bytes, const ch
     return p;
 }
 
-void *mp_memory_alloc_shares(enum mp_place place, const struct mp_shares *shares, size_t bytes,
-                             const char *what, struct mp_error *err)
+static void *alloc_gpu(struct mp_place place, size_t bytes, const char *what, struct mp_error *err)
 {
-    bytes = bytes > 0 ? bytes : 1;
-    place = real_place(place);
-    if (place == MP_PLACE_HOST) {
-        return alloc_host(shares, bytes, what, err);
-    }
-    if (place == MP_PLACE_PINNED) {
-        return alloc_pinned(shares, bytes, what, err);
-    }
     uintptr_t p = starpu_malloc_on_node(mp_memory_node(place), bytes);
     if (p == 0) {
         mp_fail(err, MP_ERR_MEMORY, "%s: %zu bytes of GPU memory could not be had", what, bytes);
@@ -80,31 +71,56 @@ void *mp_memory_alloc_shares(enum mp_place place, const struct mp_shares *shares
     return (void *)p;
 }
 
-void *mp_memory_alloc(enum mp_place place, size_t bytes, const char *what, struct mp_error *err)
+void *mp_allocate(struct mp_allocator *a, struct mp_place place, size_t bytes, const char *what)
 {
-    return mp_memory_alloc_shares(place, NULL, bytes, what, err);
+    if (a->counted != NULL) {
+        a->counted[place.memory] += (int64_t)bytes;
+        return NULL;
+    }
+    if (a->code != 0) {
+        return NULL;
+    }
+    bytes = bytes > 0 ? bytes : 1;
+    enum mp_memory memory = real_memory(place);
+    void *p = memory == MP_MEMORY_HOST     ? alloc_host(place, bytes, what, a->err)
+              : memory == MP_MEMORY_PINNED ? alloc_pinned(place, bytes, what, a->err)
+                                           : alloc_gpu(place, bytes, what, a->err);
+    a->code = p == NULL ? MP_ERR_MEMORY : 0;
+    return p;
 }
 
-void mp_memory_free(enum mp_place place, void *p, size_t bytes)
+void *mp_allocate_zeroed(struct mp_allocator *a, struct mp_place place, size_t bytes,
+                         const char *what)
 {
-    bytes = bytes > 0 ? bytes : 1;
-    place = real_place(place);
+    void *p = mp_allocate(a, place, bytes, what);
+    if (p != NULL) {
+        void *zeros = mp_xcalloc(1, bytes > 0 ? bytes : 1);
+        a->code = mp_memory_copy(place, p, MP_HOST, zeros, bytes, a->err);
+        free(zeros);
+    }
+    return p;
+}
+
+void mp_memory_free(struct mp_place place, void *p, size_t bytes)
+{
     if (p == NULL) {
         return;
     }
-    if (place == MP_PLACE_GPU) {
+    bytes = bytes > 0 ? bytes : 1;
+    enum mp_memory memory = real_memory(place);
+    if (memory == MP_MEMORY_GPU) {
         starpu_free_on_node(mp_memory_node(place), (uintptr_t)p, bytes);
-    } else if (place == MP_PLACE_PINNED && !pinned_in_place(bytes)) {
+    } else if (memory == MP_MEMORY_PINNED && !pinned_in_place(bytes)) {
         starpu_free(p);
     } else {
-        if (place == MP_PLACE_PINNED) {
+        if (memory == MP_MEMORY_PINNED) {
             starpu_memory_unpin(p, bytes);
         }
         mp_free(p);
     }
 }
 
-int mp_memory_copy(enum mp_place to_place, void *to, enum mp_place from_place, const void *from,
+int mp_memory_copy(struct mp_place to_place, void *to, struct mp_place from_place, const void *from,
                    size_t bytes, struct mp_error *err)
 {
     int rc = starpu_interface_copy((uintptr_t)from, 0, mp_memory_node(from_place), (uintptr_t)to, 0,

@@ -1,6 +1,8 @@
 #include "codelets/common/task/task.h"
 
 #include "codelets/common/task/codelet.h"
+#include "codelets/common/task/group.h"
+#include "codelets/common/task/task_end.h"
 #include "core/base/clock.h"
 #include "core/base/memory.h"
 
@@ -8,19 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the trace knows of a task. */
-struct span {
-    struct mp_span_info about;
-    uint64_t begin_ns; /* of a CPU task, once it runs */
+struct mp_task {
+    struct mp_submit *sub;
+    struct starpu_task *task;
+    int max_buffers;
+    int *nodes;   /* [max_buffers] where a GPU task finds each buffer; NULL: a CPU task */
+    size_t bytes; /* of the buffers so far, for messages */
 };
 
-struct mp_task {
-    struct starpu_task *task;
-    struct mp_span_info about;
-    enum mp_where where;
-    int max_buffers;
-    int *nodes; /* [max_buffers] where a GPU task finds each buffer; NULL: a CPU task */
-};
+struct mp_submit mp_submit_begin(struct mp_task_group *group, struct mp_error *err)
+{
+    return (struct mp_submit){
+        .err = err,
+        .group = group,
+        .device = {MP_CPU, -1},
+        .about = {.layer = -1, .request = -1, .chunk = -1, .micro_batch = -1},
+    };
+}
+
+/* ---- codelets by the way they are used ---- */
 
 /* StarPU keeps in the codelet, not in the task, which buffers a GPU task uses in place and when it
  * counts as done: so there is a copy of a codelet for each way in which it is used, a few in all.
@@ -28,7 +36,7 @@ struct mp_task {
 struct placed_codelet {
     struct placed_codelet *next;
     const struct starpu_codelet *original;
-    enum mp_where where;
+    bool in_stream;
     int num_nodes;
     int *nodes; /* [num_nodes] */
     struct starpu_codelet codelet;
@@ -44,11 +52,11 @@ void mp_task_one_at_a_time(bool on)
 }
 
 /* The copy of a codelet for these nodes, which it takes over. */
-static struct starpu_codelet *place_codelet(struct starpu_codelet *original, enum mp_where where,
+static struct starpu_codelet *place_codelet(struct starpu_codelet *original, bool in_stream,
                                             int *nodes, int num_nodes)
 {
     for (struct placed_codelet *p = placed_codelets; p != NULL; p = p->next) {
-        if (p->original == original && p->where == where && p->num_nodes == num_nodes &&
+        if (p->original == original && p->in_stream == in_stream && p->num_nodes == num_nodes &&
             memcmp(p->nodes, nodes, (size_t)num_nodes * sizeof *nodes) == 0) {
             free(nodes);
             return &p->codelet;
@@ -58,14 +66,14 @@ static struct starpu_codelet *place_codelet(struct starpu_codelet *original, enu
     *p = (struct placed_codelet){
         .next = placed_codelets,
         .original = original,
-        .where = where,
+        .in_stream = in_stream,
         .num_nodes = num_nodes,
         .nodes = nodes,
         .codelet = *original,
     };
     p->codelet.specific_nodes = 1;
     p->codelet.dyn_nodes = nodes;
-    p->codelet.cuda_flags[0] = where == MP_ON_GPU ? STARPU_CUDA_ASYNC : 0;
+    p->codelet.cuda_flags[0] = in_stream ? 0 : STARPU_CUDA_ASYNC;
     placed_codelets = p;
     return &p->codelet;
 }
@@ -80,69 +88,91 @@ void mp_task_release(void)
     }
 }
 
-static void on_cpu_begin(void *arg)
-{
-    ((struct span *)arg)->begin_ns = mp_clock_ns();
-}
-
-static void on_cpu_end(void *arg)
-{
-    struct span *span = arg;
-    mp_trace_span(&span->about, span->begin_ns, mp_clock_ns());
-    free(span);
-}
+/* ---- begin and end of a task ---- */
 
 void mp_task_record_gpu_spans(void)
 {
     uint64_t begin_ns, end_ns;
-    struct span *span;
+    struct mp_task_span *span;
     while ((span = cuda_op_measured(&begin_ns, &end_ns)) != NULL) {
         mp_trace_span(&span->about, begin_ns, end_ns);
         free(span);
     }
 }
 
+static void on_cpu_begin(void *arg)
+{
+    ((struct mp_task_span *)arg)->begin_ns = mp_clock_ns();
+}
+
+static void leave(struct mp_task_end *end)
+{
+    if (end->group != NULL) {
+        mp_task_group_leave(end->group);
+    }
+    free(end);
+}
+
+static void on_cpu_end(void *arg)
+{
+    struct mp_task_end *end = arg;
+    if (end->span != NULL) {
+        mp_trace_span(&end->span->about, end->span->begin_ns, mp_clock_ns());
+        free(end->span);
+    }
+    leave(end);
+}
+
 /* Of a task that may still be running: its span waits in the measurement of its op. */
 static void on_gpu_end(void *arg)
 {
-    (void)arg;
     mp_task_record_gpu_spans();
+    leave(arg);
 }
 
-/* Attaches a span to the task; the codelet's GPU function measures a task that has a callback. */
-static void trace(const struct mp_task *t)
+static struct mp_task_span *make_span(const struct mp_task *t)
 {
     struct starpu_task *task = t->task;
-    struct span *span = mp_xcalloc(1, sizeof *span);
+    struct mp_task_span *span = mp_xcalloc(1, sizeof *span);
     struct mp_work work = mp_codelet_work(task->cl, task->cl_arg);
-    span->about = t->about;
+    span->about = t->sub->about;
+    span->about.op = task->cl->name;
     span->about.flops = (float)work.flops;
     span->about.bytes = (float)work.bytes;
     span->about.submit_ns = mp_clock_ns();
-    if (t->where == MP_ON_CPU) {
-        task->prologue_callback_pop_func = on_cpu_begin;
-        task->prologue_callback_pop_arg = span;
-    }
-    task->callback_func = t->where == MP_ON_CPU ? on_cpu_end : on_gpu_end;
-    task->callback_arg = span;
+    return span;
 }
 
-struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers,
-                            enum mp_where where, const struct mp_span_info *about)
+/* Attaches what is to happen; the codelet's GPU function measures a task that has a span. */
+static struct mp_task_end *attach_end(const struct mp_task *t)
+{
+    bool cpu = t->nodes == NULL;
+    struct mp_task_end *end = mp_xcalloc(1, sizeof *end);
+    end->group = t->sub->group;
+    end->span = mp_trace_enabled() ? make_span(t) : NULL;
+    if (cpu && end->span != NULL) {
+        t->task->prologue_callback_pop_func = on_cpu_begin;
+        t->task->prologue_callback_pop_arg = end->span;
+    }
+    t->task->callback_func = cpu ? on_cpu_end : on_gpu_end;
+    t->task->callback_arg = end;
+    return end;
+}
+
+/* ---- building ---- */
+
+struct mp_task *mp_task_new(struct mp_submit *sub, struct starpu_codelet *codelet, int max_buffers)
 {
     struct mp_task *t = mp_xcalloc(1, sizeof *t);
+    bool gpu = sub->device.kind == MP_GPU;
+    t->sub = sub;
     t->task = starpu_task_create();
-    t->about = *about;
-    t->about.op = codelet->name;
-    t->where = where;
     t->max_buffers = max_buffers;
-
     t->task->cl = codelet;
-    t->task->cl_arg = arg;
     t->task->cl_arg_free = 1;
-    t->task->where = where == MP_ON_CPU ? STARPU_CPU : STARPU_CUDA;
+    t->task->where = gpu ? STARPU_CUDA : STARPU_CPU;
     t->task->nbuffers = 0;
-    if (where != MP_ON_CPU) {
+    if (gpu) {
         t->nodes = mp_xcalloc((size_t)max_buffers, sizeof *t->nodes);
     }
     if (max_buffers > STARPU_NMAXBUFS) {
@@ -154,11 +184,16 @@ struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_b
     return t;
 }
 
+void *mp_task_argument(struct mp_task *t, size_t bytes)
+{
+    return t->task->cl_arg = mp_xcalloc(1, bytes);
+}
+
 static void add(struct mp_task *t, const struct mp_buffer *b, enum starpu_data_access_mode mode)
 {
     int i = t->task->nbuffers;
     if (i == t->max_buffers) {
-        mp_panic("%s: more than the %d buffers announced", t->about.op, t->max_buffers);
+        mp_panic("%s: more than the %d buffers announced", t->task->cl->name, t->max_buffers);
     }
     STARPU_TASK_SET_HANDLE(t->task, b->handle, i);
     STARPU_TASK_SET_MODE(t->task, mode, i);
@@ -166,6 +201,7 @@ static void add(struct mp_task *t, const struct mp_buffer *b, enum starpu_data_a
         t->nodes[i] = b->in_place ? STARPU_SPECIFIC_NODE_CPU : STARPU_SPECIFIC_NODE_LOCAL;
     }
     t->task->nbuffers = i + 1;
+    t->bytes += b->bytes;
 }
 
 void mp_task_reads(struct mp_task *t, const struct mp_buffer *b)
@@ -183,44 +219,75 @@ void mp_task_updates(struct mp_task *t, const struct mp_buffer *b)
     add(t, b, STARPU_RW);
 }
 
-void mp_task_on_cpu_worker(struct mp_task *t, int index)
+/* ---- submission ---- */
+
+/* Where there is but one worker of a kind, the policy may as well find it itself. */
+static void choose_worker(struct starpu_task *task, struct mp_device device)
 {
-    if (index < 0) {
+    enum starpu_worker_archtype type =
+        device.kind == MP_GPU ? STARPU_CUDA_WORKER : STARPU_CPU_WORKER;
+    if (device.index < 0 || starpu_worker_get_count_by_type(type) == 1) {
         return;
     }
-    int worker = starpu_worker_get_by_devid(STARPU_CPU_WORKER, index);
+    int worker = starpu_worker_get_by_devid(type, device.index);
     if (worker < 0) {
-        mp_panic("%s: there is no CPU worker %d", t->about.op, index);
+        mp_panic("%s: there is no %s worker %d", task->cl->name,
+                 device.kind == MP_GPU ? "GPU" : "CPU", device.index);
     }
-    t->task->execute_on_a_specific_worker = 1;
-    t->task->workerid = (unsigned)worker;
+    task->execute_on_a_specific_worker = 1;
+    task->workerid = (unsigned)worker;
 }
 
-int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err)
+static int refuse(const struct mp_task *t, int rc)
 {
-    struct starpu_task *task = t->task;
-    struct mp_span_info about = t->about;
-    /* Not before: the callers fill the argument in until here. */
-    if (mp_trace_enabled()) {
-        trace(t);
-    }
-    if (t->nodes != NULL) {
-        task->cl = place_codelet(task->cl, t->where, t->nodes, task->nbuffers);
-    }
-    free(t);
+    const struct mp_span_info *about = &t->sub->about;
+    struct mp_work work = mp_codelet_work(t->task->cl, t->task->cl_arg);
+    return mp_fail(t->sub->err, MP_ERR_RUNTIME,
+                   "%s of layer %d (request %d, chunk %d, micro-batch %d; %d buffers of %zu bytes, "
+                   "%.3g flops): StarPU refused the task: %s",
+                   t->task->cl->name, about->layer, about->request, about->chunk,
+                   about->micro_batch, t->task->nbuffers, t->bytes, work.flops, strerror(-rc));
+}
 
+/* Frees a task that StarPU never had. */
+static void drop(struct starpu_task *task)
+{
+    task->destroy = 0;
+    starpu_task_destroy(task);
+}
+
+void mp_task_submit(struct mp_task *t)
+{
+    struct mp_submit *sub = t->sub;
+    struct starpu_task *task = t->task;
+    if (sub->code != 0) {
+        free(t->nodes);
+        drop(task);
+        free(t);
+        return;
+    }
+    choose_worker(task, sub->device);
+    /* Not before: the inserts fill the argument in until here. */
+    struct mp_task_end *end = attach_end(t);
+    if (t->nodes != NULL) {
+        task->cl = place_codelet(task->cl, sub->in_stream, t->nodes, task->nbuffers);
+    }
     /* Policies with a narrow range clamp it themselves only in part. */
     int lowest = starpu_sched_get_min_priority();
     int highest = starpu_sched_get_max_priority();
-    task->priority = priority < lowest ? lowest : priority > highest ? highest : priority;
-
+    task->priority = sub->priority < lowest    ? lowest
+                     : sub->priority > highest ? highest
+                                               : sub->priority;
     task->synchronous = one_at_a_time;
+    if (sub->group != NULL) {
+        mp_task_group_enter(sub->group);
+    }
     int rc = starpu_task_submit(task);
     if (rc != 0) {
-        task->destroy = 0;
-        starpu_task_destroy(task);
-        return mp_fail(err, MP_ERR_RUNTIME, "%s of layer %d: StarPU refused the task: %s", about.op,
-                       about.layer, strerror(-rc));
+        sub->code = refuse(t, rc);
+        free(end->span);
+        leave(end);
+        drop(task);
     }
-    return 0;
+    free(t);
 }

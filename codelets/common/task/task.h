@@ -1,47 +1,77 @@
-/* Building and submitting one task: a codelet, its argument, its buffers in the codelet's order. */
-#ifndef MP_TASKS_TASK_H
-#define MP_TASKS_TASK_H
+/* Submission: the context that a layer's inserts share, and the building of one task from it. An op
+ * `<op>_insert(sub, ...)` in its own folder builds its task here: the argument, and the buffers in
+ * the order in which the op's codelet unpacks them. */
+#ifndef MP_CODELETS_COMMON_TASK_H
+#define MP_CODELETS_COMMON_TASK_H
 
 #include "codelets/common/task/buffer.h"
 #include "core/base/error.h"
+#include "core/machine/device.h"
 #include "core/trace/trace.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct starpu_codelet;
 struct mp_task; /* opaque */
 
-/* What runs a task, and when it counts as done. */
-enum mp_where {
-    MP_ON_CPU,        /* a CPU worker */
-    MP_ON_GPU,        /* a GPU worker; done when it has run */
-    MP_IN_GPU_STREAM, /* a GPU worker; done once it is enqueued: GPU tasks that depend on it follow
-                         it in the same stream without waiting for its end to be noticed. What it
-                         reads and writes may only be touched by CPU tasks and by the host that wait
-                         for an MP_ON_GPU task after it */
+/* ---- tasks in flight ---- */
+
+/* Tasks of one owner, e.g. a session, which waits for its own alone. */
+struct mp_task_group;
+struct mp_task_group *mp_task_group_create(void);
+
+/* Waits for its tasks. NULL is fine. */
+void mp_task_group_destroy(struct mp_task_group *g);
+
+/* Tasks submitted and not yet finished. */
+int mp_task_group_pending(const struct mp_task_group *g);
+
+/* Sleeps until at most `limit` of them are left. */
+void mp_task_group_wait(struct mp_task_group *g, int limit);
+
+/* ---- a sequence of inserts ---- */
+
+struct mp_submit {
+    int code;                    /* of the first insert that failed: those after it do nothing */
+    struct mp_error *err;        /* its message: op, layer, work, StarPU's reason */
+    struct mp_task_group *group; /* that the tasks join; NULL: none */
+
+    struct mp_device device; /* that runs what is inserted next */
+    bool in_stream; /* on a GPU: a task counts as done once it is enqueued, and GPU tasks that
+                       depend on it follow it in the same stream without waiting for its end to be
+                       noticed. What it reads and writes may only be touched by CPU tasks and by
+                       the host that wait for a later task of the stream which is not in_stream */
+    int priority;   /* higher first, 0 is usual */
+    struct mp_span_info about; /* trace identity; op is taken from the codelet */
 };
 
-/* A task of up to max_buffers buffers. arg is malloc'ed and becomes the task's. about names the
- * work in traces and errors; about->op is taken from the codelet. */
-struct mp_task *mp_task_new(struct starpu_codelet *codelet, void *arg, int max_buffers,
-                            enum mp_where where, const struct mp_span_info *about);
+/* An empty sequence for work of no layer, request, chunk or micro-batch. */
+struct mp_submit mp_submit_begin(struct mp_task_group *group, struct mp_error *err);
+
+/* ---- one task ---- */
+
+/* A task of the context's device, priority and identity with up to max_buffers buffers. */
+struct mp_task *mp_task_new(struct mp_submit *sub, struct starpu_codelet *codelet, int max_buffers);
+
+/* The task's argument, all zero, to be filled in before the submission. */
+void *mp_task_argument(struct mp_task *t, size_t bytes);
 
 /* Appends a buffer that the task reads, writes whole, or reads and writes. */
 void mp_task_reads(struct mp_task *t, const struct mp_buffer *b);
 void mp_task_writes(struct mp_task *t, const struct mp_buffer *b);
 void mp_task_updates(struct mp_task *t, const struct mp_buffer *b);
 
-/* Only CPU worker `index` may run it, whatever the scheduler would choose; -1: any worker. */
-void mp_task_on_cpu_worker(struct mp_task *t, int index);
+/* Hands the task over, unless an insert before it failed; it is freed in any case. */
+void mp_task_submit(struct mp_task *t);
 
-/* Hands the task over; it is freed in any case. priority: higher first, 0 is usual. */
-int mp_task_submit(struct mp_task *t, int priority, struct mp_error *err);
+/* ---- all tasks ---- */
 
 /* Makes mp_task_submit wait until the task has run, to time ops alone; or no longer. */
 void mp_task_one_at_a_time(bool on);
 
-/* On a GPU worker: records the spans of the tasks that have run. Happens by itself whenever an
- * MP_ON_GPU task ends. */
+/* On a GPU worker: records the spans of the tasks that have run. Happens by itself whenever a task
+ * that is not in_stream ends. */
 void mp_task_record_gpu_spans(void);
 
 /* Frees what mp_task_submit keeps between tasks. After StarPU has been shut down. */

@@ -60,6 +60,18 @@ static inline void *device_copy(const void *host, size_t bytes)
     return device;
 }
 
+/* copy_heads of kernel_test.h, in any memory. */
+static inline void copy_heads_cuda(void *to, int to_heads, const void *from, int from_heads,
+                                   int heads, size_t size, int64_t rows)
+{
+    cuda_synchronize();
+    if (rows > 0) {
+        ASSERT_CUDA(cudaMemcpy2D(to, (size_t)to_heads * size, from, (size_t)from_heads * size,
+                                 (size_t)heads * size, (size_t)rows, cudaMemcpyDefault));
+        ASSERT_CUDA(cudaDeviceSynchronize());
+    }
+}
+
 /* Waits for the context's stream and copies back into a new block. Free with free(). */
 static inline void *host_copy(const void *device, size_t bytes)
 {

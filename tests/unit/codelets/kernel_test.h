@@ -2,6 +2,7 @@
 #ifndef MP_TESTS_KERNEL_TEST_H
 #define MP_TESTS_KERNEL_TEST_H
 
+#include "codelets/common/attention/support.h"
 #include "core/base/dtype.h"
 #include "core/base/memory.h"
 #include "core/base/rng.h"
@@ -9,12 +10,15 @@
 
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -23,6 +27,37 @@
 #define FOR_EACH_VARIANT(isa, variants)                                                            \
     for (enum mp_isa isa = MP_ISA_REF; isa <= mp_isa_detect(); isa++)                              \
         if ((variants)[isa] != NULL)
+
+/* The same, of those that take heads of head_dim channels stored as dtype. */
+#define FOR_EACH_SUPPORTED(isa, variants, dtype, head_dim)                                         \
+    FOR_EACH_VARIANT(isa, variants)                                                                \
+    if (mp_kernels_check(isa, dtype, head_dim, false, NULL) == 0)
+
+/* The statement panics; tried in a process of its own. */
+#define ASSERT_PANICS(statement)                                                                   \
+    do {                                                                                           \
+        fflush(NULL);                                                                              \
+        pid_t child_ = fork();                                                                     \
+        if (child_ == 0) {                                                                         \
+            fclose(stderr);                                                                        \
+            statement;                                                                             \
+            _exit(0);                                                                              \
+        }                                                                                          \
+        int status_ = 0;                                                                           \
+        assert_true(child_ > 0 && waitpid(child_, &status_, 0) == child_);                         \
+        assert_true(WIFSIGNALED(status_) && WTERMSIG(status_) == SIGABRT);                         \
+    } while (0)
+
+/* Copies `heads` elements of `size` bytes of each row; a row has from_heads there, to_heads here.
+ */
+static inline void copy_heads(void *to, int to_heads, const void *from, int from_heads, int heads,
+                              size_t size, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        memcpy((char *)to + (size_t)(r * to_heads) * size,
+               (const char *)from + (size_t)(r * from_heads) * size, (size_t)heads * size);
+    }
+}
 
 /* n numbers from N(0, scale^2). Free with free(). */
 static inline float *random_floats(size_t n, float scale, uint64_t seed)

@@ -318,7 +318,6 @@ static void run_sampled(const struct chain *c, int l, bool lookup)
                                                       .nnz = c->nnz,
                                                       .rows = c->rows,
                                                       .num_heads = shape.num_attention_heads,
-                                                      .row_heads = shape.num_attention_heads,
                                                       .L = L});
     } else {
         sampled_attention_cuda(
@@ -332,7 +331,6 @@ static void run_sampled(const struct chain *c, int l, bool lookup)
                                              .lse = c->lse[1],
                                              .rows = c->rows,
                                              .num_heads = shape.num_attention_heads,
-                                             .row_heads = shape.num_attention_heads,
                                              .head_dim = shape.head_dim,
                                              .scale = 1.0f / sqrtf((float)shape.head_dim)});
     }
@@ -362,17 +360,15 @@ static void run_static(const struct chain *c, int l, int step)
 
 static void run_output(const struct chain *c, int l)
 {
-    struct output_args a = {.shape = &shape,
-                            .weights = c->layers[l].output,
-                            .o_static = c->o[0],
-                            .x = c->x,
-                            .rows = c->rows};
-    if (l > 0) {
-        a.lse_static = c->lse[0];
-        a.o_sampled = c->o[1];
-        a.lse_sampled = c->lse[1];
-    }
-    output_cuda(&a);
+    const int heads = shape.num_attention_heads;
+    const struct attention_part parts[2] = {{.o = c->o[0], .lse = c->lse[0], .num_heads = heads},
+                                            {.o = c->o[1], .lse = c->lse[1], .num_heads = heads}};
+    output_cuda(&(struct output_args){.shape = &shape,
+                                      .weights = c->layers[l].output,
+                                      .parts = parts,
+                                      .num_parts = l > 0 ? 2 : 1,
+                                      .x = c->x,
+                                      .rows = c->rows});
 }
 
 /* ---- steps ---- */

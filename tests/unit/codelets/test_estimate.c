@@ -1,6 +1,5 @@
 /* StarPU's policies decide by our estimates of a task's time, and those by measured rates. */
 #include "codelets/common/task/codelet.h"
-#include "codelets/sampled_attention/sampled_attention.h"
 #include "core/trace/calibration.h"
 
 #include <math.h>
@@ -145,7 +144,7 @@ static void test_who_asks(void **state)
     mp_calibration_free(&c);
 }
 
-/* ---- an op of ours ---- */
+/* ---- a task alone ---- */
 
 static double expected_us(struct starpu_codelet *codelet, void *argument)
 {
@@ -167,28 +166,21 @@ static void assert_near(double found, double expected)
     }
 }
 
-/* Four bytes of a key, four of a value and four of an id a sampled token; q, o and lse aside. */
-static void test_estimates_follow_the_sampled_work(void **state)
+/* What an op says of its task's work, at nominal rates and at measured ones. */
+static void test_estimates_follow_the_work(void **state)
 {
     (void)state;
     struct mp_calibration c;
-    static const struct mp_shape shape = {
-        .num_attention_heads = 8, .num_key_value_heads = 2, .head_dim = 64};
-    static const struct mp_share all = {.num_kv_heads = 2};
-    struct sampled_attention_task few = {
-        .shape = &shape, .share = &all, .rows = 1, .expected_nnz = 1000.0};
-    struct sampled_attention_task many = few;
-    many.expected_nnz = 101000.0;
+    struct where_task few = {.bytes = 1e6};
+    struct where_task many = {.bytes = 27e6};
     mp_calibration_init(&c, &SETUP);
     mp_cost_use(&c);
     start_starpu("dmda");
-    double more = 100000.0 * (4.0 * 64 + 4.0);
-    assert_near(expected_us(&sampled_attention_codelet, &many) -
-                    expected_us(&sampled_attention_codelet, &few),
+    double more = many.bytes - few.bytes;
+    assert_near(expected_us(&quick_codelet, &many) - expected_us(&quick_codelet, &few),
                 1e6 * more / 8e9);
-    mp_calibration_op(&c, "sampled_attention", MP_TRACK_CPU)->rates.bytes = 2e9;
-    assert_near(expected_us(&sampled_attention_codelet, &many) -
-                    expected_us(&sampled_attention_codelet, &few),
+    mp_calibration_op(&c, "quick", MP_TRACK_CPU)->rates.bytes = 2e9;
+    assert_near(expected_us(&quick_codelet, &many) - expected_us(&quick_codelet, &few),
                 1e6 * more / 2e9);
     starpu_shutdown();
     mp_calibration_free(&c);
@@ -199,7 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dmda_decides_by_the_rates),
         cmocka_unit_test(test_who_asks),
-        cmocka_unit_test(test_estimates_follow_the_sampled_work),
+        cmocka_unit_test(test_estimates_follow_the_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,10 @@
 /* offload: where tokens go, centering, norms; every variant against what is computed here. */
 #include "codelets/offload/offload.h"
+#include "core/machine/shard.h"
 #include "kernel_test.h"
+#include "tests/unit/codelets/heads_test.h"
+
+#include <stdbool.h>
 
 static offload_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = offload_ref,
@@ -14,9 +18,15 @@ enum { HEADS = 2, SINK = 4, WINDOW = 64 };
 
 struct fixture {
     int64_t tokens;
-    struct kv_cache staging, fixed;
+    struct kv_cache staging, static_cache;
     struct offloaded_kv off;
+    bool dropped; /* nothing is offloaded: the tokens between sink and window are dropped */
 };
+
+static int64_t offloaded_tokens(int64_t tokens)
+{
+    return tokens > SINK + WINDOW ? tokens - SINK - WINDOW : 0;
+}
 
 static struct kv_cache make_cache(int64_t capacity, int head_dim, enum mp_dtype dtype)
 {
@@ -37,7 +47,8 @@ static void check_token(const struct fixture *f, int h, int64_t i, const void *k
     size_t d = (size_t)f->staging.head_dim;
     size_t from = (size_t)(h * f->staging.capacity + i) * d;
     for (size_t c = 0; c < d; c++) {
-        float expected = mp_load(f->staging.k, t, from + c) - f->fixed.k_mean[(size_t)h * d + c];
+        float expected =
+            mp_load(f->staging.k, t, from + c) - f->static_cache.k_mean[(size_t)h * d + c];
         float key = mp_load(k, t, row * d + c);
         assert_true(fabsf(key - expected) <= fabsf(expected) / 256.0f + 1e-30f);
         assert_true(mp_load(v, t, row * d + c) == mp_load(f->staging.v, t, from + c));
@@ -54,59 +65,133 @@ static void check_mean(const struct fixture *f, int h, int64_t count)
                                    (size_t)((h * f->staging.capacity + i) * d + c));
         }
         double mean = count > 0 ? sum / (double)count : 0.0;
-        assert_true(fabs((double)f->fixed.k_mean[h * d + c] - mean) <= 1e-6 * (1.0 + fabs(mean)));
+        assert_true(fabs((double)f->static_cache.k_mean[h * d + c] - mean) <=
+                    1e-6 * (1.0 + fabs(mean)));
     }
 }
 
 static void check(const struct fixture *f)
 {
-    int64_t count = f->tokens > SINK + WINDOW ? f->tokens - SINK - WINDOW : 0;
+    int64_t count = offloaded_tokens(f->tokens);
     assert_int_equal(f->off.count, count);
     for (int h = 0; h < HEADS; h++) {
-        check_mean(f, h, count);
+        check_mean(f, h, f->dropped ? 0 : count);
         int64_t slot = 0;
         for (int64_t i = 0; i < f->tokens; i++) {
             if (count > 0 && i >= SINK && i < SINK + count) {
                 size_t row = (size_t)(h * f->off.capacity + i - SINK);
-                check_token(f, h, i, f->off.k, f->off.v, row);
+                if (!f->dropped) {
+                    check_token(f, h, i, f->off.k, f->off.v, row);
+                }
             } else {
-                check_token(f, h, i, f->fixed.k, f->fixed.v,
-                            (size_t)(h * f->fixed.capacity + slot));
+                check_token(f, h, i, f->static_cache.k, f->static_cache.v,
+                            (size_t)(h * f->static_cache.capacity + slot));
                 slot++;
             }
         }
     }
 }
 
-static void run_case(int64_t tokens, int head_dim, enum mp_dtype dtype)
+static struct fixture make_fixture(int64_t tokens, int head_dim, enum mp_dtype dtype)
 {
-    FOR_EACH_VARIANT(isa, variants)
-    {
-        struct kv_cache off = make_cache(tokens + 2, head_dim, dtype);
-        struct fixture f = {.tokens = tokens,
+    struct kv_cache off = make_cache(tokens + 2, head_dim, dtype);
+    free(off.k_mean);
+    return (struct fixture){.tokens = tokens,
                             .staging = make_cache(tokens + 9, head_dim, dtype),
-                            .fixed = make_cache(SINK + WINDOW + 10, head_dim, dtype),
+                            .static_cache = make_cache(SINK + WINDOW + 10, head_dim, dtype),
                             .off = {.k = off.k,
                                     .v = off.v,
-                                    .count = -1,
+                                    .count = offloaded_tokens(tokens),
                                     .capacity = tokens + 2,
                                     .num_kv_heads = HEADS,
                                     .head_dim = head_dim,
                                     .dtype = dtype}};
-        variants[isa](&(struct offload_args){.staging = &f.staging,
-                                             .tokens = tokens,
-                                             .sink = SINK,
-                                             .window = WINDOW,
-                                             .fixed = &f.fixed,
-                                             .offloaded = &f.off});
-        check(&f);
-        struct kv_cache *caches[3] = {&f.staging, &f.fixed, &off};
-        for (int i = 0; i < 3; i++) {
-            free(caches[i]->k);
-            free(caches[i]->v);
-            free(caches[i]->k_mean);
+}
+
+static void release_fixture(struct fixture *f)
+{
+    free(f->staging.k);
+    free(f->staging.v);
+    free(f->staging.k_mean);
+    free(f->static_cache.k);
+    free(f->static_cache.v);
+    free(f->static_cache.k_mean);
+    free(f->off.k);
+    free(f->off.v);
+}
+
+/* The heads from `first` on by themselves. */
+static void run_heads(offload_kernel *variant, const struct fixture *f, int first, int count)
+{
+    struct kv_cache staging = kv_cache_heads(&f->staging, first, count);
+    struct kv_cache static_cache = kv_cache_heads(&f->static_cache, first, count);
+    struct offloaded_kv off = offloaded_heads(&f->off, first, count);
+    variant(&(struct offload_args){.staging = &staging,
+                                   .tokens = f->tokens,
+                                   .sink = SINK,
+                                   .window = WINDOW,
+                                   .static_cache = &static_cache,
+                                   .offloaded = f->dropped ? NULL : &off});
+}
+
+static void run_case(int64_t tokens, int head_dim, enum mp_dtype dtype)
+{
+    FOR_EACH_SUPPORTED(isa, variants, dtype, head_dim)
+    {
+        for (int dropped = 0; dropped < 2; dropped++) {
+            struct fixture f = make_fixture(tokens, head_dim, dtype);
+            f.dropped = dropped == 1;
+            run_heads(variants[isa], &f, 0, HEADS);
+            check(&f);
+            release_fixture(&f);
         }
     }
+}
+
+static void assert_same_cache(const void *k, const void *v, const void *expected_k,
+                              const void *expected_v, int64_t capacity, int head_dim)
+{
+    size_t bytes = (size_t)(HEADS * capacity * head_dim) * sizeof(uint16_t);
+    assert_memory_equal(k, expected_k, bytes);
+    assert_memory_equal(v, expected_v, bytes);
+}
+
+/* Head by head, through views of the caches, gives what all heads at once give, bit by bit. */
+static void test_views_of_heads(void **state)
+{
+    (void)state;
+    enum { D = 32, TOKENS = 5000 };
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        struct fixture all = make_fixture(TOKENS, D, MP_BF16);
+        struct fixture parts = make_fixture(TOKENS, D, MP_BF16);
+        run_heads(variants[isa], &all, 0, HEADS);
+        for (int h = 0; h < HEADS; h++) {
+            run_heads(variants[isa], &parts, h, 1);
+        }
+        assert_same_cache(parts.static_cache.k, parts.static_cache.v, all.static_cache.k,
+                          all.static_cache.v, all.static_cache.capacity, D);
+        assert_same_cache(parts.off.k, parts.off.v, all.off.k, all.off.v, all.off.capacity, D);
+        assert_memory_equal(parts.static_cache.k_mean, all.static_cache.k_mean,
+                            HEADS * D * sizeof(float));
+        release_fixture(&all);
+        release_fixture(&parts);
+    }
+    struct kv_cache plain = {.dtype = MP_F32, .num_kv_heads = 2, .capacity = 3, .head_dim = 4};
+    assert_null(kv_cache_heads(&plain, 1, 1).k_mean);
+}
+
+/* Who allocates has counted the tokens. */
+static void test_wrong_count(void **state)
+{
+    (void)state;
+    struct fixture f = make_fixture(100, 32, MP_BF16);
+    f.off.count--;
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        ASSERT_PANICS(run_heads(variants[isa], &f, 0, HEADS));
+    }
+    release_fixture(&f);
 }
 
 static void test_short_prompts(void **state)
@@ -132,6 +217,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_short_prompts),
         cmocka_unit_test(test_long_prompts),
+        cmocka_unit_test(test_views_of_heads),
+        cmocka_unit_test(test_wrong_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,7 +12,7 @@ struct result {
 
 static size_t fixed_elements(const struct result *r)
 {
-    return (size_t)(HEADS * r->fixed.capacity * r->fixed.head_dim);
+    return (size_t)(HEADS * r->static_cache.capacity * r->static_cache.head_dim);
 }
 
 static size_t off_elements(const struct result *r)
@@ -20,20 +20,25 @@ static size_t off_elements(const struct result *r)
     return (size_t)(HEADS * r->off.capacity * r->off.head_dim);
 }
 
+static int64_t offloaded_tokens(int64_t tokens)
+{
+    return tokens > SINK + WINDOW ? tokens - SINK - WINDOW : 0;
+}
+
 static struct result make_result(int64_t tokens, int head_dim)
 {
-    struct result r = {.fixed = {.capacity = SINK + WINDOW + 10,
-                                 .num_kv_heads = HEADS,
-                                 .head_dim = head_dim,
-                                 .dtype = MP_BF16},
-                       .off = {.count = -1,
+    struct result r = {.static_cache = {.capacity = SINK + WINDOW + 10,
+                                        .num_kv_heads = HEADS,
+                                        .head_dim = head_dim,
+                                        .dtype = MP_BF16},
+                       .off = {.count = offloaded_tokens(tokens),
                                .capacity = tokens + 2,
                                .num_kv_heads = HEADS,
                                .head_dim = head_dim,
                                .dtype = MP_BF16}};
-    r.fixed.k = mp_xcalloc(fixed_elements(&r), sizeof(uint16_t));
-    r.fixed.v = mp_xcalloc(fixed_elements(&r), sizeof(uint16_t));
-    r.fixed.k_mean = mp_xcalloc((size_t)(HEADS * head_dim), sizeof(float));
+    r.static_cache.k = mp_xcalloc(fixed_elements(&r), sizeof(uint16_t));
+    r.static_cache.v = mp_xcalloc(fixed_elements(&r), sizeof(uint16_t));
+    r.static_cache.k_mean = mp_xcalloc((size_t)(HEADS * head_dim), sizeof(float));
     r.off.k = mp_xcalloc(off_elements(&r), sizeof(uint16_t));
     r.off.v = mp_xcalloc(off_elements(&r), sizeof(uint16_t));
     return r;
@@ -41,9 +46,9 @@ static struct result make_result(int64_t tokens, int head_dim)
 
 static void release_result(struct result *r)
 {
-    free(r->fixed.k);
-    free(r->fixed.v);
-    free(r->fixed.k_mean);
+    free(r->static_cache.k);
+    free(r->static_cache.v);
+    free(r->static_cache.k_mean);
     free(r->off.k);
     free(r->off.v);
 }
@@ -63,37 +68,56 @@ static void take_back(void *host, void *device, size_t bytes)
     ASSERT_CUDA(cudaFree(device));
 }
 
-/* Runs it with the static cache in device memory and the offloaded tokens in pinned memory. */
-static void run_on_gpu(struct offload_args a, struct result *r)
+/* The heads from `first` on by themselves. */
+static void run_heads(const struct offload_args *a, int first, int count)
+{
+    struct offload_args part = *a;
+    struct kv_cache staging = kv_cache_heads(a->staging, first, count);
+    struct kv_cache fixed = kv_cache_heads(a->static_cache, first, count);
+    struct mp_share share = {.first_kv_head = first, .num_kv_heads = count};
+    struct offloaded_kv off;
+    part.staging = &staging;
+    part.static_cache = &fixed;
+    if (a->offloaded != NULL) {
+        off = offloaded_kv_of(&share, a->offloaded);
+        part.offloaded = &off;
+    }
+    cuda_op_begin("offload");
+    offload_cuda(&part);
+    cuda_op_end();
+}
+
+/* Runs it, `heads` at a time, with the static cache in device memory and the offloaded tokens in
+ * pinned memory. */
+static void run_on_gpu(struct offload_args a, int heads, struct result *r)
 {
     size_t fixed_bytes = fixed_elements(r) * sizeof(uint16_t);
     size_t off_bytes = off_elements(r) * sizeof(uint16_t);
-    size_t mean_bytes = (size_t)(HEADS * r->fixed.head_dim) * sizeof(float);
+    size_t mean_bytes = (size_t)(HEADS * r->static_cache.head_dim) * sizeof(float);
     size_t staging_bytes =
         (size_t)(HEADS * a.staging->capacity * a.staging->head_dim) * sizeof(uint16_t);
     struct kv_cache staging = *a.staging;
-    struct kv_cache fixed = r->fixed;
+    struct kv_cache fixed = r->static_cache;
     struct offloaded_kv off = r->off;
     staging.k = device_copy(a.staging->k, staging_bytes);
     staging.v = device_copy(a.staging->v, staging_bytes);
-    fixed.k = device_copy(r->fixed.k, fixed_bytes);
-    fixed.v = device_copy(r->fixed.v, fixed_bytes);
+    fixed.k = device_copy(r->static_cache.k, fixed_bytes);
+    fixed.v = device_copy(r->static_cache.v, fixed_bytes);
     fixed.k_mean = device_copy(NULL, mean_bytes);
     off.k = pinned_copy(r->off.k, off_bytes);
     off.v = pinned_copy(r->off.v, off_bytes);
     a.staging = &staging;
-    a.fixed = &fixed;
-    a.offloaded = &off;
-    cuda_op_begin("offload");
-    offload_cuda(&a);
-    cuda_op_end();
+    a.static_cache = &fixed;
+    a.offloaded = a.offloaded != NULL ? &off : NULL;
+    for (int h = 0; h < HEADS; h += heads) {
+        run_heads(&a, h, heads);
+    }
     cuda_synchronize();
-    r->off.count = off.count;
     memcpy(r->off.k, off.k, off_bytes);
     memcpy(r->off.v, off.v, off_bytes);
-    take_back(r->fixed.k, fixed.k, fixed_bytes);
-    take_back(r->fixed.v, fixed.v, fixed_bytes);
-    take_back(r->fixed.k_mean, fixed.k_mean, mean_bytes);
+    take_back(r->static_cache.k, fixed.k, fixed_bytes);
+    take_back(r->static_cache.v, fixed.v, fixed_bytes);
+    take_back(r->static_cache.k_mean, fixed.k_mean, mean_bytes);
     ASSERT_CUDA(cudaFree(staging.k));
     ASSERT_CUDA(cudaFree(staging.v));
     ASSERT_CUDA(cudaFreeHost(off.k));
@@ -112,18 +136,31 @@ static void check_keys(const uint16_t *k, const uint16_t *expected, size_t n)
 
 static void check(const struct result *r, const struct result *expected)
 {
-    assert_int_equal(r->off.count, expected->off.count);
-    for (int i = 0; i < HEADS * r->fixed.head_dim; i++) {
-        float mean = expected->fixed.k_mean[i];
-        assert_true(fabsf(r->fixed.k_mean[i] - mean) <= 1e-6f * (1.0f + fabsf(mean)));
+    for (int i = 0; i < HEADS * r->static_cache.head_dim; i++) {
+        float mean = expected->static_cache.k_mean[i];
+        assert_true(fabsf(r->static_cache.k_mean[i] - mean) <= 1e-6f * (1.0f + fabsf(mean)));
     }
-    check_keys(r->fixed.k, expected->fixed.k, fixed_elements(r));
+    check_keys(r->static_cache.k, expected->static_cache.k, fixed_elements(r));
     check_keys(r->off.k, expected->off.k, off_elements(r));
-    assert_memory_equal(r->fixed.v, expected->fixed.v, fixed_elements(r) * sizeof(uint16_t));
+    assert_memory_equal(r->static_cache.v, expected->static_cache.v,
+                        fixed_elements(r) * sizeof(uint16_t));
     assert_memory_equal(r->off.v, expected->off.v, off_elements(r) * sizeof(uint16_t));
 }
 
-static void run_case(int64_t tokens, int head_dim)
+/* Head by head, through views of the caches, gives the same bits. */
+static void check_same(const struct result *r, const struct result *expected)
+{
+    assert_memory_equal(r->static_cache.k, expected->static_cache.k,
+                        fixed_elements(r) * sizeof(uint16_t));
+    assert_memory_equal(r->static_cache.v, expected->static_cache.v,
+                        fixed_elements(r) * sizeof(uint16_t));
+    assert_memory_equal(r->static_cache.k_mean, expected->static_cache.k_mean,
+                        (size_t)(HEADS * r->static_cache.head_dim) * sizeof(float));
+    assert_memory_equal(r->off.k, expected->off.k, off_elements(r) * sizeof(uint16_t));
+    assert_memory_equal(r->off.v, expected->off.v, off_elements(r) * sizeof(uint16_t));
+}
+
+static void run_offload(int64_t tokens, int head_dim, bool dropped)
 {
     size_t n = (size_t)(HEADS * (tokens + 9) * head_dim);
     struct kv_cache staging = {.k = random_tensor(MP_BF16, n, 1.0f, 90),
@@ -134,19 +171,30 @@ static void run_case(int64_t tokens, int head_dim)
                                .dtype = MP_BF16};
     struct result expected = make_result(tokens, head_dim);
     struct result result = make_result(tokens, head_dim);
+    struct result by_head = make_result(tokens, head_dim);
     struct offload_args a = {.staging = &staging,
                              .tokens = tokens,
                              .sink = SINK,
                              .window = WINDOW,
-                             .fixed = &expected.fixed,
-                             .offloaded = &expected.off};
+                             .static_cache = &expected.static_cache,
+                             .offloaded = dropped ? NULL : &expected.off};
     offload_ref(&a);
-    run_on_gpu(a, &result);
+    run_on_gpu(a, HEADS, &result);
     check(&result, &expected);
+    run_on_gpu(a, 1, &by_head);
+    check_same(&by_head, &result);
     release_result(&expected);
     release_result(&result);
+    release_result(&by_head);
     free(staging.k);
     free(staging.v);
+}
+
+/* With the tokens between sink and window offloaded, and dropped. */
+static void run_case(int64_t tokens, int head_dim)
+{
+    run_offload(tokens, head_dim, false);
+    run_offload(tokens, head_dim, true);
 }
 
 static void test_short_prompts(void **state)

@@ -139,6 +139,9 @@ static void run_variants(const struct problem *p, const char *name, double max_e
     struct variant variants[MAX_VARIANTS];
     int count = runnable_variants(variants);
     for (int i = 0; i < count; i++) {
+        if (p->cache.dtype != MP_BF16 && variants[i].run != prefill_attention_ref) {
+            continue;
+        }
         char what[80];
         snprintf(what, sizeof what, "%s, %s", name, variants[i].name);
         memset(p->o, 0xff, p->size * sizeof *p->o);

@@ -19,6 +19,7 @@ struct problem {
 /* What a run writes. */
 struct result {
     float *q;
+    float *copies[2]; /* of the first query head, and of all others */
     struct kv_cache caches[MAX_TARGETS];
 };
 
@@ -71,6 +72,9 @@ static struct result result_create(const struct problem *p)
     size_t rows = (size_t)(p->num_targets * p->rows_per_target);
     size_t n = (size_t)kv_heads * CAPACITY * (size_t)d;
     r.q = mp_xcalloc(rows * (size_t)mp_shape_q_width(&p->shape), sizeof *r.q);
+    for (int i = 0; i < 2; i++) {
+        r.copies[i] = mp_xcalloc(rows * (size_t)mp_shape_q_width(&p->shape), sizeof *r.q);
+    }
     for (int64_t t = 0; t < p->num_targets; t++) {
         r.caches[t] = (struct kv_cache){
             .k = mp_xcalloc(n, mp_dtype_size(p->dtype)),
@@ -90,6 +94,8 @@ static struct result result_create(const struct problem *p)
 static void result_free(const struct problem *p, struct result *r)
 {
     free(r->q);
+    free(r->copies[0]);
+    free(r->copies[1]);
     for (int64_t t = 0; t < p->num_targets; t++) {
         free(r->caches[t].k);
         free(r->caches[t].v);
@@ -104,16 +110,36 @@ static struct result run(const struct problem *p, projection_kernel *op)
     for (int64_t t = 0; t < p->num_targets; t++) {
         targets[t] = target(p, &r.caches[t], t);
     }
+    const struct projection_copy copies[] = {
+        {r.copies[0], 0, 1},
+        {r.copies[1], 1, p->shape.num_attention_heads - 1},
+    };
     op(&(struct projection_args){
         .shape = &p->shape,
         .weights = p->weights,
         .x = p->x,
         .q = r.q,
+        .copies = copies,
+        .num_copies = 2,
         .targets = targets,
         .num_targets = p->num_targets,
         .rows_per_target = p->rows_per_target,
     });
     return r;
+}
+
+/* Copies hold the bits of q, each those of its heads. */
+static void check_copies(const struct problem *p, const struct result *r)
+{
+    int64_t rows = p->num_targets * p->rows_per_target;
+    int64_t d = p->shape.head_dim;
+    int64_t width = mp_shape_q_width(&p->shape);
+    for (int64_t row = 0; row < rows; row++) {
+        const float *q = r->q + row * width;
+        assert_memory_equal(r->copies[0] + row * d, q, (size_t)d * sizeof *q);
+        assert_memory_equal(r->copies[1] + row * (width - d), q + d,
+                            (size_t)(width - d) * sizeof *q);
+    }
 }
 
 /* Head `head` of the fused output of one row, in double, before norm and rotation. */
@@ -239,8 +265,10 @@ static void check_problem(const struct problem *p)
         struct result r = run(p, projection_fast);
         int64_t rows = p->num_targets * p->rows_per_target;
         compare(p, &r, &expected, f32_tolerance(isa, rows), mp_isa_name(isa));
+        check_copies(p, &r);
         result_free(p, &r);
     }
+    check_copies(p, &expected);
     result_free(p, &oracle);
     result_free(p, &expected);
 }

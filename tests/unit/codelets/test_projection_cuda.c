@@ -20,7 +20,7 @@ struct problem {
 /* What a run writes, in host memory. */
 struct result {
     float *q;
-    float *q_host; /* NULL: not wanted */
+    float *copies; /* of all heads but the first, then of the first; NULL: not wanted */
     uint16_t *k;   /* [num_targets][num_kv_heads][CAPACITY][head_dim] */
     uint16_t *v;
 };
@@ -89,7 +89,7 @@ static struct result result_create(const struct problem *p)
 static void result_free(struct result *r)
 {
     free(r->q);
-    free(r->q_host);
+    free(r->copies);
     free(r->k);
     free(r->v);
 }
@@ -97,6 +97,23 @@ static void result_free(struct result *r)
 static int64_t first_slot(int64_t target)
 {
     return 3 + target;
+}
+
+static int64_t q_rows(const struct problem *p)
+{
+    return p->num_targets * p->rows_per_target;
+}
+
+/* Copies hold the bits of q, each those of its heads. */
+static void check_copies(const struct problem *p, const struct result *r)
+{
+    int64_t d = p->shape.head_dim;
+    int64_t others = (p->shape.num_attention_heads - 1) * d;
+    for (int64_t row = 0; row < q_rows(p); row++) {
+        const float *q = r->q + row * (others + d);
+        assert_memory_equal(r->copies + row * others, q + d, (size_t)others * sizeof *q);
+        assert_memory_equal(r->copies + q_rows(p) * others + row * d, q, (size_t)d * sizeof *q);
+    }
 }
 
 /* Runs the op on arrays that all lie on one side. Targets differ in slot, position and rope scale.
@@ -125,11 +142,17 @@ static void run(const struct problem *p, projection_kernel *op, const void *bloc
             .rope_scale = 1.0f + 0.1f * (float)t,
         };
     }
+    const int others = p->shape.num_attention_heads - 1;
+    const struct projection_copy copies[] = {
+        {r->copies, 1, others},
+        {r->copies + q_rows(p) * others * p->shape.head_dim, 0, 1},
+    };
     struct projection_args a = {
         .shape = &p->shape,
         .x = x,
         .q = r->q,
-        .q_host = r->q_host,
+        .copies = copies,
+        .num_copies = r->copies != NULL ? 2 : 0,
         .targets = targets,
         .num_targets = p->num_targets,
         .rows_per_target = p->rows_per_target,
@@ -144,7 +167,7 @@ static struct result run_cuda(const struct problem *p)
     struct result host = result_create(p);
     struct result device = {
         .q = device_copy(NULL, q_elements(p) * sizeof(float)),
-        .q_host = device_copy(NULL, q_elements(p) * sizeof(float)),
+        .copies = device_copy(NULL, q_elements(p) * sizeof(float)),
         .k = device_copy(host.k, cache_bytes),
         .v = device_copy(host.v, cache_bytes),
     };
@@ -157,11 +180,11 @@ static struct result run_cuda(const struct problem *p)
     run(p, projection_cuda, block, x, k_mean, &device);
     cuda_op_end();
     host.q = host_copy(device.q, q_elements(p) * sizeof(float));
-    host.q_host = host_copy(device.q_host, q_elements(p) * sizeof(float));
+    host.copies = host_copy(device.copies, q_elements(p) * sizeof(float));
     host.k = host_copy(device.k, cache_bytes);
     host.v = host_copy(device.v, cache_bytes);
     ASSERT_CUDA(cudaFree(device.q));
-    ASSERT_CUDA(cudaFree(device.q_host));
+    ASSERT_CUDA(cudaFree(device.copies));
     ASSERT_CUDA(cudaFree(device.k));
     ASSERT_CUDA(cudaFree(device.v));
     ASSERT_CUDA(cudaFree(block));
@@ -208,7 +231,7 @@ static void check(const struct mp_shape *shape, int64_t num_targets, int64_t row
         run(&p, projection_ref, p.block, p.x, p.k_mean, &expected);
         struct result r = run_cuda(&p);
         assert_close(r.q, expected.q, q_elements(&p), 1e-4, "q");
-        assert_memory_equal(r.q_host, r.q, q_elements(&p) * sizeof(float));
+        check_copies(&p, &r);
         compare_cache(&p, r.k, expected.k, "k");
         compare_cache(&p, r.v, expected.v, "v");
         result_free(&r);

@@ -2,7 +2,9 @@
  * heads in shares. */
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
+#include "core/machine/shard.h"
 #include "kernel_test.h"
+#include "tests/unit/codelets/heads_test.h"
 
 static sampled_attention_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = sampled_attention_ref,
@@ -50,6 +52,9 @@ static void select_tokens(int64_t count, int num_heads, double share, uint32_t *
     }
 }
 
+/* Where the weights of the tokens come from. */
+enum form { BY_COSINE, LISTED, UNWEIGHTED, NUM_FORMS };
+
 struct attention_case {
     int64_t count;
     double share;
@@ -59,7 +64,7 @@ struct attention_case {
 };
 
 /* Three rows: no offloaded set, an empty selection, and the real one. */
-static void run_case(const struct attention_case *t)
+static void run_case(const struct attention_case *t, enum form form)
 {
     int num_heads = t->num_kv_heads * t->group;
     size_t width = (size_t)num_heads * (size_t)t->head_dim;
@@ -69,6 +74,8 @@ static void run_case(const struct attention_case *t)
     select_tokens(t->count, num_heads, t->share, selected, nnz + 2 * num_heads);
     struct lsh_weight *weight = mp_xmalloc(sizeof *weight);
     lsh_weight_init(weight, t->K, t->L);
+    float *log_weights = random_floats((size_t)(num_heads * t->count), 3.0f, 61);
+    const float *listed[3] = {NULL, log_weights, log_weights};
     float *q = random_floats(3 * width, t->scale_q, 60);
     memset(q + 2 * width, 0, (size_t)t->head_dim * sizeof *q); /* a query without direction */
     float *expected = mp_xcalloc(3 * width, sizeof *expected);
@@ -80,18 +87,18 @@ static void run_case(const struct attention_case *t)
                                        .ids = (const uint32_t *[]){NULL, selected, selected},
                                        .ids_stride = (int64_t[]){0, t->count, t->count},
                                        .nnz = nnz,
-                                       .weight = weight,
+                                       .log_weights = form == LISTED ? listed : NULL,
+                                       .weight = form == BY_COSINE ? weight : NULL,
                                        .o = expected,
                                        .lse = expected_lse,
                                        .rows = 3,
                                        .num_heads = num_heads,
-                                       .row_heads = num_heads,
                                        .head_dim = t->head_dim,
                                        .scale = 1.0f / sqrtf((float)t->head_dim)};
     sampled_attention_ref(&a);
     a.o = o;
     a.lse = lse;
-    FOR_EACH_VARIANT(isa, variants)
+    FOR_EACH_SUPPORTED(isa, variants, t->dtype, t->head_dim)
     {
         memset(o, 0xff, 3 * width * sizeof *o);
         memset(lse, 0xff, (size_t)(3 * num_heads) * sizeof *lse);
@@ -108,6 +115,7 @@ static void run_case(const struct attention_case *t)
     }
     free(selected);
     free(nnz);
+    free(log_weights);
     free(weight);
     free(q);
     free(expected);
@@ -186,32 +194,48 @@ static void test_variants_agree(void **state)
          .scale_q = 1.0f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        run_case(&cases[i]);
+        for (enum form form = 0; form < NUM_FORMS; form++) {
+            run_case(&cases[i], form);
+        }
     }
 }
 
-/* One query head of 64 channels over nnz tokens. */
+/* One query head of 64 channels over nnz tokens. log_weights, weight: NULL or what they are. */
 static void attend_one(sampled_attention_kernel *kernel, const struct offloaded_kv *kv,
-                       const uint32_t *ids, int32_t nnz, const struct lsh_weight *weight,
-                       const float *q, float *o, float *lse)
+                       const uint32_t *ids, int32_t nnz, const float *log_weights,
+                       const struct lsh_weight *weight, const float *q, float *o, float *lse)
 {
     kernel(&(struct sampled_attention_args){.q = q,
                                             .kv = &kv,
                                             .ids = &ids,
                                             .ids_stride = (int64_t[]){nnz},
                                             .nnz = &nnz,
+                                            .log_weights = log_weights ? &log_weights : NULL,
                                             .weight = weight,
                                             .o = o,
                                             .lse = lse,
                                             .rows = 1,
                                             .num_heads = 1,
-                                            .row_heads = 1,
                                             .head_dim = 64,
                                             .scale = 0.125f});
 }
 
-/* When every token is selected and selection is certain (u = 1), the sampled part merged with the
- * static part is exact attention over both. */
+/* Merges the sampled part with the rest and compares it with attention over both. */
+static void check_merged(float *o, float lse, const float *part, float part_lse, const float *exact,
+                         float exact_lse, const char *what)
+{
+    enum { D = 64 };
+    float weight_part = 1.0f / (1.0f + expf(lse - part_lse));
+    for (int c = 0; c < D; c++) {
+        o[c] = (1.0f - weight_part) * o[c] + weight_part * part[c];
+    }
+    assert_close(o, exact, D, 1e-3, what);
+    lse = logf(expf(lse) + expf(part_lse));
+    assert_close(&lse, &exact_lse, 1, 1e-3, "lse");
+}
+
+/* When every token is selected and selection is certain (u = 1), or tokens weigh 1, the sampled
+ * part merged with the static part is exact attention over both. */
 static void test_converges_to_exact_attention(void **state)
 {
     (void)state;
@@ -252,47 +276,91 @@ static void test_converges_to_exact_attention(void **state)
     FOR_EACH_VARIANT(isa, variants)
     {
         float o[D], lse;
-        attend_one(variants[isa], &kv, ids, SAMPLED, weight, q, o, &lse);
-        float weight_part = 1.0f / (1.0f + expf(lse - part_lse));
-        for (int c = 0; c < D; c++) {
-            o[c] = (1.0f - weight_part) * o[c] + weight_part * part[c];
-        }
-        assert_close(o, exact, D, 1e-3, mp_isa_name(isa));
-        lse = logf(expf(lse) + expf(part_lse));
-        assert_close(&lse, &exact_lse, 1, 1e-3, "lse");
+        attend_one(variants[isa], &kv, ids, SAMPLED, NULL, weight, q, o, &lse);
+        check_merged(o, lse, part, part_lse, exact, exact_lse, mp_isa_name(isa));
+        attend_one(variants[isa], &kv, ids, SAMPLED, NULL, NULL, q, o, &lse);
+        check_merged(o, lse, part, part_lse, exact, exact_lse, mp_isa_name(isa));
     }
     free(weight);
     free(q);
     release(&kv);
 }
 
-/* Calls a variant for the heads of each share alone. */
-static void run_shares(sampled_attention_kernel *variant, const struct sampled_attention_args *all,
-                       const struct mp_share *shares, int count)
+/* A token that weighs n is as good as one that is listed n times; the weights go with the list, not
+ * with the tokens. log_weights go before weight. */
+static void test_listed_weights(void **state)
+{
+    (void)state;
+    enum { N = 333, D = 64 };
+    struct offloaded_kv kv = random_kv(N, 1, D, MP_BF16, 70);
+    uint32_t ids[N], repeated[3 * N];
+    float log_weights[N];
+    int32_t nnz = 0;
+    for (int i = 0; i < N; i++) {
+        ids[i] = (uint32_t)(N - 1 - i);
+        log_weights[i] = logf((float)(i % 3 + 1));
+        for (int j = 0; j <= i % 3; j++) {
+            repeated[nnz++] = ids[i];
+        }
+    }
+    struct lsh_weight *weight = mp_xmalloc(sizeof *weight);
+    lsh_weight_init(weight, 10, 150);
+    float *q = random_floats(D, 1.0f, 80);
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        float expected[D], expected_lse, o[D], lse;
+        attend_one(variants[isa], &kv, repeated, nnz, NULL, NULL, q, expected, &expected_lse);
+        attend_one(variants[isa], &kv, ids, N, log_weights, weight, q, o, &lse);
+        assert_close(o, expected, D, 1e-5, mp_isa_name(isa));
+        assert_close(&lse, &expected_lse, 1, 1e-5, "lse");
+    }
+    free(weight);
+    free(q);
+    release(&kv);
+}
+
+/* Calls a variant for the heads of each shard alone. */
+static void run_shards(sampled_attention_kernel *variant, const struct sampled_attention_args *all,
+                       const struct mp_shard *shards, int count)
 {
     for (int i = 0; i < count; i++) {
         int group = all->num_heads / all->kv[1]->num_kv_heads;
-        int first = shares[i].first_kv_head * group;
-        struct offloaded_kv part = offloaded_kv_of(&shares[i], all->kv[1]);
+        int first = shards[i].first_kv_head * group;
+        struct offloaded_kv part =
+            offloaded_heads(all->kv[1], shards[i].first_kv_head, shards[i].num_kv_heads);
+        int heads = shards[i].num_kv_heads * group;
+        size_t width = (size_t)all->head_dim * sizeof(float);
         struct sampled_attention_args a = *all;
-        a.q += first * a.head_dim;
+        float *q = mp_xcalloc((size_t)(all->rows * heads), width);
+        float *o = mp_xcalloc((size_t)(all->rows * heads), width);
+        float *lse = mp_xcalloc((size_t)(all->rows * heads), sizeof *lse);
+        int32_t *nnz = mp_xcalloc((size_t)(all->rows * heads), sizeof *nnz);
+        copy_heads(q, heads, all->q + first * all->head_dim, all->num_heads, heads, width, a.rows);
+        copy_heads(nnz, heads, all->nnz + first, all->num_heads, heads, sizeof *nnz, a.rows);
+        a.q = q;
         a.kv = (const struct offloaded_kv *[]){NULL, &part, &part};
         a.ids = (const uint32_t *[]){NULL, all->ids[1] + first * all->ids_stride[1],
                                      all->ids[2] + first * all->ids_stride[2]};
-        a.nnz += first;
-        a.o += first * a.head_dim;
-        a.lse += first;
-        a.num_heads = shares[i].num_kv_heads * group;
+        a.nnz = nnz;
+        a.o = o;
+        a.lse = lse;
+        a.num_heads = heads;
         variant(&a);
+        copy_heads(all->o + first * all->head_dim, all->num_heads, o, heads, heads, width, a.rows);
+        copy_heads(all->lse + first, all->num_heads, lse, heads, heads, sizeof *lse, a.rows);
+        free(q);
+        free(o);
+        free(lse);
+        free(nnz);
     }
 }
 
-/* Shares of unequal size write what one call for all heads writes, bit by bit. */
-static void test_shares(void **state)
+/* Shards of unequal size write what one call for all heads writes, bit by bit. */
+static void test_shards(void **state)
 {
     (void)state;
     enum { TOKENS = 900, KV_HEADS = 5, GROUP = 2, HEADS = KV_HEADS * GROUP, D = 64, ROWS = 3 };
-    const struct mp_share shares[] = {{.first_kv_head = 0, .num_kv_heads = 1},
+    const struct mp_shard shards[] = {{.first_kv_head = 0, .num_kv_heads = 1},
                                       {.first_kv_head = 1, .num_kv_heads = 2},
                                       {.first_kv_head = 3, .num_kv_heads = 2}};
     const enum mp_dtype dtypes[] = {MP_BF16, MP_F32};
@@ -316,10 +384,9 @@ static void test_shares(void **state)
                                            .weight = weight,
                                            .rows = ROWS,
                                            .num_heads = HEADS,
-                                           .row_heads = HEADS,
                                            .head_dim = D,
                                            .scale = 0.125f};
-        FOR_EACH_VARIANT(isa, variants)
+        FOR_EACH_SUPPORTED(isa, variants, dtypes[t], D)
         {
             a.o = expected;
             a.lse = expected_lse;
@@ -328,7 +395,7 @@ static void test_shares(void **state)
             memset(lse, 0xff, sizeof lse);
             a.o = o;
             a.lse = lse;
-            run_shares(variants[isa], &a, shares, 3);
+            run_shards(variants[isa], &a, shards, 3);
             assert_memory_equal(o, expected, sizeof o);
             assert_memory_equal(lse, expected_lse, sizeof lse);
             assert_true(lse[HEADS] > lse[0]); /* row 1 has tokens, row 0 none */
@@ -380,7 +447,6 @@ static void test_weight_of_every_angle(void **state)
                                        .lse = expected,
                                        .rows = 1,
                                        .num_heads = N,
-                                       .row_heads = N,
                                        .head_dim = D,
                                        .scale = 0.125f};
     sampled_attention_ref(&a);
@@ -419,7 +485,7 @@ static void test_nan_first(void **state)
     FOR_EACH_VARIANT(isa, variants)
     {
         float o[D], lse;
-        attend_one(variants[isa], &kv, ids, N, weight, q, o, &lse);
+        attend_one(variants[isa], &kv, ids, N, NULL, weight, q, o, &lse);
         assert_true(isnan(lse) && isnan(o[0]));
     }
     free(weight);
@@ -430,11 +496,9 @@ static void test_nan_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_variants_agree),
-        cmocka_unit_test(test_converges_to_exact_attention),
-        cmocka_unit_test(test_weight_of_every_angle),
-        cmocka_unit_test(test_nan_first),
-        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_variants_agree), cmocka_unit_test(test_converges_to_exact_attention),
+        cmocka_unit_test(test_listed_weights), cmocka_unit_test(test_weight_of_every_angle),
+        cmocka_unit_test(test_nan_first),      cmocka_unit_test(test_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,13 +12,18 @@ struct attention_case {
 
 enum { MAX_ROWS = 35 };
 
+/* Where the weights of the tokens come from. */
+enum form { BY_COSINE, LISTED, UNWEIGHTED, NUM_FORMS };
+
 /* Everything of a case that the kernel reads. */
 struct fixture {
     struct offloaded_kv kv;
-    uint32_t *ids; /* [rows][num_heads][count] */
-    int32_t *nnz;  /* [rows][num_heads] */
-    float *q;      /* [rows][num_heads][head_dim] */
-    struct lsh_weight weight;
+    uint32_t *ids;            /* [rows][num_heads][count] */
+    int32_t *nnz;             /* [rows][num_heads] */
+    float *log_weights;       /* as ids; NULL unless LISTED */
+    float *q;                 /* [rows][num_heads][head_dim] */
+    struct lsh_weight weight; /* used if BY_COSINE */
+    enum form form;
 };
 
 /* Each token with probability `share`, token 0 always; nothing in rows 0 and 1. */
@@ -36,9 +41,10 @@ static void select_tokens(const struct attention_case *t, struct fixture *f)
     }
 }
 
-static struct fixture *make_fixture(const struct attention_case *t)
+static struct fixture *make_fixture(const struct attention_case *t, enum form form)
 {
     struct fixture *f = mp_xcalloc(1, sizeof *f);
+    f->form = form;
     size_t d = (size_t)t->head_dim;
     size_t heads = (size_t)(t->rows * t->num_kv_heads * t->group);
     int64_t capacity = t->count + 5;
@@ -54,6 +60,9 @@ static struct fixture *make_fixture(const struct attention_case *t)
     f->ids = mp_xcalloc(heads * (size_t)t->count, sizeof *f->ids);
     f->nnz = mp_xcalloc(heads, sizeof *f->nnz);
     select_tokens(t, f);
+    if (form == LISTED) {
+        f->log_weights = random_floats(heads * (size_t)t->count, 3.0f, 61);
+    }
     f->q = random_floats(heads * d, t->scale_q, 60);
     memset(f->q + heads / (size_t)t->rows * 2 * d, 0, d * sizeof *f->q); /* the same for a query */
     lsh_weight_init(&f->weight, t->K, t->L);
@@ -66,41 +75,72 @@ static void release_fixture(struct fixture *f)
     free(f->kv.v);
     free(f->ids);
     free(f->nnz);
+    free(f->log_weights);
     free(f->q);
     free(f);
 }
 
-/* Calls the variant for the share's heads of the rows from first_row on, on the fixture's memory, o
- * and lse. */
+/* Calls the variant for the share's heads of the rows from first_row on, on the fixture's memory
+ * and q, nnz, o and lse of these rows and heads alone. */
 static void call(sampled_attention_kernel *variant, const struct attention_case *t,
-                 const struct fixture *f, struct mp_share share, int first_row, float *o,
-                 float *lse)
+                 const struct fixture *f, struct mp_share share, int first_row, const float *q,
+                 const int32_t *nnz, float *o, float *lse)
 {
     struct offloaded_kv part = offloaded_kv_of(&share, &f->kv);
     const struct offloaded_kv *kv[MAX_ROWS];
     const uint32_t *ids[MAX_ROWS];
+    const float *log_weights[MAX_ROWS];
     int64_t stride[MAX_ROWS];
     int row_heads = t->num_kv_heads * t->group;
     int first = share.first_kv_head * t->group;
-    int first_in = first_row * row_heads + first;
     for (int r = first_row; r < t->rows; r++) {
+        int64_t at = (r * row_heads + first) * t->count;
         kv[r - first_row] = r == 0 ? NULL : &part;
-        ids[r - first_row] = f->ids + (r * row_heads + first) * t->count;
+        ids[r - first_row] = f->ids + at;
+        log_weights[r - first_row] = f->form == LISTED ? f->log_weights + at : NULL;
         stride[r - first_row] = t->count;
     }
-    variant(&(struct sampled_attention_args){.q = f->q + first_in * t->head_dim,
+    variant(&(struct sampled_attention_args){.q = q,
                                              .kv = kv,
                                              .ids = ids,
                                              .ids_stride = stride,
-                                             .nnz = f->nnz + first_in,
-                                             .weight = &f->weight,
-                                             .o = o + first * t->head_dim,
-                                             .lse = lse + first,
+                                             .nnz = nnz,
+                                             .log_weights = f->form == LISTED ? log_weights : NULL,
+                                             .weight = f->form == BY_COSINE ? &f->weight : NULL,
+                                             .o = o,
+                                             .lse = lse,
                                              .rows = t->rows - first_row,
                                              .num_heads = share.num_kv_heads * t->group,
-                                             .row_heads = row_heads,
                                              .head_dim = t->head_dim,
                                              .scale = 1.0f / sqrtf((float)t->head_dim)});
+}
+
+/* The heads of a share by themselves, from and to memory of all heads. */
+static void call_share(const struct attention_case *t, const struct fixture *device,
+                       struct mp_share share, float *o, float *lse)
+{
+    int row_heads = t->num_kv_heads * t->group;
+    int first = share.first_kv_head * t->group;
+    int heads = share.num_kv_heads * t->group;
+    size_t width = (size_t)t->head_dim * sizeof(float);
+    size_t count = (size_t)(t->rows * heads);
+    float *part_q = device_copy(NULL, count * width);
+    float *part_o = device_copy(NULL, count * width);
+    float *part_lse = device_copy(NULL, count * sizeof(float));
+    void *part_nnz = NULL; /* in pinned host memory, as the pipeline may keep it */
+    ASSERT_CUDA(cudaMallocHost(&part_nnz, count * sizeof(int32_t)));
+    copy_heads_cuda(part_q, heads, device->q + first * t->head_dim, row_heads, heads, width,
+                    t->rows);
+    copy_heads(part_nnz, heads, device->nnz + first, row_heads, heads, sizeof(int32_t), t->rows);
+    cuda_op_begin("sampled_attention");
+    call(sampled_attention_cuda, t, device, share, 0, part_q, part_nnz, part_o, part_lse);
+    cuda_op_end();
+    copy_heads_cuda(o + first * t->head_dim, row_heads, part_o, heads, heads, width, t->rows);
+    copy_heads_cuda(lse + first, row_heads, part_lse, heads, heads, sizeof(float), t->rows);
+    ASSERT_CUDA(cudaFree(part_q));
+    ASSERT_CUDA(cudaFree(part_o));
+    ASSERT_CUDA(cudaFree(part_lse));
+    ASSERT_CUDA(cudaFreeHost(part_nnz));
 }
 
 /* A row's bits do not depend on the rows beside it: the last one of o and lse, again and alone. */
@@ -112,7 +152,8 @@ static void assert_same_alone(const struct attention_case *t, const struct fixtu
     size_t width = heads * (size_t)t->head_dim;
     cuda_op_begin("sampled_attention");
     call(sampled_attention_cuda, t, device, (struct mp_share){.num_kv_heads = t->num_kv_heads},
-         last, device_o, device_lse);
+         last, device->q + (size_t)last * width, device->nnz + (size_t)last * heads, device_o,
+         device_lse);
     cuda_op_end();
     float *o_alone = host_copy(device_o, width * sizeof *o_alone);
     float *lse_alone = host_copy(device_lse, heads * sizeof *lse_alone);
@@ -137,6 +178,9 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
     device->kv.k = device_copy(f->kv.k, kv_bytes);
     device->kv.v = device_copy(f->kv.v, kv_bytes);
     device->ids = device_copy(f->ids, heads * (size_t)t->count * sizeof *f->ids);
+    if (f->form == LISTED) {
+        device->log_weights = device_copy(f->log_weights, heads * (size_t)t->count * sizeof(float));
+    }
     device->q = device_copy(f->q, o_bytes);
     float *device_o = device_copy(NULL, o_bytes);
     float *device_lse = device_copy(NULL, lse_bytes);
@@ -144,14 +188,13 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
         int begin = i * t->num_kv_heads / num_shares;
         int end = (i + 1) * t->num_kv_heads / num_shares;
         struct mp_share share = {.first_kv_head = begin, .num_kv_heads = end - begin};
-        cuda_op_begin("sampled_attention");
-        call(sampled_attention_cuda, t, device, share, 0, device_o, device_lse);
-        cuda_op_end();
+        call_share(t, device, share, device_o, device_lse);
     }
     *o = host_copy(device_o, o_bytes);
     *lse = host_copy(device_lse, lse_bytes);
     assert_same_alone(t, device, *o, *lse, device_o, device_lse);
-    void *arrays[] = {device->kv.k, device->kv.v, device->ids, device->q, device_o, device_lse};
+    void *arrays[] = {device->kv.k, device->kv.v, device->ids, device->log_weights,
+                      device->q,    device_o,     device_lse};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         ASSERT_CUDA(cudaFree(arrays[i]));
     }
@@ -160,16 +203,16 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
 }
 
 /* A call for the heads of each share. */
-static void run_case(const struct attention_case *t, int num_shares)
+static void run_case(const struct attention_case *t, enum form form, int num_shares)
 {
     size_t row_heads = (size_t)(t->num_kv_heads * t->group);
     size_t heads = (size_t)t->rows * row_heads;
     size_t width = heads * (size_t)t->head_dim;
-    struct fixture *f = make_fixture(t);
+    struct fixture *f = make_fixture(t, form);
     float *expected = mp_xcalloc(width, sizeof *expected);
     float *expected_lse = mp_xcalloc(heads, sizeof *expected_lse);
-    call(sampled_attention_ref, t, f, (struct mp_share){.num_kv_heads = t->num_kv_heads}, 0,
-         expected, expected_lse);
+    call(sampled_attention_ref, t, f, (struct mp_share){.num_kv_heads = t->num_kv_heads}, 0, f->q,
+         f->nnz, expected, expected_lse);
     float *o, *lse;
     run_on_gpu(t, f, num_shares, width * sizeof *o, heads * sizeof *lse, &o, &lse);
     for (size_t i = 0; i < 2 * row_heads * (size_t)t->head_dim; i++) {
@@ -179,7 +222,8 @@ static void run_case(const struct attention_case *t, int num_shares)
         assert_true(isinf(lse[i]) && lse[i] < 0.0f);
     }
     char what[64];
-    snprintf(what, sizeof what, "o of %d tokens, head_dim %d", (int)t->count, t->head_dim);
+    snprintf(what, sizeof what, "o of %d tokens, head_dim %d, form %d", (int)t->count, t->head_dim,
+             (int)form);
     assert_close(o, expected, width, 2e-3, what);
     assert_close(lse + 2 * row_heads, expected_lse + 2 * row_heads, heads - 2 * row_heads, 1e-3,
                  "lse");
@@ -203,9 +247,11 @@ static void test_agrees_with_reference(void **state)
         {17, 1.0, 3, 1, 1, 128, 10, 150, 1.0f},   {3000, 0.5, MAX_ROWS, 2, 4, 64, 10, 150, 1.0f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        run_case(&cases[i], 1);
-        if (cases[i].num_kv_heads > 1) {
-            run_case(&cases[i], 2);
+        for (enum form form = 0; form < NUM_FORMS; form++) {
+            run_case(&cases[i], form, 1);
+            if (cases[i].num_kv_heads > 1) {
+                run_case(&cases[i], form, 2);
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ static void test_by_hand(void **state)
     const struct kv_cache *caches[1] = {&cache};
     const int64_t length[1] = {2};
     const float q[2] = {2.0f * logf(3.0f), 0.0f};
-    FOR_EACH_VARIANT(isa, variants)
+    FOR_EACH_SUPPORTED(isa, variants, MP_F32, 2)
     {
         float o[2];
         float lse[1];
@@ -79,7 +79,7 @@ static void run_case(const struct attention_case *t)
     static_attention_ref(&a);
     a.o = o;
     a.lse = lse;
-    FOR_EACH_VARIANT(isa, variants)
+    FOR_EACH_SUPPORTED(isa, variants, t->dtype, t->head_dim)
     {
         memset(o, 0xff, 2 * width * sizeof *o);
         variants[isa](&a);

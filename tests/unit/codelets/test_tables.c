@@ -2,7 +2,9 @@
  * whose codes equal the query's in at least two tables. */
 #include "codelets/table_build/table_build.h"
 #include "codelets/table_lookup/table_lookup.h"
+#include "core/machine/shard.h"
 #include "kernel_test.h"
+#include "tests/unit/codelets/heads_test.h"
 
 static table_lookup_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = table_lookup_ref,
@@ -128,7 +130,6 @@ static void run_case(const struct table_case *t)
                                   .nnz = nnz,
                                   .rows = 1,
                                   .num_heads = num_heads,
-                                  .row_heads = num_heads,
                                   .L = t->L};
     FOR_EACH_VARIANT(isa, variants)
     {
@@ -189,7 +190,6 @@ static void test_rows_without_tokens(void **state)
                                                   .nnz = nnz,
                                                   .rows = 3,
                                                   .num_heads = 1,
-                                                  .row_heads = 1,
                                                   .L = 2});
         assert_int_equal(nnz[0], 0);
         assert_int_equal(nnz[1], 0);
@@ -201,15 +201,14 @@ static void test_rows_without_tokens(void **state)
     release(&f);
 }
 
-/* The heads of a share alone, of all rows: codes, ids and counts of other heads lie between them
- * and are left as they are. */
-static void test_shares(void **state)
+/* The heads of a shard alone, of all rows, find what all heads find together. */
+static void test_shards(void **state)
 {
     (void)state;
     enum { KV_HEADS = 5, GROUP = 2, HEADS = KV_HEADS * GROUP, ROWS = 2, L = 4, N = 66000 };
     const struct table_case some = {
         .count = N, .num_kv_heads = KV_HEADS, .group = GROUP, .K = 2, .L = L, .distinct = 4};
-    const struct mp_share shares[] = {{.first_kv_head = 0, .num_kv_heads = 1},
+    const struct mp_shard shards[] = {{.first_kv_head = 0, .num_kv_heads = 1},
                                       {.first_kv_head = 1, .num_kv_heads = 2},
                                       {.first_kv_head = 3, .num_kv_heads = 2}};
     struct fixture f = build(&some);
@@ -224,21 +223,23 @@ static void test_shares(void **state)
         int32_t nnz[ROWS * HEADS];
         memset(nnz, 0xff, sizeof nnz);
         for (int i = 0; i < 3; i++) {
-            int first = shares[i].first_kv_head * GROUP;
-            struct lsh_tables part = lsh_tables_of(&shares[i], &f.tables);
+            int first = shards[i].first_kv_head * GROUP;
+            int heads = shards[i].num_kv_heads * GROUP;
+            struct lsh_tables part =
+                table_heads(&f.tables, shards[i].first_kv_head, shards[i].num_kv_heads);
+            uint16_t part_codes[ROWS * HEADS * L];
+            int32_t part_nnz[ROWS * HEADS];
+            copy_heads(part_codes, heads, codes + first * L, HEADS, heads, L * sizeof *codes, ROWS);
             variants[isa](&(struct table_lookup_args){
-                .codes = codes + first * L,
+                .codes = part_codes,
                 .tables = (const struct lsh_tables *[]){&part, &part},
                 .ids = (uint32_t *[]){selected[0] + first * N, selected[1] + first * N},
                 .ids_stride = stride,
-                .nnz = nnz + first,
+                .nnz = part_nnz,
                 .rows = ROWS,
-                .num_heads = shares[i].num_kv_heads * GROUP,
-                .row_heads = HEADS,
+                .num_heads = heads,
                 .L = L});
-            for (int h = first + shares[i].num_kv_heads * GROUP; h < HEADS; h++) {
-                assert_true(nnz[h] == -1 && nnz[HEADS + h] == -1);
-            }
+            copy_heads(nnz + first, HEADS, part_nnz, heads, heads, sizeof *nnz, ROWS);
         }
         for (int r = 0; r < ROWS; r++) {
             struct table_lookup_args all = {.ids = &selected[r],
@@ -260,7 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_build_and_lookup),
         cmocka_unit_test(test_rows_without_tokens),
-        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

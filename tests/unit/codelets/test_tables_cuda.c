@@ -103,14 +103,24 @@ static void lookup_on_device(const struct table_lookup_args *all, int num_kv_hea
             }
         }
         struct table_lookup_args a = *all;
-        a.codes += begin * group * a.L;
+        int first = begin * group;
+        int heads = share.num_kv_heads * group;
+        size_t codes = (size_t)a.L * sizeof *a.codes;
+        uint16_t *part_codes = device_copy(NULL, (size_t)(a.rows * heads) * codes);
+        copy_heads_cuda(part_codes, heads, all->codes + first * a.L, all->num_heads, heads, codes,
+                        a.rows);
+        a.codes = part_codes;
         a.tables = tables;
         a.ids = ids;
-        a.nnz += begin * group;
-        a.num_heads = share.num_kv_heads * group;
+        a.nnz = device_copy(NULL, (size_t)(a.rows * heads) * sizeof *a.nnz);
+        a.num_heads = heads;
         cuda_op_begin("table_lookup");
         table_lookup_cuda(&a);
         cuda_op_end();
+        copy_heads_cuda(all->nnz + first, all->num_heads, a.nnz, heads, heads, sizeof *a.nnz,
+                        a.rows);
+        ASSERT_CUDA(cudaFree(part_codes));
+        ASSERT_CUDA(cudaFree(a.nnz));
     }
     cuda_synchronize();
     free(parts);
@@ -150,7 +160,6 @@ static void compare_lookup(const struct fixture *const *tables, int64_t rows, in
                                   .nnz = nnz,
                                   .rows = rows,
                                   .num_heads = num_heads,
-                                  .row_heads = num_heads,
                                   .L = L};
     table_lookup_ref(&a);
     uint16_t *device_codes = device_copy(codes, queries * (size_t)L * sizeof *codes);

@@ -1,7 +1,7 @@
 /* The memory plan against numbers worked out by hand, and its limits. */
 #include "engine_fixture.h"
 #include "pipeline/cli/summary.h"
-#include "pipeline/engine/plan.h"
+#include "pipeline/engine/internal.h"
 
 #include <string.h>
 
@@ -16,20 +16,34 @@ static const struct mp_shape SHAPE = {
     .rms_norm_eps = 1e-5f,
 };
 
-static struct mp_plan make_plan(const char *const *flags, int sparse_layers, enum mp_dtype dtype,
-                                int64_t tokens)
+/* An engine that holds nothing but what a plan asks of it. gpu_limit 0: it has no GPU. */
+static struct mp_engine imagine(const struct mp_config *config, enum mp_dtype dtype,
+                                int64_t gpu_limit)
+{
+    struct mp_error err;
+    struct mp_engine e = {
+        .config = config,
+        .shape = &SHAPE,
+        .dtype = dtype,
+        .attention = {.config = config, .shape = &SHAPE},
+        .dense = {gpu_limit > 0 ? MP_GPU : MP_CPU, gpu_limit > 0 ? 0 : -1},
+        .gpu_limit = gpu_limit,
+        .graph = {.shape = &SHAPE,
+                  .sink = config->device_budget - config->window_size,
+                  .window = config->window_size},
+    };
+    ASSERT_OK(mp_method_choose(config, &e.attention.method, &err));
+    return e;
+}
+
+static struct mp_plan make_plan(const char *const *flags, enum mp_dtype dtype, int64_t tokens)
 {
     struct mp_config config;
     struct mp_plan plan;
     mp_config_init(&config);
     set_flags(&config, flags);
-    mp_plan_make(&(struct mp_plan_run){.config = &config,
-                                       .shape = &SHAPE,
-                                       .sparse_layers = sparse_layers,
-                                       .dtype = dtype,
-                                       .tokens = tokens,
-                                       .new_tokens = 32},
-                 &plan);
+    struct mp_engine e = imagine(&config, dtype, 0);
+    mp_plan_make(&e, tokens, 32, &plan);
     mp_config_free(&config);
     return plan;
 }
@@ -38,13 +52,15 @@ static struct mp_plan make_plan(const char *const *flags, int sparse_layers, enu
 static void test_llama_8b(void **state)
 {
     (void)state;
-    struct mp_plan p = make_plan(NULL, 30, MP_BF16, 98304);
+    static const char *const two_dense[] = {"cache-layers", "0,16", NULL};
+    struct mp_plan p = make_plan(two_dense, MP_BF16, 98304);
+    const int64_t mean = 8 * 128 * 4;   /* of the keys */
     const int64_t kv = 2 * 2 * 8 * 128; /* bytes a token and layer */
     const int64_t offloaded = 98304 - 68;
-    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_DENSE_KV], 2 * (98304 + 256) * kv);
-    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_STATIC_KV], 30 * (68 + 256) * kv);
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_DENSE_KV], 2 * ((98304 + 256) * kv + mean));
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_STATIC_KV], 30 * ((68 + 256) * kv + mean));
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV], 30 * offloaded * kv);
-    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_TABLES],
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_INDEX],
                      30 * 8 * 150 * (offloaded * 2 + 2 * 1025 * 4));
     /* 8.03 billion parameters of two bytes, and a little for norms. */
     assert_true(p.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] > INT64_C(16060) * 1000000 &&
@@ -57,7 +73,7 @@ static void test_llama_8b(void **state)
     /* The design's bound on KV and tables of a 96K request. */
     int64_t request =
         p.bytes[MP_PLAN_CPU][MP_PLAN_DENSE_KV] + p.bytes[MP_PLAN_CPU][MP_PLAN_STATIC_KV] +
-        p.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV] + p.bytes[MP_PLAN_CPU][MP_PLAN_TABLES];
+        p.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV] + p.bytes[MP_PLAN_CPU][MP_PLAN_INDEX];
     assert_true(request <= INT64_C(19) << 30);
 }
 
@@ -65,27 +81,29 @@ static void test_scaling(void **state)
 {
     (void)state;
     static const char *const four[] = {"batch", "4", NULL};
-    struct mp_plan one = make_plan(NULL, 31, MP_BF16, 10000);
-    struct mp_plan p = make_plan(four, 31, MP_BF16, 10000);
-    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_TABLES],
-                     4 * one.bytes[MP_PLAN_CPU][MP_PLAN_TABLES]);
+    struct mp_plan one = make_plan(NULL, MP_BF16, 10000);
+    struct mp_plan p = make_plan(four, MP_BF16, 10000);
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_INDEX],
+                     4 * one.bytes[MP_PLAN_CPU][MP_PLAN_INDEX]);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS],
                      one.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS]);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_PREFILL],
                      one.bytes[MP_PLAN_CPU][MP_PLAN_PREFILL]);
 
-    p = make_plan(NULL, 0, MP_BF16, 10000);
-    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_TABLES], 0);
-    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_HASH_FUNCTIONS], 0);
+    static const char *const full[] = {"attention", "full", NULL};
+    p = make_plan(full, MP_BF16, 10000);
+    assert_int_equal(p.sparse_layers, 0);
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_INDEX], 0);
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_SHARED], 0);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV], 0);
 
-    p = make_plan(NULL, 31, MP_F32, 10000);
+    p = make_plan(NULL, MP_F32, 10000);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV],
                      2 * one.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV]);
 
-    p = make_plan(NULL, 31, MP_BF16, 68);
+    p = make_plan(NULL, MP_BF16, 68);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV], 0);
-    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_TABLES], 0);
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_INDEX], 0);
 }
 
 /* With a GPU the dense data are there, and the sampled layers that fit: no byte more than allowed.
@@ -98,33 +116,28 @@ static void test_gpu(void **state)
     struct mp_plan all;
     struct mp_plan some;
     mp_config_init(&config);
-    struct mp_plan_run run = {.config = &config,
-                              .shape = &SHAPE,
-                              .sparse_layers = 30,
-                              .dtype = MP_BF16,
-                              .tokens = 98304,
-                              .new_tokens = 32,
-                              .gpu = true,
-                              .gpu_limit = INT64_C(80) << 30};
-    mp_plan_make(&run, &all);
+    set_flags(&config, (const char *const[]){"cache-layers", "0,16", NULL});
+    config.gpu_kv_layers = -1;
+    struct mp_engine e = imagine(&config, MP_BF16, INT64_C(80) << 30);
+    mp_plan_make(&e, 98304, 32, &all);
     assert_int_equal(all.gpu_kv_layers, 30);
-    assert_int_equal(all.bytes[MP_PLAN_CPU][MP_PLAN_TABLES], 0);
+    assert_int_equal(all.bytes[MP_PLAN_CPU][MP_PLAN_INDEX], 0);
     assert_int_equal(all.bytes[MP_PLAN_CPU][MP_PLAN_DENSE_KV], 0);
     /* Weights pass through CPU memory block by block; the largest is the embedding. */
     assert_int_equal(all.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS],
                      (int64_t)SHAPE.vocab_size * SHAPE.hidden_size * 2);
 
-    run.gpu_limit = all.total[MP_PLAN_GPU] - 1;
-    mp_plan_make(&run, &some);
+    e.gpu_limit = all.total[MP_PLAN_GPU] - 1;
+    mp_plan_make(&e, 98304, 32, &some);
     assert_int_equal(some.gpu_kv_layers, 29);
-    assert_true(some.total[MP_PLAN_GPU] <= run.gpu_limit);
-    assert_int_equal(some.bytes[MP_PLAN_CPU][MP_PLAN_TABLES] * 30,
-                     all.bytes[MP_PLAN_GPU][MP_PLAN_TABLES]);
+    assert_true(some.total[MP_PLAN_GPU] <= e.gpu_limit);
+    assert_int_equal(some.bytes[MP_PLAN_CPU][MP_PLAN_INDEX] * 30,
+                     all.bytes[MP_PLAN_GPU][MP_PLAN_INDEX]);
     config.memory_limit = INT64_C(1) << 40;
     ASSERT_OK(mp_plan_check(&some, &config, &err));
 
-    run.gpu_limit = INT64_C(8) << 30;
-    mp_plan_make(&run, &some);
+    e.gpu_limit = INT64_C(8) << 30;
+    mp_plan_make(&e, 98304, 32, &some);
     assert_int_equal(some.gpu_kv_layers, 0);
     assert_int_equal(mp_plan_check(&some, &config, &err), MP_ERR_MEMORY);
     if (strstr(err.message, "the GPU has 8.00 GiB") == NULL) {
@@ -140,12 +153,10 @@ static void test_limit(void **state)
     struct mp_config config;
     struct mp_plan plan;
     mp_config_init(&config);
-    struct mp_plan_run run = {
-        .config = &config, .shape = &SHAPE, .dtype = MP_BF16, .tokens = 98304};
-    mp_plan_make(&run, &plan);
+    struct mp_engine e = imagine(&config, MP_BF16, 0);
+    mp_plan_make(&e, 98304, 0, &plan);
     assert_int_equal(plan.bytes[MP_PLAN_CPU][MP_PLAN_DENSE_KV], 0); /* logits keep no KV */
-    run.new_tokens = 32;
-    mp_plan_make(&run, &plan);
+    mp_plan_make(&e, 98304, 32, &plan);
     config.memory_limit = plan.total[MP_PLAN_CPU];
     ASSERT_OK(mp_plan_check(&plan, &config, &err));
     config.memory_limit = plan.total[MP_PLAN_CPU] - 1;

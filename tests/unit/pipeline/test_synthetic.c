@@ -57,17 +57,23 @@ static void check_numbers(const void *data, enum mp_dtype dtype, int64_t count)
 
 static void check_sparse(const struct mp_layer_kv *kv, int64_t offloaded)
 {
-    assert_int_equal(kv->offloaded.count, offloaded);
-    assert_int_equal(kv->tables.count, offloaded);
-    if (offloaded == 0) {
-        return;
-    }
-    int heads = kv->offloaded.num_kv_heads;
-    check_numbers(kv->offloaded.k, kv->offloaded.dtype, heads * offloaded * kv->offloaded.head_dim);
-    check_numbers(kv->offloaded.v, kv->offloaded.dtype, heads * offloaded * kv->offloaded.head_dim);
-    for (int h = 0; h < heads; h++) {
-        for (int l = 0; l < kv->tables.L; l++) {
-            assert_int_equal(lsh_offsets(&kv->tables, h, 0, l)[1 << kv->tables.K], offloaded);
+    assert_int_equal(kv->offloaded, offloaded);
+    const struct mp_shards *shards = mp_shards_of(&engine->graph.placements, 1);
+    for (int i = 0; i < shards->count; i++) {
+        const struct offloaded_kv *part = &kv->shards[i].offloaded;
+        const struct lsh_tables *tables = kv->shards[i].index;
+        int heads = part->num_kv_heads;
+        assert_int_equal(part->count, offloaded);
+        assert_int_equal(tables->count, offloaded);
+        if (offloaded == 0) {
+            continue;
+        }
+        check_numbers(part->k, part->dtype, heads * offloaded * part->head_dim);
+        check_numbers(part->v, part->dtype, heads * offloaded * part->head_dim);
+        for (int h = 0; h < heads; h++) {
+            for (int l = 0; l < tables->L; l++) {
+                assert_int_equal(lsh_offsets(tables, h, 0, l)[1 << tables->K], offloaded);
+            }
         }
     }
 }
@@ -78,17 +84,17 @@ static void test_fill(void **state)
     (void)state;
     static const int64_t lengths[] = {FIXED - 1, FIXED, FIXED + 20, TOKENS};
     struct mp_error err;
-    if (engine->graph.gpu) {
+    if (engine->dense.kind == MP_GPU) {
         skip(); /* the memory is the GPU's */
     }
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         struct mp_layer_kv *kv = mp_xcalloc(LAYERS, sizeof *kv);
         ASSERT_OK(mp_synthetic_fill(engine, kv, lengths[i], 0.0, false, &err));
         for (int l = 0; l < LAYERS; l++) {
-            const struct kv_cache *fixed = &kv[l].fixed;
-            assert_int_equal(kv[l].sparse, l > 0);
+            const struct kv_cache *fixed = &kv[l].static_cache;
+            assert_int_equal(engine->graph.placements.layers[l].sparse, l > 0);
             assert_true(fixed->capacity >=
-                        (l > 0 ? mp_fixed_tokens(&engine->graph, lengths[i]) : lengths[i]));
+                        (l > 0 ? mp_static_tokens(&engine->graph, lengths[i]) : lengths[i]));
             int64_t count = fixed->num_kv_heads * fixed->capacity * fixed->head_dim;
             check_numbers(fixed->k, fixed->dtype, count);
             check_numbers(fixed->v, fixed->dtype, count);

@@ -1,5 +1,5 @@
 /* A decode step gives the same logits, bit by bit, however lookup and sampled attention are cut
- * into shares, and whoever works on them. */
+ * into shards, and whoever works on them. */
 #include "core/base/memory.h"
 #include "engine_fixture.h"
 #include "pipeline/engine/slot.h"
@@ -18,10 +18,9 @@ static const int64_t LENGTHS[ROWS] = {40, 700, 2000};
 static struct mp_config config;
 static struct mp_engine *engine;
 static int workers;
-static struct mp_slot slots[ROWS];
 
 /* Every worker has one thread: dense work sums in the same order whoever does it. */
-static int open_requests(void **state)
+static int start_engine(void **state)
 {
     (void)state;
     struct mp_error err;
@@ -34,83 +33,109 @@ static int open_requests(void **state)
     ASSERT_OK(mp_engine_open_shape(&config, SHAPE, LAYERS, &engine, &err));
     mp_engine_plan(engine, LENGTHS[ROWS - 1], 2, &plan);
     ASSERT_OK(mp_engine_start(engine, &plan, &err));
-    for (int r = 0; r < ROWS; r++) {
-        int32_t ids[2000] = {0};
-        ASSERT_OK(mp_slot_open(&slots[r], engine, ids, LENGTHS[r], 2, 0, &err));
-        ASSERT_OK(mp_synthetic_fill(engine, slots[r].kv, LENGTHS[r], 0.0, false, &err));
-        mp_slot_append(&slots[r], engine, 1000 * r);
-    }
     return 0;
 }
 
-static int close_requests(void **state)
+static int stop_engine(void **state)
 {
     (void)state;
-    for (int r = 0; r < ROWS; r++) {
-        mp_slot_close(&slots[r], engine);
-    }
     mp_engine_close(engine);
     mp_config_free(&config);
     return 0;
 }
 
-/* Cuts layers into so many shares and deals them out to the workers there are. */
-static void set_shares(int count)
+/* Cuts layers into so many shards and deals them out to the workers there are. */
+static void cut(int count)
 {
-    struct mp_shares *shares = &engine->graph.shares[0];
+    struct mp_shards *shards = &engine->graph.placements.cuts[0];
     struct mp_team *teams = mp_xcalloc((size_t)count, sizeof *teams);
     struct mp_core_map map = {.teams = teams, .num_teams = count};
-    mp_shares_free(shares);
-    mp_shares_plan(&map, NULL, engine->shape->num_key_value_heads, shares);
-    assert_int_equal(shares->count, count);
+    mp_shards_free(shards);
+    mp_shards_of_teams(&map, NULL, engine->shape->num_key_value_heads, shards);
+    assert_int_equal(shards->count, count);
     for (int i = 0; i < count; i++) {
-        shares->list[i].worker = i % workers;
-        shares->list[i].team = NULL;
+        shards->list[i].device.index = i % workers;
+        shards->list[i].team = NULL;
     }
     free(teams);
 }
 
-/* The same step each time: it feeds in the same tokens. Returns the logits [ROWS][vocab_size] and
- * adds up what lookups selected. */
-static float *decode(int64_t *selected)
+static void open_requests(struct mp_slot slots[ROWS])
 {
     struct mp_error err;
+    for (int r = 0; r < ROWS; r++) {
+        int32_t ids[2000] = {0};
+        slots[r] = (struct mp_slot){0};
+        ASSERT_OK(mp_slot_open(&slots[r], engine, ids, LENGTHS[r], 2, 0, &err));
+        ASSERT_OK(mp_synthetic_fill(engine, slots[r].kv, LENGTHS[r], 0.0, false, &err));
+        mp_slot_append(&slots[r], engine, 1000 * r);
+    }
+}
+
+static int64_t count_selected(const struct mp_step_buffers *b)
+{
+    const struct mp_shards *shards = &engine->graph.placements.cuts[0];
+    int64_t sum = 0;
+    for (int l = 1; l < LAYERS; l++) {
+        for (int i = 0; i < shards->count; i++) {
+            const int32_t *nnz = b->shards[0][i].nnz[l].data;
+            int heads = shards->list[i].num_kv_heads * mp_shape_group(engine->shape);
+            for (int j = 0; j < ROWS * heads; j++) {
+                sum += nnz[j];
+            }
+        }
+    }
+    return sum;
+}
+
+/* The same step each time: it feeds in the same tokens. Returns the logits [ROWS][vocab_size] and
+ * what the step selected. */
+static float *decode(int shards, int64_t *selected)
+{
+    struct mp_error err;
+    struct mp_allocator a = {.err = &err};
+    struct mp_slot slots[ROWS];
     struct mp_step_buffers buffers;
     struct mp_decode_row rows[ROWS];
-    ASSERT_OK(mp_step_buffers_create(engine, ROWS, &buffers, &err));
+    cut(shards);
+    open_requests(slots);
+    mp_step_buffers_create(engine, &a, ROWS, &buffers);
+    ASSERT_OK(a.code);
     ASSERT_OK(mp_buffer_acquire(&buffers.ids, true, &err));
     for (int r = 0; r < ROWS; r++) {
         ASSERT_OK(mp_slot_feed(&slots[r], engine, &buffers, r, &rows[r], &err));
     }
     mp_buffer_return(&buffers.ids);
-    struct mp_decode_step step = {
-        .num_rows = ROWS, .rows = rows, .buffers = &buffers, .sampling = &config.sampling};
-    ASSERT_OK(mp_submit_decode_embed(&engine->graph, &step, &err));
+    struct mp_decode_step step = {.num_rows = ROWS, .rows = rows, .buffers = &buffers};
+    struct mp_task_group *group = mp_task_group_create();
+    struct mp_submit sub = mp_submit_begin(group, &err);
+    mp_submit_decode_embed(&sub, &engine->graph, &step);
     for (int l = 0; l < LAYERS; l++) {
-        ASSERT_OK(mp_submit_decode_layer(&engine->graph, &step, l, &err));
+        mp_submit_decode_layer(&sub, &engine->graph, &step, l);
     }
-    ASSERT_OK(mp_submit_decode_sample(&engine->graph, &step, &err));
-    ASSERT_OK(mp_runtime_wait(&err));
-    int heads = engine->shape->num_attention_heads;
-    *selected = 0;
-    for (int i = 0; i < (LAYERS - 1) * ROWS * heads; i++) {
-        *selected +=
-            ((const int32_t *)buffers.nnz[1 + i / (ROWS * heads)].data)[i % (ROWS * heads)];
-    }
+    mp_submit_decode_sample(&sub, &engine->graph, &step);
+    ASSERT_OK(sub.code);
+    mp_task_group_destroy(group);
+    *selected = count_selected(&buffers);
     float *logits = mp_xmalloc(buffers.logits.bytes);
     memcpy(logits, buffers.logits.data, buffers.logits.bytes);
     mp_step_buffers_destroy(engine, &buffers);
+    for (int r = 0; r < ROWS; r++) {
+        mp_slot_close(&slots[r], engine);
+    }
     return logits;
 }
 
 /* What the engine has planned: as many as workers. */
-static void test_share_a_worker(void **state)
+static void test_shard_a_worker(void **state)
 {
     (void)state;
-    const struct mp_shares *shares = engine->graph.shares;
-    assert_int_equal(shares[0].count, workers);
-    assert_int_equal(shares[0].list[0].worker, workers > 1 ? 0 : -1);
-    assert_int_equal(shares[1].count, 1);
+    const struct mp_placements *p = &engine->graph.placements;
+    assert_null(mp_shards_of(p, 0)); /* dense */
+    const struct mp_shards *shards = mp_shards_of(p, 1);
+    assert_ptr_equal(shards, mp_shards_of(p, 2));
+    assert_int_equal(shards->count, workers);
+    assert_int_equal(shards->list[0].device.index, workers > 1 ? 0 : -1);
 }
 
 static void test_same_logits(void **state)
@@ -122,8 +147,7 @@ static void test_same_logits(void **state)
     int64_t expected_selected = 0;
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         int64_t selected;
-        set_shares(counts[i]);
-        float *logits = decode(&selected);
+        float *logits = decode(counts[i], &selected);
         if (i == 0) {
             expected = logits;
             expected_selected = selected;
@@ -132,7 +156,7 @@ static void test_same_logits(void **state)
         }
         assert_int_equal(selected, expected_selected);
         if (memcmp(logits, expected, bytes) != 0) {
-            fail_msg("%d shares: other logits than one", counts[i]);
+            fail_msg("%d shards: other logits than one", counts[i]);
         }
         free(logits);
     }
@@ -142,8 +166,8 @@ static void test_same_logits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_share_a_worker),
+        cmocka_unit_test(test_shard_a_worker),
         cmocka_unit_test(test_same_logits),
     };
-    return cmocka_run_group_tests(tests, open_requests, close_requests);
+    return cmocka_run_group_tests(tests, start_engine, stop_engine);
 }

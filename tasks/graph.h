@@ -1,0 +1,209 @@
+/* The data of the task graph, and the submission of its layers. The pipeline owns these structs and
+ * fills them; submission functions only read them and return before the tasks have run, so all of
+ * it stays in place until the tasks' group has been waited for. */
+#ifndef MP_TASKS_GRAPH_H
+#define MP_TASKS_GRAPH_H
+
+#include "codelets/common/attention/kv.h"
+#include "codelets/common/task/task.h"
+#include "codelets/sample/sample.h"
+#include "core/base/sampling.h"
+#include "core/base/shape.h"
+#include "tasks/placement.h"
+
+struct mp_attention; /* tasks/methods/method.h */
+
+/* The critical path first: what decoding waits for, then what it does not, then prompts. */
+enum {
+    MP_INDEX_PRIORITY = -2,   /* offload of a prompt's layer, and what the method makes of it */
+    MP_PREFILL_PRIORITY = -1, /* a prompt's dense work */
+    MP_STATIC_PRIORITY = 0,   /* of decoding: static_attention, which output alone waits for */
+    MP_DECODE_PRIORITY = 1,   /* of decoding: all else */
+};
+
+/* ---- what all requests share ---- */
+
+/* Weight blocks of one decoder layer, laid out by the ops' *_weights_at. */
+struct mp_layer_weights {
+    struct mp_buffer projection;
+    struct mp_buffer output;
+    struct mp_buffer ffn;
+};
+
+struct mp_model_weights {
+    struct mp_buffer embed;          /* [vocab_size][hidden_size] bf16 */
+    struct mp_buffer lm_head;        /* the same shape; unused if tied: then embed serves */
+    struct mp_buffer final_norm;     /* [hidden_size] f32 */
+    struct mp_layer_weights *layers; /* [num_hidden_layers] */
+};
+
+/* What every submission needs. */
+struct mp_graph {
+    const struct mp_shape *shape;
+    const struct mp_model_weights *weights;
+    const struct mp_attention *attention; /* the method that sparse layers follow */
+    struct mp_placements placements;
+    bool blocked_prefill; /* flash prefill attention; false: the plain reference */
+    int64_t sink;         /* first tokens of a prompt kept in the static cache of sparse layers */
+    int64_t window;       /* last tokens of a prompt kept there */
+};
+
+/* The matrix of the LM head: the embedding where they are tied. */
+static inline const struct mp_buffer *mp_lm_head(const struct mp_graph *g)
+{
+    return g->shape->tied_embeddings ? &g->weights->embed : &g->weights->lm_head;
+}
+
+/* Tokens of a prompt that are kept in the static cache of a sparse layer. */
+static inline int64_t mp_static_tokens(const struct mp_graph *g, int64_t tokens)
+{
+    return tokens < g->sink + g->window ? tokens : g->sink + g->window;
+}
+
+/* ---- one request ---- */
+
+/* What is offloaded of one layer, of the KV heads of one shard. */
+struct mp_shard_kv {
+    struct offloaded_kv offloaded;
+    struct mp_buffer offloaded_buffer; /* wraps it */
+    void *index;                       /* what the method has made of the keys; NULL: nothing */
+    struct mp_buffer index_buffer;     /* wraps it; unused without */
+};
+
+/* KV of one request in one layer. */
+struct mp_layer_kv {
+    struct kv_cache static_cache;   /* sink, window and generated tokens, or the whole KV of a dense
+                                       layer (there the mean subtracted from the keys is 0) */
+    struct mp_buffer static_buffer; /* wraps it */
+    int64_t offloaded;          /* tokens of the prompt that are kept elsewhere: in the shards */
+    struct mp_shard_kv *shards; /* [shards of the layer] by KV heads; NULL: there are none */
+};
+
+/* Room for what a request's steps select for the query heads of one shard. Each layer that is cut
+ * so uses it in turn. */
+struct mp_selection {
+    struct mp_buffer ids;         /* [query heads of the shard][room] u32 */
+    struct mp_buffer log_weights; /* the same of f32, if the method gives any */
+    int64_t room;                 /* tokens */
+};
+
+/* RoPE of a request at its present length. */
+struct mp_rope {
+    float inv_freq[MP_MAX_HEAD_DIM / 2]; /* [head_dim / 2] radians per token */
+    float scale;                         /* factor on cos and sin */
+};
+
+/* ---- prefill of one request ---- */
+
+/* One chunk of the prompt: its residual stream, and its view of the two staging areas. */
+struct mp_prefill_chunk {
+    int64_t first;                      /* position of its first token */
+    int64_t rows;                       /* tokens */
+    struct mp_buffer ids;               /* [rows] int32 */
+    struct mp_buffer x;                 /* [rows][hidden_size] f32 */
+    struct kv_cache staging[2];         /* K and V of the whole prompt; even and odd layers
+                                           alternate, so that offload runs under the next layer */
+    struct mp_buffer staging_buffer[2]; /* wrap staging[]: this chunk's part of the area */
+};
+
+struct mp_prefill {
+    int request;    /* index, for traces */
+    int64_t tokens; /* of the prompt */
+    int num_chunks;
+    struct mp_prefill_chunk *chunks; /* [num_chunks] */
+    struct mp_buffer q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim] f32, by
+                              chunk parity */
+    struct mp_buffer o[2]; /* the same */
+    struct mp_buffer **scratch; /* [cuts] -> [shards] what the method needs to build an index */
+    struct mp_layer_kv *kv;     /* [num_hidden_layers] of the request; NULL: only logits are
+                                   wanted, nothing is kept */
+    const struct mp_rope *rope;
+    bool last_row_only; /* only the last token's logits are wanted: the last layer
+                           skips attention and FFN of every other row */
+};
+
+/* x of every chunk from its ids. */
+void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_prefill *p);
+
+/* One chunk in one decoder layer: projection, prefill_attention, output, ffn. The chunks of a layer
+ * come in order, all before the next layer's. */
+void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_prefill *p, int layer, int chunk);
+
+/* After a layer's last chunk, what decoding needs of it: offload, and the method's index of what
+ * was offloaded, at a lower priority, so that they run under the next layer. */
+void mp_submit_prefill_keep(struct mp_submit *sub, const struct mp_graph *g,
+                            const struct mp_prefill *p, int layer);
+
+/* Of that, the index alone, for a layer whose offloaded keys are in place. */
+void mp_submit_prefill_index(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_prefill *p, int layer);
+
+/* Logits of some rows of a chunk into logits [rows.count][vocab_size] f32. */
+void mp_submit_prefill_logits(struct mp_submit *sub, const struct mp_graph *g,
+                              const struct mp_prefill *p, int chunk, struct mp_rows rows,
+                              const struct mp_buffer *logits);
+
+/* ---- decode of a micro-batch ---- */
+
+/* What a step exchanges with one shard: arrays of the shard's query heads alone. Two layers never
+ * use them at the same time: each begins with a projection, which waits for the end of the one
+ * before. */
+struct mp_step_shard {
+    const struct mp_buffer *q; /* [max_rows][heads][head_dim] f32: own_q, or the step's q itself
+                                  where the shard has all heads and sees it */
+    struct mp_buffer own_q;
+    struct mp_buffer query; /* [max_rows][..] what the method makes of the queries */
+    struct mp_buffer *nnz;  /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected */
+    struct mp_buffer o;     /* as q */
+    struct mp_buffer lse;   /* [max_rows][heads] f32 */
+};
+
+/* Activations of up to max_rows requests, reused by every layer and step. */
+struct mp_step_buffers {
+    struct mp_buffer ids;          /* [max_rows] int32: tokens to feed, then the ones sampled */
+    struct mp_buffer x;            /* [max_rows][hidden_size] f32 */
+    struct mp_buffer q;            /* [max_rows][num_attention_heads][head_dim] f32 */
+    struct mp_buffer o_static;     /* as q */
+    struct mp_buffer lse_static;   /* [max_rows][num_attention_heads] f32 */
+    struct mp_buffer logits;       /* [max_rows][vocab_size] f32 */
+    struct mp_step_shard **shards; /* [cuts] -> [shards] */
+};
+
+/* One request in a step. */
+struct mp_decode_row {
+    struct mp_layer_kv *kv;                 /* [num_hidden_layers] */
+    struct mp_selection *const *selections; /* [cuts] -> [shards] */
+    const struct mp_rope *rope;
+    int64_t position;     /* of the token fed in: RoPE, and its slot in dense caches */
+    int64_t static_index; /* its slot in the static caches of sparse layers */
+    struct sample_row sample;
+    const double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
+};
+
+struct mp_decode_step {
+    int micro_batch; /* index, for traces */
+    int num_rows;
+    const struct mp_decode_row *rows; /* [num_rows] */
+    const struct mp_step_buffers *buffers;
+};
+
+/* ids -> x. */
+void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
+                            const struct mp_decode_step *s);
+
+/* projection -> what the method selects by -> sampled_attention, static_attention beside the last
+ * two, then output -> ffn. */
+void mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
+                            const struct mp_decode_step *s, int layer);
+
+/* x -> logits -> ids. */
+void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_decode_step *s);
+
+/* Tokens that a layer is expected to select for the heads of one shard, over all rows. */
+double mp_expected_nnz(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
+                       const struct mp_shard *shard);
+
+#endif

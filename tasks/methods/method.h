@@ -1,0 +1,99 @@
+/* Attention methods: which offloaded tokens a step attends to, and with which weight. Exact
+ * attention over what is selected, the static cache and the merge are common to all.
+ *
+ * A method is one file: a struct of functions that name sizes and insert ops. What it computes is
+ * in the ops. */
+#ifndef MP_TASKS_METHOD_H
+#define MP_TASKS_METHOD_H
+
+#include "core/config/config.h"
+#include "tasks/graph.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The method of a run. */
+struct mp_attention {
+    const struct mp_method *method;
+    const struct mp_config *config;
+    const struct mp_shape *shape;
+    void *shared; /* what create_shared has made; NULL: nothing */
+};
+
+/* Sizes of a shard's parts, in bytes. query_heads: of the shard; kv_heads: likewise. */
+struct mp_shard_size {
+    int kv_heads;
+    int query_heads;
+    int64_t tokens; /* offloaded, of one request */
+};
+
+struct mp_method {
+    const char *name;        /* of attention.method */
+    const char *summary;     /* a line for the help */
+    const char *const *keys; /* configuration keys that act for it, by path; ends with NULL */
+    bool sparse;             /* layers that are not in cache_layers keep only sink, window and
+                                generated tokens in their static cache; otherwise every layer is
+                                dense, and nothing below is called */
+    bool keeps;              /* offloaded tokens are kept, to be selected from; otherwise they are
+                                dropped, and nothing below is called */
+
+    /* MP_ERR_USAGE says which of its keys cannot be. NULL: any values will do. */
+    int (*check)(const struct mp_config *c, struct mp_error *err);
+    /* Its settings, for people: "(K, L) = (10, 150)". NULL: it has none. */
+    void (*describe)(const struct mp_config *c, char *out, size_t size);
+
+    /* ---- what all layers of a run share, e.g. hash functions ---- */
+    const char *shared_name; /* for the memory plan; NULL: nothing is shared */
+    void (*create_shared)(struct mp_attention *a, struct mp_allocator *alloc, struct mp_place place);
+    void (*destroy_shared)(struct mp_attention *a);
+
+    /* ---- the index of a layer's offloaded keys, a shard of a request ---- */
+    const char *index_name; /* for the memory plan; NULL: there is no index */
+    void *(*create_index)(const struct mp_attention *a, struct mp_allocator *alloc,
+                          const struct mp_shard *shard, const struct mp_shard_size *size,
+                          struct mp_buffer *wrap);
+    void (*destroy_index)(const struct mp_shard *shard, void *index);
+    /* Bytes that building it needs in memory that the layer's dense device and the shard see. */
+    size_t (*scratch_bytes)(const struct mp_attention *a, const struct mp_shard_size *size);
+    /* Inserts what builds the index of kv->shards[shard]. */
+    void (*build)(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
+                  struct mp_shard_kv *kv, const struct mp_buffer *scratch);
+
+    /* ---- a step ---- */
+    bool log_weights; /* it gives one to each selected token; otherwise see weight */
+    /* ln of the inverse weight as a function of the cosine; NULL: every token weighs 1. */
+    const struct lsh_weight *(*weight)(const struct mp_attention *a);
+    /* Bytes a row of what it makes of the queries, in memory that the layer's dense device and the
+     * shard see. */
+    size_t (*query_bytes)(const struct mp_attention *a, int query_heads);
+    /* Inserts what fills nnz and the selections of every shard of the layer. */
+    void (*select)(struct mp_submit *sub, const struct mp_graph *g, const struct mp_decode_step *s,
+                   int layer);
+    /* Share of the offloaded tokens that a head is expected to select, before the first step. */
+    double (*expected_share)(const struct mp_attention *a);
+    /* Probability that a token at this cosine to the query is selected; NULL: it does not depend on
+     * that alone. */
+    double (*chance)(const struct mp_attention *a, double cosine);
+
+    /* Bytes of GPU workspace that its ops need, one at a time; NULL: none. */
+    size_t (*workspace)(const struct mp_attention *a);
+};
+
+/* Method `index`, from 0; NULL past the last. */
+const struct mp_method *mp_method_at(int index);
+
+/* The one that attends to every token exactly. */
+const struct mp_method *mp_method_exact(void);
+
+/* The method that a configuration asks for: by attention.method, or by the original's key, where
+ * lsh_K 0 means full attention. MP_ERR_USAGE lists the known ones, or says what is wrong with the
+ * method's settings. */
+int mp_method_choose(const struct mp_config *c, const struct mp_method **out, struct mp_error *err);
+
+/* ---- the methods: one line each here and in methods.c ---- */
+
+extern const struct mp_method mp_method_magicpig;
+extern const struct mp_method mp_method_full;
+extern const struct mp_method mp_method_streaming;
+
+#endif

@@ -1,0 +1,48 @@
+#include "tasks/methods/method.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The first one is the default. */
+static const struct mp_method *const METHODS[] = {
+    &mp_method_magicpig,
+    &mp_method_full,
+};
+enum { NUM_METHODS = sizeof METHODS / sizeof METHODS[0] };
+
+const struct mp_method *mp_method_at(int index)
+{
+    return index < NUM_METHODS ? METHODS[index] : NULL;
+}
+
+const struct mp_method *mp_method_exact(void)
+{
+    return &mp_method_full;
+}
+
+static int fail_unknown(const char *name, struct mp_error *err)
+{
+    char known[256] = "";
+    for (int i = 0; i < NUM_METHODS; i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", METHODS[i]->name);
+    }
+    return mp_fail(err, MP_ERR_USAGE, "attention.method: found \"%s\", expected one of %s", name,
+                   known);
+}
+
+int mp_method_choose(const struct mp_config *c, const struct mp_method **out, struct mp_error *err)
+{
+    const struct mp_method *method = c->lsh_K == 0 ? mp_method_exact() : METHODS[0];
+    if (c->attention_method != NULL) {
+        method = NULL;
+        for (int i = 0; i < NUM_METHODS; i++) {
+            method = strcmp(METHODS[i]->name, c->attention_method) == 0 ? METHODS[i] : method;
+        }
+        if (method == NULL) {
+            return fail_unknown(c->attention_method, err);
+        }
+    }
+    *out = method;
+    return method->check == NULL ? 0 : method->check(c, err);
+}

@@ -1,0 +1,71 @@
+#include "tasks/placement.h"
+
+#include <stdlib.h>
+
+bool mp_handed_to_cpu(const struct mp_placements *p, int layer)
+{
+    const struct mp_shards *shards = mp_shards_of(p, layer);
+    return p->layers[layer].dense.kind == MP_GPU && shards != NULL &&
+           shards->list[0].device.kind == MP_CPU;
+}
+
+bool mp_takes_turns(const struct mp_placements *p)
+{
+    for (int l = 0; l < p->num_layers; l++) {
+        if (mp_handed_to_cpu(p, l)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int mp_sparse_layers(const struct mp_placements *p)
+{
+    int n = 0;
+    for (int l = 0; l < p->num_layers; l++) {
+        n += p->layers[l].sparse;
+    }
+    return n;
+}
+
+int mp_gpu_kv_layers(const struct mp_placements *p)
+{
+    int n = 0;
+    for (int l = 0; l < p->num_layers; l++) {
+        const struct mp_shards *shards = mp_shards_of(p, l);
+        n += shards != NULL && shards->list[0].device.kind == MP_GPU;
+    }
+    return n;
+}
+
+struct mp_place mp_exchange_place(const struct mp_placements *p, const struct mp_shard *shard)
+{
+    return mp_same_device(p->dense, shard->device) ? mp_memory_of(shard->device) : MP_PINNED;
+}
+
+struct mp_place mp_offloaded_place(const struct mp_placements *p, const struct mp_shard *shard)
+{
+    struct mp_place place = mp_memory_of(shard->device);
+    if (place.memory == MP_MEMORY_HOST) {
+        place.memory = p->dense.kind == MP_GPU ? MP_MEMORY_PINNED : MP_MEMORY_HOST;
+        place.near = shard;
+    }
+    return place;
+}
+
+struct mp_place mp_index_place(const struct mp_shard *shard)
+{
+    struct mp_place place = mp_memory_of(shard->device);
+    place.near = place.memory == MP_MEMORY_HOST ? shard : NULL;
+    return place;
+}
+
+void mp_placements_free(struct mp_placements *p)
+{
+    for (int i = 0; i < p->num_cuts; i++) {
+        mp_shards_free(&p->cuts[i]);
+    }
+    free(p->cuts);
+    free(p->layers);
+    *p = (struct mp_placements){0};
+}
