@@ -30,12 +30,12 @@ static void store_token(const struct kv_cache *staging, size_t from, const float
 void offload_ref(const struct offload_args *a)
 {
     const struct kv_cache *staging = a->staging;
-    const struct kv_cache *fixed = a->static_cache;
+    const struct kv_cache *kept = a->static_cache;
     const struct offloaded_kv *off = a->offloaded;
     offload_check_count(a);
 #pragma omp parallel for
     for (int h = 0; h < staging->num_kv_heads; h++) {
-        float *mean = fixed->k_mean + (int64_t)h * staging->head_dim;
+        float *mean = kept->k_mean + (int64_t)h * staging->head_dim;
         mean_key(a, h, mean);
         for (int64_t i = 0; i < a->tokens; i++) {
             struct offload_slot slot = offload_slot(a, i);
@@ -47,8 +47,8 @@ void offload_ref(const struct offload_args *a)
                 store_token(staging, from, mean, off->k, off->v, off->dtype,
                             (size_t)(h * off->capacity + slot.index));
             } else {
-                store_token(staging, from, mean, fixed->k, fixed->v, fixed->dtype,
-                            (size_t)(h * fixed->capacity + slot.index));
+                store_token(staging, from, mean, kept->k, kept->v, kept->dtype,
+                            (size_t)(h * kept->capacity + slot.index));
             }
         }
     }

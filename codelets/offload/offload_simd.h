@@ -65,19 +65,19 @@ static void store_key(const uint16_t *k, const float *mean, int head_dim, uint16
 static void store_tokens(const struct offload_args *a, int h, int64_t first, int64_t end)
 {
     const struct kv_cache *staging = a->staging;
-    const struct kv_cache *fixed = a->static_cache;
+    const struct kv_cache *kept = a->static_cache;
     const struct offloaded_kv *off = a->offloaded;
     int d = staging->head_dim;
-    const float *mean = fixed->k_mean + (int64_t)h * d;
+    const float *mean = kept->k_mean + (int64_t)h * d;
     for (int64_t i = first; i < end; i++) {
         struct offload_slot slot = offload_slot(a, i);
         if (slot.offloaded && off == NULL) {
             continue;
         }
         int64_t from = (h * staging->capacity + i) * d;
-        int64_t token = h * (slot.offloaded ? off->capacity : fixed->capacity) + slot.index;
-        uint16_t *k = slot.offloaded ? off->k : fixed->k;
-        uint16_t *v = slot.offloaded ? off->v : fixed->v;
+        int64_t token = h * (slot.offloaded ? off->capacity : kept->capacity) + slot.index;
+        uint16_t *k = slot.offloaded ? off->k : kept->k;
+        uint16_t *v = slot.offloaded ? off->v : kept->v;
         store_key((const uint16_t *)staging->k + from, mean, d, k + token * d);
         memcpy(v + token * d, (const uint16_t *)staging->v + from, (size_t)d * sizeof *v);
     }

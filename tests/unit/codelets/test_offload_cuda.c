@@ -1,12 +1,14 @@
 /* offload on the GPU against the reference. */
 #include "codelets/offload/offload.h"
+#include "core/machine/shard.h"
 #include "cuda_test.h"
+#include "tests/unit/codelets/heads_test.h"
 
 enum { HEADS = 3, SINK = 4, WINDOW = 64 };
 
 /* What offload writes, in one memory or the other. */
 struct result {
-    struct kv_cache fixed;
+    struct kv_cache static_cache;
     struct offloaded_kv off;
 };
 
@@ -74,12 +76,12 @@ static void run_heads(const struct offload_args *a, int first, int count)
     struct offload_args part = *a;
     struct kv_cache staging = kv_cache_heads(a->staging, first, count);
     struct kv_cache fixed = kv_cache_heads(a->static_cache, first, count);
-    struct mp_share share = {.first_kv_head = first, .num_kv_heads = count};
+    struct mp_shard shard = {.first_kv_head = first, .num_kv_heads = count};
     struct offloaded_kv off;
     part.staging = &staging;
     part.static_cache = &fixed;
     if (a->offloaded != NULL) {
-        off = offloaded_kv_of(&share, a->offloaded);
+        off = offloaded_heads(a->offloaded, shard.first_kv_head, shard.num_kv_heads);
         part.offloaded = &off;
     }
     cuda_op_begin("offload");

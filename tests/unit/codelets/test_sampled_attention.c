@@ -1,5 +1,5 @@
 /* sampled_attention: every variant against the reference, the limits in which it is exact, and its
- * heads in shares. */
+ * heads in shards. */
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
 #include "core/machine/shard.h"
@@ -220,16 +220,15 @@ static void attend_one(sampled_attention_kernel *kernel, const struct offloaded_
                                             .scale = 0.125f});
 }
 
-/* Merges the sampled part with the rest and compares it with attention over both. */
+/* Merges the sampled part with the rest and compares it with attention over both; 64 channels. */
 static void check_merged(float *o, float lse, const float *part, float part_lse, const float *exact,
                          float exact_lse, const char *what)
 {
-    enum { D = 64 };
     float weight_part = 1.0f / (1.0f + expf(lse - part_lse));
-    for (int c = 0; c < D; c++) {
+    for (int c = 0; c < 64; c++) {
         o[c] = (1.0f - weight_part) * o[c] + weight_part * part[c];
     }
-    assert_close(o, exact, D, 1e-3, what);
+    assert_close(o, exact, 64, 1e-3, what);
     lse = logf(expf(lse) + expf(part_lse));
     assert_close(&lse, &exact_lse, 1, 1e-3, "lse");
 }

@@ -1,10 +1,12 @@
 /* sampled_attention on the GPU against the reference. */
 #include "codelets/sampled_attention/sampled_attention.h"
+#include "core/machine/shard.h"
 #include "cuda_test.h"
+#include "tests/unit/codelets/heads_test.h"
 
 struct attention_case {
     int64_t count; /* offloaded tokens */
-    double share;  /* of them that a head selects */
+    double shard;  /* of them that a head selects */
     int rows;      /* row 0 has no offloaded set, in row 1 nothing is selected */
     int num_kv_heads, group, head_dim, K, L;
     float scale_q;
@@ -26,7 +28,7 @@ struct fixture {
     enum form form;
 };
 
-/* Each token with probability `share`, token 0 always; nothing in rows 0 and 1. */
+/* Each token with probability `shard`, token 0 always; nothing in rows 0 and 1. */
 static void select_tokens(const struct attention_case *t, struct fixture *f)
 {
     struct mp_rng rng;
@@ -34,7 +36,7 @@ static void select_tokens(const struct attention_case *t, struct fixture *f)
     int num_heads = t->num_kv_heads * t->group;
     for (int h = 2 * num_heads; h < t->rows * num_heads; h++) {
         for (int64_t i = 0; i < t->count; i++) {
-            if (i == 0 || mp_rng_uniform(&rng) < t->share) {
+            if (i == 0 || mp_rng_uniform(&rng) < t->shard) {
                 f->ids[h * t->count + f->nnz[h]++] = (uint32_t)i;
             }
         }
@@ -80,19 +82,19 @@ static void release_fixture(struct fixture *f)
     free(f);
 }
 
-/* Calls the variant for the share's heads of the rows from first_row on, on the fixture's memory
+/* Calls the variant for the shard's heads of the rows from first_row on, on the fixture's memory
  * and q, nnz, o and lse of these rows and heads alone. */
 static void call(sampled_attention_kernel *variant, const struct attention_case *t,
-                 const struct fixture *f, struct mp_share share, int first_row, const float *q,
+                 const struct fixture *f, struct mp_shard shard, int first_row, const float *q,
                  const int32_t *nnz, float *o, float *lse)
 {
-    struct offloaded_kv part = offloaded_kv_of(&share, &f->kv);
+    struct offloaded_kv part = offloaded_heads(&f->kv, shard->first_kv_head, shard->num_kv_heads);
     const struct offloaded_kv *kv[MAX_ROWS];
     const uint32_t *ids[MAX_ROWS];
     const float *log_weights[MAX_ROWS];
     int64_t stride[MAX_ROWS];
     int row_heads = t->num_kv_heads * t->group;
-    int first = share.first_kv_head * t->group;
+    int first = shard.first_kv_head * t->group;
     for (int r = first_row; r < t->rows; r++) {
         int64_t at = (r * row_heads + first) * t->count;
         kv[r - first_row] = r == 0 ? NULL : &part;
@@ -110,18 +112,18 @@ static void call(sampled_attention_kernel *variant, const struct attention_case 
                                              .o = o,
                                              .lse = lse,
                                              .rows = t->rows - first_row,
-                                             .num_heads = share.num_kv_heads * t->group,
+                                             .num_heads = shard.num_kv_heads * t->group,
                                              .head_dim = t->head_dim,
                                              .scale = 1.0f / sqrtf((float)t->head_dim)});
 }
 
-/* The heads of a share by themselves, from and to memory of all heads. */
+/* The heads of a shard by themselves, from and to memory of all heads. */
 static void call_share(const struct attention_case *t, const struct fixture *device,
-                       struct mp_share share, float *o, float *lse)
+                       struct mp_shard shard, float *o, float *lse)
 {
     int row_heads = t->num_kv_heads * t->group;
-    int first = share.first_kv_head * t->group;
-    int heads = share.num_kv_heads * t->group;
+    int first = shard.first_kv_head * t->group;
+    int heads = shard.num_kv_heads * t->group;
     size_t width = (size_t)t->head_dim * sizeof(float);
     size_t count = (size_t)(t->rows * heads);
     float *part_q = device_copy(NULL, count * width);
@@ -133,7 +135,7 @@ static void call_share(const struct attention_case *t, const struct fixture *dev
                     t->rows);
     copy_heads(part_nnz, heads, device->nnz + first, row_heads, heads, sizeof(int32_t), t->rows);
     cuda_op_begin("sampled_attention");
-    call(sampled_attention_cuda, t, device, share, 0, part_q, part_nnz, part_o, part_lse);
+    call(sampled_attention_cuda, t, device, shard, 0, part_q, part_nnz, part_o, part_lse);
     cuda_op_end();
     copy_heads_cuda(o + first * t->head_dim, row_heads, part_o, heads, heads, width, t->rows);
     copy_heads_cuda(lse + first, row_heads, part_lse, heads, heads, sizeof(float), t->rows);
@@ -151,7 +153,7 @@ static void assert_same_alone(const struct attention_case *t, const struct fixtu
     size_t heads = (size_t)(t->num_kv_heads * t->group);
     size_t width = heads * (size_t)t->head_dim;
     cuda_op_begin("sampled_attention");
-    call(sampled_attention_cuda, t, device, (struct mp_share){.num_kv_heads = t->num_kv_heads},
+    call(sampled_attention_cuda, t, device, (struct mp_shard){.num_kv_heads = t->num_kv_heads},
          last, device->q + (size_t)last * width, device->nnz + (size_t)last * heads, device_o,
          device_lse);
     cuda_op_end();
@@ -187,8 +189,8 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
     for (int i = 0; i < num_shares; i++) {
         int begin = i * t->num_kv_heads / num_shares;
         int end = (i + 1) * t->num_kv_heads / num_shares;
-        struct mp_share share = {.first_kv_head = begin, .num_kv_heads = end - begin};
-        call_share(t, device, share, device_o, device_lse);
+        struct mp_shard shard = {.first_kv_head = begin, .num_kv_heads = end - begin};
+        call_share(t, device, shard, device_o, device_lse);
     }
     *o = host_copy(device_o, o_bytes);
     *lse = host_copy(device_lse, lse_bytes);
@@ -202,7 +204,7 @@ static void run_on_gpu(const struct attention_case *t, const struct fixture *f, 
     free(device);
 }
 
-/* A call for the heads of each share. */
+/* A call for the heads of each shard. */
 static void run_case(const struct attention_case *t, enum form form, int num_shares)
 {
     size_t row_heads = (size_t)(t->num_kv_heads * t->group);
@@ -211,7 +213,7 @@ static void run_case(const struct attention_case *t, enum form form, int num_sha
     struct fixture *f = make_fixture(t, form);
     float *expected = mp_xcalloc(width, sizeof *expected);
     float *expected_lse = mp_xcalloc(heads, sizeof *expected_lse);
-    call(sampled_attention_ref, t, f, (struct mp_share){.num_kv_heads = t->num_kv_heads}, 0, f->q,
+    call(sampled_attention_ref, t, f, (struct mp_shard){.num_kv_heads = t->num_kv_heads}, 0, f->q,
          f->nnz, expected, expected_lse);
     float *o, *lse;
     run_on_gpu(t, f, num_shares, width * sizeof *o, heads * sizeof *lse, &o, &lse);
@@ -238,7 +240,7 @@ static void test_agrees_with_reference(void **state)
 {
     (void)state;
     SKIP_WITHOUT_GPU();
-    /* count, share, rows, KV heads, group, head_dim, K, L, scale of q */
+    /* count, shard, rows, KV heads, group, head_dim, K, L, scale of q */
     const struct attention_case cases[] = {
         {9000, 0.2, 3, 2, 4, 128, 10, 150, 1.0f}, {300, 0.5, 3, 1, 8, 64, 8, 75, 20.0f},
         {77, 1.0, 3, 3, 1, 96, 16, 300, 1.0f},    {70, 1.0, 4, 1, 1, 24, 9, 120, 1.0f},

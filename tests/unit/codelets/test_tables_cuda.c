@@ -1,7 +1,9 @@
 /* table_build and table_lookup on the GPU: exactly the reference's tables and selections. */
 #include "codelets/table_build/table_build.h"
 #include "codelets/table_lookup/table_lookup.h"
+#include "core/machine/shard.h"
 #include "cuda_test.h"
+#include "tests/unit/codelets/heads_test.h"
 
 struct table_case {
     int K, L, num_kv_heads, group;
@@ -84,7 +86,7 @@ static void assert_equal_on_device(const void *expected, const void *device, siz
     free(found);
 }
 
-/* Looks the heads of each share up in a call of its own. */
+/* Looks the heads of each shard up in a call of its own. */
 static void lookup_on_device(const struct table_lookup_args *all, int num_kv_heads, int num_shares)
 {
     int group = all->num_heads / num_kv_heads;
@@ -94,17 +96,17 @@ static void lookup_on_device(const struct table_lookup_args *all, int num_kv_hea
     for (int i = 0; i < num_shares; i++) {
         int begin = i * num_kv_heads / num_shares;
         int end = (i + 1) * num_kv_heads / num_shares;
-        struct mp_share share = {.first_kv_head = begin, .num_kv_heads = end - begin};
+        struct mp_shard shard = {.first_kv_head = begin, .num_kv_heads = end - begin};
         for (int64_t r = 0; r < all->rows; r++) {
             if (all->tables[r] != NULL) {
-                parts[r] = lsh_tables_of(&share, all->tables[r]);
+                parts[r] = table_heads(all->tables[r], shard @first_kv_head, shard @num_kv_heads);
                 tables[r] = &parts[r];
                 ids[r] = all->ids[r] + begin * group * all->ids_stride[r];
             }
         }
         struct table_lookup_args a = *all;
         int first = begin * group;
-        int heads = share.num_kv_heads * group;
+        int heads = shard.num_kv_heads * group;
         size_t codes = (size_t)a.L * sizeof *a.codes;
         uint16_t *part_codes = device_copy(NULL, (size_t)(a.rows * heads) * codes);
         copy_heads_cuda(part_codes, heads, all->codes + first * a.L, all->num_heads, heads, codes,
@@ -128,7 +130,7 @@ static void lookup_on_device(const struct table_lookup_args *all, int num_kv_hea
     free(ids);
 }
 
-/* A step of `rows` rows, its heads in so many shares; tables[r] == NULL: a row without. */
+/* A step of `rows` rows, its heads in so many shards; tables[r] == NULL: a row without. */
 static void compare_lookup(const struct fixture *const *tables, int64_t rows, int num_shares,
                            const struct table_case *t)
 {
