@@ -23,6 +23,7 @@ struct config_key {
     const char *path; /* in the file: "lsh_K", "runtime.threads" */
     const char *flag; /* on the command line, without dashes */
     enum config_type type;
+    unsigned verbs;      /* enum mp_verb, or'ed: those that the key acts for */
     size_t offset;       /* of the field in struct mp_config */
     size_t count_offset; /* of a list's count */
     double min, max;     /* of numbers, inclusive; of a list's elements */
