@@ -7,9 +7,11 @@
 #include "core/base/rng.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/cli/progress.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/recording.h"
 #include "pipeline/report/report.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +31,8 @@ void mp_bench_result_free(struct mp_bench_result *r)
     free(r->model);
     free(r->runtime);
     free(r->kernels);
+    free(r->attention);
+    cJSON_Delete(r->attention_settings);
     free(r->seconds);
     free(r->begin_ns);
     mp_profile_free(&r->profile);
@@ -52,8 +56,9 @@ int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, stru
 
 /* What a measurement needs while it runs. */
 struct bench {
-    const struct mp_cli *cli;
-    const struct mp_config *config;
+    const struct mp_bench_options *options;
+    const struct mp_cli *cli;       /* options->cli */
+    const struct mp_config *config; /* options->config */
     struct mp_engine *engine;
     struct mp_session *session;
     struct mp_bench_result *result;
@@ -73,8 +78,8 @@ static void describe(const struct bench *b)
     r->context = b->cli->context;
     r->batch = b->config->batch;
     r->micro_batches = b->config->micro_batches;
-    r->K = b->config->lsh_K;
-    r->L = b->config->lsh_L;
+    r->attention = mp_attention_describe(b->config);
+    r->attention_settings = mp_attention_json(b->config);
     r->sampled = NAN;
 }
 
@@ -108,7 +113,7 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
         mp_log(MP_LOG_INFO, "%s", r->model);
         mp_engine_log_workers(b->engine);
     }
-    if (code == 0 && !b->cli->no_bandwidth) {
+    if (code == 0 && !b->options->no_bandwidth) {
         code = mp_engine_bandwidth(b->engine, r->bandwidth, err);
     }
     return code == 0 ? mp_session_open(b->engine, &b->session, err) : code;
@@ -218,9 +223,9 @@ static int add_requests(struct bench *b, int64_t new_tokens, struct mp_error *er
 static bool is_slow(const struct bench *b)
 {
     const struct mp_bench_result *r = b->result;
-    bool slow = b->cli->slow_step > 0.0 && r->count == FIRST_STEPS;
+    bool slow = b->options->slow_step > 0.0 && r->count == FIRST_STEPS;
     for (size_t i = 0; i < r->count && slow; i++) {
-        slow = r->seconds[i] > b->cli->slow_step;
+        slow = r->seconds[i] > b->options->slow_step;
     }
     return slow;
 }
@@ -276,36 +281,27 @@ static double sampled_share(const struct bench *b)
 static int write_report(const struct bench *b, struct mp_error *err)
 {
     const struct mp_bench_result *r = b->result;
-    if (b->config->report_path == NULL) {
-        return 0;
-    }
     struct mp_report report = {
-        .model = r->model,
-        .runtime = r->runtime,
-        .kernels = r->kernels,
         .command = b->cli->command,
         .context = r->context,
-        .batch = r->batch,
-        .micro_batches = r->micro_batches,
-        .K = r->K,
-        .L = r->L,
         .profile = &r->profile,
         .step_begin_ns = r->begin_ns,
         .step_seconds = r->seconds,
         .num_steps = r->count,
         .sampled = mp_session_request(b->session, 0)->sampled,
-        .num_layers = r->num_layers,
     };
     memcpy(report.bandwidth, r->bandwidth, sizeof report.bandwidth);
-    return mp_report_write(b->config->report_path, &report, err);
+    return mp_report_write_run(&report, b->config, b->engine, b->session, err);
 }
 
-int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
-                    struct mp_bench_result *out, struct mp_error *err)
+int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *out,
+                    struct mp_error *err)
 {
+    const struct mp_cli *cli = o->cli;
     struct bench b = {
+        .options = o,
         .cli = cli,
-        .config = config,
+        .config = o->config,
         .result = out,
         .steps = cli->steps > 0 ? cli->steps : DECODE_STEPS,
         .warmup = cli->warmup >= 0 ? cli->warmup : DECODE_WARMUP,
@@ -334,12 +330,14 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
 
 /* ---- prefill ---- */
 
-int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
-                     struct mp_bench_result *out, struct mp_error *err)
+int mp_bench_prefill(const struct mp_bench_options *o, struct mp_bench_result *out,
+                     struct mp_error *err)
 {
+    const struct mp_cli *cli = o->cli;
     struct bench b = {
+        .options = o,
         .cli = cli,
-        .config = config,
+        .config = o->config,
         .result = out,
         .steps = cli->steps > 0 ? cli->steps : PREFILL_STEPS,
         .warmup = cli->warmup >= 0 ? cli->warmup : PREFILL_WARMUP,

@@ -13,6 +13,14 @@
 
 struct cJSON;
 
+/* What to measure, and how. */
+struct mp_bench_options {
+    const struct mp_cli *cli;       /* the command line */
+    const struct mp_config *config; /* its configuration, changed for this measurement */
+    double slow_step;  /* seconds: ends if the first timed steps are all slower; 0: never */
+    bool no_bandwidth; /* spare the time to measure the devices' memory */
+};
+
 /* One measurement. Strings and arrays are owned. */
 struct mp_bench_result {
     const char *what; /* "decode", "prefill"; static */
@@ -25,8 +33,8 @@ struct mp_bench_result {
     int micro_batches;
     double tried[MP_MOST_MICRO_BATCHES + 1]; /* seconds of the shortest step by their number, from
                                                 the search; 0: not tried */
-    int K;                                   /* bits per code; 0: full attention */
-    int L;                                   /* tables */
+    char *attention;                         /* mp_attention_describe */
+    struct cJSON *attention_settings;        /* mp_attention_json */
     int num_layers;
     struct mp_plan plan;
     double
@@ -53,10 +61,10 @@ double mp_bench_sampled(const struct mp_cli *cli);
 bool mp_bench_reads_prompts(const struct mp_cli *cli);
 
 /* Measures `context` tokens of prompt being read, or steps being decoded after as many. */
-int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
-                     struct mp_bench_result *out, struct mp_error *err);
-int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
-                    struct mp_bench_result *out, struct mp_error *err);
+int mp_bench_prefill(const struct mp_bench_options *o, struct mp_bench_result *out,
+                     struct mp_error *err);
+int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *out,
+                    struct mp_error *err);
 
 /* What benchmarks feed: a random token, and a prompt of them that is the same in every run and the
  * caller's. */

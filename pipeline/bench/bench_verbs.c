@@ -19,8 +19,8 @@ struct rows {
     size_t count;
 };
 
-typedef int measurement(const struct mp_cli *cli, const struct mp_config *config,
-                        struct mp_bench_result *out, struct mp_error *err);
+typedef int measurement(const struct mp_bench_options *options, struct mp_bench_result *out,
+                        struct mp_error *err);
 
 int mp_bench_check_model(const struct mp_cli *cli, struct mp_error *err)
 {
@@ -91,7 +91,7 @@ static int add_row(struct rows *rows, measurement *measure, const struct mp_cli 
 {
     struct mp_bench_result *r = &rows->items[rows->count];
     r->title = title != NULL ? mp_xstrdup(title) : NULL;
-    int code = measure(cli, config, r, err);
+    int code = measure(&(struct mp_bench_options){.cli = cli, .config = config}, r, err);
     if (code == 0) {
         rows->count++;
     } else {

@@ -25,8 +25,6 @@ struct mp_cli {
     int64_t layers;    /* of the shape; 0: all it has */
     int64_t steps;     /* timed; 0: not given */
     int64_t warmup;    /* steps before them; -1: not given */
-    double slow_step;  /* seconds: ends if the first timed steps are all slower; 0: never */
-    bool no_bandwidth; /* spare the time to measure the devices' memory */
     double sampled;    /* share of the offloaded tokens to sample; 0: not given */
     const char *kv;    /* where it comes from: "synthetic" or "prompt"; NULL: synthetic */
     bool compare;      /* a row for each placement */

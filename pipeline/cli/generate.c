@@ -342,34 +342,24 @@ static int close_all(struct generate *g, int code, struct mp_error *err)
 /* The page that --report asks for, if anything has run. */
 static int write_report(const struct generate *g, struct mp_error *err)
 {
-    const struct mp_config *config = &g->cli->config;
     const struct mp_summary *s = &g->summary;
-    if (config->report_path == NULL || s->requests == 0) {
+    if (s->requests == 0) {
         return 0;
     }
     double sampled[s->num_layers];
     for (int l = 0; l < s->num_layers; l++) {
         sampled[l] = mp_summary_sampled(s, l);
     }
-    return mp_report_write(config->report_path,
-                           &(struct mp_report){
-                               .model = mp_engine_model(g->engine),
-                               .runtime = mp_engine_runtime(g->engine),
-                               .kernels = mp_engine_kernels(g->engine),
-                               .command = g->cli->command,
-                               .context = g->plan.tokens,
-                               .batch = config->batch,
-                               .micro_batches = mp_session_micro_batches(g->session),
-                               .K = config->lsh_K,
-                               .L = config->lsh_L,
-                               .profile = &s->profile,
-                               .step_begin_ns = s->step_begin_ns,
-                               .step_seconds = s->step_seconds,
-                               .num_steps = s->num_steps,
-                               .sampled = sampled,
-                               .num_layers = s->num_layers,
-                           },
-                           err);
+    const struct mp_report report = {
+        .command = g->cli->command,
+        .context = g->plan.tokens,
+        .profile = &s->profile,
+        .step_begin_ns = s->step_begin_ns,
+        .step_seconds = s->step_seconds,
+        .num_steps = s->num_steps,
+        .sampled = sampled,
+    };
+    return mp_report_write_run(&report, &g->cli->config, g->engine, g->session, err);
 }
 
 int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)

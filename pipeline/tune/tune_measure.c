@@ -204,11 +204,11 @@ int mp_tune_probe(const struct mp_cli *cli, struct mp_tune_machine *out, struct 
 
 /* ---- a point ---- */
 
-static int measure_steps(const struct mp_cli *cli, const struct mp_config *config,
-                         struct mp_tune_sample *out, struct mp_error *err)
+static int measure_steps(const struct mp_bench_options *options, struct mp_tune_sample *out,
+                         struct mp_error *err)
 {
     struct mp_bench_result r = {0};
-    int code = mp_bench_decode(cli, config, &r, err);
+    int code = mp_bench_decode(options, &r, err);
     if (code == 0) {
         struct mp_overlap o = mp_profile_typical(&r.profile);
         out->step = mp_median(r.seconds, r.count);
@@ -219,11 +219,11 @@ static int measure_steps(const struct mp_cli *cli, const struct mp_config *confi
     return code;
 }
 
-static int measure_join(const struct mp_cli *cli, const struct mp_config *config,
-                        struct mp_tune_sample *out, struct mp_error *err)
+static int measure_join(const struct mp_bench_options *options, struct mp_tune_sample *out,
+                        struct mp_error *err)
 {
     struct mp_bench_join join;
-    int code = mp_bench_join(cli, config, &join, err);
+    int code = mp_bench_join(options->cli, options->config, &join, err);
     if (code == 0) {
         out->step = join.step;
         out->first_token = join.first_token;
@@ -233,7 +233,6 @@ static int measure_join(const struct mp_cli *cli, const struct mp_config *config
 
 static int measure(const struct job *job, struct reply *reply)
 {
-    struct mp_cli cli = *job->cli;
     struct mp_config config = mp_bench_config(job->cli);
     const struct mp_tune_request *request = job->request;
     /* This process's copy: the strings that are replaced are nobody else's. No measurement may
@@ -248,10 +247,12 @@ static int measure(const struct job *job, struct reply *reply)
         code = mp_config_check(&config, &reply->err);
     }
     if (code == 0) {
-        cli.no_bandwidth = true;
-        cli.slow_step = request->slow_step;
-        code = request->joins ? measure_join(&cli, &config, &reply->sample, &reply->err)
-                              : measure_steps(&cli, &config, &reply->sample, &reply->err);
+        const struct mp_bench_options options = {.cli = job->cli,
+                                                 .config = &config,
+                                                 .slow_step = request->slow_step,
+                                                 .no_bandwidth = true};
+        code = request->joins ? measure_join(&options, &reply->sample, &reply->err)
+                              : measure_steps(&options, &reply->sample, &reply->err);
     }
     return code;
 }
