@@ -176,6 +176,25 @@ static int read_prompt(struct bench *b, const int32_t *ids, int64_t new_tokens, 
     return code == 0 ? mp_bench_check_prompt(b->session, *slot, err) : code;
 }
 
+/* A measurement of so many steps after a warm-up, unless the command line says. */
+static struct bench prepare(const struct mp_bench_options *o, const char *what, int64_t steps,
+                            int64_t warmup, struct mp_bench_result *out)
+{
+    const struct mp_cli *cli = o->cli;
+    struct bench b = {
+        .options = o,
+        .cli = cli,
+        .config = o->config,
+        .result = out,
+        .steps = cli->steps > 0 ? cli->steps : steps,
+        .warmup = cli->warmup >= 0 ? cli->warmup : warmup,
+    };
+    out->what = what;
+    out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
+    out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
+    return b;
+}
+
 /* ---- decode ---- */
 
 double mp_bench_sampled(const struct mp_cli *cli)
@@ -297,19 +316,8 @@ static int write_report(const struct bench *b, struct mp_error *err)
 int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *out,
                     struct mp_error *err)
 {
-    const struct mp_cli *cli = o->cli;
-    struct bench b = {
-        .options = o,
-        .cli = cli,
-        .config = o->config,
-        .result = out,
-        .steps = cli->steps > 0 ? cli->steps : DECODE_STEPS,
-        .warmup = cli->warmup >= 0 ? cli->warmup : DECODE_WARMUP,
-    };
+    struct bench b = prepare(o, "decode", DECODE_STEPS, DECODE_WARMUP, out);
     int64_t new_tokens = b.warmup + b.steps + 1;
-    out->what = "decode";
-    out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
-    out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
     int code = start(&b, new_tokens, err);
     if (code == 0) {
         code = add_requests(&b, new_tokens, err);
@@ -333,20 +341,9 @@ int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *ou
 int mp_bench_prefill(const struct mp_bench_options *o, struct mp_bench_result *out,
                      struct mp_error *err)
 {
-    const struct mp_cli *cli = o->cli;
-    struct bench b = {
-        .options = o,
-        .cli = cli,
-        .config = o->config,
-        .result = out,
-        .steps = cli->steps > 0 ? cli->steps : PREFILL_STEPS,
-        .warmup = cli->warmup >= 0 ? cli->warmup : PREFILL_WARMUP,
-    };
-    out->what = "prefill";
-    out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
-    out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
+    struct bench b = prepare(o, "prefill", PREFILL_STEPS, PREFILL_WARMUP, out);
     int code = start(&b, 1, err);
-    int32_t *ids = code == 0 ? mp_bench_draw_prompt(b.engine, cli->context) : NULL;
+    int32_t *ids = code == 0 ? mp_bench_draw_prompt(b.engine, o->cli->context) : NULL;
     mp_recording_on(true);
     for (int64_t i = -b.warmup; i < b.steps && code == 0; i++) {
         int slot;
