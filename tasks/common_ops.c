@@ -50,15 +50,13 @@ int mp_submit_lm_head(const struct mp_graph *g, int priority, const struct mp_bu
 }
 
 int mp_submit_sample(const struct mp_graph *g, const struct mp_buffer *logits,
-                     const struct mp_buffer *ids, int priority, const struct mp_sampling *sampling,
-                     struct mp_rng *const *rng, int64_t rows, const struct mp_span_info *about,
-                     struct mp_error *err)
+                     const struct mp_buffer *ids, int priority, const struct sample_row *row,
+                     int64_t rows, const struct mp_span_info *about, struct mp_error *err)
 {
-    size_t rng_bytes = (size_t)rows * sizeof *rng;
-    struct sample_task *arg = mp_xmalloc(sizeof *arg + rng_bytes);
-    *arg = (struct sample_task){
-        .sampling = sampling, .rows = rows, .vocab_size = g->shape->vocab_size};
-    memcpy(arg->rng, rng, rng_bytes);
+    size_t row_bytes = (size_t)rows * sizeof *row;
+    struct sample_task *arg = mp_xmalloc(sizeof *arg + row_bytes);
+    *arg = (struct sample_task){.rows = rows, .vocab_size = g->shape->vocab_size};
+    memcpy(arg->row, row, row_bytes);
     struct mp_task *t = mp_task_new(&sample_codelet, arg, 2, MP_ON_CPU, about);
     mp_task_reads(t, logits);
     mp_task_writes(t, ids);

@@ -3,6 +3,7 @@
 #include "codelets/hashing/hashing.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
+#include "codelets/sample/sample.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
 #include "codelets/table_lookup/table_lookup.h"
@@ -282,10 +283,10 @@ int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_ste
     if (code != 0) {
         return code;
     }
-    struct mp_rng *rng[s->num_rows];
+    struct sample_row row[s->num_rows];
     for (int r = 0; r < s->num_rows; r++) {
-        rng[r] = s->rows[r].rng;
+        row[r] = (struct sample_row){s->rows[r].sampling, s->rows[r].rng};
     }
-    return mp_submit_sample(g, &s->buffers->logits, &s->buffers->ids, MP_DECODE_PRIORITY,
-                            s->sampling, rng, s->num_rows, &info, err);
+    return mp_submit_sample(g, &s->buffers->logits, &s->buffers->ids, MP_DECODE_PRIORITY, row,
+                            s->num_rows, &info, err);
 }

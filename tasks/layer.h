@@ -175,6 +175,7 @@ struct mp_decode_row {
     const struct mp_rope *rope;
     int64_t position;    /* of the token fed in: RoPE, and its slot in dense caches */
     int64_t fixed_index; /* its slot in the static caches of sparse layers */
+    const struct mp_sampling *sampling; /* how its next token is drawn */
     struct mp_rng *rng;
     const double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
 };
@@ -184,7 +185,6 @@ struct mp_decode_step {
     int num_rows;
     const struct mp_decode_row *rows; /* [num_rows] */
     const struct mp_step_buffers *buffers;
-    const struct mp_sampling *sampling;
 };
 
 /* ids -> x. */
@@ -202,6 +202,8 @@ int mp_submit_decode_sample(const struct mp_graph *g, const struct mp_decode_ste
 
 /* ---- shared by both ---- */
 
+struct sample_row; /* codelets/sample/sample.h */
+
 int mp_submit_embed(const struct mp_graph *g, enum mp_where where, int priority,
                     const struct mp_buffer *ids, const struct mp_buffer *x, int64_t rows,
                     const struct mp_span_info *about, struct mp_error *err);
@@ -212,9 +214,8 @@ int mp_submit_lm_head(const struct mp_graph *g, int priority, const struct mp_bu
                       int64_t first_row, int64_t rows, const struct mp_buffer *logits,
                       const struct mp_span_info *about, struct mp_error *err);
 int mp_submit_sample(const struct mp_graph *g, const struct mp_buffer *logits,
-                     const struct mp_buffer *ids, int priority, const struct mp_sampling *sampling,
-                     struct mp_rng *const *rng, int64_t rows, const struct mp_span_info *about,
-                     struct mp_error *err);
+                     const struct mp_buffer *ids, int priority, const struct sample_row *row,
+                     int64_t rows, const struct mp_span_info *about, struct mp_error *err);
 
 /* W of a layer's hash functions. */
 static inline const struct mp_buffer *mp_lsh_projection(const struct mp_lsh *lsh, int layer)

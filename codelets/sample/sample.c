@@ -6,8 +6,7 @@ static void sample_run(void *buffers[], const struct sample_task *t, sample_kern
 {
     kernel(&(struct sample_args){
         .logits = MP_BUFFER(buffers, 0),
-        .sampling = t->sampling,
-        .rng = t->rng,
+        .row = t->row,
         .ids = MP_BUFFER(buffers, 1),
         .rows = t->rows,
         .vocab_size = t->vocab_size,

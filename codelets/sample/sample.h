@@ -6,11 +6,16 @@
 
 #include <stdint.h>
 
+/* How the token of a request is drawn, and the request's generator. */
+struct sample_row {
+    const struct mp_sampling *sampling;
+    struct mp_rng *rng;
+};
+
 struct sample_args {
-    const float *logits;                /* [rows][vocab_size] */
-    const struct mp_sampling *sampling; /* the same for all rows */
-    struct mp_rng *const *rng;          /* [rows] one generator per request */
-    int32_t *ids;                       /* out [rows] */
+    const float *logits;          /* [rows][vocab_size] */
+    const struct sample_row *row; /* [rows] */
+    int32_t *ids;                 /* out [rows] */
     int64_t rows;
     int vocab_size;
 };
@@ -22,10 +27,9 @@ void sample_ref(const struct sample_args *a);
 
 /* Task. Buffers: 0 logits R, 1 ids W. */
 struct sample_task {
-    const struct mp_sampling *sampling;
     int64_t rows;
     int vocab_size;
-    struct mp_rng *rng[]; /* [rows] */
+    struct sample_row row[]; /* [rows] */
 };
 
 extern struct starpu_codelet sample_codelet;

@@ -1,4 +1,5 @@
 /* A set of requests decoded together. */
+#include "codelets/sample/sample.h"
 #include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "core/base/rng.h"
@@ -198,13 +199,13 @@ static int finish_reading(struct mp_session *s, struct mp_error *err)
 {
     struct mp_slot *r = &s->slots[s->reading];
     struct mp_step_buffers *b = &s->buffers[0];
-    struct mp_rng *rng = &r->rng;
+    struct sample_row row = {&r->sampling, &r->rng};
     struct mp_span_info about = {
         .layer = -1, .request = s->reading, .chunk = -1, .micro_batch = -1};
     int code = mp_reader_finish(s->reader, err);
     if (code == 0) {
-        code = mp_submit_sample(&s->engine->graph, &b->logits, &b->ids, MP_PREFILL_PRIORITY,
-                                &s->engine->config->sampling, &rng, 1, &about, err);
+        code = mp_submit_sample(&s->engine->graph, &b->logits, &b->ids, MP_PREFILL_PRIORITY, &row,
+                                1, &about, err);
     }
     /* Not only for the id: tasks end, and their spans are recorded, after their data is free. */
     if (code == 0) {
@@ -340,7 +341,6 @@ static int gather(struct mp_session *s, struct step *step, struct mp_error *err)
             .micro_batch = m,
             .rows = step->rows + first,
             .buffers = &s->buffers[m],
-            .sampling = &s->engine->config->sampling,
         };
         code = mp_buffer_acquire(&s->buffers[m].ids, true, err);
         if (code != 0) {

@@ -98,7 +98,8 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
         .num_layers = (int)layers,
         .sampled_mean = NAN,
     };
-    mp_rng_init(&r->rng, e->config->sampling.seed, stream);
+    r->sampling = e->config->sampling;
+    mp_rng_init(&r->rng, r->sampling.seed, stream);
     mp_engine_rope(e, count, &r->rope);
 
     int64_t offloaded = mp_slot_offloaded(r);
@@ -146,6 +147,7 @@ int mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_bu
         .rope = &r->rope,
         .position = position,
         .fixed_index = fixed_index,
+        .sampling = &r->sampling,
         .rng = &r->rng,
         .expected_nnz = r->expected_nnz,
     };

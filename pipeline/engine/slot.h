@@ -13,6 +13,7 @@ struct mp_slot {
     struct mp_layer_kv *kv; /* [num_hidden_layers] */
     int64_t fixed_prompt;   /* prompt tokens in the static caches of sparse layers */
     struct mp_rope rope;
+    struct mp_sampling sampling; /* how its tokens are drawn */
     struct mp_rng rng;
     uint32_t *selection[2]; /* [num_attention_heads][offloaded tokens] room for a lookup on the CPU
                                and on the GPU; NULL where no layer's tables are */

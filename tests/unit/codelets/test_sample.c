@@ -1,4 +1,4 @@
-/* sample: each row uses its own logits and its own generator. */
+/* sample: each row uses its own logits, its own way of drawing and its own generator. */
 #include "codelets/sample/sample.h"
 
 #include <setjmp.h>
@@ -21,9 +21,10 @@ static void test_greedy_rows(void **state)
     (void)state;
     const struct mp_sampling greedy = {.temperature = 0.0f, .top_p = 1.0f};
     struct mp_rng generators[ROWS] = {{0}};
-    struct mp_rng *rng[ROWS] = {&generators[0], &generators[1], &generators[2]};
+    const struct sample_row row[ROWS] = {
+        {&greedy, &generators[0]}, {&greedy, &generators[1]}, {&greedy, &generators[2]}};
     int32_t ids[ROWS];
-    sample_ref(&(struct sample_args){logits, &greedy, rng, ids, ROWS, VOCAB});
+    sample_ref(&(struct sample_args){logits, row, ids, ROWS, VOCAB});
     assert_int_equal(ids[0], 2);
     assert_int_equal(ids[1], 0);
     assert_int_equal(ids[2], 4);
@@ -33,19 +34,21 @@ static void test_greedy_rows(void **state)
 static void test_rows_draw_independently(void **state)
 {
     (void)state;
-    const struct mp_sampling s = {.temperature = 1.0f, .top_p = 1.0f, .seed = 1};
+    const struct mp_sampling s[ROWS] = {{.temperature = 1.0f, .top_p = 1.0f, .seed = 1},
+                                        {.temperature = 9.0f, .top_p = 1.0f, .seed = 1},
+                                        {.temperature = 1.0f, .top_p = 1.0f, .top_k = 2}};
     struct mp_rng batch[ROWS], alone[ROWS];
-    struct mp_rng *rng[ROWS];
+    struct sample_row row[ROWS];
     for (int r = 0; r < ROWS; r++) {
-        mp_rng_init(&batch[r], s.seed, (uint64_t)r);
-        mp_rng_init(&alone[r], s.seed, (uint64_t)r);
-        rng[r] = &batch[r];
+        mp_rng_init(&batch[r], s[r].seed, (uint64_t)r);
+        mp_rng_init(&alone[r], s[r].seed, (uint64_t)r);
+        row[r] = (struct sample_row){&s[r], &batch[r]};
     }
     for (int step = 0; step < 50; step++) {
         int32_t ids[ROWS];
-        sample_ref(&(struct sample_args){logits, &s, rng, ids, ROWS, VOCAB});
+        sample_ref(&(struct sample_args){logits, row, ids, ROWS, VOCAB});
         for (int r = ROWS - 1; r >= 0; r--) {
-            assert_int_equal(ids[r], mp_sample(&s, &alone[r], logits + r * VOCAB, VOCAB));
+            assert_int_equal(ids[r], mp_sample(&s[r], &alone[r], logits + r * VOCAB, VOCAB));
         }
     }
 }

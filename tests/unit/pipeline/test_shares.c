@@ -83,8 +83,7 @@ static float *decode(int64_t *selected)
         ASSERT_OK(mp_slot_feed(&slots[r], engine, &buffers, r, &rows[r], &err));
     }
     mp_buffer_return(&buffers.ids);
-    struct mp_decode_step step = {
-        .num_rows = ROWS, .rows = rows, .buffers = &buffers, .sampling = &config.sampling};
+    struct mp_decode_step step = {.num_rows = ROWS, .rows = rows, .buffers = &buffers};
     ASSERT_OK(mp_submit_decode_embed(&engine->graph, &step, &err));
     for (int l = 0; l < LAYERS; l++) {
         ASSERT_OK(mp_submit_decode_layer(&engine->graph, &step, l, &err));
