@@ -1,5 +1,6 @@
 #include "core/config/config.h"
 
+#include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/config/config_key.h"
 
@@ -138,8 +139,25 @@ void mp_config_init(struct mp_config *c)
     }
 }
 
+struct mp_config *mp_config_create(void)
+{
+    struct mp_config *c = mp_xmalloc(sizeof *c);
+    mp_config_init(c);
+    return c;
+}
+
+void mp_config_destroy(struct mp_config *c)
+{
+    if (c != NULL) {
+        mp_config_free(c);
+        free(c);
+    }
+}
+
 void mp_config_free(struct mp_config *c)
 {
+    free(c->folder);
+    c->folder = NULL;
     for (size_t i = 0; i < NUM_KEYS; i++) {
         config_key_free(&keys[i], c);
     }
@@ -277,6 +295,10 @@ int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err)
         }
     }
     mp_json_free(doc);
+    if (rc == MP_OK) {
+        free(c->folder);
+        c->folder = mp_file_folder(path);
+    }
     return rc;
 }
 
@@ -317,7 +339,21 @@ int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
                              : mp_fail(err, MP_ERR_USAGE, "unknown option --%s, did you mean --%s?",
                                        flag, meant);
     }
-    return config_key_set_text(key, c, value, err);
+    int code = config_key_set_text(key, c, value, err);
+    return code == 0 || err == NULL ? code : mp_fail_prefix(err, "--%s", flag);
+}
+
+int mp_config_set(struct mp_config *c, const char *path, const char *value, struct mp_error *err)
+{
+    const struct config_key *key = find_path(path);
+    if (key == NULL) {
+        const char *meant = nearest(path, false);
+        return meant == NULL ? mp_fail(err, MP_ERR_USAGE, "%s: unknown key", path)
+                             : mp_fail(err, MP_ERR_USAGE, "%s: unknown key, did you mean \"%s\"?",
+                                       path, meant);
+    }
+    int code = config_key_set_text(key, c, value, err);
+    return code == 0 || err == NULL ? code : mp_fail_prefix(err, "%s", path);
 }
 
 void mp_config_print_flags(FILE *out, unsigned verbs)

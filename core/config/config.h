@@ -86,6 +86,8 @@ struct mp_config {
     char *report_path; /* trace.report / --report: HTML page; NULL: off */
     char *fxt_dir;     /* trace.fxt / --fxt: folder of StarPU's own trace; NULL: off */
     int fxt_steps;     /* trace.fxt_steps: decode steps in it, after the first two; default 8 */
+    /* not a key */
+    char *folder; /* of the file that was loaded last; NULL: none was */
 };
 
 void mp_config_init(struct mp_config *c);
@@ -93,7 +95,16 @@ void mp_config_free(struct mp_config *c);
 
 /* Reads a JSON file over the defaults. Unknown keys are errors that name the key and the nearest
  * known one; wrong types and ranges name the key, what was found and what was expected. */
-int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err);
+MP_API int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err);
+
+/* One on the heap, with its defaults. */
+MP_API struct mp_config *mp_config_create(void);
+MP_API void mp_config_destroy(struct mp_config *c);
+
+/* Sets one key by its path in a file, e.g. "runtime.batch"; value as typed on the command line.
+ * MP_ERR_USAGE for a bad value, or an unknown key: the message names the nearest known one. */
+MP_API int mp_config_set(struct mp_config *c, const char *path, const char *value,
+                         struct mp_error *err);
 
 /* Applies one command-line override. flag without dashes, e.g. "lsh-k"; value as typed.
  * Returns MP_ERR_USAGE for a bad value. */

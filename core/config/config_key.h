@@ -33,8 +33,8 @@ struct config_key {
     const char *help;
 };
 
-/* Set the field from a value of a document (MP_ERR_FORMAT) or from typed text (MP_ERR_USAGE). The
- * field keeps its value on failure. */
+/* Set the field from a value of a document (MP_ERR_FORMAT) or from typed text (MP_ERR_USAGE; the
+ * message does not name the key). The field keeps its value on failure. */
 int config_key_set_json(const struct config_key *key, struct mp_config *c,
                         const struct mp_json *doc, const struct cJSON *value, struct mp_error *err);
 int config_key_set_text(const struct config_key *key, struct mp_config *c, const char *text,

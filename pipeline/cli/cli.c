@@ -5,6 +5,7 @@
 #include "core/base/memory.h"
 #include "core/trace/trace.h"
 #include "models/presets.h"
+#include "pipeline/cli/console.h"
 #include "pipeline/cli/help.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/recording.h"
@@ -378,6 +379,7 @@ int mp_cli_main(int argc, char **argv)
     struct mp_error err;
     struct mp_cli cli;
     mp_interrupt_install();
+    mp_log_set_target((struct mp_log_target){.sink = mp_console_log});
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */
     int code = mp_cli_parse(argc, argv, &cli, &err) == 0 ? 0 : MP_ERR_USAGE;
     if (code == 0 && cli.version) {
