@@ -39,21 +39,6 @@ void mp_bench_result_free(struct mp_bench_result *r)
     *r = (struct mp_bench_result){0};
 }
 
-int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, struct mp_engine **out,
-                  struct mp_error *err)
-{
-    if (cli->shape != NULL) {
-        return mp_engine_open_shape(config, cli->shape, (int)cli->layers, out, err);
-    }
-    char *dir;
-    int code = mp_cli_model_dir(cli, &dir, err);
-    if (code == 0) {
-        code = mp_engine_open(config, dir, out, err);
-        free(dir);
-    }
-    return code;
-}
-
 /* What a measurement needs while it runs. */
 struct bench {
     const struct mp_bench_options *options;
@@ -87,7 +72,7 @@ static void describe(const struct bench *b)
 static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
 {
     struct mp_bench_result *r = b->result;
-    int code = mp_bench_open(b->cli, b->config, &b->engine, err);
+    int code = mp_cli_open_engine(b->cli, b->config, &b->engine, err);
     if (code == 0) {
         code = mp_engine_check_length(b->engine, b->cli->context, err);
     }
@@ -106,7 +91,7 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
         }
     }
     if (code == 0) {
-        code = mp_engine_start(b->engine, &r->plan, err);
+        code = mp_engine_start(b->engine, b->cli->context, new_tokens, err);
     }
     if (code == 0) {
         describe(b);
@@ -150,6 +135,14 @@ int32_t *mp_bench_draw_prompt(const struct mp_engine *e, int64_t tokens)
     return ids;
 }
 
+int mp_bench_add_prompt(struct mp_session *s, const int32_t *ids, int64_t tokens,
+                        int64_t new_tokens, int *slot, struct mp_error *err)
+{
+    const struct mp_request_options options = {
+        .size = sizeof options, .ids = ids, .count = tokens, .max_new_tokens = new_tokens};
+    return mp_session_add(s, &options, slot, err);
+}
+
 int mp_bench_check_prompt(const struct mp_session *s, int slot, struct mp_error *err)
 {
     const struct mp_request *r = mp_session_request(s, slot);
@@ -169,7 +162,7 @@ int mp_bench_check_interrupted(struct mp_error *err)
 static int read_prompt(struct bench *b, const int32_t *ids, int64_t new_tokens, int *slot,
                        struct mp_error *err)
 {
-    int code = mp_session_add(b->session, ids, b->cli->context, new_tokens, 0, slot, err);
+    int code = mp_bench_add_prompt(b->session, ids, b->cli->context, new_tokens, slot, err);
     if (code == 0) {
         code = mp_session_read(b->session, err);
     }

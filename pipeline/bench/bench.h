@@ -5,8 +5,7 @@
 #include "core/base/rng.h"
 #include "core/trace/profile.h"
 #include "pipeline/cli/cli.h"
-#include "pipeline/engine/engine.h"
-#include "pipeline/engine/micro_batches.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 
 #include <stdio.h>
@@ -50,10 +49,6 @@ struct mp_bench_result {
 
 void mp_bench_result_free(struct mp_bench_result *r);
 
-/* An engine for the command line's shape or model, with this configuration. */
-int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, struct mp_engine **out,
-                  struct mp_error *err);
-
 /* The share of the offloaded tokens to sample; 0: a model's queries are its own, whatever comes. */
 double mp_bench_sampled(const struct mp_cli *cli);
 
@@ -70,6 +65,10 @@ int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *ou
  * caller's. */
 int32_t mp_bench_draw_token(const struct mp_engine *e, struct mp_rng *rng);
 int32_t *mp_bench_draw_prompt(const struct mp_engine *e, int64_t tokens);
+
+/* Adds a prompt to a session, to be read by its steps. */
+int mp_bench_add_prompt(struct mp_session *s, const int32_t *ids, int64_t tokens,
+                        int64_t new_tokens, int *slot, struct mp_error *err);
 
 /* MP_ERR_MEMORY if the prompt in a slot found no memory for its KV. */
 int mp_bench_check_prompt(const struct mp_session *s, int slot, struct mp_error *err);

@@ -1,11 +1,9 @@
 /* The bench verbs: which measurements a command line asks for. */
 #include "pipeline/bench/bench.h"
 
-#include "codelets/common/task/task.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/machine/cpu.h"
-#include "tasks/runtime.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -134,7 +132,7 @@ struct mp_config mp_bench_config(const struct mp_cli *cli)
 static int measure_placements(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
 {
     struct mp_config config = mp_bench_config(cli);
-    bool gpu = strcmp(config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
+    bool gpu = strcmp(config.devices, "cpu") != 0 && mp_hook_find_gpu(NULL, 0, NULL) == 0;
     config.gpu_kv_layers = 0;
     int code =
         add_row_if_it_fits(rows, mp_bench_decode, cli, &config, "KV and tables in CPU memory", err);
@@ -207,12 +205,12 @@ int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err)
 static int measure_variant(struct rows *rows, const struct mp_cli *cli,
                            const struct mp_config *config, const char *title, struct mp_error *err)
 {
-    mp_task_one_at_a_time(true);
+    mp_hook_one_task_at_a_time(true);
     int code = add_row(rows, mp_bench_prefill, cli, config, title, err);
     if (code == 0) {
         code = add_row(rows, mp_bench_decode, cli, config, title, err);
     }
-    mp_task_one_at_a_time(false);
+    mp_hook_one_task_at_a_time(false);
     return code;
 }
 
@@ -232,7 +230,7 @@ static int measure_variants(struct rows *rows, const struct mp_cli *cli, struct 
             code = measure_variant(rows, cli, &config, config.isa, err);
         }
     }
-    bool gpu = strcmp(cli->config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
+    bool gpu = strcmp(cli->config.devices, "cpu") != 0 && mp_hook_find_gpu(NULL, 0, NULL) == 0;
     if (code == 0 && gpu) {
         config.devices = "gpu";
         config.isa = "auto";

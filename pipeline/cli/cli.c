@@ -1,13 +1,12 @@
 #include "pipeline/cli/cli.h"
 
-#include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/trace/trace.h"
-#include "models/presets.h"
 #include "pipeline/cli/console.h"
 #include "pipeline/cli/help.h"
 #include "pipeline/cli/interrupt.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/recording.h"
 
 #include <errno.h>
@@ -316,7 +315,7 @@ void mp_cli_help(const char *verb)
     fputs("\nConfiguration flags:\n", stdout);
     mp_config_print_flags(stdout, VERBS[i].bit);
     if (find_option(i, "shape") != NULL) {
-        printf("\nShapes: %s\n", mp_preset_names());
+        printf("\nShapes: %s\n", mp_hook_shapes());
     }
 }
 
@@ -324,21 +323,6 @@ void mp_cli_free(struct mp_cli *cli)
 {
     mp_config_free(&cli->config);
     free(cli->command);
-}
-
-int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
-{
-    if (cli->config.model_path == NULL) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "no model: give --model DIR, or model_path in a --config file");
-    }
-    char *folder = NULL;
-    if (cli->config_path != NULL) {
-        folder = mp_file_folder(cli->config_path);
-    }
-    int code = mp_config_resolve_model(cli->config.model_path, folder, out, err);
-    free(folder);
-    return code == 0 ? 0 : MP_ERR_USAGE;
 }
 
 /* Runs the verb, and writes what was recorded if the configuration names a file for it. */

@@ -46,6 +46,12 @@ void mp_cli_help(const char *verb);
 /* The directory of the model the configuration names; malloc'ed. */
 int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err);
 
+/* An engine for the command line's shape or model, with this configuration, which is the command
+ * line's or a copy of it that was changed. It shows messages and progress, and signals stop it. */
+struct mp_engine;
+int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,
+                       struct mp_engine **out, struct mp_error *err);
+
 /* What a run writes must be none of the files it reads, nor what else it writes, nor the model's;
  * its trace and report can be written. MP_ERR_USAGE. */
 int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err);

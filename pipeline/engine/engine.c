@@ -1,6 +1,4 @@
 /* The engine: a model in memory and the runtime it runs on. */
-#include "pipeline/engine/engine.h"
-
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/machine/cpu.h"
@@ -100,11 +98,12 @@ enum mp_place mp_shared_place(const struct mp_engine *e)
 
 /* ---- open, start and close ---- */
 
-/* An engine for an open model, which it takes over. */
-static int open_model(const struct mp_config *config, struct mp_model *model,
-                      struct mp_engine **out, struct mp_error *err)
+int mp_engine_create(const struct mp_config *config, struct mp_model *model,
+                     const struct mp_engine_host *host, struct mp_engine **out,
+                     struct mp_error *err)
 {
     struct mp_engine *e = mp_xcalloc(1, sizeof *e);
+    e->host = *host;
     e->config = config;
     e->model = model;
     e->shape = mp_model_shape(model);
@@ -138,22 +137,6 @@ static int open_model(const struct mp_config *config, struct mp_model *model,
     return 0;
 }
 
-int mp_engine_open(const struct mp_config *config, const char *model_dir, struct mp_engine **out,
-                   struct mp_error *err)
-{
-    struct mp_model *model;
-    int code = mp_model_open(model_dir, &model, err);
-    return code == 0 ? open_model(config, model, out, err) : code;
-}
-
-int mp_engine_open_shape(const struct mp_config *config, const char *name, int num_layers,
-                         struct mp_engine **out, struct mp_error *err)
-{
-    struct mp_model *model;
-    int code = mp_model_open_shape(name, num_layers, &model, err);
-    return code == 0 ? open_model(config, model, out, err) : code;
-}
-
 void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                     struct mp_plan *out)
 {
@@ -172,12 +155,17 @@ void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_token
         out);
 }
 
-int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err)
+int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, struct mp_error *err)
 {
-    int code = mp_plan_check(plan, e->config, err);
-    place_layers(e, plan->gpu_kv_layers);
+    if (e->runtime != NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "the engine is started already");
+    }
+    struct mp_plan plan;
+    mp_engine_plan(e, tokens, new_tokens, &plan);
+    int code = mp_plan_check(&plan, e->config, err);
+    place_layers(e, plan.gpu_kv_layers);
     if (code == 0) {
-        const int64_t *gpu = plan->bytes[MP_PLAN_GPU];
+        const int64_t *gpu = plan.bytes[MP_PLAN_GPU];
         struct mp_runtime_options options = {
             .scheduler = e->config->scheduler,
             .cpu_workers = e->config->cpu_workers,
@@ -227,6 +215,7 @@ void mp_engine_close(struct mp_engine *e)
     mp_model_close(e->model);
     free(e->sparse);
     free(e->sampled_place);
+    mp_engine_host_release(&e->host);
     free(e);
 }
 

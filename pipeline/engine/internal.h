@@ -5,12 +5,14 @@
 #include "core/base/rng.h"
 #include "core/trace/calibration.h"
 #include "models/model.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/hooks.h"
+#include "pipeline/engine/host.h"
 #include "pipeline/engine/plan.h"
 #include "tasks/layer.h"
 #include "tasks/runtime.h"
 
 struct mp_engine {
+    struct mp_engine_host host; /* of the program that it runs in */
     const struct mp_config *config;
     struct mp_model *model;
     const struct mp_shape *shape;
@@ -31,6 +33,12 @@ struct mp_engine {
     char *calibration_path;    /* NULL: nothing is kept */
     char *calibration_trouble; /* what is wrong with the machine's own file; NULL: nothing */
 };
+
+/* An engine for an open model, which it takes over, as it does what *host holds; also after an
+ * error. */
+int mp_engine_create(const struct mp_config *config, struct mp_model *model,
+                     const struct mp_engine_host *host, struct mp_engine **out,
+                     struct mp_error *err);
 
 /* RoPE of a request at seq_len tokens. */
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out);
@@ -121,7 +129,8 @@ int mp_reader_units_left(const struct mp_reader *r);
 /* Submits the next unit. */
 int mp_reader_submit(struct mp_reader *r, struct mp_error *err);
 
-/* Submits all that are left, with a progress bar; MP_ERR_INTERRUPTED if the user asked to stop. */
+/* Submits all that are left, and reports progress; MP_ERR_INTERRUPTED if the program asks to stop.
+ */
 int mp_reader_submit_all(struct mp_reader *r, struct mp_error *err);
 
 /* After the last unit: waits, and computes the logits the job asks for; last_logits by a task that

@@ -5,7 +5,7 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/micro_batches.h"
 #include "tasks/workspace.h"
 

@@ -1,7 +1,5 @@
 /* The exact prefill of one prompt: chunks, staging, submission unit by unit, logits. */
 #include "core/base/memory.h"
-#include "pipeline/cli/interrupt.h"
-#include "pipeline/cli/progress.h"
 #include "pipeline/engine/internal.h"
 
 #include <stdlib.h>
@@ -19,8 +17,16 @@ struct mp_reader {
     struct kv_cache staging[2];
     int layer; /* of the next unit */
     int chunk;
-    struct mp_progress *bar; /* in prompt tokens, each counted once all layers have read it */
+    bool shown; /* progress is reported, in prompt tokens: each counts once all layers have read it
+                 */
 };
+
+static void report(const struct mp_reader *r, int64_t done)
+{
+    if (r->shown) {
+        mp_engine_progress(r->engine, "reading the prompt", "tok", done, r->p.tokens);
+    }
+}
 
 /* ---- life ---- */
 
@@ -42,7 +48,7 @@ void mp_reader_close(struct mp_reader *r)
         mp_kv_cache_destroy(&r->staging[i], r->engine);
     }
     mp_buffer_release(&p->codes);
-    mp_progress_end(r->bar);
+    report(r, -1);
     free(r);
 }
 
@@ -171,25 +177,27 @@ int mp_reader_submit(struct mp_reader *r, struct mp_error *err)
     return code;
 }
 
-/* Moves the bar to what has run when at most `pending` tasks of this prompt have not. */
+/* Reports what has run when at most `pending` tasks of this prompt have not. */
 static void show_progress(struct mp_reader *r, int pending)
 {
     int total = r->engine->shape->num_hidden_layers * r->p.num_chunks;
     int submitted = total - mp_reader_units_left(r);
     double units = submitted - (double)pending / TASKS_PER_UNIT;
-    mp_progress_set(r->bar, units > 0 ? (int64_t)(units / total * (double)r->p.tokens) : 0);
+    report(r, units > 0 ? (int64_t)(units / total * (double)r->p.tokens) : 0);
 }
 
 /* Submits all units that are left, never more than two layers ahead of what has run, so that a
  * signal is heard soon and StarPU's queues stay short. */
 int mp_reader_submit_all(struct mp_reader *r, struct mp_error *err)
 {
+    const struct mp_engine *e = r->engine;
     int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
     int code = 0;
-    r->bar = mp_progress_start("reading the prompt", "tok", r->p.tokens);
+    r->shown = true;
+    report(r, 0);
     while (code == 0 && mp_reader_units_left(r) > 0) {
         int pending;
-        code = mp_interrupted()
+        code = mp_engine_stopped(e)
                    ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt")
                    : mp_reader_submit(r, err);
         while (code == 0 && (pending = mp_runtime_pending()) > ahead) {
@@ -211,7 +219,7 @@ static int sink_logits(struct mp_reader *r, struct mp_error *err)
     int code = mp_buffer_alloc(&logits, MP_PLACE_PINNED, MP_LOGITS_ROWS * bytes, "logits", err);
     for (int c = 0; c < p->num_chunks && code == 0; c++) {
         for (int64_t row = 0; row < p->chunks[c].rows && code == 0; row += MP_LOGITS_ROWS) {
-            if (mp_interrupted()) {
+            if (mp_engine_stopped(e)) {
                 code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while computing logits");
                 break;
             }

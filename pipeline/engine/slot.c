@@ -25,6 +25,8 @@ void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
         mp_memory_free(SELECTION_PLACES[i], r->selection[i], selection_bytes(e, r));
     }
     mp_free(r->ids);
+    free(r->own_eos);
+    mp_request_text_close(r->text);
     free(r->expected_nnz);
     free(r->sampled_sum);
     free(r->sampled_mean);
@@ -33,10 +35,10 @@ void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
 
 /* ---- one request's progress ---- */
 
-static bool is_eos(const struct mp_engine *e, int32_t id)
+static bool is_eos(const struct mp_slot *r, int32_t id)
 {
-    for (int i = 0; i < e->num_eos; i++) {
-        if (e->eos[i] == id) {
+    for (int i = 0; i < r->num_eos; i++) {
+        if (r->eos[i] == id) {
             return true;
         }
     }
@@ -48,12 +50,13 @@ void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id)
     r->ids[r->info.prompt_tokens + r->info.generated_tokens] = id;
     r->info.generated_tokens++;
     int64_t length = r->info.prompt_tokens + r->info.generated_tokens;
-    if (is_eos(e, id)) {
+    if (is_eos(r, id)) {
         r->info.finish = MP_FINISH_EOS;
     } else if (r->info.generated_tokens >= r->max_new_tokens ||
                length >= mp_model_max_positions(e->model)) {
         r->info.finish = MP_FINISH_LENGTH;
     }
+    mp_request_text_append(r->text, &r->info);
 }
 
 /* Room for lookups wherever the tables of a layer are. */
@@ -98,6 +101,8 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
         .num_layers = (int)layers,
         .sampled_mean = NAN,
     };
+    r->eos = e->eos;
+    r->num_eos = e->num_eos;
     r->sampling = e->config->sampling;
     mp_rng_init(&r->rng, r->sampling.seed, stream);
     mp_engine_rope(e, count, &r->rope);

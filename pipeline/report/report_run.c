@@ -1,6 +1,5 @@
 /* The report of a run: what the engine and its session tell is filled in here. */
 #include "core/base/memory.h"
-#include "pipeline/engine/engine.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/report/report.h"
 

@@ -9,7 +9,6 @@
 #include "core/machine/topology.h"
 #include "pipeline/bench/bench.h"
 #include "pipeline/cli/interrupt.h"
-#include "tasks/runtime.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -151,14 +150,14 @@ static int describe_machine(const struct mp_engine *e, struct mp_tune_machine *m
     }
     char cpu[128];
     char cores[64];
-    struct mp_gpu gpu = {0};
+    char gpu[256] = "";
     cpu_name(cpu, sizeof cpu);
     mp_topology_describe(topology, cores, sizeof cores);
     if (m->gpu) {
-        code = mp_runtime_find_gpu(&gpu, err);
+        code = mp_hook_find_gpu(gpu, sizeof gpu, err);
     }
     snprintf(m->description, sizeof m->description, "%s, %s, %s%s%s", cpu, cores,
-             mp_engine_kernels(e), m->gpu ? ", " : "", gpu.name);
+             mp_engine_kernels(e), m->gpu ? ", " : "", gpu);
     m->cores = mp_topology_cores(topology);
     m->numa_nodes = mp_topology_numa_nodes(topology);
     mp_topology_free(topology);
@@ -171,7 +170,7 @@ static int probe(const struct job *job, struct reply *reply)
     struct mp_tune_machine *m = &reply->machine;
     struct mp_engine *e = NULL;
     struct mp_plan plan;
-    int code = mp_bench_open(job->cli, &config, &e, &reply->err);
+    int code = mp_cli_open_engine(job->cli, &config, &e, &reply->err);
     if (code == 0) {
         code = mp_engine_check_length(e, job->cli->context, &reply->err);
     }
