@@ -42,6 +42,7 @@ int main(int argc, char **argv)
         return 2;
     }
     size_t length = fread(text, 1, MAX_BYTES, file);
+    fclose(file);
     struct mp_engine_options options = {.size = sizeof options, .model = argv[1]};
     struct mp_engine *engine = NULL;
     struct mp_error err;
@@ -52,6 +53,7 @@ int main(int argc, char **argv)
     code = code == 0 ? answer(engine, ids, count, &err) : code;
     puts(code == 0 ? "" : err.message);
     mp_free(ids);
+    free(text);
     mp_engine_close(engine);
     return code == 0 ? 0 : 1;
 }

@@ -97,6 +97,17 @@ static int find_model(const struct mp_engine_options *o, char **dir, struct mp_e
     return mp_config_resolve_model(c->model_path, c->folder, dir, err);
 }
 
+/* The engine of an open model; or, after an error, nothing stays of it. */
+static int finish(int code, const struct mp_engine_options *o, struct mp_engine_host *host,
+                  struct mp_model *model, struct mp_engine **out, struct mp_error *err)
+{
+    if (code != 0) {
+        mp_engine_host_release(host);
+        return code;
+    }
+    return mp_engine_create(o->config, model, host, out, err);
+}
+
 int mp_engine_open(const struct mp_engine_options *options, struct mp_engine **out,
                    struct mp_error *err)
 {
@@ -110,11 +121,7 @@ int mp_engine_open(const struct mp_engine_options *options, struct mp_engine **o
     if (code == 0) {
         code = mp_model_open(host.model_dir, &model, err);
     }
-    if (code != 0) {
-        mp_engine_host_release(&host);
-        return code;
-    }
-    return mp_engine_create(o.config, model, &host, out, err);
+    return finish(code, &o, &host, model, out, err);
 }
 
 int mp_engine_open_shape(const struct mp_engine_options *options, const char *name, int num_layers,
@@ -127,9 +134,5 @@ int mp_engine_open_shape(const struct mp_engine_options *options, const char *na
     if (code == 0) {
         code = mp_model_open_shape(name, num_layers, &model, err);
     }
-    if (code != 0) {
-        mp_engine_host_release(&host);
-        return code;
-    }
-    return mp_engine_create(o.config, model, &host, out, err);
+    return finish(code, &o, &host, model, out, err);
 }

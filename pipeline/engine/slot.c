@@ -47,6 +47,9 @@ static bool is_eos(const struct mp_slot *r, int32_t id)
 
 void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id)
 {
+    if (r->info.finish != MP_FINISH_NONE) {
+        return; /* another request's callback has cancelled it in this step */
+    }
     r->ids[r->info.prompt_tokens + r->info.generated_tokens] = id;
     r->info.generated_tokens++;
     int64_t length = r->info.prompt_tokens + r->info.generated_tokens;

@@ -53,6 +53,7 @@ struct heard {
     int tokens;
     struct mp_session *session;
     int cancel_after; /* tokens; 0: never */
+    int cancels;      /* slot it cancels then, besides its own; -1: none */
 };
 
 static void hear(void *user, int slot, int32_t id, const char *piece, size_t length)
@@ -66,13 +67,16 @@ static void hear(void *user, int slot, int32_t id, const char *piece, size_t len
     h->ids[h->tokens++] = id;
     if (h->tokens == h->cancel_after) {
         mp_session_cancel(h->session, slot);
+        if (h->cancels >= 0) {
+            mp_session_cancel(h->session, h->cancels);
+        }
     }
 }
 
 /* The prompt, to be answered with NEW_TOKENS tokens, none of which ends it. */
 static struct mp_request_options request(struct heard *h)
 {
-    *h = (struct heard){0};
+    *h = (struct heard){.cancels = -1};
     return (struct mp_request_options){
         .size = sizeof(struct mp_request_options),
         .ids = prompt,
@@ -402,6 +406,37 @@ static void test_cancel(void **state)
     mp_session_close(session);
 }
 
+/* A callback ends the other request of its step too: that has the token of this step or not. */
+static void test_cancel_another(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_session *session;
+    struct heard h[2];
+    int slot[2], active = 1;
+    ASSERT_OK(mp_session_open(engine, &session, &err));
+    for (int i = 0; i < 2; i++) {
+        struct mp_request_options options = request(&h[i]);
+        ASSERT_OK(mp_session_add(session, &options, &slot[i], &err));
+        while (h[i].tokens < 1) {
+            ASSERT_OK(mp_session_step(session, &active, &err));
+        }
+        h[i].session = session;
+    }
+    h[1].cancels = slot[0];
+    h[1].cancel_after = h[1].tokens + 1;
+    int before = h[0].tokens;
+    ASSERT_OK(mp_session_step(session, &active, &err));
+    assert_int_equal(active, 0);
+    for (int i = 0; i < 2; i++) {
+        const struct mp_request *r = mp_session_request(session, slot[i]);
+        assert_int_equal(r->finish, MP_FINISH_CANCELLED);
+        assert_int_equal(r->generated_tokens, h[i].tokens);
+    }
+    assert_true(h[0].tokens == before || h[0].tokens == before + 1);
+    mp_session_close(session);
+}
+
 /* ---- several sessions ---- */
 
 enum { SESSIONS = 2 };
@@ -454,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_stop_strings),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_cancel_another),
         cmocka_unit_test(test_sessions_take_turns),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
