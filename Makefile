@@ -2,8 +2,12 @@
 
 CONFIG := configs/magicpig_config.json
 INPUT := configs/data32k.json
+PREFIX := /usr/local
 
-.PHONY: help build demo check asan dist format clean deps check-deps starpu
+# What `make install` and `make dist` take from a build.
+INSTALLED := magicpig-pipe magicpig magicpig_static
+
+.PHONY: help build demo check asan install dist format clean deps check-deps starpu
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -23,8 +27,12 @@ asan: build/asan/build.ninja check-deps ## all tests under the address and undef
 	cmake --build --preset asan
 	ctest --preset asan
 
+install: build/release/build.ninja ## program, library and header below PREFIX (/usr/local)
+	cmake --build --preset release --target $(INSTALLED)
+	cmake --install build/release --prefix $(PREFIX)
+
 dist: build/release/build.ninja ## an archive that runs on other machines, in build
-	cmake --build --preset release --target magicpig-pipe
+	cmake --build --preset release --target $(INSTALLED)
 	scripts/dist.sh
 
 format: ## put every C file into the project's format

@@ -20,6 +20,10 @@ set(ENV{PKG_CONFIG_PATH} "${STARPU_PREFIX}/lib/pkgconfig:$ENV{PKG_CONFIG_PATH}")
 pkg_check_modules(STARPU_CUDA REQUIRED IMPORTED_TARGET ${module})
 add_library(magicpig_starpu ALIAS PkgConfig::STARPU_CUDA)
 
+# It goes where the program and the library go: this copy is in a folder that is cleaned.
+file(GLOB starpu_files ${STARPU_PREFIX}/lib/libstarpu-1.[34].so*)
+install(FILES ${starpu_files} DESTINATION lib)
+
 file(GLOB_RECURSE config ${STARPU_PREFIX}/include/starpu_config.h)
 file(STRINGS ${config} has_cuda REGEX "^#define STARPU_USE_CUDA 1")
 if(NOT has_cuda)

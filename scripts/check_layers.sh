@@ -10,6 +10,8 @@ codelets=(codelets/**/*.[ch] codelets/**/*.cu codelets/**/*.cuh)
 models=(models/**/*.[ch])
 tasks=(tasks/**/*.[ch])
 pipeline=(pipeline/**/*.[ch])
+engine=(pipeline/engine/**/*.[ch])
+verbs=(pipeline/{cli,bench,tune,report}/**/*.[ch])
 
 # Kernels: all of codelets/ but <op>/<op>.[ch], where the codelet is, and what submits tasks.
 kernels=()
@@ -54,6 +56,15 @@ forbid 'core/ includes no other room' '#include "(codelets|models|tasks|pipeline
 forbid 'codelets/ includes core/ only' '#include "(models|tasks|pipeline)/' "${codelets[@]}"
 forbid 'models/ includes core/ and codelets/ only' '#include "(tasks|pipeline)/' "${models[@]}"
 forbid 'tasks/ includes core/ and codelets/ only' '#include "(models|pipeline)/' "${tasks[@]}"
+
+forbid 'the engine knows no verb' '#include "pipeline/(cli|bench|tune|report)/' "${engine[@]}"
+# What the verbs may include of the engine: its public header, and those made for them.
+hooks='"pipeline/engine/(magicpig|hooks|plan|recording)\.h"'
+if grep -nHE '#include "(codelets|models|tasks|pipeline/engine)/' "${verbs[@]}" |
+    grep -vE "$hooks" >&2; then
+    echo '^ verbs know of the engine its public header and its hooks, and nothing below it' >&2
+    violations=1
+fi
 
 # libgomp ends the threads that a smaller team leaves out; core/machine/topology.h says what follows.
 forbid 'kernels run in the team they find' '\<omp\>.*\<num_threads *\(' "${codelets[@]}"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs what `make build` built into build/magicpig-pipe-VERSION-linux-ARCH.tar.xz: the program, the
-# libraries it loads, the demo model and the configurations. It runs wherever it is unpacked, on a
+# Packs what `make dist` built into build/magicpig-pipe-VERSION-linux-ARCH.tar.xz: the program, the
+# library and its header, the libraries they load, the demo model and the configurations. It runs wherever it is unpacked, on a
 # C library as new as this machine's. The C library, CUDA's libraries and its driver stay the
 # machine's own.
 set -euo pipefail
@@ -17,7 +17,7 @@ trap 'rm -rf "$folder"' EXIT
 dist=$folder/$name
 
 cmake --install build/release --prefix "$dist" --strip >/dev/null
-mkdir "$dist/lib" "$dist/licenses" "$dist/models"
+mkdir -p "$dist/lib" "$dist/licenses" "$dist/models"
 
 # A line of ldd: NAME => PATH (ADDRESS).
 ldd build/release/magicpig-pipe | awk '$2 == "=>" { print $1, $3 }' | grep -Ev "$not_packed" |

@@ -21,8 +21,8 @@ struct mp_placement {
 struct mp_placements {
     struct mp_placement *layers; /* [num_layers] */
     int num_layers;
-    struct mp_device dense;      /* of what belongs to no layer: embedding, LM head */
-    struct mp_shards *cuts;      /* [num_cuts] different ways in which layers are cut into shards */
+    struct mp_device dense; /* of what belongs to no layer: embedding, LM head */
+    struct mp_shards *cuts; /* [num_cuts] different ways in which layers are cut into shards */
     int num_cuts;
 };
 

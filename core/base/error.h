@@ -8,21 +8,7 @@
 #ifndef MP_CORE_ERROR_H
 #define MP_CORE_ERROR_H
 
-enum mp_code {
-    MP_OK = 0,
-    MP_ERR_USAGE,       /* bad flag, config key or value: the user can fix the command */
-    MP_ERR_IO,          /* a file cannot be opened, read or written */
-    MP_ERR_FORMAT,      /* a file's content is not what its format says */
-    MP_ERR_UNSUPPORTED, /* valid, but not implemented here; the message names it */
-    MP_ERR_MEMORY,      /* the plan or an allocation does not fit */
-    MP_ERR_RUNTIME,     /* StarPU, CUDA, hwloc or the operating system refused */
-    MP_ERR_INTERRUPTED, /* SIGINT: drained and flushed */
-};
-
-struct mp_error {
-    enum mp_code code;
-    char message[1024]; /* UTF-8, no trailing newline, truncated if longer */
-};
+#include "core/base/code.h"
 
 /* Formats the message into err (which may be NULL: the message is then dropped) and returns code.
  */

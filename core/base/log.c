@@ -1,20 +1,23 @@
 #include "core/base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <unistd.h>
 
 static _Atomic(enum mp_log_level) threshold = MP_LOG_INFO;
 
-static const struct {
-    const char *tag;
-    const char *colour; /* ECMA-48 sequence */
-} levels[] = {
-    [MP_LOG_ERROR] = {"error: ", "\033[1;31m"},
-    [MP_LOG_WARNING] = {"warning: ", "\033[1;33m"},
-    [MP_LOG_INFO] = {"", ""},
-};
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct mp_log_target current; /* under the lock */
+
+struct mp_log_target mp_log_set_target(struct mp_log_target target)
+{
+    pthread_mutex_lock(&lock);
+    struct mp_log_target before = current;
+    current = target;
+    pthread_mutex_unlock(&lock);
+    return before;
+}
 
 void mp_log_set_level(enum mp_log_level level)
 {
@@ -31,19 +34,17 @@ void mp_log(enum mp_log_level level, const char *format, ...)
     if (!mp_log_enabled(level)) {
         return;
     }
-    bool terminal = isatty(STDERR_FILENO);
+    /* Not called under the lock: a sink may log, or set another one. */
+    pthread_mutex_lock(&lock);
+    struct mp_log_target target = current;
+    pthread_mutex_unlock(&lock);
+    if (target.sink == NULL) {
+        return;
+    }
+    char message[2048];
     va_list args;
     va_start(args, format);
-    flockfile(stderr);
-    if (terminal) {
-        /* Clears a progress bar that may stand on this line. */
-        fprintf(stderr, "\r\033[Kmagicpig-pipe: %s%s\033[0m", levels[level].colour,
-                levels[level].tag);
-    } else {
-        fprintf(stderr, "magicpig-pipe: %s", levels[level].tag);
-    }
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    funlockfile(stderr);
+    vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    target.sink(target.user, level, message);
 }

@@ -1,17 +1,28 @@
-/* Messages for people, on stderr: "magicpig-pipe: warning: ...". Colour only on a terminal. */
+/* Messages for people. Where they go is the program's to say: nowhere at first. */
 #ifndef MP_CORE_LOG_H
 #define MP_CORE_LOG_H
 
+#include "core/base/code.h"
+
 #include <stdbool.h>
 
-enum mp_log_level { MP_LOG_ERROR, MP_LOG_WARNING, MP_LOG_INFO };
+/* Gets each message: one line without a newline, valid during the call. Called by any thread. */
+typedef void mp_log_sink(void *user, enum mp_log_level level, const char *message);
+
+struct mp_log_target {
+    mp_log_sink *sink; /* NULL: messages are dropped */
+    void *user;        /* its first argument */
+};
+
+/* Sends messages there from now on. Returns where they went before. */
+struct mp_log_target mp_log_set_target(struct mp_log_target target);
 
 /* Messages above this level are dropped; MP_LOG_INFO at start. */
 void mp_log_set_level(enum mp_log_level level);
-/* Whether a message of this level would be written. */
+/* Whether a message of this level would be passed on. */
 bool mp_log_enabled(enum mp_log_level level);
 
-/* One line; thread-safe; the newline is added. */
+/* One line, of 2047 bytes at most; thread-safe. */
 void mp_log(enum mp_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -21,8 +21,9 @@ bool mp_size_mul(size_t a, size_t b, size_t *out);
  * count * size == 0 gives a valid non-NULL pointer. NULL on failure, with err filled. */
 void *mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
 
-/* Frees what mp_alloc gave; NULL is fine. */
-void mp_free(void *p);
+/* Frees what mp_alloc gave; NULL is fine. Part of the public interface, which gives out what is
+ * below too. */
+MP_API void mp_free(void *p);
 
 /* For small bookkeeping memory (strings, tables, configuration), where running out is not
  * something a caller can handle: panics instead of returning NULL. Free with free(). */

@@ -1,5 +1,6 @@
 #include "core/config/config.h"
 
+#include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/config/config_key.h"
 
@@ -20,81 +21,110 @@ enum {
 #define COUNT(name) .count_offset = offsetof(struct mp_config, name)
 #define RANGE(low, high) .min = (low), .max = (high)
 
+/* Verbs that keys act for. A benchmark generates a given number of tokens, whichever they are: what
+ * chooses and ends them acts for generate alone. */
+enum {
+    /* Read prompts and decode. */
+    RUNS = MP_VERB_GENERATE | MP_VERB_BENCH | MP_VERB_TUNE,
+    /* Read prompts; logits has full attention. */
+    READERS = RUNS | MP_VERB_LOGITS,
+    /* What is written is of one run: tuning has many, and none may leave rates for the next. */
+    ONCE = MP_VERB_GENERATE | MP_VERB_BENCH | MP_VERB_LOGITS,
+    /* One run that decodes. */
+    DECODERS = MP_VERB_GENERATE | MP_VERB_BENCH_DECODE,
+};
+
 /* Everything there is to say about every key, in the order of the help. */
 static const struct config_key keys[] = {
-    {"model_path", "model", CONFIG_STRING, FIELD(model_path),
+    {"model_path", "model", CONFIG_STRING, .verbs = MP_VERB_ALL, FIELD(model_path),
      .help = "Hugging Face directory, or a name in the local cache"},
-    {"chunk_size", "chunk-size", CONFIG_INT64, FIELD(chunk_size), RANGE(1, 1 << 20),
-     .initial = "8192", .help = "prompt tokens read at a time"},
-    {"cache_layers", "cache-layers", CONFIG_LIST, FIELD(cache_layers), COUNT(num_cache_layers),
-     RANGE(0, MAX_LAYER), .initial = "0", .help = "layers that attend to their whole KV cache"},
-    {"lsh_K", "lsh-k", CONFIG_INT, FIELD(lsh_K), RANGE(0, 16), .initial = "10",
-     .help = "bits of a hash code; 0: full attention"},
-    {"lsh_L", "lsh-l", CONFIG_INT, FIELD(lsh_L), RANGE(1, 1024), .initial = "150",
-     .help = "hash tables"},
-    {"mem_efficient", "mem-efficient", CONFIG_BOOL, FIELD(mem_efficient), RANGE(0, 1),
-     .initial = "1", .help = "1: flash prefill; 0: plain reference prefill"},
-    {"device_budget", "device-budget", CONFIG_INT64, FIELD(device_budget), RANGE(0, MAX_TOKENS),
-     .initial = "68", .help = "tokens always attended to: first ones and local window"},
-    {"window_size", "window-size", CONFIG_INT64, FIELD(window_size), RANGE(0, MAX_TOKENS),
-     .initial = "64", .help = "local window, part of the device budget"},
-    {"generation_budget", "generation-budget", CONFIG_INT64, FIELD(generation_budget),
-     RANGE(1, MAX_TOKENS), .initial = "256", .help = "generated tokens to have room for at first"},
-    {"gen_len", "gen-len", CONFIG_INT64, FIELD(gen_len), RANGE(1, MAX_TOKENS), .initial = "128",
-     .help = "most tokens to generate for a request"},
-    {"eos", "eos", CONFIG_LIST, FIELD(eos), COUNT(num_eos), RANGE(0, INT32_MAX), .unset = "model",
-     .initial = "model", .help = "tokens that end a text; model: the model's own"},
-    {"attention.method", "attention", CONFIG_STRING, FIELD(attention_method),
-     .help = "magicpig, full or streaming; not given: full if lsh_K is 0, else magicpig"},
-    {"attention.lsh_projection", "lsh-projection", CONFIG_ENUM, FIELD(lsh_projection),
-     .choices = "per_head|shared", .initial = "per_head",
+    {"chunk_size", "chunk-size", CONFIG_INT64, .verbs = READERS | MP_VERB_PLAN, FIELD(chunk_size),
+     RANGE(1, 1 << 20), .initial = "8192", .help = "prompt tokens read at a time"},
+    {"cache_layers", "cache-layers", CONFIG_LIST, .verbs = RUNS | MP_VERB_PLAN, FIELD(cache_layers),
+     COUNT(num_cache_layers), RANGE(0, MAX_LAYER), .initial = "0",
+     .help = "layers that attend to their whole KV cache"},
+    {"lsh_K", "lsh-k", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN, FIELD(lsh_K), RANGE(0, 16),
+     .initial = "10", .help = "bits of a hash code; 0: full attention"},
+    {"lsh_L", "lsh-l", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN, FIELD(lsh_L), RANGE(1, 1024),
+     .initial = "150", .help = "hash tables"},
+    {"mem_efficient", "mem-efficient", CONFIG_BOOL, .verbs = READERS | MP_VERB_PLAN,
+     FIELD(mem_efficient), RANGE(0, 1), .initial = "1",
+     .help = "1: flash prefill; 0: plain reference prefill"},
+    {"device_budget", "device-budget", CONFIG_INT64, .verbs = RUNS | MP_VERB_PLAN,
+     FIELD(device_budget), RANGE(0, MAX_TOKENS), .initial = "68",
+     .help = "tokens always attended to: first ones and local window"},
+    {"window_size", "window-size", CONFIG_INT64, .verbs = RUNS | MP_VERB_PLAN, FIELD(window_size),
+     RANGE(0, MAX_TOKENS), .initial = "64", .help = "local window, part of the device budget"},
+    {"generation_budget", "generation-budget", CONFIG_INT64,
+     .verbs = MP_VERB_GENERATE | MP_VERB_PLAN, FIELD(generation_budget), RANGE(1, MAX_TOKENS),
+     .initial = "256", .help = "generated tokens to have room for at first"},
+    {"gen_len", "gen-len", CONFIG_INT64, .verbs = MP_VERB_GENERATE | MP_VERB_PLAN, FIELD(gen_len),
+     RANGE(1, MAX_TOKENS), .initial = "128", .help = "most tokens to generate for a request"},
+    {"eos", "eos", CONFIG_LIST, .verbs = MP_VERB_GENERATE, FIELD(eos), COUNT(num_eos),
+     RANGE(0, INT32_MAX), .unset = "model", .initial = "model",
+     .help = "tokens that end a text; model: the model's own"},
+    {"attention.method", "attention", CONFIG_STRING, .verbs = RUNS | MP_VERB_PLAN,
+     FIELD(attention_method), .help = "attention method (below); not given: full if lsh_K is 0"},
+    {"attention.lsh_projection", "lsh-projection", CONFIG_ENUM, .verbs = RUNS | MP_VERB_PLAN,
+     FIELD(lsh_projection), .choices = "per_head|shared", .initial = "per_head",
      .help = "projections: one a KV head, or one for all"},
-    {"attention.lsh_layer_group", "lsh-layer-group", CONFIG_INT, FIELD(lsh_layer_group),
-     RANGE(1, MAX_LAYER), .initial = "16", .help = "layers that share a projection"},
-    {"attention.seed", "lsh-seed", CONFIG_SEED, FIELD(lsh_seed), RANGE(0, 0x1p53), .initial = "0",
-     .help = "seed of the projections"},
-    {"sampling.temperature", "temperature", CONFIG_FLOAT, FIELD(sampling.temperature),
-     RANGE(0, 100), .initial = "0", .help = "0: always the likeliest token"},
-    {"sampling.top_p", "top-p", CONFIG_FLOAT, FIELD(sampling.top_p), RANGE(1e-6, 1), .initial = "1",
+    {"attention.lsh_layer_group", "lsh-layer-group", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN,
+     FIELD(lsh_layer_group), RANGE(1, MAX_LAYER), .initial = "16",
+     .help = "layers that share a projection"},
+    {"attention.seed", "lsh-seed", CONFIG_SEED, .verbs = RUNS, FIELD(lsh_seed), RANGE(0, 0x1p53),
+     .initial = "0", .help = "seed of the projections"},
+    {"sampling.temperature", "temperature", CONFIG_FLOAT, .verbs = MP_VERB_GENERATE,
+     FIELD(sampling.temperature), RANGE(0, 100), .initial = "0",
+     .help = "0: always the likeliest token"},
+    {"sampling.top_p", "top-p", CONFIG_FLOAT, .verbs = MP_VERB_GENERATE, FIELD(sampling.top_p),
+     RANGE(1e-6, 1), .initial = "1",
      .help = "sample from the likeliest tokens of this probability"},
-    {"sampling.top_k", "top-k", CONFIG_INT, FIELD(sampling.top_k), RANGE(0, INT_MAX),
-     .initial = "0", .help = "sample from this many likeliest tokens; 0: from all"},
-    {"sampling.seed", "seed", CONFIG_SEED, FIELD(sampling.seed), RANGE(0, 0x1p53), .initial = "0",
-     .help = "seed of the sampling"},
-    {"runtime.scheduler", "sched", CONFIG_STRING, FIELD(scheduler), .initial = "prio",
-     .help = "StarPU scheduling policy"},
-    {"runtime.cpu_workers", "cpu-workers", CONFIG_INT, FIELD(cpu_workers), RANGE(0, 1024),
-     .initial = "0", .help = "CPU workers, each a team of threads; 0: one a NUMA node"},
-    {"runtime.threads", "threads", CONFIG_INT, FIELD(threads), RANGE(0, 65536), .initial = "0",
-     .help = "threads of all CPU workers together; 0: one a free core"},
-    {"runtime.binding", "binding", CONFIG_ENUM, FIELD(binding), .choices = "cores|none",
-     .initial = "cores", .help = "bind every thread to a core, or none at all"},
-    {"runtime.batch", "batch", CONFIG_INT, FIELD(batch), RANGE(1, 256), .initial = "1",
-     .help = "requests decoded together"},
-    {"runtime.micro_batches", "micro-batches", CONFIG_INT, FIELD(micro_batches), RANGE(0, 256),
-     .initial = "0", .help = "groups of a decode step; 0: found while running"},
-    {"runtime.prefill_share", "prefill-share", CONFIG_FLOAT, FIELD(prefill_share), RANGE(0.01, 1),
-     .initial = "0.5", .help = "time a new prompt may take from others; 1: all"},
-    {"runtime.isa", "isa", CONFIG_CHOICE, FIELD(isa), .choices = "auto|ref|avx2|avx512",
-     .initial = "auto", .help = "kernel variant"},
-    {"runtime.devices", "devices", CONFIG_CHOICE, FIELD(devices), .choices = "auto|cpu|gpu",
-     .initial = "auto", .help = "what to run on; auto: the GPU too if there is one"},
-    {"runtime.gpu_memory", "gpu-memory", CONFIG_BYTES, FIELD(gpu_memory), RANGE(0, 0x1p53),
-     .initial = "0", .help = "most GPU memory to use, e.g. 24GiB; 0: what is free"},
-    {"runtime.gpu_kv_layers", "gpu-kv-layers", CONFIG_INT, FIELD(gpu_kv_layers), RANGE(-1, 65536),
-     .initial = "-1", .help = "layers with KV and tables on the GPU; -1: all that fit"},
-    {"runtime.memory_limit", "memory-limit", CONFIG_BYTES, FIELD(memory_limit), RANGE(0, 0x1p53),
-     .initial = "0", .help = "most memory to use, e.g. 8GiB; 0: what is free"},
-    {"runtime.calibration", "calibration", CONFIG_STRING, FIELD(calibration), .initial = "auto",
-     .help = "rates for policies with models: file, auto or off"},
-    {"trace.file", "trace", CONFIG_STRING, FIELD(trace_path),
+    {"sampling.top_k", "top-k", CONFIG_INT, .verbs = MP_VERB_GENERATE, FIELD(sampling.top_k),
+     RANGE(0, INT_MAX), .initial = "0",
+     .help = "sample from this many likeliest tokens; 0: from all"},
+    {"sampling.seed", "seed", CONFIG_SEED, .verbs = MP_VERB_GENERATE, FIELD(sampling.seed),
+     RANGE(0, 0x1p53), .initial = "0", .help = "seed of the sampling"},
+    {"runtime.scheduler", "sched", CONFIG_STRING, .verbs = READERS, FIELD(scheduler),
+     .initial = "prio", .help = "StarPU scheduling policy"},
+    {"runtime.cpu_workers", "cpu-workers", CONFIG_INT, .verbs = READERS, FIELD(cpu_workers),
+     RANGE(0, 1024), .initial = "0",
+     .help = "CPU workers, each a team of threads; 0: one a NUMA node"},
+    {"runtime.threads", "threads", CONFIG_INT, .verbs = READERS, FIELD(threads), RANGE(0, 65536),
+     .initial = "0", .help = "threads of all CPU workers together; 0: one a free core"},
+    {"runtime.binding", "binding", CONFIG_ENUM, .verbs = RUNS, FIELD(binding),
+     .choices = "cores|none", .initial = "cores",
+     .help = "bind every thread to a core, or none at all"},
+    {"runtime.batch", "batch", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN, FIELD(batch),
+     RANGE(1, 256), .initial = "1", .help = "requests decoded together"},
+    {"runtime.micro_batches", "micro-batches", CONFIG_INT, .verbs = RUNS, FIELD(micro_batches),
+     RANGE(0, 256), .initial = "0", .help = "groups of a decode step; 0: found while running"},
+    {"runtime.prefill_share", "prefill-share", CONFIG_FLOAT, .verbs = RUNS, FIELD(prefill_share),
+     RANGE(0.01, 1), .initial = "0.5", .help = "time a new prompt may take from others; 1: all"},
+    {"runtime.isa", "isa", CONFIG_CHOICE, .verbs = READERS | MP_VERB_PLAN, FIELD(isa),
+     .choices = "auto|ref|avx2|avx512", .initial = "auto", .help = "kernel variant"},
+    {"runtime.devices", "devices", CONFIG_CHOICE, .verbs = READERS | MP_VERB_PLAN, FIELD(devices),
+     .choices = "auto|cpu|gpu", .initial = "auto",
+     .help = "what to run on; auto: the GPU too if there is one"},
+    {"runtime.gpu_memory", "gpu-memory", CONFIG_BYTES, .verbs = READERS | MP_VERB_PLAN,
+     FIELD(gpu_memory), RANGE(0, 0x1p53), .initial = "0",
+     .help = "most GPU memory to use, e.g. 24GiB; 0: what is free"},
+    {"runtime.gpu_kv_layers", "gpu-kv-layers", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN,
+     FIELD(gpu_kv_layers), RANGE(-1, 65536), .initial = "-1",
+     .help = "layers with KV and tables on the GPU; -1: all that fit"},
+    {"runtime.memory_limit", "memory-limit", CONFIG_BYTES, .verbs = READERS | MP_VERB_PLAN,
+     FIELD(memory_limit), RANGE(0, 0x1p53), .initial = "0",
+     .help = "most memory to use, e.g. 8GiB; 0: what is free"},
+    {"runtime.calibration", "calibration", CONFIG_STRING, .verbs = ONCE, FIELD(calibration),
+     .initial = "auto", .help = "rates for policies with models: file, auto or off"},
+    {"trace.file", "trace", CONFIG_STRING, .verbs = ONCE, FIELD(trace_path),
      .help = "write Chrome trace events to this file"},
-    {"trace.report", "report", CONFIG_STRING, FIELD(report_path),
+    {"trace.report", "report", CONFIG_STRING, .verbs = DECODERS, FIELD(report_path),
      .help = "write an HTML report to this file"},
-    {"trace.fxt", "fxt", CONFIG_STRING, FIELD(fxt_dir),
+    {"trace.fxt", "fxt", CONFIG_STRING, .verbs = DECODERS, FIELD(fxt_dir),
      .help = "write StarPU's own trace, FxT and Paje, to this folder"},
-    {"trace.fxt_steps", "fxt-steps", CONFIG_INT, FIELD(fxt_steps), RANGE(1, 1 << 20),
-     .initial = "8", .help = "decode steps in StarPU's trace, after the first two"},
+    {"trace.fxt_steps", "fxt-steps", CONFIG_INT, .verbs = DECODERS, FIELD(fxt_steps),
+     RANGE(1, 1 << 20), .initial = "8",
+     .help = "decode steps in StarPU's trace, after the first two"},
 };
 
 enum { NUM_KEYS = sizeof keys / sizeof keys[0] };
@@ -111,8 +141,25 @@ void mp_config_init(struct mp_config *c)
     }
 }
 
+struct mp_config *mp_config_create(void)
+{
+    struct mp_config *c = mp_xmalloc(sizeof *c);
+    mp_config_init(c);
+    return c;
+}
+
+void mp_config_destroy(struct mp_config *c)
+{
+    if (c != NULL) {
+        mp_config_free(c);
+        free(c);
+    }
+}
+
 void mp_config_free(struct mp_config *c)
 {
+    free(c->folder);
+    c->folder = NULL;
     for (size_t i = 0; i < NUM_KEYS; i++) {
         config_key_free(&keys[i], c);
     }
@@ -250,6 +297,10 @@ int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err)
         }
     }
     mp_json_free(doc);
+    if (rc == MP_OK) {
+        free(c->folder);
+        c->folder = mp_file_folder(path);
+    }
     return rc;
 }
 
@@ -274,9 +325,16 @@ static const struct config_key *find_flag(const char *flag)
     return NULL;
 }
 
-bool mp_config_has_flag(const char *flag)
+const char *mp_config_flag_path(const char *flag)
 {
-    return find_flag(flag) != NULL;
+    const struct config_key *key = find_flag(flag);
+    return key == NULL ? NULL : key->path;
+}
+
+bool mp_config_has_flag(const char *flag, unsigned verbs)
+{
+    const struct config_key *key = find_flag(flag);
+    return key != NULL && (key->verbs & verbs) != 0;
 }
 
 int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
@@ -289,17 +347,31 @@ int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
                              : mp_fail(err, MP_ERR_USAGE, "unknown option --%s, did you mean --%s?",
                                        flag, meant);
     }
-    return config_key_set_text(key, c, value, err);
+    int code = config_key_set_text(key, c, value, err);
+    return code == 0 || err == NULL ? code : mp_fail_prefix(err, "--%s", flag);
 }
 
-void mp_config_print_flags(FILE *out, bool (*wanted)(const char *flag))
+int mp_config_set(struct mp_config *c, const char *path, const char *value, struct mp_error *err)
+{
+    const struct config_key *key = find_path(path);
+    if (key == NULL) {
+        const char *meant = nearest(path, false);
+        return meant == NULL ? mp_fail(err, MP_ERR_USAGE, "%s: unknown key", path)
+                             : mp_fail(err, MP_ERR_USAGE, "%s: unknown key, did you mean \"%s\"?",
+                                       path, meant);
+    }
+    int code = config_key_set_text(key, c, value, err);
+    return code == 0 || err == NULL ? code : mp_fail_prefix(err, "%s", path);
+}
+
+void mp_config_print_flags(FILE *out, unsigned verbs)
 {
     static const char *const placeholders[] = {
         [CONFIG_INT] = "N",       [CONFIG_INT64] = "N",   [CONFIG_SEED] = "N",
         [CONFIG_FLOAT] = "X",     [CONFIG_BOOL] = "0|1",  [CONFIG_STRING] = "NAME",
         [CONFIG_LIST] = "N,N...", [CONFIG_BYTES] = "SIZE"};
     for (size_t i = 0; i < NUM_KEYS; i++) {
-        if (wanted != NULL && !wanted(keys[i].flag)) {
+        if ((keys[i].verbs & verbs) == 0) {
             continue;
         }
         const char *value = keys[i].choices != NULL ? keys[i].choices : placeholders[keys[i].type];

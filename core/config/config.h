@@ -24,6 +24,21 @@ enum mp_binding {
 
 enum { MP_MAX_BATCH = 256 };
 
+/* The verbs of the command line. Sets of them are unsigned. */
+enum mp_verb {
+    MP_VERB_GENERATE = 1 << 0,
+    MP_VERB_LOGITS = 1 << 1,
+    MP_VERB_TOKENIZE = 1 << 2,
+    MP_VERB_DETOKENIZE = 1 << 3,
+    MP_VERB_PLAN = 1 << 4,
+    MP_VERB_BENCH_DECODE = 1 << 5,
+    MP_VERB_BENCH_PREFILL = 1 << 6,
+    MP_VERB_BENCH_OPS = 1 << 7,
+    MP_VERB_TUNE = 1 << 8,
+    MP_VERB_BENCH = MP_VERB_BENCH_DECODE | MP_VERB_BENCH_PREFILL | MP_VERB_BENCH_OPS,
+    MP_VERB_ALL = (1 << 9) - 1,
+};
+
 struct mp_config {
     /* The original's keys. */
     char *model_path;   /* model_path / --model; NULL until given */
@@ -72,6 +87,8 @@ struct mp_config {
     char *report_path; /* trace.report / --report: HTML page; NULL: off */
     char *fxt_dir;     /* trace.fxt / --fxt: folder of StarPU's own trace; NULL: off */
     int fxt_steps;     /* trace.fxt_steps: decode steps in it, after the first two; default 8 */
+    /* not a key */
+    char *folder; /* of the file that was loaded last; NULL: none was */
 };
 
 void mp_config_init(struct mp_config *c);
@@ -79,13 +96,25 @@ void mp_config_free(struct mp_config *c);
 
 /* Reads a JSON file over the defaults. Unknown keys are errors that name the key and the nearest
  * known one; wrong types and ranges name the key, what was found and what was expected. */
-int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err);
+MP_API int mp_config_load(struct mp_config *c, const char *path, struct mp_error *err);
+
+/* One on the heap, with its defaults. */
+MP_API struct mp_config *mp_config_create(void);
+MP_API void mp_config_destroy(struct mp_config *c);
+
+/* Sets one key by its path in a file, e.g. "runtime.batch"; value as typed on the command line.
+ * MP_ERR_USAGE for a bad value, or an unknown key: the message names the nearest known one. */
+MP_API int mp_config_set(struct mp_config *c, const char *path, const char *value,
+                         struct mp_error *err);
 
 /* Applies one command-line override. flag without dashes, e.g. "lsh-k"; value as typed.
- * Returns MP_ERR_USAGE for a bad value. mp_config_has_flag tells whether a flag is a config key. */
+ * Returns MP_ERR_USAGE for a bad value. */
 int mp_config_set_flag(struct mp_config *c, const char *flag, const char *value,
                        struct mp_error *err);
-bool mp_config_has_flag(const char *flag);
+/* Whether a flag is a key of the configuration that acts for any of these verbs. */
+bool mp_config_has_flag(const char *flag, unsigned verbs);
+/* The path of a flag's key, e.g. "lsh_K"; NULL: no key has it. */
+const char *mp_config_flag_path(const char *flag);
 /* The known flag nearest to a misspelt one, or NULL. */
 const char *mp_config_nearest_flag(const char *flag);
 /* Levenshtein distance in bytes; names of more than 64 bytes are far (SIZE_MAX) from everything. */
@@ -100,8 +129,8 @@ struct cJSON *mp_config_json(const struct mp_config *c);
 /* Checks that span several keys (window_size <= device_budget, ...). Call after all overrides. */
 int mp_config_check(const struct mp_config *c, struct mp_error *err);
 
-/* Prints the help lines, with defaults, of the flags that `wanted` accepts (NULL: of all). */
-void mp_config_print_flags(FILE *out, bool (*wanted)(const char *flag));
+/* Prints the help lines, with defaults, of the flags that act for any of these verbs. */
+void mp_config_print_flags(FILE *out, unsigned verbs);
 
 /* Finds the model directory: model_path relative to the config file's folder (config_dir, may be
  * NULL), then to the working directory; an HF name ("org/name") also in the local Hugging Face

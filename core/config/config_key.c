@@ -242,8 +242,7 @@ int config_key_set_text(const struct config_key *key, struct mp_config *c, const
     if (!good) {
         char what[160];
         config_key_describe(key, what, sizeof what);
-        return mp_fail(err, MP_ERR_USAGE, "--%s: expected %s, found \"%.200s\"", key->flag, what,
-                       text);
+        return mp_fail(err, MP_ERR_USAGE, "expected %s, found \"%.200s\"", what, text);
     }
     return MP_OK;
 }

@@ -23,6 +23,7 @@ struct config_key {
     const char *path; /* in the file: "lsh_K", "runtime.threads" */
     const char *flag; /* on the command line, without dashes */
     enum config_type type;
+    unsigned verbs;      /* enum mp_verb, or'ed: those that the key acts for */
     size_t offset;       /* of the field in struct mp_config */
     size_t count_offset; /* of a list's count */
     double min, max;     /* of numbers, inclusive; of a list's elements */
@@ -32,8 +33,8 @@ struct config_key {
     const char *help;
 };
 
-/* Set the field from a value of a document (MP_ERR_FORMAT) or from typed text (MP_ERR_USAGE). The
- * field keeps its value on failure. */
+/* Set the field from a value of a document (MP_ERR_FORMAT) or from typed text (MP_ERR_USAGE; the
+ * message does not name the key). The field keeps its value on failure. */
 int config_key_set_json(const struct config_key *key, struct mp_config *c,
                         const struct mp_json *doc, const struct cJSON *value, struct mp_error *err);
 int config_key_set_text(const struct config_key *key, struct mp_config *c, const char *text,

@@ -7,9 +7,11 @@
 #include "core/base/rng.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/cli/progress.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/recording.h"
 #include "pipeline/report/report.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,31 +31,19 @@ void mp_bench_result_free(struct mp_bench_result *r)
     free(r->model);
     free(r->runtime);
     free(r->kernels);
+    free(r->attention);
+    cJSON_Delete(r->attention_settings);
     free(r->seconds);
     free(r->begin_ns);
     mp_profile_free(&r->profile);
     *r = (struct mp_bench_result){0};
 }
 
-int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, struct mp_engine **out,
-                  struct mp_error *err)
-{
-    if (cli->shape != NULL) {
-        return mp_engine_open_shape(config, cli->shape, (int)cli->layers, out, err);
-    }
-    char *dir;
-    int code = mp_cli_model_dir(cli, &dir, err);
-    if (code == 0) {
-        code = mp_engine_open(config, dir, out, err);
-        free(dir);
-    }
-    return code;
-}
-
 /* What a measurement needs while it runs. */
 struct bench {
-    const struct mp_cli *cli;
-    const struct mp_config *config;
+    const struct mp_bench_options *options;
+    const struct mp_cli *cli;       /* options->cli */
+    const struct mp_config *config; /* options->config */
     struct mp_engine *engine;
     struct mp_session *session;
     struct mp_bench_result *result;
@@ -73,8 +63,8 @@ static void describe(const struct bench *b)
     r->context = b->cli->context;
     r->batch = b->config->batch;
     r->micro_batches = b->config->micro_batches;
-    r->K = b->config->lsh_K;
-    r->L = b->config->lsh_L;
+    r->attention = mp_attention_describe(b->config);
+    r->attention_settings = mp_attention_json(b->config);
     r->sampled = NAN;
 }
 
@@ -82,7 +72,7 @@ static void describe(const struct bench *b)
 static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
 {
     struct mp_bench_result *r = b->result;
-    int code = mp_bench_open(b->cli, b->config, &b->engine, err);
+    int code = mp_cli_open_engine(b->cli, b->config, &b->engine, err);
     if (code == 0) {
         code = mp_engine_check_length(b->engine, b->cli->context, err);
     }
@@ -95,20 +85,21 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
     }
     if (code == 0) {
         mp_engine_plan(b->engine, b->cli->context, new_tokens, &r->plan);
-        if (b->cli->sampled > 0.0 && b->config->lsh_K > 0 && r->plan.sparse_layers == 0) {
+        if (b->cli->sampled > 0.0 && mp_attention_has_chance(b->config) &&
+            r->plan.kept_layers == 0) {
             code = mp_fail(err, MP_ERR_USAGE,
                            "--sampled: every layer is in cache_layers, expected one that samples");
         }
     }
     if (code == 0) {
-        code = mp_engine_start(b->engine, &r->plan, err);
+        code = mp_engine_start(b->engine, b->cli->context, new_tokens, err);
     }
     if (code == 0) {
         describe(b);
         mp_log(MP_LOG_INFO, "%s", r->model);
         mp_engine_log_workers(b->engine);
     }
-    if (code == 0 && !b->cli->no_bandwidth) {
+    if (code == 0 && !b->options->no_bandwidth) {
         code = mp_engine_bandwidth(b->engine, r->bandwidth, err);
     }
     return code == 0 ? mp_session_open(b->engine, &b->session, err) : code;
@@ -145,6 +136,14 @@ int32_t *mp_bench_draw_prompt(const struct mp_engine *e, int64_t tokens)
     return ids;
 }
 
+int mp_bench_add_prompt(struct mp_session *s, const int32_t *ids, int64_t tokens,
+                        int64_t new_tokens, int *slot, struct mp_error *err)
+{
+    const struct mp_request_options options = {
+        .size = sizeof options, .ids = ids, .count = tokens, .max_new_tokens = new_tokens};
+    return mp_session_add(s, &options, slot, err);
+}
+
 int mp_bench_check_prompt(const struct mp_session *s, int slot, struct mp_error *err)
 {
     const struct mp_request *r = mp_session_request(s, slot);
@@ -164,11 +163,30 @@ int mp_bench_check_interrupted(struct mp_error *err)
 static int read_prompt(struct bench *b, const int32_t *ids, int64_t new_tokens, int *slot,
                        struct mp_error *err)
 {
-    int code = mp_session_add(b->session, ids, b->cli->context, new_tokens, 0, slot, err);
+    int code = mp_bench_add_prompt(b->session, ids, b->cli->context, new_tokens, slot, err);
     if (code == 0) {
         code = mp_session_read(b->session, err);
     }
     return code == 0 ? mp_bench_check_prompt(b->session, *slot, err) : code;
+}
+
+/* A measurement of so many steps after a warm-up, unless the command line says. */
+static struct bench prepare(const struct mp_bench_options *o, const char *what, int64_t steps,
+                            int64_t warmup, struct mp_bench_result *out)
+{
+    const struct mp_cli *cli = o->cli;
+    struct bench b = {
+        .options = o,
+        .cli = cli,
+        .config = o->config,
+        .result = out,
+        .steps = cli->steps > 0 ? cli->steps : steps,
+        .warmup = cli->warmup >= 0 ? cli->warmup : warmup,
+    };
+    out->what = what;
+    out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
+    out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
+    return b;
 }
 
 /* ---- decode ---- */
@@ -218,9 +236,9 @@ static int add_requests(struct bench *b, int64_t new_tokens, struct mp_error *er
 static bool is_slow(const struct bench *b)
 {
     const struct mp_bench_result *r = b->result;
-    bool slow = b->cli->slow_step > 0.0 && r->count == FIRST_STEPS;
+    bool slow = b->options->slow_step > 0.0 && r->count == FIRST_STEPS;
     for (size_t i = 0; i < r->count && slow; i++) {
-        slow = r->seconds[i] > b->cli->slow_step;
+        slow = r->seconds[i] > b->options->slow_step;
     }
     return slow;
 }
@@ -276,44 +294,24 @@ static double sampled_share(const struct bench *b)
 static int write_report(const struct bench *b, struct mp_error *err)
 {
     const struct mp_bench_result *r = b->result;
-    if (b->config->report_path == NULL) {
-        return 0;
-    }
     struct mp_report report = {
-        .model = r->model,
-        .runtime = r->runtime,
-        .kernels = r->kernels,
         .command = b->cli->command,
         .context = r->context,
-        .batch = r->batch,
-        .micro_batches = r->micro_batches,
-        .K = r->K,
-        .L = r->L,
         .profile = &r->profile,
         .step_begin_ns = r->begin_ns,
         .step_seconds = r->seconds,
         .num_steps = r->count,
         .sampled = mp_session_request(b->session, 0)->sampled,
-        .num_layers = r->num_layers,
     };
     memcpy(report.bandwidth, r->bandwidth, sizeof report.bandwidth);
-    return mp_report_write(b->config->report_path, &report, err);
+    return mp_report_write_run(&report, b->config, b->engine, b->session, err);
 }
 
-int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
-                    struct mp_bench_result *out, struct mp_error *err)
+int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *out,
+                    struct mp_error *err)
 {
-    struct bench b = {
-        .cli = cli,
-        .config = config,
-        .result = out,
-        .steps = cli->steps > 0 ? cli->steps : DECODE_STEPS,
-        .warmup = cli->warmup >= 0 ? cli->warmup : DECODE_WARMUP,
-    };
+    struct bench b = prepare(o, "decode", DECODE_STEPS, DECODE_WARMUP, out);
     int64_t new_tokens = b.warmup + b.steps + 1;
-    out->what = "decode";
-    out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
-    out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
     int code = start(&b, new_tokens, err);
     if (code == 0) {
         code = add_requests(&b, new_tokens, err);
@@ -334,21 +332,12 @@ int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
 
 /* ---- prefill ---- */
 
-int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
-                     struct mp_bench_result *out, struct mp_error *err)
+int mp_bench_prefill(const struct mp_bench_options *o, struct mp_bench_result *out,
+                     struct mp_error *err)
 {
-    struct bench b = {
-        .cli = cli,
-        .config = config,
-        .result = out,
-        .steps = cli->steps > 0 ? cli->steps : PREFILL_STEPS,
-        .warmup = cli->warmup >= 0 ? cli->warmup : PREFILL_WARMUP,
-    };
-    out->what = "prefill";
-    out->seconds = mp_xcalloc((size_t)b.steps, sizeof *out->seconds);
-    out->begin_ns = mp_xcalloc((size_t)b.steps, sizeof *out->begin_ns);
+    struct bench b = prepare(o, "prefill", PREFILL_STEPS, PREFILL_WARMUP, out);
     int code = start(&b, 1, err);
-    int32_t *ids = code == 0 ? mp_bench_draw_prompt(b.engine, cli->context) : NULL;
+    int32_t *ids = code == 0 ? mp_bench_draw_prompt(b.engine, o->cli->context) : NULL;
     mp_recording_on(true);
     for (int64_t i = -b.warmup; i < b.steps && code == 0; i++) {
         int slot;

@@ -5,13 +5,20 @@
 #include "core/base/rng.h"
 #include "core/trace/profile.h"
 #include "pipeline/cli/cli.h"
-#include "pipeline/engine/engine.h"
-#include "pipeline/engine/micro_batches.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 
 #include <stdio.h>
 
 struct cJSON;
+
+/* What to measure, and how. */
+struct mp_bench_options {
+    const struct mp_cli *cli;       /* the command line */
+    const struct mp_config *config; /* its configuration, changed for this measurement */
+    double slow_step;  /* seconds: ends if the first timed steps are all slower; 0: never */
+    bool no_bandwidth; /* spare the time to measure the devices' memory */
+};
 
 /* One measurement. Strings and arrays are owned. */
 struct mp_bench_result {
@@ -25,8 +32,8 @@ struct mp_bench_result {
     int micro_batches;
     double tried[MP_MOST_MICRO_BATCHES + 1]; /* seconds of the shortest step by their number, from
                                                 the search; 0: not tried */
-    int K;                                   /* bits per code; 0: full attention */
-    int L;                                   /* tables */
+    char *attention;                         /* mp_attention_describe */
+    struct cJSON *attention_settings;        /* mp_attention_json */
     int num_layers;
     struct mp_plan plan;
     double
@@ -42,10 +49,6 @@ struct mp_bench_result {
 
 void mp_bench_result_free(struct mp_bench_result *r);
 
-/* An engine for the command line's shape or model, with this configuration. */
-int mp_bench_open(const struct mp_cli *cli, const struct mp_config *config, struct mp_engine **out,
-                  struct mp_error *err);
-
 /* The share of the offloaded tokens to sample; 0: a model's queries are its own, whatever comes. */
 double mp_bench_sampled(const struct mp_cli *cli);
 
@@ -53,15 +56,19 @@ double mp_bench_sampled(const struct mp_cli *cli);
 bool mp_bench_reads_prompts(const struct mp_cli *cli);
 
 /* Measures `context` tokens of prompt being read, or steps being decoded after as many. */
-int mp_bench_prefill(const struct mp_cli *cli, const struct mp_config *config,
-                     struct mp_bench_result *out, struct mp_error *err);
-int mp_bench_decode(const struct mp_cli *cli, const struct mp_config *config,
-                    struct mp_bench_result *out, struct mp_error *err);
+int mp_bench_prefill(const struct mp_bench_options *o, struct mp_bench_result *out,
+                     struct mp_error *err);
+int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *out,
+                    struct mp_error *err);
 
 /* What benchmarks feed: a random token, and a prompt of them that is the same in every run and the
  * caller's. */
 int32_t mp_bench_draw_token(const struct mp_engine *e, struct mp_rng *rng);
 int32_t *mp_bench_draw_prompt(const struct mp_engine *e, int64_t tokens);
+
+/* Adds a prompt to a session, to be read by its steps. */
+int mp_bench_add_prompt(struct mp_session *s, const int32_t *ids, int64_t tokens,
+                        int64_t new_tokens, int *slot, struct mp_error *err);
 
 /* MP_ERR_MEMORY if the prompt in a slot found no memory for its KV. */
 int mp_bench_check_prompt(const struct mp_session *s, int slot, struct mp_error *err);

@@ -61,7 +61,7 @@ static bool others_decode(const struct join *j)
 
 static int add_prompt(struct join *j, struct mp_error *err)
 {
-    int code = mp_session_add(j->session, j->ids, j->tokens, 1, 0, &j->slot, err);
+    int code = mp_bench_add_prompt(j->session, j->ids, j->tokens, 1, &j->slot, err);
     j->units = mp_session_units_left(j->session);
     return code;
 }
@@ -133,11 +133,9 @@ static int measure(struct join *j, struct mp_error *err)
 
 static int start(struct join *j, struct mp_error *err)
 {
-    struct mp_plan plan;
-    int code = mp_bench_open(j->cli, j->config, &j->engine, err);
+    int code = mp_cli_open_engine(j->cli, j->config, &j->engine, err);
     if (code == 0) {
-        mp_engine_plan(j->engine, j->cli->context, j->new_tokens, &plan);
-        code = mp_engine_start(j->engine, &plan, err);
+        code = mp_engine_start(j->engine, j->cli->context, j->new_tokens, err);
     }
     return code == 0 ? mp_session_open(j->engine, &j->session, err) : code;
 }

@@ -21,11 +21,6 @@ double mp_median(double *values, size_t n)
 
 static const char *const DEVICES[MP_TRACK_KINDS] = {"host", "CPU", "GPU"};
 
-static double gib(int64_t bytes)
-{
-    return (double)bytes / (double)(INT64_C(1) << 30);
-}
-
 /* The slower of the devices' busy times: no overlap makes a step shorter. */
 static double longest_busy(const struct mp_overlap *o)
 {
@@ -101,9 +96,9 @@ static void print_placement(const struct mp_bench_result *r, FILE *out)
         fprintf(out, "  attention     full, on the %s\n", plan->gpu ? "GPU" : "CPU");
         return;
     }
-    fprintf(out, "  attention     sampled in %d of %d layers, (K, L) = (%d, %d)",
-            plan->sparse_layers, r->num_layers, r->K, r->L);
-    if (plan->gpu) {
+    fprintf(out, "  attention     sampled in %d of %d layers, %s", plan->sparse_layers,
+            r->num_layers, r->attention);
+    if (plan->gpu && plan->kept_layers > 0) {
         fprintf(out, "; KV and tables of %d of them on the GPU", plan->gpu_kv_layers);
     }
     fputc('\n', out);
@@ -127,11 +122,12 @@ static void print_tried(const struct mp_bench_result *r, FILE *out)
 
 static void print_memory(const struct mp_bench_result *r, FILE *out)
 {
-    fprintf(out, "  memory        CPU: peak %.2f GiB, planned %.2f GiB", gib(r->cpu_bytes),
-            gib(r->plan.total[MP_PLAN_CPU]));
+    fprintf(out, "  memory        CPU: peak %.2f GiB, planned %.2f GiB", mp_gib(r->cpu_bytes),
+            mp_gib(r->plan.total[MP_PLAN_CPU]));
     if (r->plan.gpu) {
-        fprintf(out, "; GPU: %.2f GiB taken, planned %.2f GiB, at most %.2f GiB", gib(r->gpu_bytes),
-                gib(r->plan.total[MP_PLAN_GPU]), gib(r->plan.gpu_limit));
+        fprintf(out, "; GPU: %.2f GiB taken, planned %.2f GiB, at most %.2f GiB",
+                mp_gib(r->gpu_bytes), mp_gib(r->plan.total[MP_PLAN_GPU]),
+                mp_gib(r->plan.gpu_limit));
     }
     fputc('\n', out);
 }
@@ -266,8 +262,7 @@ static cJSON *result_json(const struct mp_bench_result *r)
         add_number(o, "batch", r->batch);
         add_number(o, "micro_batches", r->micro_batches);
     }
-    add_number(o, "lsh_K", r->K);
-    add_number(o, "lsh_L", r->L);
+    cJSON_AddItemToObject(o, "attention", cJSON_Duplicate(r->attention_settings, true));
     add_number(o, "sparse_layers", r->plan.sparse_layers);
     add_number(o, "gpu_kv_layers", r->plan.gpu_kv_layers);
     add_number(o, "cpu_bytes_per_second", r->bandwidth[MP_TRACK_CPU]);

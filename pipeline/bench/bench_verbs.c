@@ -1,14 +1,13 @@
 /* The bench verbs: which measurements a command line asks for. */
 #include "pipeline/bench/bench.h"
 
-#include "codelets/common/task/task.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/machine/cpu.h"
-#include "tasks/runtime.h"
 
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_ROWS = 8 };
@@ -19,8 +18,8 @@ struct rows {
     size_t count;
 };
 
-typedef int measurement(const struct mp_cli *cli, const struct mp_config *config,
-                        struct mp_bench_result *out, struct mp_error *err);
+typedef int measurement(const struct mp_bench_options *options, struct mp_bench_result *out,
+                        struct mp_error *err);
 
 int mp_bench_check_model(const struct mp_cli *cli, struct mp_error *err)
 {
@@ -53,6 +52,16 @@ static int check_one_run(const struct mp_cli *cli, const char *key, const char *
                    key, path, cli->compare ? "--compare" : cli->verb);
 }
 
+static int fail_attention(const struct mp_cli *cli, const char *option, const char *expected,
+                          struct mp_error *err)
+{
+    char *found = mp_attention_describe(&cli->config);
+    int code =
+        mp_fail(err, MP_ERR_USAGE, "%s: found attention %s, expected %s", option, found, expected);
+    free(found);
+    return code;
+}
+
 int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
 {
     if (cli->context == 0) {
@@ -78,8 +87,8 @@ int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
                        "--sampled needs --shape and no --kv prompt: the queries and keys of a "
                        "model are its own");
     }
-    if (cli->sampled > 0.0 && cli->config.lsh_K == 0) {
-        return mp_fail(err, MP_ERR_USAGE, "--sampled: found lsh_K 0, expected sampled attention");
+    if (cli->sampled > 0.0 && !mp_attention_has_chance(&cli->config)) {
+        return fail_attention(cli, "--sampled", "one that samples by direction", err);
     }
     return 0;
 }
@@ -91,7 +100,7 @@ static int add_row(struct rows *rows, measurement *measure, const struct mp_cli 
 {
     struct mp_bench_result *r = &rows->items[rows->count];
     r->title = title != NULL ? mp_xstrdup(title) : NULL;
-    int code = measure(cli, config, r, err);
+    int code = measure(&(struct mp_bench_options){.cli = cli, .config = config}, r, err);
     if (code == 0) {
         rows->count++;
     } else {
@@ -134,7 +143,7 @@ struct mp_config mp_bench_config(const struct mp_cli *cli)
 static int measure_placements(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
 {
     struct mp_config config = mp_bench_config(cli);
-    bool gpu = strcmp(config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
+    bool gpu = strcmp(config.devices, "cpu") != 0 && mp_hook_find_gpu(NULL, 0, NULL) == 0;
     config.gpu_kv_layers = 0;
     int code =
         add_row_if_it_fits(rows, mp_bench_decode, cli, &config, "KV and tables in CPU memory", err);
@@ -144,7 +153,7 @@ static int measure_placements(struct rows *rows, const struct mp_cli *cli, struc
                                   err);
     }
     if (code == 0) {
-        config.lsh_K = 0;
+        config.attention_method = (char *)mp_attention_exact(); /* only read */
         code = add_row_if_it_fits(rows, mp_bench_decode, cli, &config,
                                   gpu ? "full attention on the GPU" : "full attention on the CPU",
                                   err);
@@ -176,10 +185,9 @@ int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err)
     struct rows rows = {0};
     int code = mp_bench_check(cli, err);
     if (code == 0 && cli->compare) {
-        if (cli->config.lsh_K == 0) {
-            code = mp_fail(err, MP_ERR_USAGE,
-                           "--compare: found lsh_K 0, expected sampled attention "
-                           "to compare full attention with");
+        if (!mp_attention_selects(&cli->config)) {
+            code = fail_attention(cli, "--compare",
+                                  "one that samples, to compare full attention with", err);
         } else {
             code = measure_placements(&rows, cli, err);
         }
@@ -207,12 +215,12 @@ int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err)
 static int measure_variant(struct rows *rows, const struct mp_cli *cli,
                            const struct mp_config *config, const char *title, struct mp_error *err)
 {
-    mp_task_one_at_a_time(true);
+    mp_hook_one_task_at_a_time(true);
     int code = add_row(rows, mp_bench_prefill, cli, config, title, err);
     if (code == 0) {
         code = add_row(rows, mp_bench_decode, cli, config, title, err);
     }
-    mp_task_one_at_a_time(false);
+    mp_hook_one_task_at_a_time(false);
     return code;
 }
 
@@ -232,7 +240,7 @@ static int measure_variants(struct rows *rows, const struct mp_cli *cli, struct 
             code = measure_variant(rows, cli, &config, config.isa, err);
         }
     }
-    bool gpu = strcmp(cli->config.devices, "cpu") != 0 && mp_runtime_find_gpu(NULL, NULL) == 0;
+    bool gpu = strcmp(cli->config.devices, "cpu") != 0 && mp_hook_find_gpu(NULL, 0, NULL) == 0;
     if (code == 0 && gpu) {
         config.devices = "gpu";
         config.isa = "auto";

@@ -1,12 +1,12 @@
 #include "pipeline/cli/cli.h"
 
-#include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/trace/trace.h"
-#include "models/presets.h"
+#include "pipeline/cli/console.h"
 #include "pipeline/cli/help.h"
 #include "pipeline/cli/interrupt.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/recording.h"
 
 #include <errno.h>
@@ -15,93 +15,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum verb {
-    GENERATE = 1 << 0,
-    LOGITS = 1 << 1,
-    TOKENIZE = 1 << 2,
-    DETOKENIZE = 1 << 3,
-    PLAN = 1 << 4,
-    BENCH_DECODE = 1 << 5,
-    BENCH_PREFILL = 1 << 6,
-    BENCH_OPS = 1 << 7,
-    TUNE = 1 << 8,
-    BENCH = BENCH_DECODE | BENCH_PREFILL | BENCH_OPS,
-};
-
-static bool is_one_of(const char *name, const char *const *names, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(names[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Configuration flags that act for `logits`, which has full attention and generates nothing. */
-static bool acts_for_logits(const char *flag)
-{
-    static const char *const flags[] = {"model",   "chunk-size",  "mem-efficient", "sched",
-                                        "threads", "cpu-workers", "isa",           "memory-limit",
-                                        "trace",   "devices",     "gpu-memory",    "calibration"};
-    return is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
-}
-
-/* What changes the memory a run takes. */
-static bool acts_for_plan(const char *flag)
-{
-    static const char *const flags[] = {
-        "model",         "chunk-size",     "cache-layers",    "lsh-k",
-        "lsh-l",         "device-budget",  "window-size",     "generation-budget",
-        "gen-len",       "lsh-projection", "lsh-layer-group", "batch",
-        "isa",           "memory-limit",   "devices",         "gpu-memory",
-        "gpu-kv-layers", "mem-efficient"};
-    return is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
-}
-
-/* A benchmark generates a given number of tokens, whichever they are. */
-static bool acts_for_bench_decode(const char *flag)
-{
-    static const char *const flags[] = {"gen-len", "eos",  "temperature",      "top-p",
-                                        "top-k",   "seed", "generation-budget"};
-    return !is_one_of(flag, flags, sizeof flags / sizeof flags[0]);
-}
-
-/* StarPU's own trace is one of decode steps, in one run. */
-static bool acts_for_bench(const char *flag)
-{
-    return acts_for_bench_decode(flag) && strcmp(flag, "report") != 0 && strcmp(flag, "fxt") != 0 &&
-           strcmp(flag, "fxt-steps") != 0;
-}
-
-/* Tuning runs many times: no one trace is of it, and no run may leave rates for the next. */
-static bool acts_for_tune(const char *flag)
-{
-    return acts_for_bench(flag) && strcmp(flag, "trace") != 0 && strcmp(flag, "calibration") != 0;
-}
-
-static bool is_model(const char *flag)
-{
-    return strcmp(flag, "model") == 0;
-}
-
 static const struct {
     const char *name;
-    enum verb bit;
+    enum mp_verb bit;
     const char *help;
-    bool (*takes)(const char *flag); /* configuration flags that act for it; NULL: all */
     int (*run)(const struct mp_cli *cli, struct mp_error *err);
 } VERBS[] = {
-    {"generate", GENERATE, mp_help_generate, NULL, mp_verb_generate},
-    {"logits", LOGITS, mp_help_logits, acts_for_logits, mp_verb_logits},
-    {"tokenize", TOKENIZE, mp_help_tokenize, is_model, mp_verb_tokenize},
-    {"detokenize", DETOKENIZE, mp_help_detokenize, is_model, mp_verb_detokenize},
-    {"plan", PLAN, mp_help_plan, acts_for_plan, mp_verb_plan},
-    {"bench decode", BENCH_DECODE, mp_help_bench_decode, acts_for_bench_decode,
-     mp_verb_bench_decode},
-    {"bench prefill", BENCH_PREFILL, mp_help_bench_prefill, acts_for_bench, mp_verb_bench_prefill},
-    {"bench ops", BENCH_OPS, mp_help_bench_ops, acts_for_bench, mp_verb_bench_ops},
-    {"tune", TUNE, mp_help_tune, acts_for_tune, mp_verb_tune},
+    {"generate", MP_VERB_GENERATE, mp_help_generate, mp_verb_generate},
+    {"logits", MP_VERB_LOGITS, mp_help_logits, mp_verb_logits},
+    {"tokenize", MP_VERB_TOKENIZE, mp_help_tokenize, mp_verb_tokenize},
+    {"detokenize", MP_VERB_DETOKENIZE, mp_help_detokenize, mp_verb_detokenize},
+    {"plan", MP_VERB_PLAN, mp_help_plan, mp_verb_plan},
+    {"bench decode", MP_VERB_BENCH_DECODE, mp_help_bench_decode, mp_verb_bench_decode},
+    {"bench prefill", MP_VERB_BENCH_PREFILL, mp_help_bench_prefill, mp_verb_bench_prefill},
+    {"bench ops", MP_VERB_BENCH_OPS, mp_help_bench_ops, mp_verb_bench_ops},
+    {"tune", MP_VERB_TUNE, mp_help_tune, mp_verb_tune},
 };
 enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
 
@@ -109,28 +37,31 @@ enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
 static const struct option {
     const char *name;
     enum { SWITCH, STRING, COUNT, WHOLE, SHARE } kind;
-    size_t offset; /* of its field in struct mp_cli */
-    int verbs;     /* which take it */
+    size_t offset;  /* of its field in struct mp_cli */
+    unsigned verbs; /* enum mp_verb: which take it */
 } OPTIONS[] = {
     {"config", STRING, offsetof(struct mp_cli, config_path),
-     GENERATE | LOGITS | PLAN | BENCH | TUNE},
-    {"input", STRING, offsetof(struct mp_cli, input), GENERATE | PLAN},
-    {"prompt", STRING, offsetof(struct mp_cli, prompt), GENERATE},
-    {"output", STRING, offsetof(struct mp_cli, output), GENERATE | LOGITS | TUNE},
-    {"resume", SWITCH, offsetof(struct mp_cli, resume), GENERATE | TUNE},
-    {"quiet", SWITCH, offsetof(struct mp_cli, quiet), GENERATE},
-    {"tokens", STRING, offsetof(struct mp_cli, tokens), LOGITS},
-    {"json", STRING, offsetof(struct mp_cli, json), TOKENIZE | DETOKENIZE},
-    {"no-special", SWITCH, offsetof(struct mp_cli, no_special), TOKENIZE},
-    {"context", COUNT, offsetof(struct mp_cli, context), PLAN | BENCH | TUNE},
-    {"shape", STRING, offsetof(struct mp_cli, shape), PLAN | BENCH | TUNE},
-    {"layers", COUNT, offsetof(struct mp_cli, layers), PLAN | BENCH | TUNE},
-    {"steps", COUNT, offsetof(struct mp_cli, steps), BENCH | TUNE},
-    {"warmup", WHOLE, offsetof(struct mp_cli, warmup), BENCH},
-    {"sampled", SHARE, offsetof(struct mp_cli, sampled), BENCH_DECODE | BENCH_OPS | TUNE},
-    {"kv", STRING, offsetof(struct mp_cli, kv), BENCH_DECODE},
-    {"compare", SWITCH, offsetof(struct mp_cli, compare), BENCH_DECODE},
-    {"json", SWITCH, offsetof(struct mp_cli, json_output), BENCH},
+     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
+    {"input", STRING, offsetof(struct mp_cli, input), MP_VERB_GENERATE | MP_VERB_PLAN},
+    {"prompt", STRING, offsetof(struct mp_cli, prompt), MP_VERB_GENERATE},
+    {"output", STRING, offsetof(struct mp_cli, output),
+     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_TUNE},
+    {"resume", SWITCH, offsetof(struct mp_cli, resume), MP_VERB_GENERATE | MP_VERB_TUNE},
+    {"quiet", SWITCH, offsetof(struct mp_cli, quiet), MP_VERB_GENERATE},
+    {"tokens", STRING, offsetof(struct mp_cli, tokens), MP_VERB_LOGITS},
+    {"json", STRING, offsetof(struct mp_cli, json), MP_VERB_TOKENIZE | MP_VERB_DETOKENIZE},
+    {"no-special", SWITCH, offsetof(struct mp_cli, no_special), MP_VERB_TOKENIZE},
+    {"context", COUNT, offsetof(struct mp_cli, context),
+     MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
+    {"shape", STRING, offsetof(struct mp_cli, shape), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
+    {"layers", COUNT, offsetof(struct mp_cli, layers), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
+    {"steps", COUNT, offsetof(struct mp_cli, steps), MP_VERB_BENCH | MP_VERB_TUNE},
+    {"warmup", WHOLE, offsetof(struct mp_cli, warmup), MP_VERB_BENCH},
+    {"sampled", SHARE, offsetof(struct mp_cli, sampled),
+     MP_VERB_BENCH_DECODE | MP_VERB_BENCH_OPS | MP_VERB_TUNE},
+    {"kv", STRING, offsetof(struct mp_cli, kv), MP_VERB_BENCH_DECODE},
+    {"compare", SWITCH, offsetof(struct mp_cli, compare), MP_VERB_BENCH_DECODE},
+    {"json", SWITCH, offsetof(struct mp_cli, json_output), MP_VERB_BENCH},
 };
 enum { NUM_OPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
 
@@ -148,7 +79,7 @@ static int find_verb(const char *name)
 static const struct option *find_option(int verb, const char *name)
 {
     for (int i = 0; i < NUM_OPTIONS; i++) {
-        if (strcmp(OPTIONS[i].name, name) == 0 && (OPTIONS[i].verbs & (int)VERBS[verb].bit) != 0) {
+        if (strcmp(OPTIONS[i].name, name) == 0 && (OPTIONS[i].verbs & VERBS[verb].bit) != 0) {
             return &OPTIONS[i];
         }
     }
@@ -157,8 +88,7 @@ static const struct option *find_option(int verb, const char *name)
 
 static bool verb_takes(int verb, const char *name)
 {
-    return find_option(verb, name) != NULL ||
-           (mp_config_has_flag(name) && (VERBS[verb].takes == NULL || VERBS[verb].takes(name)));
+    return find_option(verb, name) != NULL || mp_config_has_flag(name, VERBS[verb].bit);
 }
 
 /* The option of the verb that a misspelt one is nearest to, or NULL. */
@@ -277,6 +207,21 @@ static int store_option(struct mp_cli *cli, const struct option *option, const c
     return 0;
 }
 
+/* A method that was chosen by name takes no flags of other methods. Such keys in a file are those
+ * of the method that the file was written for. */
+static int check_attention(const struct mp_cli *cli, const struct argument *flags, int num_flags,
+                           struct mp_error *err)
+{
+    int code = mp_attention_check(&cli->config, err);
+    for (int i = 0; i < num_flags && code == 0 && cli->config.attention_method != NULL; i++) {
+        if (!mp_attention_takes(&cli->config, mp_config_flag_path(flags[i].name))) {
+            code = mp_fail(err, MP_ERR_USAGE, "--%s does not act for attention %s", flags[i].name,
+                           cli->config.attention_method);
+        }
+    }
+    return code;
+}
+
 static int parse_arguments(int argc, char **argv, int first, int verb, struct mp_cli *cli,
                            struct mp_error *err)
 {
@@ -308,6 +253,9 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
     }
     if (code == 0 && !cli->help) {
         code = mp_config_check(&cli->config, err);
+    }
+    if (code == 0 && !cli->help) {
+        code = check_attention(cli, flags, num_flags, err);
     }
     free(flags);
     return code;
@@ -383,9 +331,15 @@ void mp_cli_help(const char *verb)
     int i = find_verb(verb);
     fputs(VERBS[i].help, stdout);
     fputs("\nConfiguration flags:\n", stdout);
-    mp_config_print_flags(stdout, VERBS[i].takes);
+    mp_config_print_flags(stdout, VERBS[i].bit);
+    const char *name, *summary;
+    for (int m = 0;
+         mp_config_has_flag("attention", VERBS[i].bit) && mp_attention_method(m, &name, &summary);
+         m++) {
+        printf("%s  %-12s %s\n", m == 0 ? "\nAttention methods:\n" : "", name, summary);
+    }
     if (find_option(i, "shape") != NULL) {
-        printf("\nShapes: %s\n", mp_preset_names());
+        printf("\nShapes: %s\n", mp_hook_shapes());
     }
 }
 
@@ -393,21 +347,6 @@ void mp_cli_free(struct mp_cli *cli)
 {
     mp_config_free(&cli->config);
     free(cli->command);
-}
-
-int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
-{
-    if (cli->config.model_path == NULL) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "no model: give --model DIR, or model_path in a --config file");
-    }
-    char *folder = NULL;
-    if (cli->config_path != NULL) {
-        folder = mp_file_folder(cli->config_path);
-    }
-    int code = mp_config_resolve_model(cli->config.model_path, folder, out, err);
-    free(folder);
-    return code == 0 ? 0 : MP_ERR_USAGE;
 }
 
 /* Runs the verb, and writes what was recorded if the configuration names a file for it. */
@@ -448,6 +387,7 @@ int mp_cli_main(int argc, char **argv)
     struct mp_error err;
     struct mp_cli cli;
     mp_interrupt_install();
+    mp_log_set_target((struct mp_log_target){.sink = mp_console_log});
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */
     int code = mp_cli_parse(argc, argv, &cli, &err) == 0 ? 0 : MP_ERR_USAGE;
     if (code == 0 && cli.version) {

@@ -25,8 +25,6 @@ struct mp_cli {
     int64_t layers;    /* of the shape; 0: all it has */
     int64_t steps;     /* timed; 0: not given */
     int64_t warmup;    /* steps before them; -1: not given */
-    double slow_step;  /* seconds: ends if the first timed steps are all slower; 0: never */
-    bool no_bandwidth; /* spare the time to measure the devices' memory */
     double sampled;    /* share of the offloaded tokens to sample; 0: not given */
     const char *kv;    /* where it comes from: "synthetic" or "prompt"; NULL: synthetic */
     bool compare;      /* a row for each placement */
@@ -47,6 +45,12 @@ void mp_cli_help(const char *verb);
 
 /* The directory of the model the configuration names; malloc'ed. */
 int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err);
+
+/* An engine for the command line's shape or model, with this configuration, which is the command
+ * line's or a copy of it that was changed. It shows messages and progress, and signals stop it. */
+struct mp_engine;
+int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,
+                       struct mp_engine **out, struct mp_error *err);
 
 /* What a run writes must be none of the files it reads, nor what else it writes, nor the model's;
  * its trace and report can be written. MP_ERR_USAGE. */

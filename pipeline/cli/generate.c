@@ -7,7 +7,7 @@
 #include "pipeline/cli/output.h"
 #include "pipeline/cli/prompts.h"
 #include "pipeline/cli/summary.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 #include "pipeline/engine/recording.h"
 #include "pipeline/report/report.h"
@@ -21,11 +21,9 @@
 /* What stdout still owes of one record. Texts appear in the records' order: the first unfinished
  * one streams, later ones wait. */
 struct answer {
-    struct mp_token_stream *stream;
-    char *text;     /* decoded so far */
+    char *text;     /* so far; NULL: none yet */
     size_t length;  /* bytes */
     size_t printed; /* bytes already on stdout */
-    int64_t tokens; /* generated tokens already decoded */
     bool closed;    /* no more text will come */
 };
 
@@ -80,41 +78,16 @@ static int print_ready(struct generate *g, struct mp_error *err)
     return 0;
 }
 
-/* Appends the piece the stream gave last; it may contain NULs. */
-static void append_piece(struct answer *a, const char *piece)
+/* A token of the request in a slot; its text may contain NULs. */
+static void take_piece(void *arg, int slot, int32_t id, const char *piece, size_t n)
 {
-    size_t n = mp_token_stream_piece_length(a->stream);
+    (void)id;
+    struct generate *g = arg;
+    struct answer *a = &g->answers[g->record_of[slot]];
     a->text = mp_xrealloc(a->text, a->length + n + 1, 1);
     memcpy(a->text + a->length, piece, n);
     a->text[a->length + n] = '\0';
     a->length += n;
-}
-
-/* Decodes what a request has generated since the last call. */
-static int decode_new(struct generate *g, size_t record, const struct mp_request *r,
-                      struct mp_error *err)
-{
-    struct answer *a = &g->answers[record];
-    for (; a->tokens < r->generated_tokens; a->tokens++) {
-        const char *piece;
-        int code =
-            mp_token_stream_push(a->stream, r->ids[r->prompt_tokens + a->tokens], &piece, err);
-        if (code != 0) {
-            return code;
-        }
-        append_piece(a, piece);
-    }
-    return 0;
-}
-
-static void close_answer(struct answer *a)
-{
-    if (a->stream != NULL) {
-        append_piece(a, mp_token_stream_finish(a->stream));
-        mp_token_stream_free(a->stream);
-        a->stream = NULL;
-    }
-    a->closed = true;
 }
 
 /* ---- records ---- */
@@ -136,7 +109,7 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
     const struct mp_request *request = mp_session_request(g->session, slot);
     struct answer *a = &g->answers[record];
 
-    close_answer(a);
+    a->closed = true;
     double score = r->num_outputs > 0 ? mp_score(a->text, r->outputs, r->num_outputs) : NAN;
     int code = 0;
     if (g->output != NULL) {
@@ -169,8 +142,16 @@ static int start_record(struct generate *g, size_t record, struct mp_error *err)
         return report_failure(g, record, r->error, err);
     }
     int slot;
-    int code = mp_session_add(g->session, ids->data, (int64_t)ids->count,
-                              mp_prompts_max_new_tokens(r, g->cli), record, &slot, err);
+    const struct mp_request_options options = {
+        .size = sizeof options,
+        .ids = ids->data,
+        .count = (int64_t)ids->count,
+        .max_new_tokens = mp_prompts_max_new_tokens(r, g->cli),
+        .stream = record,
+        .on_token = take_piece,
+        .user = g,
+    };
+    int code = mp_session_add(g->session, &options, &slot, err);
     if (code == MP_ERR_MEMORY) {
         struct mp_error why = *err;
         return report_failure(g, record, why.message, err);
@@ -179,7 +160,6 @@ static int start_record(struct generate *g, size_t record, struct mp_error *err)
         return code;
     }
     g->record_of[slot] = (long)record;
-    g->answers[record].stream = mp_token_stream_new(g->prompts.tokenizer, true);
     return 0;
 }
 
@@ -194,7 +174,7 @@ static int free_slots(const struct generate *g)
     return n;
 }
 
-/* Decodes and prints what every slot has, and takes finished requests out. */
+/* Prints what the slots have got, and takes finished requests out. */
 static int collect(struct generate *g, struct mp_error *err)
 {
     int code = 0;
@@ -203,10 +183,9 @@ static int collect(struct generate *g, struct mp_error *err)
             continue;
         }
         const struct mp_request *r = mp_session_request(g->session, i);
-        code = decode_new(g, (size_t)g->record_of[i], r, err);
-        if (code == 0 && r->finish == MP_FINISH_FAILED) {
+        if (r->finish == MP_FINISH_FAILED) {
             code = fail_record(g, i, err);
-        } else if (code == 0 && r->finish != MP_FINISH_NONE) {
+        } else if (r->finish != MP_FINISH_NONE) {
             code = finish_record(g, i, err);
         }
     }
@@ -279,18 +258,13 @@ static void skip_done(struct generate *g)
 static int open_all(struct generate *g, struct mp_error *err)
 {
     const struct mp_config *config = &g->cli->config;
-    char *dir = NULL;
-    int code = mp_cli_model_dir(g->cli, &dir, err);
+    int code = mp_cli_open_engine(g->cli, config, &g->engine, err);
     if (code == 0) {
-        code = mp_engine_open(config, dir, &g->engine, err);
-    }
-    if (code == 0) {
-        code = mp_prompts_load(g->cli, dir, &g->prompts, err);
+        code = mp_prompts_load(g->cli, g->engine, &g->prompts, err);
     }
     if (code == 0 && g->cli->output != NULL) {
         code = mp_output_open(g->cli->output, g->cli->resume, &g->output, err);
     }
-    free(dir);
     if (code != 0) {
         return code;
     }
@@ -309,7 +283,7 @@ static int open_all(struct generate *g, struct mp_error *err)
     }
     int64_t new_tokens = mp_prompts_most_new_tokens(&g->prompts, g->cli);
     mp_engine_plan(g->engine, longest, new_tokens, &g->plan);
-    code = mp_engine_start(g->engine, &g->plan, err);
+    code = mp_engine_start(g->engine, longest, new_tokens, err);
     if (code == 0) {
         code = mp_session_open(g->engine, &g->session, err);
     }
@@ -329,7 +303,6 @@ static int close_all(struct generate *g, int code, struct mp_error *err)
         code = code == 0 ? close_code : code;
     }
     for (size_t i = 0; g->answers != NULL && i < g->prompts.records.count; i++) {
-        mp_token_stream_free(g->answers[i].stream);
         free(g->answers[i].text);
     }
     free(g->answers);
@@ -342,34 +315,24 @@ static int close_all(struct generate *g, int code, struct mp_error *err)
 /* The page that --report asks for, if anything has run. */
 static int write_report(const struct generate *g, struct mp_error *err)
 {
-    const struct mp_config *config = &g->cli->config;
     const struct mp_summary *s = &g->summary;
-    if (config->report_path == NULL || s->requests == 0) {
+    if (s->requests == 0) {
         return 0;
     }
     double sampled[s->num_layers];
     for (int l = 0; l < s->num_layers; l++) {
         sampled[l] = mp_summary_sampled(s, l);
     }
-    return mp_report_write(config->report_path,
-                           &(struct mp_report){
-                               .model = mp_engine_model(g->engine),
-                               .runtime = mp_engine_runtime(g->engine),
-                               .kernels = mp_engine_kernels(g->engine),
-                               .command = g->cli->command,
-                               .context = g->plan.tokens,
-                               .batch = config->batch,
-                               .micro_batches = mp_session_micro_batches(g->session),
-                               .K = config->lsh_K,
-                               .L = config->lsh_L,
-                               .profile = &s->profile,
-                               .step_begin_ns = s->step_begin_ns,
-                               .step_seconds = s->step_seconds,
-                               .num_steps = s->num_steps,
-                               .sampled = sampled,
-                               .num_layers = s->num_layers,
-                           },
-                           err);
+    const struct mp_report report = {
+        .command = g->cli->command,
+        .context = g->plan.tokens,
+        .profile = &s->profile,
+        .step_begin_ns = s->step_begin_ns,
+        .step_seconds = s->step_seconds,
+        .num_steps = s->num_steps,
+        .sampled = sampled,
+    };
+    return mp_report_write_run(&report, &g->cli->config, g->engine, g->session, err);
 }
 
 int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)

@@ -12,6 +12,11 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+static const char *const FINISH_REASONS[] = {
+    [MP_FINISH_NONE] = "none",     [MP_FINISH_EOS] = "eos",   [MP_FINISH_LENGTH] = "length",
+    [MP_FINISH_FAILED] = "failed", [MP_FINISH_STOP] = "stop", [MP_FINISH_CANCELLED] = "cancelled",
+};
+
 /* A finished line that was there. */
 struct done {
     char *id; /* NULL: taken */
@@ -176,8 +181,7 @@ int mp_output_write(struct mp_output *o, const char *id, const char *text, size_
                                                (int)request->generated_tokens));
     cJSON_AddNumberToObject(line, "prompt_tokens", (double)request->prompt_tokens);
     cJSON_AddNumberToObject(line, "generated_tokens", (double)request->generated_tokens);
-    cJSON_AddStringToObject(line, "finish_reason",
-                            request->finish == MP_FINISH_EOS ? "eos" : "length");
+    cJSON_AddStringToObject(line, "finish_reason", FINISH_REASONS[request->finish]);
     cJSON_AddNumberToObject(line, "prefill_seconds", request->prefill_seconds);
     cJSON_AddNumberToObject(line, "decode_seconds", request->decode_seconds);
     add_number_or_null(line, "sampled_fraction", request->sampled_mean);

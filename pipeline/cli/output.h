@@ -3,7 +3,7 @@
 #define MP_PIPELINE_OUTPUT_H
 
 #include "core/base/error.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/magicpig.h"
 
 #include <stdbool.h>
 #include <stddef.h>

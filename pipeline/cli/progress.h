@@ -1,7 +1,7 @@
 /* Progress bars for long work, on stderr and only when it is a terminal that
  * messages go to (core/base/log.h). */
-#ifndef MP_CORE_PROGRESS_H
-#define MP_CORE_PROGRESS_H
+#ifndef MP_PIPELINE_PROGRESS_H
+#define MP_PIPELINE_PROGRESS_H
 
 #include <stdint.h>
 

@@ -1,41 +1,10 @@
 #include "pipeline/cli/prompts.h"
 
 #include "core/base/memory.h"
+#include "pipeline/engine/hooks.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int mp_prompts_tokenizer(const char *model_dir, struct mp_tokenizer **out, struct mp_error *err)
-{
-    char *path = mp_xasprintf("%s/tokenizer.json", model_dir);
-    int code = mp_tokenizer_load(path, out, err);
-    free(path);
-    return code;
-}
-
-/* The id the post-processor puts before every text, or -1. */
-static int32_t leading_special(const struct mp_tokenizer *t)
-{
-    struct mp_ids ids = {0};
-    int32_t id = -1;
-    if (mp_tokenizer_encode(t, "", 0, true, &ids, NULL) == 0 && ids.count > 0) {
-        id = ids.data[0];
-    }
-    mp_ids_free(&ids);
-    return id;
-}
-
-static int encode(const struct mp_tokenizer *t, const char *text, size_t length, int32_t leading,
-                  struct mp_ids *out, struct mp_error *err)
-{
-    int code = mp_tokenizer_encode(t, text, length, true, out, err);
-    if (code == 0 && leading >= 0 && out->count >= 2 && out->data[0] == leading &&
-        out->data[1] == leading) {
-        out->count--;
-        memmove(out->data, out->data + 1, out->count * sizeof *out->data);
-    }
-    return code;
-}
 
 /* Marks a record as one that cannot run: "FILE:LINE: why". */
 static void set_error(struct mp_record *r, struct mp_ids *ids, const struct mp_cli *cli,
@@ -46,8 +15,8 @@ static void set_error(struct mp_record *r, struct mp_ids *ids, const struct mp_c
     ids->count = 0;
 }
 
-static void encode_record(const struct mp_tokenizer *t, struct mp_record *r,
-                          const struct mp_cli *cli, int32_t leading, struct mp_ids *out)
+static void encode_record(struct mp_engine *e, struct mp_record *r, const struct mp_cli *cli,
+                          struct mp_ids *out)
 {
     if (r->error != NULL) {
         return;
@@ -56,9 +25,13 @@ static void encode_record(const struct mp_tokenizer *t, struct mp_record *r,
         mp_ids_push(out, r->ids[i]);
     }
     struct mp_error err;
-    if (r->text != NULL && encode(t, r->text, r->text_length, leading, out, &err) != 0) {
+    int64_t count = 0;
+    if (r->text != NULL &&
+        mp_engine_encode(e, r->text, r->text_length, &out->data, &count, &err) != 0) {
         mp_fail_prefix(&err, "input");
         set_error(r, out, cli, err.message);
+    } else if (r->text != NULL) {
+        out->count = out->capacity = (size_t)count;
     }
 }
 
@@ -112,7 +85,7 @@ static void records_of_prompt(const char *prompt, struct mp_records *out)
     };
 }
 
-int mp_prompts_load(const struct mp_cli *cli, const char *model_dir, struct mp_prompts *out,
+int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_prompts *out,
                     struct mp_error *err)
 {
     *out = (struct mp_prompts){0};
@@ -127,16 +100,15 @@ int mp_prompts_load(const struct mp_cli *cli, const char *model_dir, struct mp_p
         code = mp_records_load(cli->input, &out->records, err);
     }
     if (code == 0) {
-        code = mp_prompts_tokenizer(model_dir, &out->tokenizer, err);
+        code = mp_engine_open_tokenizer(e, err);
     }
     if (code != 0) {
         mp_prompts_free(out);
         return code;
     }
-    int32_t leading = leading_special(out->tokenizer);
     out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);
     for (size_t i = 0; i < out->records.count; i++) {
-        encode_record(out->tokenizer, &out->records.items[i], cli, leading, &out->ids[i]);
+        encode_record(e, &out->records.items[i], cli, &out->ids[i]);
     }
     return 0;
 }
@@ -148,6 +120,5 @@ void mp_prompts_free(struct mp_prompts *p)
     }
     free(p->ids);
     mp_records_free(&p->records);
-    mp_tokenizer_free(p->tokenizer);
     *p = (struct mp_prompts){0};
 }

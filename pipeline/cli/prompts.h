@@ -5,18 +5,16 @@
 #include "core/tokenizer/tokenizer.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/records.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/magicpig.h"
 
 struct mp_prompts {
-    struct mp_tokenizer *tokenizer;
     struct mp_records records;
     struct mp_ids *ids; /* [records.count]; empty where the record has an error */
 };
 
-/* Reads --input or --prompt and tokenizes it with model_dir's tokenizer.json. A record that cannot
- * be tokenized gets its `error` set. The BOS that the post-processor adds is dropped again where a
- * text already starts with it. */
-int mp_prompts_load(const struct mp_cli *cli, const char *model_dir, struct mp_prompts *out,
+/* Reads --input or --prompt and tokenizes it with the engine's tokenizer. A record that cannot be
+ * tokenized gets its `error` set. */
+int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_prompts *out,
                     struct mp_error *err);
 void mp_prompts_free(struct mp_prompts *p);
 
@@ -31,8 +29,5 @@ int64_t mp_prompts_most_new_tokens(const struct mp_prompts *p, const struct mp_c
 
 /* Tokens to generate for a record: its own number, else the configuration's. */
 int64_t mp_prompts_max_new_tokens(const struct mp_record *r, const struct mp_cli *cli);
-
-/* Loads model_dir/tokenizer.json. */
-int mp_prompts_tokenizer(const char *model_dir, struct mp_tokenizer **out, struct mp_error *err);
 
 #endif

@@ -3,7 +3,7 @@
 #define MP_PIPELINE_SUMMARY_H
 
 #include "core/trace/profile.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 
 #include <stdint.h>

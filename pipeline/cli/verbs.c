@@ -6,7 +6,7 @@
 #include "pipeline/bench/bench.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/prompts.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 
 #include <errno.h>
@@ -20,16 +20,11 @@ enum { MAX_JSON_BYTES = 1 << 30 };
 /* ---- plan ---- */
 
 /* The longest prompt of --input that can run; fails with the first record's error if none can. */
-static int longest_prompt(const struct mp_cli *cli, const struct mp_engine *e, int64_t *tokens,
+static int longest_prompt(const struct mp_cli *cli, struct mp_engine *e, int64_t *tokens,
                           struct mp_error *err)
 {
     struct mp_prompts prompts;
-    char *dir = NULL;
-    int code = mp_cli_model_dir(cli, &dir, err);
-    if (code == 0) {
-        code = mp_prompts_load(cli, dir, &prompts, err);
-    }
-    free(dir);
+    int code = mp_prompts_load(cli, e, &prompts, err);
     if (code != 0) {
         return code;
     }
@@ -64,7 +59,7 @@ int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
     int64_t tokens = cli->context;
     int code = check_plan(cli, err);
     if (code == 0) {
-        code = mp_bench_open(cli, &cli->config, &engine, err);
+        code = mp_cli_open_engine(cli, &cli->config, &engine, err);
     }
     if (code == 0 && cli->input != NULL) {
         code = longest_prompt(cli, engine, &tokens, err);
@@ -143,20 +138,16 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE, "logits needs --tokens FILE and --output FILE");
     }
     struct mp_config config = cli->config;
-    config.lsh_K = 0; /* full attention */
+    config.attention_method = (char *)mp_attention_exact(); /* only read */
     config.num_cache_layers = 0;
     config.batch = 1;
-    char *dir = NULL;
     struct mp_json *doc = NULL;
     struct mp_engine *engine = NULL;
     struct mp_ids ids = {0};
 
     int code = mp_json_read_file(cli->tokens, MAX_JSON_BYTES, &doc, err);
     if (code == 0) {
-        code = mp_cli_model_dir(cli, &dir, err);
-    }
-    if (code == 0) {
-        code = mp_engine_open(&config, dir, &engine, err);
+        code = mp_cli_open_engine(cli, &config, &engine, err);
     }
     if (code == 0) {
         code = read_ids(doc, mp_json_root(doc), mp_engine_vocab_size(engine), &ids, err);
@@ -168,9 +159,7 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
         }
     }
     if (code == 0) {
-        struct mp_plan plan;
-        mp_engine_plan(engine, (int64_t)ids.count, 0, &plan);
-        code = mp_engine_start(engine, &plan, err);
+        code = mp_engine_start(engine, (int64_t)ids.count, 0, err);
     }
     if (code == 0) {
         mp_engine_log_workers(engine);
@@ -179,7 +168,6 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
     mp_engine_close(engine);
     mp_ids_free(&ids);
     mp_json_free(doc);
-    free(dir);
     return code;
 }
 
@@ -194,12 +182,12 @@ static int open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out, s
     /* A directory that holds nothing but tokenizer.json will do. */
     struct stat status;
     if (stat(given, &status) == 0 && S_ISDIR(status.st_mode)) {
-        return mp_prompts_tokenizer(given, out, err);
+        return mp_engine_load_tokenizer(given, out, err);
     }
     char *dir = NULL;
     int code = mp_cli_model_dir(cli, &dir, err);
     if (code == 0) {
-        code = mp_prompts_tokenizer(dir, out, err);
+        code = mp_engine_load_tokenizer(dir, out, err);
     }
     free(dir);
     return code;

@@ -1,6 +1,4 @@
 /* The engine: a model in memory and the runtime it runs on. */
-#include "pipeline/engine/engine.h"
-
 #include "codelets/common/attention/support.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
@@ -129,11 +127,12 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
 
 /* ---- open, start and close ---- */
 
-/* An engine for an open model, which it takes over. */
-static int open_model(const struct mp_config *config, struct mp_model *model,
-                      struct mp_engine **out, struct mp_error *err)
+int mp_engine_create(const struct mp_config *config, struct mp_model *model,
+                     const struct mp_engine_host *host, struct mp_engine **out,
+                     struct mp_error *err)
 {
     struct mp_engine *e = mp_xcalloc(1, sizeof *e);
+    e->host = *host;
     e->config = config;
     e->model = model;
     e->shape = mp_model_shape(model);
@@ -169,22 +168,6 @@ static int open_model(const struct mp_config *config, struct mp_model *model,
     };
     *out = e;
     return 0;
-}
-
-int mp_engine_open(const struct mp_config *config, const char *model_dir, struct mp_engine **out,
-                   struct mp_error *err)
-{
-    struct mp_model *model;
-    int code = mp_model_open(model_dir, &model, err);
-    return code == 0 ? open_model(config, model, out, err) : code;
-}
-
-int mp_engine_open_shape(const struct mp_config *config, const char *name, int num_layers,
-                         struct mp_engine **out, struct mp_error *err)
-{
-    struct mp_model *model;
-    int code = mp_model_open_shape(name, num_layers, &model, err);
-    return code == 0 ? open_model(config, model, out, err) : code;
 }
 
 void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
@@ -226,14 +209,19 @@ static int load(struct mp_engine *e, struct mp_error *err)
     return a.code;
 }
 
-int mp_engine_start(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err)
+int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, struct mp_error *err)
 {
-    int code = mp_plan_check(plan, e->config, err);
+    if (e->runtime != NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "the engine is started already");
+    }
+    struct mp_plan plan;
+    mp_engine_plan(e, tokens, new_tokens, &plan);
+    int code = mp_plan_check(&plan, e->config, err);
     if (code == 0) {
-        code = start_runtime(e, plan, err);
+        code = start_runtime(e, &plan, err);
     }
     if (code == 0) {
-        mp_engine_place(e, plan->gpu_kv_layers, &e->graph.placements);
+        mp_engine_place(e, plan.gpu_kv_layers, &e->graph.placements);
         code = mp_engine_calibrate(e, err);
     }
     if (code == 0) {
@@ -261,6 +249,7 @@ void mp_engine_close(struct mp_engine *e)
         mp_engine_keep_calibration(e);
     }
     mp_model_close(e->model);
+    mp_engine_host_release(&e->host);
     free(e);
 }
 

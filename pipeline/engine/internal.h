@@ -5,13 +5,15 @@
 #include "core/base/rng.h"
 #include "core/trace/calibration.h"
 #include "models/model.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/hooks.h"
+#include "pipeline/engine/host.h"
 #include "pipeline/engine/plan.h"
 #include "tasks/graph.h"
 #include "tasks/methods/method.h"
 #include "tasks/runtime.h"
 
 struct mp_engine {
+    struct mp_engine_host host; /* of the program that it runs in */
     const struct mp_config *config;
     struct mp_model *model;
     const struct mp_shape *shape;
@@ -29,6 +31,12 @@ struct mp_engine {
     char *calibration_path;    /* NULL: nothing is kept */
     char *calibration_trouble; /* what is wrong with the machine's own file; NULL: nothing */
 };
+
+/* An engine for an open model, which it takes over, as it does what *host holds; also after an
+ * error. */
+int mp_engine_create(const struct mp_config *config, struct mp_model *model,
+                     const struct mp_engine_host *host, struct mp_engine **out,
+                     struct mp_error *err);
 
 /* RoPE of a request at seq_len tokens. */
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out);
@@ -137,7 +145,8 @@ int mp_prefill_units_left(const struct mp_prefill_run *r);
 /* Submits the next unit. */
 int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err);
 
-/* Submits all that are left, with a progress bar; MP_ERR_INTERRUPTED if the user asked to stop. */
+/* Submits all that are left, and reports progress; MP_ERR_INTERRUPTED if the program asks to stop.
+ */
 int mp_prefill_submit_all(struct mp_prefill_run *r, struct mp_error *err);
 
 /* Waits for the units submitted so far. */

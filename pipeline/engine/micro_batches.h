@@ -4,14 +4,13 @@
 #define MP_PIPELINE_MICRO_BATCHES_H
 
 #include "core/config/config.h"
+#include "pipeline/engine/hooks.h"
 
 #include <stdbool.h>
 
 /* Micro-batches that a session may use. takes_turns: GPU and CPU work alternate in a layer; more
  * than one only pay then, unless the configuration sets their number. */
 int mp_most_micro_batches(const struct mp_config *config, bool takes_turns);
-
-enum { MP_MOST_MICRO_BATCHES = 8 }; /* of a search */
 
 /* Rows that micro-batch m needs room for: those it has when m + 1 are in use, which is its most. */
 static inline int mp_micro_batch_rows(int batch, int m)

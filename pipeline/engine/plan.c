@@ -243,11 +243,6 @@ int64_t mp_plan_limit(const struct mp_config *config)
                                     : min64(available_memory(), control_group_memory());
 }
 
-static double gib(int64_t bytes)
-{
-    return (double)bytes / (double)(INT64_C(1) << 30);
-}
-
 /* MP_ERR_MEMORY unless what is planned for one device fits; `device` names it and its limit. */
 static int check_device(const struct mp_plan *plan, enum mp_plan_device d, int64_t limit,
                         const char *device, struct mp_error *err)
@@ -263,8 +258,8 @@ static int check_device(const struct mp_plan *plan, enum mp_plan_device d, int64
     return mp_fail(err, MP_ERR_MEMORY,
                    "memory: the plan needs %.2f GiB for %d x %lld tokens (%.2f GiB of it %s), but "
                    "%s %.2f GiB",
-                   gib(plan->total[d]), plan->batch, (long long)plan->tokens, gib(bytes[largest]),
-                   row_name(plan, largest), device, gib(limit));
+                   mp_gib(plan->total[d]), plan->batch, (long long)plan->tokens,
+                   mp_gib(bytes[largest]), row_name(plan, largest), device, mp_gib(limit));
 }
 
 int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, struct mp_error *err)
@@ -282,9 +277,9 @@ int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, st
 static void print_row(FILE *out, const char *name, const struct mp_plan *plan, int64_t cpu,
                       int64_t gpu, const char *note)
 {
-    fprintf(out, "  %-40s %10.1f MiB", name, gib(cpu) * 1024.0);
+    fprintf(out, "  %-40s %10.1f MiB", name, mp_gib(cpu) * 1024.0);
     if (plan->gpu) {
-        fprintf(out, " %10.1f MiB", gib(gpu) * 1024.0);
+        fprintf(out, " %10.1f MiB", mp_gib(gpu) * 1024.0);
     }
     fprintf(out, "%s\n", note);
 }

@@ -1,7 +1,5 @@
 /* The exact prefill of one prompt: chunks, staging, submission unit by unit, logits. */
 #include "core/base/memory.h"
-#include "pipeline/cli/interrupt.h"
-#include "pipeline/cli/progress.h"
 #include "pipeline/engine/internal.h"
 
 #include <stdlib.h>
@@ -20,12 +18,20 @@ struct mp_prefill_run {
     struct mp_task_group *group;
     int layer; /* of the next unit */
     int chunk;
-    struct mp_progress *bar; /* in prompt tokens, each counted once all layers have read it */
+    bool shown; /* progress is reported, in prompt tokens: each counts once all layers have read it
+                 */
 };
 
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+static void report(const struct mp_prefill_run *r, int64_t done)
+{
+    if (r->shown) {
+        mp_engine_progress(r->engine, "reading the prompt", "tok", done, r->p.tokens);
+    }
 }
 
 /* ---- buffers ---- */
@@ -130,7 +136,7 @@ void mp_prefill_close(struct mp_prefill_run *r)
     }
     mp_prefill_destroy_buffers(r->engine, &r->p, r->staging);
     mp_task_group_destroy(r->group);
-    mp_progress_end(r->bar);
+    report(r, -1);
     free(r);
 }
 
@@ -208,16 +214,16 @@ int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err)
     return code;
 }
 
-/* Moves the bar to what has run when at most `pending` tasks of this prompt have not. */
+/* Reports what has run when at most `pending` tasks of this prompt have not. */
 static void show_progress(struct mp_prefill_run *r, int pending)
 {
     int total = r->engine->shape->num_hidden_layers * r->p.num_chunks;
     int submitted = total - mp_prefill_units_left(r);
     double units = submitted - (double)pending / TASKS_PER_UNIT;
-    mp_progress_set(r->bar, units > 0 ? (int64_t)(units / total * (double)r->p.tokens) : 0);
+    report(r, units > 0 ? (int64_t)(units / total * (double)r->p.tokens) : 0);
 }
 
-/* Waits until at most `limit` tasks are left, moving the bar. */
+/* Waits until at most `limit` tasks are left, reporting progress. */
 static void wait_until(struct mp_prefill_run *r, int limit)
 {
     int pending;
@@ -233,9 +239,10 @@ int mp_prefill_submit_all(struct mp_prefill_run *r, struct mp_error *err)
 {
     int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
     int code = 0;
-    r->bar = mp_progress_start("reading the prompt", "tok", r->p.tokens);
+    r->shown = true;
+    report(r, 0);
     while (code == 0 && mp_prefill_units_left(r) > 0) {
-        code = mp_interrupted()
+        code = mp_engine_stopped(r->engine)
                    ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt")
                    : mp_prefill_submit(r, err);
         wait_until(r, ahead);
@@ -275,7 +282,7 @@ static int sink_logits(struct mp_prefill_run *r, struct mp_error *err)
         int64_t rows = r->p.chunks[c].rows;
         for (int64_t row = 0; row < rows && code == 0; row += MP_LOGITS_ROWS) {
             struct mp_rows some = {row, least(rows - row, MP_LOGITS_ROWS)};
-            code = mp_interrupted()
+            code = mp_engine_stopped(r->engine)
                        ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while computing logits")
                        : sink_rows(r, c, some, &logits, err);
         }

@@ -28,6 +28,9 @@ struct mp_session {
 
 int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_error *err)
 {
+    if (e->runtime == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "a session needs an engine that is started");
+    }
     struct mp_session *s = mp_xcalloc(1, sizeof *s);
     s->engine = e;
     s->batch = e->config->batch;
@@ -80,6 +83,7 @@ const struct mp_request *mp_session_request(const struct mp_session *s, int slot
     return &s->slots[slot].info;
 }
 
+/* The prompt will not be read any further. */
 static void close_prefill(struct mp_session *s)
 {
     mp_prefill_close(s->prefill);
@@ -94,52 +98,19 @@ void mp_session_remove(struct mp_session *s, int slot)
     mp_slot_close(&s->slots[slot], s->engine);
 }
 
+void mp_session_cancel(struct mp_session *s, int slot)
+{
+    struct mp_slot *r = &s->slots[slot];
+    if (!r->used || r->info.finish != MP_FINISH_NONE) {
+        return;
+    }
+    r->info.finish = MP_FINISH_CANCELLED;
+    if (s->prefill_slot == slot) {
+        close_prefill(s);
+    }
+}
+
 /* ---- a new request ---- */
-
-/* Each chunk's attention depends on all chunks before it: their number squared is bounded. */
-enum { MAX_CHUNKS = 1024 };
-
-int mp_engine_check_length(const struct mp_engine *e, int64_t count, struct mp_error *err)
-{
-    int64_t limit = mp_model_max_positions(e->model);
-    if (count < 1) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "the prompt is empty: found 0 tokens, expected at least 1");
-    }
-    if (count > limit) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "the prompt is too long: found %lld tokens, the model has %lld positions",
-                       (long long)count, (long long)limit);
-    }
-    if ((count - 1) / e->config->chunk_size >= MAX_CHUNKS) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "chunk_size: found %lld, which cuts a prompt of %lld tokens into more than "
-                       "%d chunks; expected at least %lld",
-                       (long long)e->config->chunk_size, (long long)count, MAX_CHUNKS,
-                       (long long)((count + MAX_CHUNKS - 1) / MAX_CHUNKS));
-    }
-    return 0;
-}
-
-int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids, int64_t count,
-                           int64_t max_new_tokens, struct mp_error *err)
-{
-    int code = mp_engine_check_length(e, count, err);
-    if (code != 0) {
-        return code;
-    }
-    if (max_new_tokens < 1) {
-        return mp_fail(err, MP_ERR_USAGE, "max_new_tokens: found %lld, expected at least 1",
-                       (long long)max_new_tokens);
-    }
-    for (int64_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || ids[i] >= e->shape->vocab_size) {
-            return mp_fail(err, MP_ERR_USAGE, "token %lld: found id %d, expected 0 to %d",
-                           (long long)i, (int)ids[i], e->shape->vocab_size - 1);
-        }
-    }
-    return 0;
-}
 
 bool mp_session_can_add(const struct mp_session *s)
 {
@@ -150,41 +121,55 @@ bool mp_session_can_add(const struct mp_session *s)
     return used < s->batch && s->prefill == NULL;
 }
 
-/* A free slot, which there must be. */
-static struct mp_slot *free_slot(struct mp_session *s, int *slot)
+/* A free slot. */
+static int find_slot(struct mp_session *s, int *slot, struct mp_error *err)
 {
     if (!mp_session_can_add(s)) {
-        mp_panic("session: all %d slots are in use, or a prompt is being read", s->batch);
+        return mp_fail(err, MP_ERR_USAGE, "all %d slots are in use, or a prompt is being read",
+                       s->batch);
     }
     *slot = 0;
     while (s->slots[*slot].used) {
         (*slot)++;
     }
-    return &s->slots[*slot];
+    return 0;
 }
 
-int mp_session_add(struct mp_session *s, const int32_t *ids, int64_t count, int64_t max_new_tokens,
-                   uint64_t stream, int *slot, struct mp_error *err)
+int mp_session_add(struct mp_session *s, const struct mp_request_options *options, int *slot,
+                   struct mp_error *err)
 {
-    int code = mp_engine_check_prompt(s->engine, ids, count, max_new_tokens, err);
+    struct mp_request_options o;
+    int code = mp_options_copy(&o, sizeof o, options, options->size, "mp_request_options", err);
+    if (code == 0) {
+        code = mp_engine_check_prompt(s->engine, o.ids, o.count, o.max_new_tokens, err);
+    }
+    if (code == 0) {
+        code = mp_request_options_check(&o, err);
+    }
+    if (code == 0) {
+        code = find_slot(s, slot, err);
+    }
     if (code != 0) {
         return code;
     }
-    struct mp_slot *r = free_slot(s, slot);
+    struct mp_slot *r = &s->slots[*slot];
     s->prefill_slot = *slot;
     s->prefill_since = mp_clock_seconds();
     mp_pace_begin(&s->pace);
-    code = mp_slot_open(r, s->engine, ids, count, max_new_tokens, stream, err);
+    code = mp_slot_open(r, s->engine, o.ids, o.count, o.max_new_tokens, o.stream, err);
     if (code == 0) {
-        struct mp_prefill_options options = {
+        code = mp_slot_configure(r, s->engine, &o, *slot, err);
+    }
+    if (code == 0) {
+        struct mp_prefill_options prefill = {
             .request = *slot,
             .ids = r->ids,
-            .count = count,
+            .count = o.count,
             .kv = r->kv,
             .rope = &r->rope,
             .last_logits = &s->buffers[0].logits,
         };
-        code = mp_prefill_open(s->engine, &options, &s->prefill, err);
+        code = mp_prefill_open(s->engine, &prefill, &s->prefill, err);
     }
     if (code != 0) {
         mp_session_remove(s, *slot);
@@ -227,6 +212,9 @@ static int fail_prefill(struct mp_session *s, int code, struct mp_error *err)
     if (code != MP_ERR_MEMORY) {
         return code;
     }
+    if (s->prefill == NULL) {
+        return 0; /* cancelled meanwhile */
+    }
     struct mp_request *info = &s->slots[s->prefill_slot].info;
     info->finish = MP_FINISH_FAILED;
     info->failure = *err;
@@ -249,9 +237,13 @@ int mp_session_read(struct mp_session *s, struct mp_error *err)
 int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
                              double sampled, bool nearest, int *slot, struct mp_error *err)
 {
+    int code = find_slot(s, slot, err);
+    if (code != 0) {
+        return code;
+    }
     int32_t *ids = mp_xcalloc((size_t)tokens, sizeof *ids);
-    struct mp_slot *r = free_slot(s, slot);
-    int code = mp_slot_open(r, s->engine, ids, tokens, max_new_tokens, 0, err);
+    struct mp_slot *r = &s->slots[*slot];
+    code = mp_slot_open(r, s->engine, ids, tokens, max_new_tokens, 0, err);
     if (code == 0) {
         code = mp_synthetic_fill(s->engine, r->kv, tokens, sampled, nearest, err);
     }
@@ -461,6 +453,10 @@ int mp_session_units_left(const struct mp_session *s)
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
 {
     int code = 0;
+    if (s->prefill == NULL && count_decoding(s) == 0) {
+        *active = 0;
+        return 0;
+    }
     if (s->prefill != NULL && mp_session_decoding(s) == 0) {
         code = mp_session_read(s, err);
     } else if (s->prefill != NULL) {

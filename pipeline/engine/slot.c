@@ -16,6 +16,8 @@ void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
     mp_kv_destroy(e, r->kv);
     mp_selections_destroy(e, r->selections);
     mp_free(r->ids);
+    free(r->own_eos);
+    mp_request_text_close(r->text);
     free(r->expected_nnz);
     free(r->sampled_sum);
     free(r->sampled_mean);
@@ -24,10 +26,10 @@ void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
 
 /* ---- one request's progress ---- */
 
-static bool is_eos(const struct mp_engine *e, int32_t id)
+static bool is_eos(const struct mp_slot *r, int32_t id)
 {
-    for (int i = 0; i < e->num_eos; i++) {
-        if (e->eos[i] == id) {
+    for (int i = 0; i < r->num_eos; i++) {
+        if (r->eos[i] == id) {
             return true;
         }
     }
@@ -36,15 +38,19 @@ static bool is_eos(const struct mp_engine *e, int32_t id)
 
 void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id)
 {
+    if (r->info.finish != MP_FINISH_NONE) {
+        return; /* another request's callback has cancelled it in this step */
+    }
     r->ids[r->info.prompt_tokens + r->info.generated_tokens] = id;
     r->info.generated_tokens++;
     int64_t length = r->info.prompt_tokens + r->info.generated_tokens;
-    if (is_eos(e, id)) {
+    if (is_eos(r, id)) {
         r->info.finish = MP_FINISH_EOS;
     } else if (r->info.generated_tokens >= r->max_new_tokens ||
                length >= mp_model_max_positions(e->model)) {
         r->info.finish = MP_FINISH_LENGTH;
     }
+    mp_request_text_append(r->text, &r->info);
 }
 
 /* Before the first step the method says how many tokens each head will select. */
@@ -84,6 +90,8 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
         .num_layers = (int)layers,
         .sampled_mean = NAN,
     };
+    r->eos = e->eos;
+    r->num_eos = e->num_eos;
     r->sampling = e->config->sampling;
     mp_rng_init(&r->rng, r->sampling.seed, stream);
     mp_engine_rope(e, count, &r->rope);

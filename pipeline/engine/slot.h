@@ -3,7 +3,9 @@
 #define MP_PIPELINE_SLOT_H
 
 #include "core/base/rng.h"
+#include "core/base/sampling.h"
 #include "pipeline/engine/internal.h"
+#include "pipeline/engine/request_text.h"
 
 struct mp_slot {
     bool used;
@@ -15,6 +17,10 @@ struct mp_slot {
     struct mp_rope rope;
     struct mp_sampling sampling; /* how its tokens are drawn */
     struct mp_rng rng;
+    const int32_t *eos; /* [num_eos] its end tokens: the engine's, or own_eos */
+    int num_eos;
+    int32_t *own_eos;                 /* NULL: it has none of its own */
+    struct mp_request_text *text;     /* NULL: nobody wants it as it comes */
     struct mp_selection **selections; /* [cuts] -> [shards] */
     double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
     double *sampled_sum;  /* [num_hidden_layers] sum over steps of the share sampled */
@@ -28,10 +34,22 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
                  int64_t max_new_tokens, uint64_t stream, struct mp_error *err);
 void mp_slot_close(struct mp_slot *r, const struct mp_engine *e);
 
+/* ---- request_options.c ---- */
+
+/* MP_ERR_USAGE: what a request is to have of its own makes no sense. */
+int mp_request_options_check(const struct mp_request_options *o, struct mp_error *err);
+
+/* Gives an open slot, number `slot`, what the options have of their own: sampling, end tokens, stop
+ * strings, callback. Those must have been checked. */
+int mp_slot_configure(struct mp_slot *r, struct mp_engine *e, const struct mp_request_options *o,
+                      int slot, struct mp_error *err);
+
+/* ---- slot.c ---- */
+
 /* Prompt tokens outside the static caches of sparse layers. */
 int64_t mp_slot_offloaded(const struct mp_slot *r);
 
-/* Appends a generated token, which may finish the request. */
+/* Appends a generated token, which may finish the request, and passes its text on. */
 void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id);
 
 /* Makes row n of a step out of the request: its last token is fed in, and its caches have room for

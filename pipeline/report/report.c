@@ -3,6 +3,7 @@
 #include "core/base/memory.h"
 #include "core/json/json.h"
 
+#include <cjson/cJSON.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -26,18 +27,22 @@ static const char *const kind_names[MP_TRACK_KINDS] = {
 
 /* ---- values ---- */
 
-/* '<' is escaped too: inside a page, "</script>" would end the data and "<!--" change what ends it.
- */
-static void put_string(FILE *out, const char *text)
+/* '<' is escaped: inside a page, "</script>" would end the data and "<!--" change what ends it. */
+static void put_json(FILE *out, const char *json)
 {
-    char *quoted = mp_json_quote(text, strlen(text));
-    for (const char *c = quoted; *c != '\0'; c++) {
+    for (const char *c = json; *c != '\0'; c++) {
         if (*c == '<') {
             fputs("\\u003c", out);
         } else {
             fputc(*c, out);
         }
     }
+}
+
+static void put_string(FILE *out, const char *text)
+{
+    char *quoted = mp_json_quote(text, strlen(text));
+    put_json(out, quoted);
     free(quoted);
 }
 
@@ -83,6 +88,14 @@ static void put_kinds_member(FILE *out, const char *key, const double *values)
         put_number(out, values[k]);
     }
     fputc('}', out);
+}
+
+static void put_settings_member(FILE *out, const char *key, const cJSON *settings)
+{
+    char *json = cJSON_PrintUnformatted(settings);
+    fprintf(out, ",\n\"%s\":", key);
+    put_json(out, json);
+    cJSON_free(json);
 }
 
 /* ---- what was measured ---- */
@@ -263,8 +276,8 @@ static void put_data(FILE *out, const struct mp_report *r)
     put_int_member(out, "context", r->context);
     put_int_member(out, "batch", r->batch);
     put_int_member(out, "micro_batches", r->micro_batches);
-    put_int_member(out, "K", r->K);
-    put_int_member(out, "L", r->L);
+    put_text_member(out, "attention", r->attention);
+    put_settings_member(out, "attention_settings", r->attention_settings);
     put_kinds_member(out, "bandwidth", r->bandwidth);
     put_profile(out, r->profile);
     put_numbers(out, "step_seconds", r->step_seconds, r->num_steps);

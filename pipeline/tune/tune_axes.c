@@ -3,7 +3,7 @@
 #include "pipeline/tune/tune.h"
 
 #include "core/base/memory.h"
-#include "tasks/runtime.h"
+#include "pipeline/engine/hooks.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -83,7 +83,7 @@ static void add_schedulers(struct mp_tune_axis *axis, const struct mp_tune_machi
 {
     (void)m;
     const char *name;
-    for (int i = 0; (name = mp_runtime_scheduler(i)) != NULL; i++) {
+    for (int i = 0; (name = mp_hook_scheduler(i)) != NULL; i++) {
         add(axis, name);
     }
 }

@@ -9,7 +9,6 @@
 #include "core/machine/topology.h"
 #include "pipeline/bench/bench.h"
 #include "pipeline/cli/interrupt.h"
-#include "tasks/runtime.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -151,14 +150,14 @@ static int describe_machine(const struct mp_engine *e, struct mp_tune_machine *m
     }
     char cpu[128];
     char cores[64];
-    struct mp_gpu gpu = {0};
+    char gpu[256] = "";
     cpu_name(cpu, sizeof cpu);
     mp_topology_describe(topology, cores, sizeof cores);
     if (m->gpu) {
-        code = mp_runtime_find_gpu(&gpu, err);
+        code = mp_hook_find_gpu(gpu, sizeof gpu, err);
     }
     snprintf(m->description, sizeof m->description, "%s, %s, %s%s%s", cpu, cores,
-             mp_engine_kernels(e), m->gpu ? ", " : "", gpu.name);
+             mp_engine_kernels(e), m->gpu ? ", " : "", gpu);
     m->cores = mp_topology_cores(topology);
     m->numa_nodes = mp_topology_numa_nodes(topology);
     mp_topology_free(topology);
@@ -171,7 +170,7 @@ static int probe(const struct job *job, struct reply *reply)
     struct mp_tune_machine *m = &reply->machine;
     struct mp_engine *e = NULL;
     struct mp_plan plan;
-    int code = mp_bench_open(job->cli, &config, &e, &reply->err);
+    int code = mp_cli_open_engine(job->cli, &config, &e, &reply->err);
     if (code == 0) {
         code = mp_engine_check_length(e, job->cli->context, &reply->err);
     }
@@ -204,11 +203,11 @@ int mp_tune_probe(const struct mp_cli *cli, struct mp_tune_machine *out, struct 
 
 /* ---- a point ---- */
 
-static int measure_steps(const struct mp_cli *cli, const struct mp_config *config,
-                         struct mp_tune_sample *out, struct mp_error *err)
+static int measure_steps(const struct mp_bench_options *options, struct mp_tune_sample *out,
+                         struct mp_error *err)
 {
     struct mp_bench_result r = {0};
-    int code = mp_bench_decode(cli, config, &r, err);
+    int code = mp_bench_decode(options, &r, err);
     if (code == 0) {
         struct mp_overlap o = mp_profile_typical(&r.profile);
         out->step = mp_median(r.seconds, r.count);
@@ -219,11 +218,11 @@ static int measure_steps(const struct mp_cli *cli, const struct mp_config *confi
     return code;
 }
 
-static int measure_join(const struct mp_cli *cli, const struct mp_config *config,
-                        struct mp_tune_sample *out, struct mp_error *err)
+static int measure_join(const struct mp_bench_options *options, struct mp_tune_sample *out,
+                        struct mp_error *err)
 {
     struct mp_bench_join join;
-    int code = mp_bench_join(cli, config, &join, err);
+    int code = mp_bench_join(options->cli, options->config, &join, err);
     if (code == 0) {
         out->step = join.step;
         out->first_token = join.first_token;
@@ -233,7 +232,6 @@ static int measure_join(const struct mp_cli *cli, const struct mp_config *config
 
 static int measure(const struct job *job, struct reply *reply)
 {
-    struct mp_cli cli = *job->cli;
     struct mp_config config = mp_bench_config(job->cli);
     const struct mp_tune_request *request = job->request;
     /* This process's copy: the strings that are replaced are nobody else's. No measurement may
@@ -248,10 +246,12 @@ static int measure(const struct job *job, struct reply *reply)
         code = mp_config_check(&config, &reply->err);
     }
     if (code == 0) {
-        cli.no_bandwidth = true;
-        cli.slow_step = request->slow_step;
-        code = request->joins ? measure_join(&cli, &config, &reply->sample, &reply->err)
-                              : measure_steps(&cli, &config, &reply->sample, &reply->err);
+        const struct mp_bench_options options = {.cli = job->cli,
+                                                 .config = &config,
+                                                 .slow_step = request->slow_step,
+                                                 .no_bandwidth = true};
+        code = request->joins ? measure_join(&options, &reply->sample, &reply->err)
+                              : measure_steps(&options, &reply->sample, &reply->err);
     }
     return code;
 }

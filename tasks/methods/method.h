@@ -44,7 +44,8 @@ struct mp_method {
 
     /* ---- what all layers of a run share, e.g. hash functions ---- */
     const char *shared_name; /* for the memory plan; NULL: nothing is shared */
-    void (*create_shared)(struct mp_attention *a, struct mp_allocator *alloc, struct mp_place place);
+    void (*create_shared)(struct mp_attention *a, struct mp_allocator *alloc,
+                          struct mp_place place);
     void (*destroy_shared)(struct mp_attention *a);
 
     /* ---- the index of a layer's offloaded keys, a shard of a request ---- */

@@ -40,7 +40,7 @@ case_bench() {
     expect_match 'machine' out '^  machine +StarPU .* kernels: [a-z0-9]+'
     expect_match 'memory' out '^  memory reads +CPU [0-9.]+ GB/s$'
     expect_match 'context' out '^  context +300 tokens, batch 2, [0-9]+ micro-batch(es)?$'
-    expect_match 'attention' out '^  attention +sampled in 7 of 8 layers, \(K, L\) = \(10, 150\)$'
+    expect_match 'attention' out '^  attention +sampled in 7 of 8 layers, magicpig, \(K, L\) = \(10, 150\)$'
     expect_match 'step' out \
         '^  step +[0-9.]+ ms \(median of 3; [0-9.]+ to [0-9.]+\), [0-9.]+ tokens/s$'
     expect_match 'sampled' out '^  sampled +[0-9.]+ % of the offloaded tokens$'
@@ -79,6 +79,7 @@ case_bench_json() {
         expect_true "$key" "0$(number_of "$key" decode.json) > 0"
     done
     expect 'context' "$(number_of context decode.json)" 300
+    expect_match 'attention' decode.json '"method":\s*"magicpig"'
     expect_match 'seconds' decode.json '"seconds":\s*\[[0-9.e-]+, [0-9.e-]+, [0-9.e-]+\]'
     local op
     for op in "${decode_ops[@]}"; do

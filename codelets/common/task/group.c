@@ -36,7 +36,8 @@ void mp_task_group_destroy(struct mp_task_group *g)
 
 int mp_task_group_pending(const struct mp_task_group *g)
 {
-    struct mp_task_group *counted = (struct mp_task_group *)g; /* the lock is no part of its value */
+    struct mp_task_group *counted =
+        (struct mp_task_group *)g; /* the lock is no part of its value */
     pthread_mutex_lock(&counted->lock);
     int pending = g->pending;
     pthread_mutex_unlock(&counted->lock);

@@ -128,7 +128,7 @@ static void set_all(struct mp_config *c, const char *const (*flags)[2], size_t c
 {
     for (size_t i = 0; i < count; i++) {
         struct mp_error err;
-        assert_true(mp_config_has_flag(flags[i][0]));
+        assert_true(mp_config_has_flag(flags[i][0], MP_VERB_ALL));
         if (mp_config_set_flag(c, flags[i][0], flags[i][1], &err) != MP_OK) {
             fail_msg("%s", err.message);
         }
@@ -290,7 +290,10 @@ static void test_nearest_flag(void **state)
     memset(longest, 'a', sizeof longest - 1);
     longest[sizeof longest - 1] = '\0';
     assert_null(mp_config_nearest_flag(longest));
-    assert_false(mp_config_has_flag("lsh_K"));
+    assert_false(mp_config_has_flag("lsh_K", MP_VERB_ALL));
+    assert_true(mp_config_has_flag("temperature", MP_VERB_GENERATE | MP_VERB_LOGITS));
+    assert_false(mp_config_has_flag("temperature", MP_VERB_BENCH | MP_VERB_TUNE));
+    assert_true(mp_config_has_flag("model", MP_VERB_TOKENIZE));
 }
 
 static int load_bad(const char *path, struct mp_error *err)
@@ -347,7 +350,7 @@ static void test_help(void **state)
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
-    mp_config_print_flags(out, NULL);
+    mp_config_print_flags(out, MP_VERB_ALL);
     fclose(out);
     assert_non_null(strstr(text, "--lsh-k N"));
     assert_non_null(strstr(text, "(default 150)\n"));

@@ -4,7 +4,7 @@
 
 #include "core/json/json.h"
 #include "core/tokenizer/tokenizer.h"
-#include "pipeline/engine/engine.h"
+#include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 
 #include <setjmp.h>
@@ -52,15 +52,22 @@ static inline void set_flags(struct mp_config *config, const char *const *flags)
     ASSERT_OK(mp_config_check(config, &err));
 }
 
+/* Options of an engine. */
+static inline struct mp_engine_options engine_options(const struct mp_config *config,
+                                                      const char *dir)
+{
+    return (struct mp_engine_options){
+        .size = sizeof(struct mp_engine_options), .config = config, .model = dir};
+}
+
 static inline struct mp_engine *open_engine(const struct mp_config *config, const char *dir,
                                             int64_t tokens)
 {
     struct mp_error err;
     struct mp_engine *engine;
-    ASSERT_OK(mp_engine_open(config, dir, &engine, &err));
-    struct mp_plan plan;
-    mp_engine_plan(engine, tokens, 1, &plan);
-    ASSERT_OK(mp_engine_start(engine, &plan, &err));
+    struct mp_engine_options options = engine_options(config, dir);
+    ASSERT_OK(mp_engine_open(&options, &engine, &err));
+    ASSERT_OK(mp_engine_start(engine, tokens, 1, &err));
     return engine;
 }
 
@@ -86,14 +93,27 @@ static inline struct mp_json *read_json(const char *path)
     return doc;
 }
 
+/* Adds a prompt that has nothing of its own. */
+static inline int add_prompt(struct mp_session *session, const int32_t *ids, int64_t count,
+                             int64_t max_new_tokens, uint64_t stream, int *slot,
+                             struct mp_error *err)
+{
+    const struct mp_request_options options = {.size = sizeof options,
+                                               .ids = ids,
+                                               .count = count,
+                                               .max_new_tokens = max_new_tokens,
+                                               .stream = stream};
+    return mp_session_add(session, &options, slot, err);
+}
+
 /* Adds a prompt and decodes until it has finished. Returns the slot. */
 static inline int generate(struct mp_session *session, const struct mp_ids *prompt,
                            int64_t max_new_tokens)
 {
     struct mp_error err;
     int slot;
-    ASSERT_OK(mp_session_add(session, prompt->data, (int64_t)prompt->count, max_new_tokens, 0,
-                             &slot, &err));
+    ASSERT_OK(
+        add_prompt(session, prompt->data, (int64_t)prompt->count, max_new_tokens, 0, &slot, &err));
     int active = 1;
     while (mp_session_request(session, slot)->finish == MP_FINISH_NONE) {
         ASSERT_OK(mp_session_step(session, &active, &err));

@@ -8,6 +8,7 @@
 #include "core/base/memory.h"
 #include "core/base/rng.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -213,6 +214,11 @@ static struct mp_profile nothing;
 
 static struct mp_report sample_report(const struct mp_profile *profile)
 {
+    static cJSON *settings;
+    if (settings == NULL) {
+        settings = cJSON_CreateObject();
+        cJSON_AddNumberToObject(settings, "lsh_K", 10);
+    }
     for (int l = 0; l < LAYERS; l++) {
         sample_fractions[l] = l < DENSE_LAYERS ? NAN : 0.01 + 0.01 * fabs(sin(l));
     }
@@ -224,8 +230,8 @@ static struct mp_report sample_report(const struct mp_profile *profile)
         .context = 98000,
         .batch = 4,
         .micro_batches = MICRO_BATCHES,
-        .K = 10,
-        .L = 150,
+        .attention = "magicpig, (K, L) = (10, 150)",
+        .attention_settings = settings,
         .profile = profile,
         .step_begin_ns = sample_begin_ns,
         .step_seconds = sample_seconds,
@@ -240,7 +246,7 @@ static struct mp_report sample_report(const struct mp_profile *profile)
 static struct mp_report empty_report(void)
 {
     struct mp_report r = sample_report(&nothing);
-    r.K = r.L = 0;
+    r.attention = "full";
     r.num_steps = 0;
     for (int l = 0; l < LAYERS; l++) {
         sample_fractions[l] = NAN;

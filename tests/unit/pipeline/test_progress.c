@@ -1,6 +1,7 @@
 /* What a person sees on stderr: log lines, and progress bars on a terminal only. */
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "pipeline/cli/console.h"
 #include "pipeline/cli/progress.h"
 
 #include <fcntl.h>
@@ -57,6 +58,7 @@ static void capture_terminal(void (*what)(void))
 
 static void log_all_levels(void)
 {
+    mp_log_set_target((struct mp_log_target){.sink = mp_console_log});
     mp_log(MP_LOG_ERROR, "%s is %d", "one", 1);
     mp_log(MP_LOG_WARNING, "two");
     mp_log(MP_LOG_INFO, "three");
@@ -73,6 +75,20 @@ static void test_log_lines(void **state)
     capture_pipe(log_all_levels);
     assert_string_equal(seen, "magicpig-pipe: error: one is 1\n");
     mp_log_set_level(MP_LOG_INFO);
+}
+
+static void log_nowhere(void)
+{
+    struct mp_log_target before = mp_log_set_target((struct mp_log_target){0});
+    assert_true(before.sink == mp_console_log);
+    mp_log(MP_LOG_ERROR, "nobody asked");
+}
+
+static void test_no_log_without_a_target(void **state)
+{
+    (void)state;
+    capture_pipe(log_nowhere);
+    assert_string_equal(seen, "");
 }
 
 static void test_log_colours_on_a_terminal(void **state)
@@ -157,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_log_lines),
+        cmocka_unit_test(test_no_log_without_a_target),
         cmocka_unit_test(test_log_colours_on_a_terminal),
         cmocka_unit_test(test_no_bar_without_a_terminal),
         cmocka_unit_test(test_bar_on_a_terminal),

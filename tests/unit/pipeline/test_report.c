@@ -74,7 +74,8 @@ static void test_figures(void **state)
     struct mp_json *doc = write_and_read(&r);
     const struct cJSON *root = mp_json_root(doc);
     assert_true(number_in(doc, root, "context") == 98000.0);
-    assert_true(number_in(doc, root, "K") == 10.0 && number_in(doc, root, "L") == 150.0);
+    assert_string_equal(text_in(doc, root, "attention"), "magicpig, (K, L) = (10, 150)");
+    assert_true(number_in(doc, mp_json_find(root, "attention_settings"), "lsh_K") == 10.0);
     assert_true(number_in(doc, root, "seconds") == 0.8);
     const struct cJSON *typical = mp_json_find(root, "typical");
     assert_true(number_in(doc, typical, "seconds") == 0.02);

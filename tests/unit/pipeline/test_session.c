@@ -48,8 +48,8 @@ static void generate_all(const char *const *extra, int32_t tokens[NUM_PROMPTS][N
             struct mp_ids ids = {0};
             int slot;
             draw_prompt(next, &ids);
-            ASSERT_OK(mp_session_add(session, ids.data, (int64_t)ids.count, NEW_TOKENS,
-                                     (uint64_t)next, &slot, &err));
+            ASSERT_OK(add_prompt(session, ids.data, (int64_t)ids.count, NEW_TOKENS, (uint64_t)next,
+                                 &slot, &err));
             assert_int_equal(prompt_of[slot], -1);
             prompt_of[slot] = next++;
             mp_ids_free(&ids);
@@ -232,11 +232,11 @@ static void test_units_left(void **state)
     ASSERT_OK(mp_session_open(engine, &session, &err));
     assert_int_equal(mp_session_units_left(session), 0);
     draw_prompt(5, &ids);
-    ASSERT_OK(mp_session_add(session, ids.data, (int64_t)ids.count, 1000, 0, &slot, &err));
+    ASSERT_OK(add_prompt(session, ids.data, (int64_t)ids.count, 1000, 0, &slot, &err));
     assert_int_equal(mp_session_units_left(session), 3 * 3);
     ASSERT_OK(mp_session_step(session, &active, &err)); /* nobody waits: all of it */
     assert_int_equal(mp_session_units_left(session), 0);
-    ASSERT_OK(mp_session_add(session, ids.data, (int64_t)ids.count, 1, 0, &other, &err));
+    ASSERT_OK(add_prompt(session, ids.data, (int64_t)ids.count, 1, 0, &other, &err));
     int left = mp_session_units_left(session);
     assert_int_equal(left, 3 * 3);
     while (left > 0) {
@@ -267,18 +267,18 @@ static void test_bad_prompts(void **state)
 
     int slot;
     int32_t ids[2049] = {0};
-    assert_int_equal(mp_session_add(session, ids, 0, 1, 0, &slot, &err), MP_ERR_USAGE);
+    assert_int_equal(add_prompt(session, ids, 0, 1, 0, &slot, &err), MP_ERR_USAGE);
     assert_non_null(strstr(err.message, "empty"));
-    assert_int_equal(mp_session_add(session, ids, 2049, 1, 0, &slot, &err), MP_ERR_USAGE);
+    assert_int_equal(add_prompt(session, ids, 2049, 1, 0, &slot, &err), MP_ERR_USAGE);
     assert_non_null(strstr(err.message, "2048"));
-    assert_int_equal(mp_session_add(session, ids, 1, 0, 0, &slot, &err), MP_ERR_USAGE);
+    assert_int_equal(add_prompt(session, ids, 1, 0, 0, &slot, &err), MP_ERR_USAGE);
     config.chunk_size = 1;
-    assert_int_equal(mp_session_add(session, ids, 1025, 1, 0, &slot, &err), MP_ERR_USAGE);
+    assert_int_equal(add_prompt(session, ids, 1025, 1, 0, &slot, &err), MP_ERR_USAGE);
     assert_non_null(strstr(err.message, "chunk_size: found 1"));
     assert_non_null(strstr(err.message, "expected at least 2"));
     config.chunk_size = 64;
     ids[1] = VOCAB;
-    assert_int_equal(mp_session_add(session, ids, 2, 1, 0, &slot, &err), MP_ERR_USAGE);
+    assert_int_equal(add_prompt(session, ids, 2, 1, 0, &slot, &err), MP_ERR_USAGE);
     assert_non_null(strstr(err.message, "639"));
 
     struct mp_ids good = {0};
@@ -321,11 +321,10 @@ static void open_fails(const char *const *flags, const char *message)
     struct mp_engine *engine;
     mp_config_init(&config);
     set_flags(&config, flags);
-    int code = mp_engine_open(&config, MODEL, &engine, &err);
+    struct mp_engine_options options = engine_options(&config, MODEL);
+    int code = mp_engine_open(&options, &engine, &err);
     if (code == 0) {
-        struct mp_plan plan;
-        mp_engine_plan(engine, 100, 1, &plan);
-        code = mp_engine_start(engine, &plan, &err);
+        code = mp_engine_start(engine, 100, 1, &err);
         mp_engine_close(engine);
     }
     assert_int_not_equal(code, 0);

@@ -24,15 +24,14 @@ static int start_engine(void **state)
 {
     (void)state;
     struct mp_error err;
-    struct mp_plan plan;
     workers = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 2 : 1;
     const char *count = workers > 1 ? "2" : "1";
     mp_config_init(&config);
     set_flags(&config, (const char *const[]){"devices", "cpu", "cpu-workers", count, "threads",
                                              count, "batch", "3", NULL});
-    ASSERT_OK(mp_engine_open_shape(&config, SHAPE, LAYERS, &engine, &err));
-    mp_engine_plan(engine, LENGTHS[ROWS - 1], 2, &plan);
-    ASSERT_OK(mp_engine_start(engine, &plan, &err));
+    struct mp_engine_options options = engine_options(&config, NULL);
+    ASSERT_OK(mp_engine_open_shape(&options, SHAPE, LAYERS, &engine, &err));
+    ASSERT_OK(mp_engine_start(engine, LENGTHS[ROWS - 1], 2, &err));
     return 0;
 }
 

@@ -23,12 +23,11 @@ static int open_shape(void **state)
 {
     (void)state;
     struct mp_error err;
-    struct mp_plan plan;
     mp_config_init(&config);
     set_flags(&config, NULL);
-    ASSERT_OK(mp_engine_open_shape(&config, SHAPE, LAYERS, &engine, &err));
-    mp_engine_plan(engine, TOKENS, STEPS + 1, &plan);
-    ASSERT_OK(mp_engine_start(engine, &plan, &err));
+    struct mp_engine_options options = engine_options(&config, NULL);
+    ASSERT_OK(mp_engine_open_shape(&options, SHAPE, LAYERS, &engine, &err));
+    ASSERT_OK(mp_engine_start(engine, TOKENS, STEPS + 1, &err));
     return 0;
 }
 

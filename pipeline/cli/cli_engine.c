@@ -1,0 +1,45 @@
+/* The engine that a command line asks for. */
+#include "core/base/file.h"
+#include "pipeline/cli/cli.h"
+#include "pipeline/cli/console.h"
+#include "pipeline/engine/hooks.h"
+
+#include <stdlib.h>
+
+int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
+{
+    if (cli->config.model_path == NULL) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "no model: give --model DIR, or model_path in a --config file");
+    }
+    char *folder = NULL;
+    if (cli->config_path != NULL) {
+        folder = mp_file_folder(cli->config_path);
+    }
+    int code = mp_config_resolve_model(cli->config.model_path, folder, out, err);
+    free(folder);
+    return code == 0 ? 0 : MP_ERR_USAGE;
+}
+
+int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,
+                       struct mp_engine **out, struct mp_error *err)
+{
+    struct mp_engine_options options = {
+        .size = sizeof options,
+        .config = config,
+        .log = mp_console_log,
+        .progress = mp_console_progress,
+        .stop = mp_console_stop,
+    };
+    if (cli->shape != NULL) {
+        return mp_engine_open_shape(&options, cli->shape, (int)cli->layers, out, err);
+    }
+    char *dir;
+    int code = mp_cli_model_dir(cli, &dir, err);
+    if (code == 0) {
+        options.model = dir;
+        code = mp_engine_open(&options, out, err);
+        free(dir);
+    }
+    return code;
+}

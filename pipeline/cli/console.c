@@ -1,0 +1,52 @@
+#include "pipeline/cli/console.h"
+
+#include "pipeline/cli/interrupt.h"
+#include "pipeline/cli/progress.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+static const struct {
+    const char *tag;
+    const char *colour; /* ECMA-48 sequence */
+} levels[] = {
+    [MP_LOG_ERROR] = {"error: ", "\033[1;31m"},
+    [MP_LOG_WARNING] = {"warning: ", "\033[1;33m"},
+    [MP_LOG_INFO] = {"", ""},
+};
+
+void mp_console_log(void *user, enum mp_log_level level, const char *message)
+{
+    (void)user;
+    flockfile(stderr);
+    if (isatty(STDERR_FILENO)) {
+        /* Clears a progress bar that may stand on this line. */
+        fprintf(stderr, "\r\033[Kmagicpig-pipe: %s%s\033[0m", levels[level].colour,
+                levels[level].tag);
+    } else {
+        fprintf(stderr, "magicpig-pipe: %s", levels[level].tag);
+    }
+    fprintf(stderr, "%s\n", message);
+    funlockfile(stderr);
+}
+
+void mp_console_progress(void *user, const char *what, const char *unit, int64_t done,
+                         int64_t total)
+{
+    static struct mp_progress *bar; /* one thread drives the engine */
+    (void)user;
+    if (done < 0) {
+        mp_progress_end(bar);
+        bar = NULL;
+    } else if (bar == NULL) {
+        bar = mp_progress_start(what, unit, total);
+    } else {
+        mp_progress_set(bar, done);
+    }
+}
+
+bool mp_console_stop(void *user)
+{
+    (void)user;
+    return mp_interrupted();
+}

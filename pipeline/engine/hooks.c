@@ -1,0 +1,32 @@
+#include "pipeline/engine/hooks.h"
+
+#include "codelets/common/task/task.h"
+#include "models/presets.h"
+#include "tasks/runtime.h"
+
+#include <stdio.h>
+
+int mp_hook_find_gpu(char *name, size_t size, struct mp_error *err)
+{
+    struct mp_gpu gpu;
+    int code = mp_runtime_find_gpu(&gpu, err);
+    if (code == 0 && name != NULL) {
+        snprintf(name, size, "%s", gpu.name);
+    }
+    return code;
+}
+
+const char *mp_hook_scheduler(int index)
+{
+    return mp_runtime_scheduler(index);
+}
+
+const char *mp_hook_shapes(void)
+{
+    return mp_preset_names();
+}
+
+void mp_hook_one_task_at_a_time(bool on)
+{
+    mp_task_one_at_a_time(on);
+}

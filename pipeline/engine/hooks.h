@@ -1,0 +1,135 @@
+/* What the verbs need of the engine beyond its public interface. Not exported by the library. */
+#ifndef MP_PIPELINE_HOOKS_H
+#define MP_PIPELINE_HOOKS_H
+
+#include "core/config/config.h"
+#include "core/trace/trace.h"
+#include "pipeline/engine/magicpig.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cJSON;
+struct mp_plan;
+struct mp_tokenizer;
+
+/* ---- open.c ---- */
+
+/* An engine for a well-known shape, with weights that are drawn at random when it starts;
+ * options->model is not used. num_layers 0: as many as the shape has. */
+int mp_engine_open_shape(const struct mp_engine_options *options, const char *name, int num_layers,
+                         struct mp_engine **out, struct mp_error *err);
+
+/* ---- text.c ---- */
+
+/* The tokenizer of a model directory. The caller's: mp_tokenizer_free. */
+int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out,
+                             struct mp_error *err);
+
+/* Opens the engine's, if that has not been done: mp_engine_encode can then fail for its text alone.
+ */
+int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err);
+
+/* ---- engine.c ---- */
+
+/* The memory plan that mp_engine_start will check, for prompts of up to `tokens` and `new_tokens`
+ * generated after them (0: only the logits of one prompt are wanted). */
+void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                    struct mp_plan *out);
+
+/* The part of mp_engine_check_prompt that depends on the length alone. */
+int mp_engine_check_length(const struct mp_engine *e, int64_t count, struct mp_error *err);
+
+/* Logs the workers of a started engine, their kernels and their cores. */
+void mp_engine_log_workers(const struct mp_engine *e);
+
+int mp_engine_num_layers(const struct mp_engine *e);
+
+/* Measures the bytes/s at which each kind of device reads its memory; 0 for kinds there are not.
+ * The recorder is on (pipeline/engine/recording.h). */
+int mp_engine_bandwidth(const struct mp_engine *e, double bandwidth[MP_TRACK_KINDS],
+                        struct mp_error *err);
+
+/* Bytes of GPU memory taken since the engine was opened, as the device tells; 0 without a GPU. */
+int64_t mp_engine_gpu_used(const struct mp_engine *e);
+
+/* Full-attention logits of every position of ids[0 .. count): calls sink with consecutive row
+ * blocks [rows][vocab_size], rows <= MP_LOGITS_ROWS; a nonzero return of sink stops. */
+enum { MP_LOGITS_ROWS = 256 };
+typedef int mp_logits_sink(void *arg, const float *logits, int64_t rows, struct mp_error *err);
+int mp_engine_logits(struct mp_engine *e, const int32_t *ids, int64_t count, mp_logits_sink *sink,
+                     void *arg, struct mp_error *err);
+
+/* ---- session.c ---- */
+
+/* Requests that get a token in the next step; 0: it reads a prompt. */
+int mp_session_decoding(const struct mp_session *s);
+
+/* Units, of one chunk in one layer, still to be read of the prompt that was added last; 0: all. */
+int mp_session_units_left(const struct mp_session *s);
+
+/* Reads the prompt that was added last to its end, and samples its first token. Like a step in its
+ * errors. */
+int mp_session_read(struct mp_session *s, struct mp_error *err);
+
+/* Fills a free slot as if a prompt of `tokens` had been read, with random keys and values. sampled:
+ * share of the offloaded tokens that lookups are to select, for models with random weights; 0:
+ * whatever comes. A share that cannot be had is MP_ERR_USAGE, or with `nearest` the nearest one
+ * serves. */
+int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
+                             double sampled, bool nearest, int *slot, struct mp_error *err);
+
+/* Makes the next step feed in this token instead of the one sampled last. */
+void mp_session_feed(struct mp_session *s, int slot, int32_t id);
+
+enum { MP_MOST_MICRO_BATCHES = 8 }; /* that a search for their number tries */
+
+/* Micro-batches that steps are split into at present. */
+int mp_session_micro_batches(const struct mp_session *s);
+/* Seconds of the shortest step with that many, from 1, if the search has tried it; else 0. */
+double mp_session_tried(const struct mp_session *s, int micro_batches);
+
+/* ---- hooks.c: what there is below the engine ---- */
+
+/* Whether there is a GPU that this program can use; name[0 .. size), if not NULL, gets what it is
+ * called. MP_ERR_UNSUPPORTED or MP_ERR_RUNTIME says why there is none. */
+int mp_hook_find_gpu(char *name, size_t size, struct mp_error *err);
+
+/* Name of the runtime's scheduling policy `index`, from 0; NULL past the last. */
+const char *mp_hook_scheduler(int index);
+
+/* The well-known shapes, separated by ", "; static. */
+const char *mp_hook_shapes(void);
+
+/* From now on a task has run when its submission returns, to time ops alone; or no longer so. */
+void mp_hook_one_task_at_a_time(bool on);
+
+/* ---- attention.c: the attention that a configuration asks for ---- */
+
+/* For people: "magicpig, (K, L) = (10, 150)", or "full". The caller's: free. */
+char *mp_attention_describe(const struct mp_config *config);
+
+/* For programs: {"method": "magicpig", "lsh_K": 10, ...}, the method and its settings by their
+ * keys. The caller's: cJSON_Delete. */
+struct cJSON *mp_attention_json(const struct mp_config *config);
+
+/* Whether there is such a method, with settings that can be: MP_ERR_USAGE says why not. */
+int mp_attention_check(const struct mp_config *config, struct mp_error *err);
+
+/* Whether a key, by its path, acts for the configuration's method: it is common to all methods, or
+ * one of the method's own. */
+bool mp_attention_takes(const struct mp_config *config, const char *path);
+
+/* Whether it selects from offloaded tokens, which then can be placed; and whether it selects a
+ * token by its direction alone, so that synthetic keys can be made to be selected as often as
+ * wanted. */
+bool mp_attention_selects(const struct mp_config *config);
+bool mp_attention_has_chance(const struct mp_config *config);
+
+/* Name, for attention.method, of the method that attends to every token exactly. Static. */
+const char *mp_attention_exact(void);
+
+/* Method `index`, from 0: its name and a line on what it does, both static. false past the last. */
+bool mp_attention_method(int index, const char **name, const char **summary);
+
+#endif

@@ -1,0 +1,76 @@
+/* Text to token ids and back, with the tokenizer of the engine's model. */
+#include "core/base/memory.h"
+#include "core/tokenizer/tokenizer.h"
+#include "pipeline/engine/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out, struct mp_error *err)
+{
+    char *path = mp_xasprintf("%s/tokenizer.json", model_dir);
+    int code = mp_tokenizer_load(path, out, err);
+    free(path);
+    return code;
+}
+
+/* The id the post-processor puts before every text, or -1. */
+static int32_t leading_special(const struct mp_tokenizer *t)
+{
+    struct mp_ids ids = {0};
+    int32_t id = -1;
+    if (mp_tokenizer_encode(t, "", 0, true, &ids, NULL) == 0 && ids.count > 0) {
+        id = ids.data[0];
+    }
+    mp_ids_free(&ids);
+    return id;
+}
+
+int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err)
+{
+    struct mp_engine_host *h = &e->host;
+    if (h->tokenizer != NULL) {
+        return 0;
+    }
+    if (h->model_dir == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "the model is a shape alone: it has no tokenizer");
+    }
+    int code = mp_engine_load_tokenizer(h->model_dir, &h->tokenizer, err);
+    if (code == 0) {
+        h->leading = leading_special(h->tokenizer);
+    }
+    return code;
+}
+
+int mp_engine_encode(struct mp_engine *e, const char *text, size_t length, int32_t **ids,
+                     int64_t *count, struct mp_error *err)
+{
+    struct mp_ids list = {0};
+    int32_t leading = -1;
+    int code = mp_engine_open_tokenizer(e, err);
+    if (code == 0) {
+        leading = e->host.leading;
+        code = mp_tokenizer_encode(e->host.tokenizer, text, length, true, &list, err);
+    }
+    if (code != 0) {
+        mp_ids_free(&list);
+        return code;
+    }
+    /* A text that starts with it, as chat templates do, would have it twice. */
+    if (leading >= 0 && list.count >= 2 && list.data[0] == leading && list.data[1] == leading) {
+        list.count--;
+        memmove(list.data, list.data + 1, list.count * sizeof *list.data);
+    }
+    *ids = list.data;
+    *count = (int64_t)list.count;
+    return 0;
+}
+
+int mp_engine_decode(struct mp_engine *e, const int32_t *ids, int64_t count, char **text,
+                     size_t *length, struct mp_error *err)
+{
+    int code = mp_engine_open_tokenizer(e, err);
+    return code == 0
+               ? mp_tokenizer_decode(e->host.tokenizer, ids, (size_t)count, true, text, length, err)
+               : code;
+}
