@@ -11,7 +11,8 @@ models=(models/**/*.[ch])
 tasks=(tasks/**/*.[ch])
 pipeline=(pipeline/**/*.[ch])
 engine=(pipeline/engine/**/*.[ch])
-verbs=(pipeline/{cli,bench,tune,report}/**/*.[ch])
+verbs=(pipeline/{cli,generate,bench,tune,report}/**/*.[ch])
+methods=(tasks/methods/*.c)
 
 # Kernels: all of codelets/ but <op>/<op>.[ch], where the codelet is, and what submits tasks.
 kernels=()
@@ -57,7 +58,7 @@ forbid 'codelets/ includes core/ only' '#include "(models|tasks|pipeline)/' "${c
 forbid 'models/ includes core/ and codelets/ only' '#include "(tasks|pipeline)/' "${models[@]}"
 forbid 'tasks/ includes core/ and codelets/ only' '#include "(models|pipeline)/' "${tasks[@]}"
 
-forbid 'the engine knows no verb' '#include "pipeline/(cli|bench|tune|report)/' "${engine[@]}"
+forbid 'the engine knows no verb' '#include "pipeline/(cli|generate|bench|tune|report)/' "${engine[@]}"
 # What the verbs may include of the engine: its public header, and those made for them.
 hooks='"pipeline/engine/(magicpig|hooks|plan|recording)\.h"'
 if grep -nHE '#include "(codelets|models|tasks|pipeline/engine)/' "${verbs[@]}" |
@@ -65,6 +66,31 @@ if grep -nHE '#include "(codelets|models|tasks|pipeline/engine)/' "${verbs[@]}" 
     echo '^ verbs know of the engine its public header and its hooks, and nothing below it' >&2
     violations=1
 fi
+
+# An op includes core/, what all ops share, and itself.
+for folder in codelets/*/; do
+    op=$(basename "$folder")
+    sources=("$folder"*.[ch] "$folder"*.cu "$folder"*.cuh)
+    if [[ $op != common && ${#sources[@]} -gt 0 ]] &&
+        grep -nHE '#include "codelets/' "${sources[@]}" | grep -vE "\"codelets/(common|$op)/" >&2; then
+        echo '^ an op includes core/ and codelets/common/ only' >&2
+        violations=1
+    fi
+done
+
+# Methods: sizes and inserts. What a method computes is in ops.
+if [[ ${#methods[@]} -gt 0 ]]; then
+    forbid 'methods do no arithmetic on data' \
+        '<(math|tgmath)\.h>|_args\>|->data\>|\<(exp|log|sqrt|pow)[a-z0-9]*\(|_(ref|fast|avx2|avx512|cuda)\(' \
+        "${methods[@]}"
+fi
+names=$(sed -n 's/^ *\.name = "\(.*\)",$/\1/p' "${methods[@]}" /dev/null | paste -sd '|')
+others=()
+for file in "${core[@]}" "${codelets[@]}" "${tasks[@]}" "${pipeline[@]}"; do
+    [[ $file == tasks/methods/* ]] || others+=("$file")
+done
+forbid 'methods are known by name in tasks/methods/ only' \
+    "\\<mp_method_(${names:-none})\\>|strcmp\\(.*\"(${names:-none})\"" "${others[@]}"
 
 # libgomp ends the threads that a smaller team leaves out; core/machine/topology.h says what follows.
 forbid 'kernels run in the team they find' '\<omp\>.*\<num_threads *\(' "${codelets[@]}"

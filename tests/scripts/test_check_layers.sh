@@ -7,7 +7,7 @@ trap 'rm -rf "$tree"' EXIT
 
 plant() { # a clean tree
     rm -rf "${tree:?}"/*
-    mkdir -p "$tree"/{core,models,tasks,codelets/ffn,codelets/common/task}
+    mkdir -p "$tree"/{core,models,tasks,codelets/ffn,codelets/common/task,tasks/methods}
     mkdir -p "$tree"/pipeline/{engine,cli,bench,tune,report}
     echo '#include "core/base/error.h"' | tee "$tree"/{core,models,tasks,pipeline}/a.c "$tree"/pipeline/{engine,cli,bench}/a.c \
         "$tree"/codelets/ffn/ffn_ref.c >"$tree/codelets/common/simd.h"
@@ -17,6 +17,7 @@ plant() { # a clean tree
     # What is allowed: StarPU in codelets and tasks, CUDA in codelets, vectors in kernels.
     echo '#include <starpu.h>' | tee "$tree"/codelets/ffn/ffn.c "$tree"/tasks/runtime.c \
         >"$tree/codelets/common/task/codelet.h"
+    echo '    .name = "magicpig",' >"$tree/tasks/methods/magicpig.c"
     echo '#include <cuda_runtime.h>' >"$tree/codelets/ffn/ffn_cuda.cu"
     echo '#include <immintrin.h>' >"$tree/codelets/ffn/ffn_avx2.c"
     echo '    conf.ncuda = 0;' >>"$tree/tasks/runtime.c"
@@ -69,10 +70,18 @@ refuse pipeline/report/a.h '#include "codelets/common/task/task.h"'
 refuse pipeline/engine/a.c '#include "pipeline/cli/interrupt.h"'
 refuse codelets/ffn/ffn_fast.c '#pragma omp parallel for num_threads(2)'
 
+refuse codelets/ffn/ffn_ref.c '#include "codelets/output/output.h"'
+refuse tasks/methods/magicpig.c '#include <math.h>'
+refuse tasks/methods/magicpig.c '    table_lookup_ref(&(struct table_lookup_args){0});'
+refuse tasks/methods/magicpig.c '    float x = expf(y);'
+refuse tasks/methods/magicpig.c '    memset(b->data, 0, b->bytes);'
+refuse pipeline/a.c '    if (method == &mp_method_magicpig) {'
+refuse core/a.c '    if (strcmp(c->method, "magicpig") == 0) {'
+
 # A folder without the sources is a mistake, not a pass.
 rm -rf "${tree:?}"/*
 if "$check" "$tree" 2>/dev/null; then
     echo 'an empty folder passes'
     exit 1
 fi
-echo 'check_layers: 1 clean tree accepted, 29 leaks and an empty folder refused'
+echo 'check_layers: 1 clean tree accepted, 36 leaks and an empty folder refused'

@@ -88,7 +88,7 @@ static void call(sampled_attention_kernel *variant, const struct attention_case 
                  const struct fixture *f, struct mp_shard shard, int first_row, const float *q,
                  const int32_t *nnz, float *o, float *lse)
 {
-    struct offloaded_kv part = offloaded_heads(&f->kv, shard->first_kv_head, shard->num_kv_heads);
+    struct offloaded_kv part = offloaded_heads(&f->kv, shard.first_kv_head, shard.num_kv_heads);
     const struct offloaded_kv *kv[MAX_ROWS];
     const uint32_t *ids[MAX_ROWS];
     const float *log_weights[MAX_ROWS];

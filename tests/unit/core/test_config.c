@@ -318,7 +318,6 @@ static void test_checks_over_several_keys(void **state)
     (void)state;
     static const char *const cases[][5] = {
         {"window-size", "65", "device-budget", "64", "window_size: expected at most"},
-        {"lsh-k", "10", "lsh-l", "1", "lsh_L: expected at least 2"},
         {"batch", "2", "micro-batches", "3", "runtime.micro_batches: expected at most"},
         {"threads", "2", "cpu-workers", "3", "runtime.cpu_workers: expected at most"},
         {"lsh-k", "10", "calibration", "-", "runtime.calibration: expected auto, off or a file"},
