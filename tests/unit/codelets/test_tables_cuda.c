@@ -87,19 +87,19 @@ static void assert_equal_on_device(const void *expected, const void *device, siz
 }
 
 /* Looks the heads of each shard up in a call of its own. */
-static void lookup_on_device(const struct table_lookup_args *all, int num_kv_heads, int num_shares)
+static void lookup_on_device(const struct table_lookup_args *all, int num_kv_heads, int num_shards)
 {
     int group = all->num_heads / num_kv_heads;
     struct lsh_tables *parts = mp_xcalloc((size_t)all->rows, sizeof *parts);
     const struct lsh_tables **tables = mp_xcalloc((size_t)all->rows, sizeof *tables);
     uint32_t **ids = mp_xcalloc((size_t)all->rows, sizeof *ids);
-    for (int i = 0; i < num_shares; i++) {
-        int begin = i * num_kv_heads / num_shares;
-        int end = (i + 1) * num_kv_heads / num_shares;
+    for (int i = 0; i < num_shards; i++) {
+        int begin = i * num_kv_heads / num_shards;
+        int end = (i + 1) * num_kv_heads / num_shards;
         struct mp_shard shard = {.first_kv_head = begin, .num_kv_heads = end - begin};
         for (int64_t r = 0; r < all->rows; r++) {
             if (all->tables[r] != NULL) {
-                parts[r] = table_heads(all->tables[r], shard @first_kv_head, shard @num_kv_heads);
+                parts[r] = table_heads(all->tables[r], shard.first_kv_head, shard.num_kv_heads);
                 tables[r] = &parts[r];
                 ids[r] = all->ids[r] + begin * group * all->ids_stride[r];
             }
@@ -131,7 +131,7 @@ static void lookup_on_device(const struct table_lookup_args *all, int num_kv_hea
 }
 
 /* A step of `rows` rows, its heads in so many shards; tables[r] == NULL: a row without. */
-static void compare_lookup(const struct fixture *const *tables, int64_t rows, int num_shares,
+static void compare_lookup(const struct fixture *const *tables, int64_t rows, int num_shards,
                            const struct table_case *t)
 {
     int num_heads = t->num_kv_heads * t->group;
@@ -169,7 +169,7 @@ static void compare_lookup(const struct fixture *const *tables, int64_t rows, in
     a.tables = device;
     a.ids = device_ids;
     a.nnz = device_copy(NULL, queries * sizeof *nnz);
-    lookup_on_device(&a, t->num_kv_heads, num_shares);
+    lookup_on_device(&a, t->num_kv_heads, num_shards);
     assert_equal_on_device(nnz, a.nnz, queries * sizeof *nnz, t, "nnz");
     for (int64_t r = 0; r < rows; r++) {
         if (tables[r] != NULL) {
