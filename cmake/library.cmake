@@ -5,9 +5,14 @@ add_library(magicpig SHARED $<TARGET_OBJECTS:magicpig_engine>)
 target_link_libraries(magicpig PRIVATE magicpig_tasks magicpig_models)
 set(run_path $ORIGIN ${CUDAToolkit_LIBRARY_DIR}) # as for the program, in CMakeLists.txt
 set_target_properties(magicpig PROPERTIES
-  LINKER_LANGUAGE C VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
+  VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
   INSTALL_RPATH "${run_path}" BUILD_RPATH "${run_path}")
-target_link_options(magicpig PRIVATE -Wl,--disable-new-dtags)
+set(map ${CMAKE_SOURCE_DIR}/cmake/magicpig.map)
+target_link_options(magicpig PRIVATE -Wl,--disable-new-dtags -Wl,--version-script=${map})
+set_target_properties(magicpig PROPERTIES LINK_DEPENDS ${map})
+if(NOT MAGICPIG_SANITIZE)
+  target_link_options(magicpig PRIVATE -Wl,--no-undefined)
+endif()
 
 # One archive of all rooms.
 set(objects)
