@@ -167,8 +167,8 @@ void check_args(const offload_args *a)
     const mp_dtype offloaded = a->offloaded != NULL ? a->offloaded->dtype : MP_BF16;
     if (s->dtype != MP_BF16 || a->static_cache->dtype != MP_BF16 || offloaded != MP_BF16 ||
         s->head_dim % 8 != 0 || s->head_dim > 256) {
-        mp_panic("offload: dtypes %d, %d, %d, head_dim %d", (int)s->dtype, (int)a->static_cache->dtype,
-                 (int)offloaded, s->head_dim);
+        mp_panic("offload: dtypes %d, %d, %d, head_dim %d", (int)s->dtype,
+                 (int)a->static_cache->dtype, (int)offloaded, s->head_dim);
     }
     offload_check_count(a);
 }

@@ -5,9 +5,9 @@
 #include "core/json/safetensors.h"
 #include "pipeline/bench/bench.h"
 #include "pipeline/cli/cli.h"
-#include "pipeline/cli/prompts.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
+#include "pipeline/generate/prompts.h"
 
 #include <errno.h>
 #include <stdio.h>

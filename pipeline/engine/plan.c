@@ -3,7 +3,7 @@
 #include "pipeline/engine/plan.h"
 
 #include "pipeline/engine/internal.h"
-#include "pipeline/engine/micro_batches.h"
+#include "pipeline/engine/session/micro_batches.h"
 #include "tasks/workspace.h"
 
 #include <inttypes.h>

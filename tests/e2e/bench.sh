@@ -149,13 +149,13 @@ case_bench_usage() {
         bench decode "${shape[@]}" --sampled 0.02 --kv prompt --context 300
     expect_refusal 2 '--sampled: every layer is in cache_layers, expected one that samples' \
         bench decode --shape llama-3.2-1b --layers 1 --sampled 0.02 --context 300
-    expect_refusal 2 '--sampled: found lsh_K 0, expected sampled attention' \
+    expect_refusal 2 '--sampled: found attention full, expected one that samples by direction' \
         bench decode "${shape[@]}" --sampled 0.02 --lsh-k 0 --context 300
     expect_refusal 2 '--sampled: found "2", expected a number above 0, up to 1' \
         bench decode "${shape[@]}" --sampled 2 --context 300
     expect_refusal 2 'bench prefill has no option --sampled' \
         bench prefill "${shape[@]}" --sampled 0.02 --context 300
-    expect_refusal 2 '--compare: found lsh_K 0, expected sampled attention' \
+    expect_refusal 2 '--compare: found attention full, expected one that samples, to compare' \
         bench decode --model "$demo" --lsh-k 0 --compare --context 300
     expect_refusal 2 'unknown shape "llama-3.2-1a" \(nearest: llama-3.2-1b\); known shapes: llama-3' \
         bench decode --shape llama-3.2-1a --context 9

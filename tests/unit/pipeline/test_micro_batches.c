@@ -1,5 +1,5 @@
 /* The search for the number of micro-batches, on steps whose time is a function of it. */
-#include "pipeline/engine/micro_batches.h"
+#include "pipeline/engine/session/micro_batches.h"
 
 #include "core/base/rng.h"
 

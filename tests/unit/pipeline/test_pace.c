@@ -1,6 +1,6 @@
 /* How many units of a prompt go into a step. The time of a step is a model: it is known what share
  * of the time reading then takes. */
-#include "pipeline/engine/pace.h"
+#include "pipeline/engine/session/pace.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

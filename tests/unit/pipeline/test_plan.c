@@ -1,7 +1,7 @@
 /* The memory plan against numbers worked out by hand, and its limits. */
 #include "engine_fixture.h"
-#include "pipeline/cli/summary.h"
 #include "pipeline/engine/internal.h"
+#include "pipeline/generate/summary.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "pipeline/cli/prompts.h"
+#include "pipeline/generate/prompts.h"
 
 #include "core/base/memory.h"
 #include "pipeline/engine/hooks.h"

@@ -11,7 +11,7 @@
 #include "codelets/static_attention/static_attention.h"
 #include "codelets/table_build/table_build.h"
 #include "codelets/table_lookup/table_lookup.h"
-#include "tests/unit/codelets/cuda_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 #include "tests/unit/codelets/dense_test.h"
 
 enum {

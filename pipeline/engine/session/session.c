@@ -2,9 +2,9 @@
 #include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "core/base/rng.h"
-#include "pipeline/engine/micro_batches.h"
-#include "pipeline/engine/pace.h"
-#include "pipeline/engine/slot.h"
+#include "pipeline/engine/session/micro_batches.h"
+#include "pipeline/engine/session/pace.h"
+#include "pipeline/engine/session/slot.h"
 #include "tasks/fxt.h"
 
 #include <math.h>

@@ -4,12 +4,12 @@
 #include "core/base/memory.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/interrupt.h"
-#include "pipeline/cli/output.h"
-#include "pipeline/cli/prompts.h"
-#include "pipeline/cli/summary.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 #include "pipeline/engine/recording.h"
+#include "pipeline/generate/output.h"
+#include "pipeline/generate/prompts.h"
+#include "pipeline/generate/summary.h"
 #include "pipeline/report/report.h"
 
 #include <errno.h>

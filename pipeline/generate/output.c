@@ -1,4 +1,4 @@
-#include "pipeline/cli/output.h"
+#include "pipeline/generate/output.h"
 
 #include "core/base/memory.h"
 #include "core/json/json.h"

@@ -4,8 +4,8 @@
 
 #include "core/tokenizer/tokenizer.h"
 #include "pipeline/cli/cli.h"
-#include "pipeline/cli/records.h"
 #include "pipeline/engine/magicpig.h"
+#include "pipeline/generate/records.h"
 
 struct mp_prompts {
     struct mp_records records;

@@ -2,7 +2,7 @@
 #include "codelets/embed/embed.h"
 #include "codelets/memory_read/memory_read.h"
 #include "core/base/clock.h"
-#include "tests/unit/codelets/cuda_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 #include <unistd.h>
 

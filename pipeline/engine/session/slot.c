@@ -1,4 +1,4 @@
-#include "pipeline/engine/slot.h"
+#include "pipeline/engine/session/slot.h"
 
 #include "core/base/memory.h"
 

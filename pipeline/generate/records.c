@@ -1,4 +1,4 @@
-#include "pipeline/cli/records.h"
+#include "pipeline/generate/records.h"
 
 #include "core/base/file.h"
 #include "core/base/memory.h"

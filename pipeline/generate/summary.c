@@ -1,4 +1,4 @@
-#include "pipeline/cli/summary.h"
+#include "pipeline/generate/summary.h"
 
 #include "core/base/memory.h"
 #include "pipeline/engine/recording.h"

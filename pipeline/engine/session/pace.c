@@ -1,4 +1,4 @@
-#include "pipeline/engine/pace.h"
+#include "pipeline/engine/session/pace.h"
 
 #include <math.h>
 

@@ -1,7 +1,7 @@
 /* embed and lm_head on the GPU against the references. */
 #include "codelets/embed/embed.h"
 #include "codelets/lm_head/lm_head.h"
-#include "tests/unit/codelets/cuda_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 #include "tests/unit/codelets/dense_test.h"
 
 static void check_embed(int64_t rows, int hidden)

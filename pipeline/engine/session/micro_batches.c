@@ -1,4 +1,4 @@
-#include "pipeline/engine/micro_batches.h"
+#include "pipeline/engine/session/micro_batches.h"
 
 #include <string.h>
 
