@@ -1,6 +1,6 @@
 /* hashing: bit order and signs by hand, then every variant against the reference. */
 #include "codelets/hashing/hashing.h"
-#include "kernel_test.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 static hashing_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = hashing_ref,

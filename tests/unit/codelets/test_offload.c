@@ -1,8 +1,8 @@
 /* offload: where tokens go, centering, norms; every variant against what is computed here. */
 #include "codelets/offload/offload.h"
 #include "core/machine/shard.h"
-#include "kernel_test.h"
 #include "tests/unit/codelets/heads_test.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 #include <stdbool.h>
 

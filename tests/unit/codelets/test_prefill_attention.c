@@ -1,6 +1,6 @@
 /* prefill_attention: every variant against a naive computation in double. */
 #include "codelets/prefill_attention/prefill_attention.h"
-#include "kernel_test.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 struct variant {
     const char *name;

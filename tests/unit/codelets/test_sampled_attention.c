@@ -3,8 +3,8 @@
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
 #include "core/machine/shard.h"
-#include "kernel_test.h"
 #include "tests/unit/codelets/heads_test.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 static sampled_attention_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = sampled_attention_ref,

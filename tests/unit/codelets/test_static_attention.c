@@ -1,6 +1,6 @@
 /* static_attention: a case by hand, then every variant against the reference. */
 #include "codelets/static_attention/static_attention.h"
-#include "kernel_test.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 static static_attention_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = static_attention_ref,

@@ -5,7 +5,7 @@
 #include "codelets/prefill_attention/prefill_attention.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
-#include "kernel_test.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 static void assert_supported(enum mp_isa isa, enum mp_dtype kv, int head_dim, bool gpu)
 {

@@ -3,8 +3,8 @@
 #include "codelets/table_build/table_build.h"
 #include "codelets/table_lookup/table_lookup.h"
 #include "core/machine/shard.h"
-#include "kernel_test.h"
 #include "tests/unit/codelets/heads_test.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 static table_lookup_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = table_lookup_ref,

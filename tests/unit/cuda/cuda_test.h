@@ -4,7 +4,7 @@
 #define MP_TESTS_CUDA_TEST_H
 
 #include "codelets/common/cuda/cuda.h"
-#include "kernel_test.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 #include <cuda_runtime_api.h>
 

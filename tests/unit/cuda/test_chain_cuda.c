@@ -11,8 +11,8 @@
 #include "codelets/static_attention/static_attention.h"
 #include "codelets/table_build/table_build.h"
 #include "codelets/table_lookup/table_lookup.h"
-#include "tests/unit/cuda/cuda_test.h"
 #include "tests/unit/codelets/dense_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 enum {
     LAYERS = 3, /* the first one dense, with a cache that takes several pieces */

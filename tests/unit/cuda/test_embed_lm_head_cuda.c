@@ -1,8 +1,8 @@
 /* embed and lm_head on the GPU against the references. */
 #include "codelets/embed/embed.h"
 #include "codelets/lm_head/lm_head.h"
-#include "tests/unit/cuda/cuda_test.h"
 #include "tests/unit/codelets/dense_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 static void check_embed(int64_t rows, int hidden)
 {

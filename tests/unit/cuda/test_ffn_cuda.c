@@ -1,8 +1,8 @@
 /* ffn on the GPU against the reference. */
 #include "codelets/common/linear/linear_cuda.h"
 #include "codelets/ffn/ffn.h"
-#include "tests/unit/cuda/cuda_test.h"
 #include "tests/unit/codelets/dense_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 static void check(int hidden, int width, bool bias, int64_t rows)
 {

@@ -1,6 +1,6 @@
 /* hashing on the GPU against the reference: float32 queries and bf16 keys. */
 #include "codelets/hashing/hashing.h"
-#include "cuda_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 struct hash_case {
     int head_dim, K, L, num_heads, heads_per_projection;

@@ -1,8 +1,8 @@
 /* linear on the GPU against the plain C reference: every size class, row count and option. */
 #include "codelets/common/elementwise.h"
 #include "codelets/common/linear/linear_cuda.h"
-#include "tests/unit/cuda/cuda_test.h"
 #include "tests/unit/codelets/dense_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 struct problem {
     int64_t rows;

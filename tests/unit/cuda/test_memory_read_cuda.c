@@ -1,6 +1,6 @@
 /* memory_read on the GPU against the reference, with the sum in device and in pinned memory. */
 #include "codelets/memory_read/memory_read.h"
-#include "cuda_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 static void check(int64_t bytes)
 {

@@ -1,8 +1,8 @@
 /* offload on the GPU against the reference. */
 #include "codelets/offload/offload.h"
 #include "core/machine/shard.h"
-#include "cuda_test.h"
 #include "tests/unit/codelets/heads_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 enum { HEADS = 3, SINK = 4, WINDOW = 64 };
 

@@ -1,7 +1,7 @@
 /* output on the GPU against the reference: merge, O projection, residual. */
 #include "codelets/common/linear/linear_cuda.h"
-#include "tests/unit/cuda/cuda_test.h"
 #include "tests/unit/codelets/output_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 /* A copy in pinned host memory, where parts of the CPU lie. Free with cudaFreeHost. */
 static float *pinned_copy(const float *x, size_t bytes)

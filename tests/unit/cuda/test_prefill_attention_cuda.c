@@ -1,6 +1,6 @@
 /* prefill_attention on the GPU: the dispatcher and each kernel against the plain reference. */
 #include "codelets/prefill_attention/prefill_attention.h"
-#include "cuda_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 /* The kernels round the queries to bf16; so does random_queries, for both sides. What is left is
  * the rounding of the softmax weights to bf16: up to 1.7e-3 in these cases, most where few tokens

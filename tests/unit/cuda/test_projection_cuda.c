@@ -1,8 +1,8 @@
 /* projection on the GPU against the reference: q, and what lands in the caches. */
 #include "codelets/common/linear/linear_cuda.h"
 #include "codelets/projection/projection.h"
-#include "tests/unit/cuda/cuda_test.h"
 #include "tests/unit/codelets/dense_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 enum { MAX_TARGETS = 40, CAPACITY = 3000 };
 

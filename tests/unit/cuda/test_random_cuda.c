@@ -1,6 +1,6 @@
 /* random on the GPU: bit for bit the reference's, and nothing beside the part. */
 #include "codelets/random/random.h"
-#include "cuda_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 static void check(struct random_args a)
 {

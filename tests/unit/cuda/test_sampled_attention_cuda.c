@@ -1,8 +1,8 @@
 /* sampled_attention on the GPU against the reference. */
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "core/machine/shard.h"
-#include "cuda_test.h"
 #include "tests/unit/codelets/heads_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 struct attention_case {
     int64_t count; /* offloaded tokens */

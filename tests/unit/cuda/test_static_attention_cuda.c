@@ -1,6 +1,6 @@
 /* static_attention on the GPU against the reference. */
 #include "codelets/static_attention/static_attention.h"
-#include "cuda_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 enum { MAX_ROWS = 35, LENGTHS = 4 };
 

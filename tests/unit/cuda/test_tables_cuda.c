@@ -2,8 +2,8 @@
 #include "codelets/table_build/table_build.h"
 #include "codelets/table_lookup/table_lookup.h"
 #include "core/machine/shard.h"
-#include "cuda_test.h"
 #include "tests/unit/codelets/heads_test.h"
+#include "tests/unit/cuda/cuda_test.h"
 
 struct table_case {
     int K, L, num_kv_heads, group;
