@@ -91,10 +91,14 @@ const struct mp_method *mp_method_exact(void);
  * method's settings. */
 int mp_method_choose(const struct mp_config *c, const struct mp_method **out, struct mp_error *err);
 
-/* ---- the methods: one line each here and in methods.c ---- */
+/* ---- the methods ---- */
 
-extern const struct mp_method mp_method_magicpig;
-extern const struct mp_method mp_method_full;
-extern const struct mp_method mp_method_streaming;
+/* A line each; the first one is the default. */
+#define MP_METHODS(X)                                                                              \
+    X(magicpig)                                                                                    \
+    X(full)
+
+#define MP_DECLARE_METHOD(name) extern const struct mp_method mp_method_##name;
+MP_METHODS(MP_DECLARE_METHOD)
 
 #endif

@@ -3,11 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The first one is the default. */
-static const struct mp_method *const METHODS[] = {
-    &mp_method_magicpig,
-    &mp_method_full,
-};
+#define ADDRESS_OF_METHOD(name) &mp_method_##name,
+static const struct mp_method *const METHODS[] = {MP_METHODS(ADDRESS_OF_METHOD)};
 enum { NUM_METHODS = sizeof METHODS / sizeof METHODS[0] };
 
 const struct mp_method *mp_method_at(int index)
