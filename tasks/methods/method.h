@@ -96,7 +96,8 @@ int mp_method_choose(const struct mp_config *c, const struct mp_method **out, st
 /* A line each; the first one is the default. */
 #define MP_METHODS(X)                                                                              \
     X(magicpig)                                                                                    \
-    X(full)
+    X(full)                                                                                        \
+    X(streaming)
 
 #define MP_DECLARE_METHOD(name) extern const struct mp_method mp_method_##name;
 MP_METHODS(MP_DECLARE_METHOD)

@@ -46,6 +46,26 @@ demo_4k() { # demo_4k ARGUMENT...: exactly the number that the record expects
     expect "$command: stdout" "$(<out)" ": $wanted."
 }
 
+# With a window as long as the prompt it attends to all of it, and answers; with the usual one to
+# next to nothing, and keeps nothing else.
+case_streaming() {
+    demo_4k --attention streaming --device-budget 5000 --window-size 4990
+    cp out all
+    demo_4k --attention full
+    expect 'all in the window' "$(<all)" "$(<out)"
+    run --config "$source_dir/configs/magicpig_config.json" --attention streaming \
+        --input "$source_dir/configs/data4k.json" --cache-layers none
+    expect_status 0
+    expect_match sampled err '^  sampled +0\.00 % of the offloaded tokens in the mean'
+    expect_match answers err '^  answers +0\.0 of 1 '
+    run plan --model "$demo" --attention streaming --context 30000
+    expect_status 0
+    expect_lines 'nothing offloaded' out '^  offloaded KV +0\.0 MiB$' 1
+    expect_lines 'no hash tables' out 'hash' 0
+    expect_refusal 2 '--lsh-k does not act for attention streaming' \
+        --model "$demo" --attention streaming --lsh-k 4 --prompt x
+}
+
 case_demo_4k() {
     demo_4k
     expect_match model err '^magicpig-pipe: llama, 8 layers'

@@ -252,6 +252,26 @@ static void test_work_follows_what_is_selected(void **state)
                        1e-6);
 }
 
+/* A method that drops what it would offload has no shards. */
+static void test_nothing_kept(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {"projection@gpu0+!1 R:x R:wp1 W:q RW:kv0.1",
+                                           "static_attention@gpu0+!0 R:q W:os W:ls R:kv0.1",
+                                           "output@gpu0+!1 R:wo1 RW:x R:os R:ls",
+                                           "ffn@gpu0+!1 R:wf1 RW:x", NULL};
+    struct fixture f;
+    set_up(&f, (struct mp_device){MP_GPU, 0}, 1, 1);
+    f.attention.method = &mp_method_streaming;
+    f.places[1].cut = -1;
+    f.kv[0][1].shards = NULL;
+    f.kv[0][1].offloaded = 0;
+    assert_false(mp_takes_turns(&f.graph.placements));
+    struct mp_submit sub = mp_submit_begin(NULL, NULL);
+    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    assert_recorded(expected);
+}
+
 /* ---- prefill ---- */
 
 struct prompt {
@@ -336,6 +356,23 @@ static void test_keep(void **state)
     assert_recorded(expected);
 }
 
+/* Of a layer whose offloaded tokens are dropped: sink and window go to the static cache. */
+static void test_keep_without_shards(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {"offload@cpu!-2 RW:kv0.1 R:odd0 R:odd1", NULL};
+    struct fixture f;
+    struct prompt p;
+    set_up(&f, (struct mp_device){MP_CPU, -1}, 1, 1);
+    f.attention.method = &mp_method_streaming;
+    f.places[1].cut = -1;
+    f.kv[0][1].offloaded = 0;
+    set_up_prompt(&p, &f);
+    struct mp_submit sub = mp_submit_begin(NULL, NULL);
+    mp_submit_prefill_keep(&sub, &f.graph, &p.prefill, 1);
+    assert_recorded(expected);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,9 +380,11 @@ int main(void)
         cmocka_unit_test(test_decode_on_two_workers),
         cmocka_unit_test(test_decode_on_a_gpu),
         cmocka_unit_test(test_nothing_offloaded),
+        cmocka_unit_test(test_nothing_kept),
         cmocka_unit_test(test_work_follows_what_is_selected),
         cmocka_unit_test(test_prefill),
         cmocka_unit_test(test_keep),
+        cmocka_unit_test(test_keep_without_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
