@@ -28,16 +28,6 @@ int mp_sparse_layers(const struct mp_placements *p)
     return n;
 }
 
-int mp_gpu_kv_layers(const struct mp_placements *p)
-{
-    int n = 0;
-    for (int l = 0; l < p->num_layers; l++) {
-        const struct mp_shards *shards = mp_shards_of(p, l);
-        n += shards != NULL && shards->list[0].device.kind == MP_GPU;
-    }
-    return n;
-}
-
 struct mp_place mp_exchange_place(const struct mp_placements *p, const struct mp_shard *shard)
 {
     return mp_same_device(p->dense, shard->device) ? mp_memory_of(shard->device) : MP_PINNED;

@@ -39,9 +39,8 @@ bool mp_handed_to_cpu(const struct mp_placements *p, int layer);
 /* The same of any layer: then GPU and CPU take turns. */
 bool mp_takes_turns(const struct mp_placements *p);
 
-/* Layers that are sparse, and those of them that keep what is offloaded on a GPU. */
+/* Layers that are sparse. */
 int mp_sparse_layers(const struct mp_placements *p);
-int mp_gpu_kv_layers(const struct mp_placements *p);
 
 /* Where a step exchanges data with a shard: memory that both the layers' dense device and the
  * shard's see. */

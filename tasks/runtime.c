@@ -344,11 +344,6 @@ void mp_runtime_stop(struct mp_runtime *rt)
     free(rt);
 }
 
-int mp_runtime_pending(void)
-{
-    return starpu_task_nsubmitted();
-}
-
 const char *mp_runtime_description(const struct mp_runtime *rt)
 {
     return rt->description;

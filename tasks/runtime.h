@@ -57,9 +57,6 @@ void mp_runtime_cut(const struct mp_runtime *rt, int num_kv_heads, struct mp_sha
 /* Waits for every task, then shuts StarPU down. All buffers must have been released. */
 void mp_runtime_stop(struct mp_runtime *rt);
 
-/* Tasks submitted by anybody and not yet finished. */
-int mp_runtime_pending(void);
-
 /* CPU workers, and threads of all of them together. */
 int mp_runtime_cpu_workers(const struct mp_runtime *rt);
 int mp_runtime_threads(const struct mp_runtime *rt);

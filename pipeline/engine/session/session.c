@@ -10,6 +10,19 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* A step of all requests that decode, in micro-batches. */
+struct step {
+    int count; /* micro-batches */
+    struct mp_decode_step parts[MP_MAX_BATCH];
+    struct mp_decode_row rows[MP_MAX_BATCH];
+    int slot_of[MP_MAX_BATCH]; /* whose row it is */
+    int num_rows;
+    int units;           /* of a prompt, submitted beside it */
+    int units_code;      /* how that went */
+    struct mp_error err; /* if it went wrong */
+    double since;        /* mp_clock_seconds */
+};
+
 struct mp_session {
     struct mp_engine *engine;
     struct mp_slot *slots; /* [batch] */
@@ -18,6 +31,7 @@ struct mp_session {
     struct mp_step_buffers *buffers; /* [micro_batches.most]; m has room for as many rows as it gets
                                         when m + 1 micro-batches are in use */
     struct mp_task_group *group;     /* of the steps' tasks */
+    struct step step;                /* the last one submitted */
     struct mp_prefill_run *prefill;  /* of the prompt being read; NULL: none */
     int prefill_slot;
     double prefill_since; /* mp_clock_seconds */
@@ -264,15 +278,6 @@ void mp_session_feed(struct mp_session *s, int slot, int32_t id)
 
 /* ---- a decode step ---- */
 
-/* A step of all requests that decode, in micro-batches. */
-struct step {
-    int count; /* micro-batches */
-    struct mp_decode_step parts[MP_MAX_BATCH];
-    struct mp_decode_row rows[MP_MAX_BATCH];
-    int slot_of[MP_MAX_BATCH]; /* whose row it is */
-    int num_rows;
-};
-
 static bool decodes(const struct mp_slot *r)
 {
     return r->used && r->info.generated_tokens > 0 && r->info.finish == MP_FINISH_NONE;
@@ -399,35 +404,44 @@ static void collect(struct mp_session *s, const struct step *step, double second
     }
 }
 
-/* A step, with `units` of the prompt being read beside it. */
-static int decode(struct mp_session *s, int units, struct mp_error *err)
+/* Submits a step, and `units` of the prompt that is being read beside it. */
+static int begin_step(struct mp_session *s, int units, struct mp_error *err)
 {
-    struct step step;
+    struct step *step = &s->step;
     mp_fxt_step();
-    double start = mp_clock_seconds();
-    int code = gather(s, &step, err);
+    *step = (struct step){.since = mp_clock_seconds(), .units = units};
+    int code = gather(s, step, err);
     if (code == 0) {
-        code = submit_step(s, &step, err);
+        code = submit_step(s, step, err);
     }
-    int read_code = 0;
-    for (int i = 0; i < units && code == 0 && read_code == 0; i++) {
-        read_code = mp_prefill_submit(s->prefill, err);
-    }
-    /* Tasks of a step that was submitted in part still use the session: wait in any case. */
-    mp_task_group_wait(s->group, 0);
-    if (units > 0) {
-        mp_prefill_wait(s->prefill);
+    for (int i = 0; i < units && code == 0 && step->units_code == 0; i++) {
+        step->units_code = mp_prefill_submit(s->prefill, &step->err);
     }
     if (code != 0) {
-        return code;
+        /* Tasks of a step that was submitted in part still use the session. */
+        mp_task_group_wait(s->group, 0);
     }
-    double seconds = mp_clock_seconds() - start;
-    collect(s, &step, seconds);
-    mp_pace_took(&s->pace, units, seconds);
-    if (units == 0) {
+    return code;
+}
+
+/* Waits for it and takes over what it has generated. */
+static int end_step(struct mp_session *s, struct mp_error *err)
+{
+    struct step *step = &s->step;
+    mp_task_group_wait(s->group, 0);
+    if (step->units > 0) {
+        mp_prefill_wait(s->prefill);
+    }
+    double seconds = mp_clock_seconds() - step->since;
+    collect(s, step, seconds);
+    mp_pace_took(&s->pace, step->units, seconds);
+    if (step->units == 0) {
         mp_micro_batches_took(&s->micro_batches, seconds);
     }
-    return fail_prefill(s, read_code, err);
+    if (step->units_code != 0 && err != NULL) {
+        *err = step->err;
+    }
+    return fail_prefill(s, step->units_code, err);
 }
 
 static int count_decoding(const struct mp_session *s)
@@ -450,24 +464,33 @@ int mp_session_units_left(const struct mp_session *s)
     return s->prefill != NULL ? mp_prefill_units_left(s->prefill) : 0;
 }
 
+int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
+{
+    int left = mp_session_units_left(s);
+    return begin_step(s, s->prefill != NULL ? mp_pace_units(&s->pace, left) : 0, err);
+}
+
+int mp_session_end_step(struct mp_session *s, int *active, struct mp_error *err)
+{
+    int code = end_step(s, err);
+    if (code == 0 && s->prefill != NULL && mp_prefill_units_left(s->prefill) == 0) {
+        code = finish_prefill(s, err);
+    }
+    *active = count_decoding(s) + (s->prefill != NULL);
+    return code;
+}
+
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
 {
     int code = 0;
-    if (s->prefill == NULL && count_decoding(s) == 0) {
-        *active = 0;
-        return 0;
+    *active = 0;
+    if (mp_session_decoding(s) > 0) {
+        code = mp_session_begin_step(s, err);
+        return code == 0 ? mp_session_end_step(s, active, err) : code;
     }
-    if (s->prefill != NULL && mp_session_decoding(s) == 0) {
+    if (s->prefill != NULL) {
         code = mp_session_read(s, err);
-    } else if (s->prefill != NULL) {
-        int left = mp_prefill_units_left(s->prefill);
-        code = decode(s, mp_pace_units(&s->pace, left), err);
-        if (code == 0 && s->prefill != NULL && mp_prefill_units_left(s->prefill) == 0) {
-            code = finish_prefill(s, err);
-        }
-    } else {
-        code = decode(s, 0, err);
+        *active = count_decoding(s) + (s->prefill != NULL);
     }
-    *active = count_decoding(s) + (s->prefill != NULL);
     return code;
 }

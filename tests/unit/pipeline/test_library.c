@@ -477,6 +477,40 @@ static void test_sessions_take_turns(void **state)
     assert_memory_not_equal(alone[0].ids, alone[1].ids, sizeof alone[0].ids);
 }
 
+/* Steps of all sessions are submitted before any of them is waited for. */
+static void test_steps_of_sessions_overlap(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct heard alone[SESSIONS], turns[SESSIONS];
+    struct mp_session *sessions[SESSIONS];
+    int active[SESSIONS];
+    int slot;
+    for (int i = 0; i < SESSIONS; i++) {
+        struct mp_request_options options = request_of(i, &alone[i]);
+        answer(&options, &alone[i]);
+        ASSERT_OK(mp_session_open(engine, &sessions[i], &err));
+        options = request_of(i, &turns[i]);
+        ASSERT_OK(mp_session_add(sessions[i], &options, &slot, &err));
+        ASSERT_OK(mp_session_read(sessions[i], &err));
+    }
+    for (int step = 1; step < NEW_TOKENS; step++) {
+        for (int i = 0; i < SESSIONS; i++) {
+            assert_int_equal(mp_session_decoding(sessions[i]), 1);
+            ASSERT_OK(mp_session_begin_step(sessions[i], &err));
+        }
+        for (int i = 0; i < SESSIONS; i++) {
+            ASSERT_OK(mp_session_end_step(sessions[i], &active[i], &err));
+        }
+    }
+    for (int i = 0; i < SESSIONS; i++) {
+        assert_int_equal(active[i], 0);
+        mp_session_close(sessions[i]);
+        assert_int_equal(turns[i].tokens, NEW_TOKENS);
+        assert_memory_equal(turns[i].ids, alone[i].ids, sizeof alone[i].ids);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -491,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_another),
         cmocka_unit_test(test_sessions_take_turns),
+        cmocka_unit_test(test_steps_of_sessions_overlap),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
