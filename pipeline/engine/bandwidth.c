@@ -75,8 +75,8 @@ int mp_engine_bandwidth(const struct mp_engine *e, double bandwidth[MP_TRACK_KIN
         bandwidth[i] = 0.0;
     }
     int code = measure((struct mp_device){MP_CPU, -1}, MP_TRACK_CPU, &bandwidth[MP_TRACK_CPU], err);
-    if (code == 0 && e->dense.kind == MP_GPU) {
-        code = measure(e->dense, MP_TRACK_GPU, &bandwidth[MP_TRACK_GPU], err);
+    if (code == 0 && mp_dense(e).kind == MP_GPU) {
+        code = measure(mp_dense(e), MP_TRACK_GPU, &bandwidth[MP_TRACK_GPU], err);
     }
     return code;
 }

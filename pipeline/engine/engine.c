@@ -50,7 +50,7 @@ static int add_cut(const struct mp_engine *e, bool gpu, struct mp_placements *p)
     int heads = e->shape->num_key_value_heads;
     struct mp_shards *cut = &p->cuts[p->num_cuts];
     if (gpu) {
-        mp_shards_of_device(e->dense, heads, cut);
+        mp_shards_of_device(mp_dense(e), heads, cut);
     } else if (e->runtime != NULL) {
         mp_runtime_cut(e->runtime, heads, cut);
     } else {
@@ -66,12 +66,12 @@ void mp_engine_place(const struct mp_engine *e, int gpu_kv_layers, struct mp_pla
     *out = (struct mp_placements){
         .layers = mp_xcalloc((size_t)layers, sizeof *out->layers),
         .num_layers = layers,
-        .dense = e->dense,
+        .dense = mp_dense(e),
         .cuts = mp_xcalloc(2, sizeof *out->cuts),
     };
     for (int l = 0; l < layers; l++) {
         struct mp_placement *at = &out->layers[l];
-        *at = (struct mp_placement){.dense = e->dense, .sparse = is_sparse(e, l), .cut = -1};
+        *at = (struct mp_placement){.dense = mp_dense(e), .sparse = is_sparse(e, l), .cut = -1};
         if (at->sparse && e->attention.method->keeps) {
             bool gpu = gpu_kv_layers-- > 0;
             if (cuts[gpu] < 0) {
@@ -116,7 +116,7 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE, "runtime.devices: found gpu, but %s", why.message);
     }
     if (code == 0) {
-        e->dense = (struct mp_device){MP_GPU, 0};
+        e->graph.placements.dense = (struct mp_device){MP_GPU, 0};
         e->gpu_free = e->gpu_limit = gpu.free_bytes;
         if (c->gpu_memory > 0 && c->gpu_memory < gpu.free_bytes) {
             e->gpu_limit = c->gpu_memory;
@@ -136,7 +136,15 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
     e->config = config;
     e->model = model;
     e->shape = mp_model_shape(model);
-    e->dense = (struct mp_device){MP_CPU, -1};
+    e->graph = (struct mp_graph){
+        .shape = e->shape,
+        .weights = &e->weights,
+        .attention = &e->attention,
+        .placements = {.dense = {MP_CPU, -1}},
+        .blocked_prefill = config->mem_efficient,
+        .sink = config->device_budget - config->window_size,
+        .window = config->window_size,
+    };
     choose_eos(e);
     int code = mp_isa_select(config->isa, err);
     if (code == 0) {
@@ -148,24 +156,16 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
     }
     if (code == 0) {
         code = mp_kernels_check(mp_isa_current(), e->dtype, e->shape->head_dim,
-                                e->dense.kind == MP_GPU, err);
+                                mp_dense(e).kind == MP_GPU, err);
     }
     if (code != 0) {
         mp_engine_close(e);
         return code;
     }
-    if (e->dense.kind != MP_GPU && (config->gpu_memory > 0 || config->gpu_kv_layers > 0)) {
+    if (mp_dense(e).kind != MP_GPU && (config->gpu_memory > 0 || config->gpu_kv_layers > 0)) {
         mp_log(MP_LOG_WARNING,
                "runtime.gpu_memory and runtime.gpu_kv_layers have no effect: no GPU is used");
     }
-    e->graph = (struct mp_graph){
-        .shape = e->shape,
-        .weights = &e->weights,
-        .attention = &e->attention,
-        .blocked_prefill = config->mem_efficient,
-        .sink = config->device_budget - config->window_size,
-        .window = config->window_size,
-    };
     *out = e;
     return 0;
 }
@@ -185,7 +185,7 @@ static int start_runtime(struct mp_engine *e, const struct mp_plan *plan, struct
         .cpu_workers = e->config->cpu_workers,
         .threads = e->config->threads,
         .bind = e->config->binding == MP_BIND_CORES,
-        .gpu = e->dense.kind == MP_GPU,
+        .gpu = mp_dense(e).kind == MP_GPU,
         .gpu_workspace = (size_t)gpu[MP_PLAN_WORKSPACE],
         .gpu_memory = e->gpu_limit - gpu[MP_PLAN_WORKSPACE] - gpu[MP_PLAN_PROCESS],
         .fxt_dir = e->config->fxt_dir,
@@ -204,7 +204,7 @@ static int load(struct mp_engine *e, struct mp_error *err)
     }
     if (a.code == 0 && mp_sparse_layers(&e->graph.placements) > 0 &&
         e->attention.method->create_shared != NULL) {
-        e->attention.method->create_shared(&e->attention, &a, mp_memory_of(e->dense));
+        e->attention.method->create_shared(&e->attention, &a, mp_memory_of(mp_dense(e)));
     }
     return a.code;
 }
@@ -289,7 +289,7 @@ int mp_engine_num_layers(const struct mp_engine *e)
 int64_t mp_engine_gpu_used(const struct mp_engine *e)
 {
     struct mp_gpu gpu;
-    if (e->dense.kind != MP_GPU || mp_runtime_find_gpu(&gpu, NULL) != 0) {
+    if (mp_dense(e).kind != MP_GPU || mp_runtime_find_gpu(&gpu, NULL) != 0) {
         return 0;
     }
     return e->gpu_free - gpu.free_bytes;

@@ -21,11 +21,11 @@ struct mp_engine {
     enum mp_dtype dtype; /* of every cache: bf16, or f32 on the reference path */
     struct mp_model_weights weights;
     struct mp_attention attention;
-    struct mp_device dense; /* of weights, activations and static caches */
-    int64_t gpu_free;       /* bytes free on the GPU when the engine was opened */
-    int64_t gpu_limit;      /* bytes of them that may be used */
-    struct mp_graph graph;  /* its placements are there once the engine has started */
-    const int32_t *eos;     /* [num_eos] end tokens */
+    int64_t gpu_free;      /* bytes free on the GPU when the engine was opened */
+    int64_t gpu_limit;     /* bytes of them that may be used */
+    struct mp_graph graph; /* of its placements the dense device is known at once, the layers' once
+                              the engine has started */
+    const int32_t *eos;    /* [num_eos] end tokens */
     int num_eos;
     struct mp_calibration calibration;
     char *calibration_path;    /* NULL: nothing is kept */
@@ -40,6 +40,12 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
 
 /* RoPE of a request at seq_len tokens. */
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out);
+
+/* Runs all dense work, and has weights, activations and static caches. */
+static inline struct mp_device mp_dense(const struct mp_engine *e)
+{
+    return e->graph.placements.dense;
+}
 
 /* Places every layer; of those whose offloaded tokens are kept, the first gpu_kv_layers keep them
  * on the GPU. Free with mp_placements_free. */

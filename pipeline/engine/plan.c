@@ -74,7 +74,7 @@ static void plan_model(struct planner *p)
     mp_weights_destroy(p->e);
     book(p, MP_PLAN_WEIGHTS, 1);
     if (p->plan->sparse_layers > 0 && method->create_shared != NULL) {
-        method->create_shared(&p->e->attention, &p->counter, mp_memory_of(p->e->dense));
+        method->create_shared(&p->e->attention, &p->counter, mp_memory_of(mp_dense(p->e)));
         method->destroy_shared(&p->e->attention);
         book(p, MP_PLAN_SHARED, 1);
     }
@@ -146,7 +146,7 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
     struct planner p = {.e = &placed, .plan = out};
     p.counter.counted = p.counted;
 
-    bool gpu = e->dense.kind == MP_GPU;
+    bool gpu = mp_dense(e).kind == MP_GPU;
     const struct mp_method *method = e->attention.method;
     *out = (struct mp_plan){
         .tokens = tokens,
@@ -188,7 +188,7 @@ void mp_plan_make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
     int wanted = e->config->gpu_kv_layers;
     int kept = mp_engine_kept_layers(e);
     int layers = wanted < 0 || wanted > kept ? kept : wanted;
-    make(e, tokens, new_tokens, e->dense.kind == MP_GPU ? layers : 0, out);
+    make(e, tokens, new_tokens, mp_dense(e).kind == MP_GPU ? layers : 0, out);
     while (wanted < 0 && out->gpu_kv_layers > 0 && out->total[MP_PLAN_GPU] > out->gpu_limit) {
         make(e, tokens, new_tokens, out->gpu_kv_layers - 1, out);
     }

@@ -174,7 +174,7 @@ void mp_weights_create(struct mp_engine *e, struct mp_allocator *a)
     list_blocks(e, list);
     for (int i = 0; i < num_blocks(e); i++) {
         if (list[i].bytes > 0) {
-            mp_buffer_create(a, list[i].buffer, mp_memory_of(e->dense), list[i].bytes,
+            mp_buffer_create(a, list[i].buffer, mp_memory_of(mp_dense(e)), list[i].bytes,
                              list[i].what);
         }
     }
@@ -191,7 +191,7 @@ int mp_weights_fill(struct mp_engine *e, struct mp_error *err)
     if (!mp_model_has_weights(e->model)) {
         return draw_all(e, list, err);
     }
-    return e->dense.kind == MP_GPU ? read_to_gpu(e, list, err) : read_all(e, memory, err);
+    return mp_dense(e).kind == MP_GPU ? read_to_gpu(e, list, err) : read_all(e, memory, err);
 }
 
 void mp_weights_destroy(struct mp_engine *e)

@@ -18,16 +18,6 @@ struct mp_task {
     size_t bytes; /* of the buffers so far, for messages */
 };
 
-struct mp_submit mp_submit_begin(struct mp_task_group *group, struct mp_error *err)
-{
-    return (struct mp_submit){
-        .err = err,
-        .group = group,
-        .device = {MP_CPU, -1},
-        .about = {.layer = -1, .request = -1, .chunk = -1, .micro_batch = -1},
-    };
-}
-
 /* ---- codelets by the way they are used ---- */
 
 /* StarPU keeps in the codelet, not in the task, which buffers a GPU task uses in place and when it

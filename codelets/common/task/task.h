@@ -47,7 +47,15 @@ struct mp_submit {
 };
 
 /* An empty sequence for work of no layer, request, chunk or micro-batch. */
-struct mp_submit mp_submit_begin(struct mp_task_group *group, struct mp_error *err);
+static inline struct mp_submit mp_submit_begin(struct mp_task_group *group, struct mp_error *err)
+{
+    return (struct mp_submit){
+        .err = err,
+        .group = group,
+        .device = {MP_CPU, -1},
+        .about = {.layer = -1, .request = -1, .chunk = -1, .micro_batch = -1},
+    };
+}
 
 /* ---- one task ---- */
 

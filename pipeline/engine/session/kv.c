@@ -6,7 +6,7 @@
 
 static struct mp_place dense_place(const struct mp_engine *e)
 {
-    return mp_memory_of(e->dense);
+    return mp_memory_of(mp_dense(e));
 }
 
 /* ---- always attended ---- */

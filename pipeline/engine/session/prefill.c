@@ -46,7 +46,7 @@ static void create_chunk(const struct mp_engine *e, struct mp_allocator *a,
                        sizeof staging[i]);
     }
     mp_buffer_create(a, &chunk->ids, MP_PINNED, rows * sizeof(int32_t), "prompt ids");
-    mp_buffer_create(a, &chunk->x, mp_memory_of(e->dense),
+    mp_buffer_create(a, &chunk->x, mp_memory_of(mp_dense(e)),
                      rows * (size_t)e->shape->hidden_size * sizeof(float),
                      "prefill residual stream");
 }
@@ -94,8 +94,8 @@ void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a
     p->chunks = mp_xcalloc((size_t)p->num_chunks, sizeof *p->chunks);
     for (int i = 0; i < 2; i++) {
         mp_kv_cache_create(e, a, &staging[i], count, false);
-        mp_buffer_create(a, &p->q[i], mp_memory_of(e->dense), q_bytes, "prefill queries");
-        mp_buffer_create(a, &p->o[i], mp_memory_of(e->dense), q_bytes, "prefill attention");
+        mp_buffer_create(a, &p->q[i], mp_memory_of(mp_dense(e)), q_bytes, "prefill queries");
+        mp_buffer_create(a, &p->o[i], mp_memory_of(mp_dense(e)), q_bytes, "prefill attention");
     }
     for (int c = 0; c < p->num_chunks; c++) {
         p->chunks[c].first = c * chunk_size;

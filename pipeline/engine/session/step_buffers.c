@@ -63,7 +63,7 @@ void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, i
 {
     const struct mp_shape *s = e->shape;
     const struct mp_placements *p = &e->graph.placements;
-    const struct mp_place dense = mp_memory_of(e->dense);
+    const struct mp_place dense = mp_memory_of(mp_dense(e));
     size_t n = (size_t)rows;
     size_t heads = n * (size_t)s->num_attention_heads;
     size_t vectors = n * (size_t)mp_shape_q_width(s) * sizeof(float);

@@ -142,8 +142,8 @@ static void fill_layer(struct mp_submit *sub, const struct mp_engine *e, struct 
     struct part k = {cache->k, 0, cache->num_kv_heads, cache->capacity};
     struct part v = {cache->v, 0, cache->num_kv_heads, cache->capacity};
     uint64_t seed = (uint64_t)layer * 4;
-    draw(sub, e, mp_memory_of(e->dense), &k, ANY, seed);
-    draw(sub, e, mp_memory_of(e->dense), &v, ANY, seed + 1);
+    draw(sub, e, mp_memory_of(mp_dense(e)), &k, ANY, seed);
+    draw(sub, e, mp_memory_of(mp_dense(e)), &v, ANY, seed + 1);
     for (int i = 0; shards != NULL && i < shards->count; i++) {
         fill_shard(sub, e, &shards->list[i], &kv->shards[i].offloaded, keys, seed + 2);
     }

@@ -26,9 +26,10 @@ static struct mp_engine imagine(const struct mp_config *config, enum mp_dtype dt
         .shape = &SHAPE,
         .dtype = dtype,
         .attention = {.config = config, .shape = &SHAPE},
-        .dense = {gpu_limit > 0 ? MP_GPU : MP_CPU, gpu_limit > 0 ? 0 : -1},
         .gpu_limit = gpu_limit,
-        .graph = {.shape = &SHAPE,
+        .graph = {.placements = {.dense = {gpu_limit > 0 ? MP_GPU : MP_CPU,
+                                           gpu_limit > 0 ? 0 : -1}},
+                  .shape = &SHAPE,
                   .sink = config->device_budget - config->window_size,
                   .window = config->window_size},
     };

@@ -83,7 +83,7 @@ static void test_fill(void **state)
     (void)state;
     static const int64_t lengths[] = {FIXED - 1, FIXED, FIXED + 20, TOKENS};
     struct mp_error err;
-    if (engine->dense.kind == MP_GPU) {
+    if (mp_dense(engine).kind == MP_GPU) {
         skip(); /* the memory is the GPU's */
     }
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {

@@ -81,16 +81,6 @@ struct mp_task {
     char buffers[MAX_LINE / 2];
 };
 
-struct mp_submit mp_submit_begin(struct mp_task_group *group, struct mp_error *err)
-{
-    return (struct mp_submit){
-        .err = err,
-        .group = group,
-        .device = {MP_CPU, -1},
-        .about = {.layer = -1, .request = -1, .chunk = -1, .micro_batch = -1},
-    };
-}
-
 struct mp_task *mp_task_new(struct mp_submit *sub, struct starpu_codelet *codelet, int max_buffers)
 {
     struct mp_task *t = mp_xcalloc(1, sizeof *t);
