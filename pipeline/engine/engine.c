@@ -44,7 +44,7 @@ int mp_engine_kept_layers(const struct mp_engine *e)
     return n;
 }
 
-/* The cut that gives whole layers to a device, or a share of their heads to each CPU worker. */
+/* The cut that gives whole layers to a device, or a shard of their heads to each CPU worker. */
 static int add_cut(const struct mp_engine *e, bool gpu, struct mp_placements *p)
 {
     int heads = e->shape->num_key_value_heads;
