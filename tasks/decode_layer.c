@@ -42,6 +42,13 @@ double mp_expected_nnz(const struct mp_graph *g, const struct mp_decode_step *s,
     return sum;
 }
 
+/* Whether a CPU worker reads the queries before any later GPU task has been waited for: the method
+ * makes nothing of them on the GPU. */
+static bool waits_for_queries(const struct mp_graph *g, int layer)
+{
+    return mp_handed_to_cpu(&g->placements, layer) && g->attention->method->query_bytes == NULL;
+}
+
 /* Of the queries of a layer: the shards that cannot read the step's own get theirs. */
 static int list_copies(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
                        struct mp_head_buffer copies[MP_MAX_SHARDS])
@@ -114,6 +121,7 @@ static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph
             };
         }
         sub->device = shard->device;
+        sub->in_stream = true;
         sampled_attention_insert(
             sub, g->shape, shard,
             &(struct sampled_attention_buffers){of->q, &of->nnz[layer], &of->o, &of->lse}, rows,
@@ -156,7 +164,9 @@ void mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     int num_parts = 1;
 
     begin(sub, s, layer, dense);
+    sub->in_stream = !sampled || !waits_for_queries(g, layer);
     insert_projection(sub, g, s, layer, sampled);
+    begin(sub, s, layer, dense);
     if (sampled) {
         g->attention->method->select(sub, g, s, layer);
         num_parts += insert_sampled_attention(sub, g, s, layer, parts + 1);

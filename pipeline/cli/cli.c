@@ -207,16 +207,18 @@ static int store_option(struct mp_cli *cli, const struct option *option, const c
     return 0;
 }
 
-/* A method that was chosen by name takes no flags of other methods. Such keys in a file are those
- * of the method that the file was written for. */
+/* A method takes no flags of other methods. Such keys in a file are those of the method that the
+ * file was written for. */
 static int check_attention(const struct mp_cli *cli, const struct argument *flags, int num_flags,
                            struct mp_error *err)
 {
     int code = mp_attention_check(&cli->config, err);
-    for (int i = 0; i < num_flags && code == 0 && cli->config.attention_method != NULL; i++) {
+    for (int i = 0; i < num_flags && code == 0; i++) {
         if (!mp_attention_takes(&cli->config, mp_config_flag_path(flags[i].name))) {
+            char *attention = mp_attention_describe(&cli->config);
             code = mp_fail(err, MP_ERR_USAGE, "--%s does not act for attention %s", flags[i].name,
-                           cli->config.attention_method);
+                           attention);
+            free(attention);
         }
     }
     return code;

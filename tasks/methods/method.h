@@ -64,8 +64,9 @@ struct mp_method {
     bool log_weights; /* it gives one to each selected token; otherwise see weight */
     /* ln of the inverse weight as a function of the cosine; NULL: every token weighs 1. */
     const struct lsh_weight *(*weight)(const struct mp_attention *a);
-    /* Bytes a row of what it makes of the queries, in memory that the layer's dense device and the
-     * shard see. */
+    /* Bytes a row of what it makes of the queries, by a task on the layer's dense device, in memory
+     * that this and the shard see; if the layer is handed to the CPU, that task is not in_stream.
+     * NULL: it makes nothing of them, and the shards read the queries themselves. */
     size_t (*query_bytes)(const struct mp_attention *a, int query_heads);
     /* Inserts what fills nnz and the selections of every shard of the layer. */
     void (*select)(struct mp_submit *sub, const struct mp_graph *g, const struct mp_decode_step *s,
