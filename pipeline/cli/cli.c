@@ -389,7 +389,8 @@ int mp_cli_main(int argc, char **argv)
     struct mp_error err;
     struct mp_cli cli;
     mp_interrupt_install();
-    mp_log_set_target((struct mp_log_target){.sink = mp_console_log});
+    static struct mp_log_target console = {.sink = mp_console_log};
+    mp_log_add_target(&console);
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */
     int code = mp_cli_parse(argc, argv, &cli, &err) == 0 ? 0 : MP_ERR_USAGE;
     if (code == 0 && cli.version) {

@@ -31,16 +31,15 @@ struct mp_method {
     const char *name;        /* of attention.method */
     const char *summary;     /* a line for the help */
     const char *const *keys; /* configuration keys that act for it, by path; ends with NULL */
-    bool sparse;             /* layers that are not in cache_layers keep only sink, window and
-                                generated tokens in their static cache; otherwise every layer is
-                                dense, and nothing below is called */
-    bool keeps;              /* offloaded tokens are kept, to be selected from; otherwise they are
-                                dropped, and nothing below is called */
-
     /* MP_ERR_USAGE says which of its keys cannot be. NULL: any values will do. */
     int (*check)(const struct mp_config *c, struct mp_error *err);
     /* Its settings, for people: "(K, L) = (10, 150)". NULL: it has none. */
     void (*describe)(const struct mp_config *c, char *out, size_t size);
+
+    bool sparse; /* layers that are not in cache_layers keep only sink, window and generated tokens
+                    in their static cache; otherwise every layer is dense */
+    bool keeps;  /* what such layers offload is kept, to be selected from; otherwise it is dropped.
+                    What follows is for methods that keep it, and used if there is such a layer */
 
     /* ---- what all layers of a run share, e.g. hash functions ---- */
     const char *shared_name; /* for the memory plan; NULL: nothing is shared */

@@ -112,7 +112,7 @@ static void test_error_sticks(void **state)
     sub.about.micro_batch = 2;
     embed_insert(&sub, &shape, &sum, &block, &block, 1);
     assert_int_equal(sub.code, MP_ERR_RUNTIME);
-    static const char *const said[] = {"embed of layer 7", "micro-batch 2", "3 buffers of",
+    static const char *const said[] = {"embed of layer 7 of micro-batch 2", "3 buffers of",
                                        "StarPU refused the task: No such device"};
     for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
         if (strstr(err.message, said[i]) == NULL) {
