@@ -20,6 +20,13 @@ enum { WORDS = 1024 };
 void *__real_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
 void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
 
+/* StarPU 1.3 does not free all of a task that it refuses. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libstarpu";
+}
+
 /* In place of the program's allocator: there is no memory for what is "too much". */
 void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err)
 {
