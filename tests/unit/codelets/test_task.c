@@ -21,7 +21,7 @@ void *__real_mp_alloc(size_t count, size_t size, const char *what, struct mp_err
 void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
 
 /* StarPU 1.3 does not free all of a task that it refuses. */
-const char *__lsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
     return "leak:libstarpu";
