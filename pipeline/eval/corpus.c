@@ -143,7 +143,10 @@ static int read_squad_paragraph(const struct mp_json *doc, const struct cJSON *p
 static int read_squad(const struct mp_json *doc, struct mp_corpus *out, struct mp_error *err)
 {
     const struct cJSON *data;
-    int code = mp_json_get_array(doc, mp_json_root(doc), "data", &data, err);
+    int code = mp_json_expect(doc, mp_json_root(doc), MP_JSON_OBJECT, err);
+    if (code == 0) {
+        code = mp_json_get_array(doc, mp_json_root(doc), "data", &data, err);
+    }
     int32_t article = 0;
     for (const struct cJSON *a = code == 0 ? mp_json_first(data) : NULL; a != NULL && code == 0;
          a = mp_json_after(a), article++) {
