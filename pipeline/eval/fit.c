@@ -21,6 +21,7 @@ struct search {
     int64_t fits;            /* units of the longest sample that is known not to be too long */
     int64_t too_many;        /* units of the shortest one that is known to be, or beyond the most */
     int64_t too_many_tokens; /* of that sample; 0: it has not been written */
+    bool retry;              /* after an error: another draft may have the length */
 };
 
 /* ---- one text ---- */
@@ -95,59 +96,73 @@ static int64_t next_units(const struct search *f, int step, int64_t least, int64
     return units < f->too_many ? units : f->too_many - 1;
 }
 
-/* Finds the best sample of a draft, trying `guess` units first. *hopeless: another draft would not
- * do better. */
-static int search(struct search *f, int64_t guess, bool *hopeless, struct mp_error *err)
+/* Writes the shortest sample of a draft, and sets the bounds of the search. *limited: the sources
+ * end it before the length does. */
+static int begin(struct search *f, bool *limited, struct mp_error *err)
 {
     const struct mp_task *t = f->task;
-    const int64_t wanted = f->maker->tokens;
     /* Whatever a unit is, it has half a token. */
-    int64_t most = 2 * wanted;
-    bool limited = t->most != NULL && t->most(t, f->maker->sources) < most;
-    if (limited) {
+    int64_t most = 2 * f->maker->tokens;
+    *limited = t->most != NULL && t->most(t, f->maker->sources) < most;
+    if (*limited) {
         most = t->most(t, f->maker->sources);
     }
-    *hopeless = true;
     if (most < t->least) {
         return mp_fail(err, MP_ERR_USAGE, "%s: the file has too few %s for %s", t->source, t->unit,
                        t->name);
     }
     int64_t tokens;
     int code = try_units(f, t->least, &tokens, err);
+    if (code == 0 && f->best.text == NULL) {
+        f->retry = true;
+        code = mp_fail(err, MP_ERR_USAGE,
+                       "--tokens: found %" PRId64 ", but %s needs at least %" PRId64
+                       " with this tokenizer",
+                       f->maker->tokens, t->name, tokens);
+    }
+    f->too_many = most + 1;
+    f->too_many_tokens = 0;
+    return code;
+}
+
+/* Says why the best sample is too short. */
+static int fail_short(struct search *f, bool limited, struct mp_error *err)
+{
+    const struct mp_task *t = f->task;
+    if (limited && f->too_many_tokens == 0) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "%s: %s has %" PRId64 " tokens with all the %s, expected %" PRId64
+                       ": give a file with more",
+                       t->source, t->name, f->best.tokens, t->unit, f->maker->tokens);
+    }
+    f->retry = true;
+    return mp_fail(err, MP_ERR_USAGE,
+                   "--tokens: found %" PRId64 ", but %s has %" PRId64 " or %" PRId64
+                   " tokens: one of its %s is more than 2 %% of the length",
+                   f->maker->tokens, t->name, f->best.tokens, f->too_many_tokens, t->unit);
+}
+
+/* Finds the best sample of a draft, trying `guess` units first. */
+static int search(struct search *f, int64_t guess, struct mp_error *err)
+{
+    const int64_t wanted = f->maker->tokens;
+    bool limited = false;
+    int code = begin(f, &limited, err);
     if (code != 0) {
         return code;
     }
-    *hopeless = false;
-    if (f->best.text == NULL) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "--tokens: found %" PRId64 ", but %s needs at least %" PRId64
-                       " with this tokenizer",
-                       wanted, t->name, tokens);
-    }
-    const int64_t least_tokens = tokens;
-    f->too_many = most + 1;
+    const int64_t least_tokens = f->best.tokens;
     for (int step = 0; f->too_many - f->fits > 1 && wanted - f->best.tokens > wanted / NEAR_PART;
          step++) {
         bool guessed = step == 0 && guess > f->fits && guess < f->too_many;
-        code = try_units(f, guessed ? guess : next_units(f, step, t->least, least_tokens), &tokens,
-                         err);
+        int64_t units = guessed ? guess : next_units(f, step, f->task->least, least_tokens);
+        int64_t tokens;
+        code = try_units(f, units, &tokens, err);
         if (code != 0) {
-            *hopeless = true;
             return code;
         }
     }
-    if (wanted - f->best.tokens <= wanted / MISSING_PART) {
-        return 0;
-    }
-    *hopeless = limited && f->too_many_tokens == 0;
-    return *hopeless ? mp_fail(err, MP_ERR_USAGE,
-                               "%s: %s has %" PRId64 " tokens with all the %s, expected %" PRId64
-                               ": give a file with more",
-                               t->source, t->name, f->best.tokens, t->unit, wanted)
-                     : mp_fail(err, MP_ERR_USAGE,
-                               "--tokens: found %" PRId64 ", but %s has %" PRId64 " or %" PRId64
-                               " tokens: one of its %s is more than 2 %% of the length",
-                               wanted, t->name, f->best.tokens, f->too_many_tokens, t->unit);
+    return wanted - f->best.tokens <= wanted / MISSING_PART ? 0 : fail_short(f, limited, err);
 }
 
 int mp_make_sample(const struct mp_maker *m, struct mp_series *s, struct mp_sample *out,
@@ -160,15 +175,14 @@ int mp_make_sample(const struct mp_maker *m, struct mp_series *s, struct mp_samp
                            .draft = {.sources = m->sources, .turn = s->turn, .tokens = m->tokens}};
         mp_rng_init(&f.draft.rng, m->seed, (uint64_t)s->task << 48 | (uint64_t)s->turn);
         s->turn++;
-        bool hopeless;
-        code = search(&f, s->units, &hopeless, err);
+        code = search(&f, s->units, err);
         if (code == 0) {
             *out = f.best;
             s->units = f.fits;
             return 0;
         }
         mp_sample_free(&f.best);
-        if (hopeless) {
+        if (!f.retry) {
             break;
         }
     }

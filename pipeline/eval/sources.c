@@ -57,16 +57,24 @@ static int read_text(const char *path, const char *built_in, char **text, struct
 
 /* ---- the essay ---- */
 
-bool mp_ends_sentence(const char *word)
+/* Bytes of the quotation mark or bracket that ends word[0 .. length); 0: none does. */
+static size_t closing_length(const char *word, size_t length)
 {
     static const char *const closing[] = {"\"", "'", ")", "]", "\u201d", "\u2019"};
-    size_t length = strlen(word);
     for (size_t i = 0; i < sizeof closing / sizeof closing[0]; i++) {
         size_t n = strlen(closing[i]);
-        if (length > n && memcmp(word + length - n, closing[i], n) == 0) {
-            length -= n;
-            i = (size_t)-1; /* there may be another before it */
+        if (length >= n && memcmp(word + length - n, closing[i], n) == 0) {
+            return n;
         }
+    }
+    return 0;
+}
+
+bool mp_ends_sentence(const char *word)
+{
+    size_t length = strlen(word);
+    for (size_t n = closing_length(word, length); n > 0; n = closing_length(word, length)) {
+        length -= n;
     }
     return length > 0 && strchr(".?!", word[length - 1]) != NULL;
 }
