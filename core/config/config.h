@@ -35,8 +35,9 @@ enum mp_verb {
     MP_VERB_BENCH_PREFILL = 1 << 6,
     MP_VERB_BENCH_OPS = 1 << 7,
     MP_VERB_TUNE = 1 << 8,
+    MP_VERB_MAKE_DATA = 1 << 9,
     MP_VERB_BENCH = MP_VERB_BENCH_DECODE | MP_VERB_BENCH_PREFILL | MP_VERB_BENCH_OPS,
-    MP_VERB_ALL = (1 << 9) - 1,
+    MP_VERB_ALL = (1 << 10) - 1,
 };
 
 struct mp_config {

@@ -30,6 +30,7 @@ static const struct {
     {"bench prefill", MP_VERB_BENCH_PREFILL, mp_help_bench_prefill, mp_verb_bench_prefill},
     {"bench ops", MP_VERB_BENCH_OPS, mp_help_bench_ops, mp_verb_bench_ops},
     {"tune", MP_VERB_TUNE, mp_help_tune, mp_verb_tune},
+    {"make-data", MP_VERB_MAKE_DATA, mp_help_make_data, mp_verb_make_data},
 };
 enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
 
@@ -45,7 +46,7 @@ static const struct option {
     {"input", STRING, offsetof(struct mp_cli, input), MP_VERB_GENERATE | MP_VERB_PLAN},
     {"prompt", STRING, offsetof(struct mp_cli, prompt), MP_VERB_GENERATE},
     {"output", STRING, offsetof(struct mp_cli, output),
-     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_TUNE},
+     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_TUNE | MP_VERB_MAKE_DATA},
     {"resume", SWITCH, offsetof(struct mp_cli, resume), MP_VERB_GENERATE | MP_VERB_TUNE},
     {"quiet", SWITCH, offsetof(struct mp_cli, quiet), MP_VERB_GENERATE},
     {"tokens", STRING, offsetof(struct mp_cli, tokens), MP_VERB_LOGITS},
@@ -62,6 +63,15 @@ static const struct option {
     {"kv", STRING, offsetof(struct mp_cli, kv), MP_VERB_BENCH_DECODE},
     {"compare", SWITCH, offsetof(struct mp_cli, compare), MP_VERB_BENCH_DECODE},
     {"json", SWITCH, offsetof(struct mp_cli, json_output), MP_VERB_BENCH},
+    {"task", STRING, offsetof(struct mp_cli, task), MP_VERB_MAKE_DATA},
+    {"tokens", COUNT, offsetof(struct mp_cli, length), MP_VERB_MAKE_DATA},
+    {"samples", COUNT, offsetof(struct mp_cli, samples), MP_VERB_MAKE_DATA},
+    {"seed", WHOLE, offsetof(struct mp_cli, seed), MP_VERB_MAKE_DATA},
+    {"template", STRING, offsetof(struct mp_cli, chat_template), MP_VERB_MAKE_DATA},
+    {"essay", STRING, offsetof(struct mp_cli, essay), MP_VERB_MAKE_DATA},
+    {"words", STRING, offsetof(struct mp_cli, words), MP_VERB_MAKE_DATA},
+    {"squad", STRING, offsetof(struct mp_cli, squad), MP_VERB_MAKE_DATA},
+    {"hotpot", STRING, offsetof(struct mp_cli, hotpot), MP_VERB_MAKE_DATA},
 };
 enum { NUM_OPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
 
@@ -317,7 +327,8 @@ int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err
                            argc > 2 ? " " : "", argc > 2 ? argv[2] : "",
                            strcmp(argv[1], "bench") == 0
                                ? "bench decode, bench prefill or bench ops"
-                               : "generate, logits, tokenize, detokenize, plan, bench or tune");
+                               : "generate, logits, tokenize, detokenize, plan, bench, tune or "
+                                 "make-data");
         }
         out->verb = VERBS[verb].name;
     }
@@ -342,6 +353,9 @@ void mp_cli_help(const char *verb)
     }
     if (find_option(i, "shape") != NULL) {
         printf("\nShapes: %s\n", mp_hook_shapes());
+    }
+    if (find_option(i, "template") != NULL) {
+        printf("\nTemplates: %s\n", mp_hook_chat_names());
     }
 }
 

@@ -28,6 +28,13 @@ struct mp_cli {
     double sampled;    /* share of the offloaded tokens to sample; 0: not given */
     const char *kv;    /* where it comes from: "synthetic" or "prompt"; NULL: synthetic */
     bool compare;      /* a row for each placement */
+    /* Of make-data. Files: NULL if not given. */
+    const char *task;          /* names with commas, or "all"; NULL: not given */
+    const char *chat_template; /* by name; NULL: none */
+    const char *essay, *words, *squad, *hotpot;
+    int64_t length;  /* tokens of a sample; 0: not given */
+    int64_t samples; /* of each task; 0: not given */
+    int64_t seed;
     bool json_output;
     bool resume;
     bool no_special;
@@ -45,6 +52,12 @@ void mp_cli_help(const char *verb);
 
 /* The directory of the model the configuration names; malloc'ed. */
 int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err);
+
+/* The tokenizer of that model, or of a directory that holds nothing else. The caller's:
+ * mp_tokenizer_free. */
+struct mp_tokenizer;
+int mp_cli_open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out,
+                          struct mp_error *err);
 
 /* An engine for the command line's shape or model, with this configuration, which is the command
  * line's or a copy of it that was changed. It shows messages and progress, and signals stop it. */
@@ -76,5 +89,8 @@ int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err);
 
 /* tune_verb.c */
 int mp_verb_tune(const struct mp_cli *cli, struct mp_error *err);
+
+/* make_data.c */
+int mp_verb_make_data(const struct mp_cli *cli, struct mp_error *err);
 
 #endif

@@ -1,10 +1,11 @@
-/* The engine that a command line asks for. */
+/* The engine, or the tokenizer alone, that a command line asks for. */
 #include "core/base/file.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/console.h"
 #include "pipeline/engine/hooks.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
 {
@@ -19,6 +20,26 @@ int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
     int code = mp_config_resolve_model(cli->config.model_path, folder, out, err);
     free(folder);
     return code == 0 ? 0 : MP_ERR_USAGE;
+}
+
+int mp_cli_open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out, struct mp_error *err)
+{
+    const char *given = cli->config.model_path;
+    if (given == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "%s needs --model DIR", cli->verb);
+    }
+    /* A directory that holds nothing but tokenizer.json will do. */
+    struct stat status;
+    if (stat(given, &status) == 0 && S_ISDIR(status.st_mode)) {
+        return mp_engine_load_tokenizer(given, out, err);
+    }
+    char *dir = NULL;
+    int code = mp_cli_model_dir(cli, &dir, err);
+    if (code == 0) {
+        code = mp_engine_load_tokenizer(dir, out, err);
+    }
+    free(dir);
+    return code;
 }
 
 int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,

@@ -59,6 +59,10 @@ int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
         {"--config", cli->config_path},
         {"--tokens", cli->tokens},
         {"--json", cli->json},
+        {"--essay", cli->essay},
+        {"--words", cli->words},
+        {"--squad", cli->squad},
+        {"--hotpot", cli->hotpot},
     };
     int code = 0;
     for (size_t i = 0; i < WRITTEN && code == 0; i++) {

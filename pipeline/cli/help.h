@@ -12,5 +12,6 @@ extern const char mp_help_bench_decode[];
 extern const char mp_help_bench_prefill[];
 extern const char mp_help_bench_ops[];
 extern const char mp_help_tune[];
+extern const char mp_help_make_data[];
 
 #endif

@@ -173,26 +173,6 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
 
 /* ---- tokenize ---- */
 
-static int open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out, struct mp_error *err)
-{
-    const char *given = cli->config.model_path;
-    if (given == NULL) {
-        return mp_fail(err, MP_ERR_USAGE, "%s needs --model DIR", cli->verb);
-    }
-    /* A directory that holds nothing but tokenizer.json will do. */
-    struct stat status;
-    if (stat(given, &status) == 0 && S_ISDIR(status.st_mode)) {
-        return mp_engine_load_tokenizer(given, out, err);
-    }
-    char *dir = NULL;
-    int code = mp_cli_model_dir(cli, &dir, err);
-    if (code == 0) {
-        code = mp_engine_load_tokenizer(dir, out, err);
-    }
-    free(dir);
-    return code;
-}
-
 static int print_ids(const struct mp_tokenizer *t, const char *text, size_t length, bool special,
                      struct mp_error *err)
 {
@@ -262,7 +242,7 @@ static int tokenize_file(const struct mp_tokenizer *t, const char *path, bool sp
 int mp_verb_tokenize(const struct mp_cli *cli, struct mp_error *err)
 {
     struct mp_tokenizer *t;
-    int code = open_tokenizer(cli, &t, err);
+    int code = mp_cli_open_tokenizer(cli, &t, err);
     if (code != 0) {
         return code;
     }
@@ -296,7 +276,7 @@ int mp_verb_detokenize(const struct mp_cli *cli, struct mp_error *err)
     if (cli->json == NULL) {
         return mp_fail(err, MP_ERR_USAGE, "detokenize needs --json FILE");
     }
-    int code = open_tokenizer(cli, &t, err);
+    int code = mp_cli_open_tokenizer(cli, &t, err);
     if (code == 0) {
         code = mp_json_read_file(cli->json, MAX_JSON_BYTES, &doc, err);
     }

@@ -1,6 +1,7 @@
 #include "pipeline/engine/hooks.h"
 
 #include "codelets/common/task/task.h"
+#include "models/chat.h"
 #include "models/presets.h"
 #include "tasks/runtime.h"
 
@@ -24,6 +25,16 @@ const char *mp_hook_scheduler(int index)
 const char *mp_hook_shapes(void)
 {
     return mp_preset_names();
+}
+
+int mp_hook_chat(const char *name, const char **before, const char **after, struct mp_error *err)
+{
+    return mp_chat_find(name, before, after, err);
+}
+
+const char *mp_hook_chat_names(void)
+{
+    return mp_chat_names();
 }
 
 void mp_hook_one_task_at_a_time(bool on)

@@ -107,6 +107,10 @@ const char *mp_hook_scheduler(int index);
 /* The well-known shapes, separated by ", "; static. */
 const char *mp_hook_shapes(void);
 
+/* Chat templates by name (models/chat.h), and the names, separated by ", "; static. */
+int mp_hook_chat(const char *name, const char **before, const char **after, struct mp_error *err);
+const char *mp_hook_chat_names(void);
+
 /* From now on a task has run when its submission returns, to time ops alone; or no longer so. */
 void mp_hook_one_task_at_a_time(bool on);
 

@@ -48,6 +48,10 @@ static int read_id(const struct mp_json *doc, size_t position, char **id, struct
 static int read_ids(const struct mp_json *doc, const struct cJSON *array, struct mp_record *r,
                     struct mp_error *err)
 {
+    const struct cJSON *prefix = mp_json_find(mp_json_root(doc), "answer_prefix");
+    if (prefix != NULL && mp_json_kind(prefix) != MP_JSON_NULL) {
+        return mp_json_fail(doc, prefix, err, "found beside token ids, expected \"input\" as text");
+    }
     int rc = mp_json_expect(doc, array, MP_JSON_ARRAY, err);
     if (rc != MP_OK) {
         return rc;
@@ -68,7 +72,8 @@ static int read_ids(const struct mp_json *doc, const struct cJSON *array, struct
     return MP_OK;
 }
 
-/* The prompt: "input_ids" if there are any, else "input", a text or ids itself. */
+/* The prompt: "input_ids" if there are any, else "input", ids itself or a text, which
+ * "answer_prefix" ends if there is one. */
 static int read_input(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
 {
     const struct cJSON *root = mp_json_root(doc);
@@ -84,10 +89,14 @@ static int read_input(const struct mp_json *doc, struct mp_record *r, struct mp_
         return read_ids(doc, input, r, err);
     }
     const char *text;
+    const char *prefix = "";
     int rc = mp_json_as_string(doc, input, &text, err);
     if (rc == MP_OK) {
-        r->text = mp_xstrdup(text);
-        r->text_length = strlen(text);
+        rc = mp_json_opt_string(doc, root, "answer_prefix", &prefix, err);
+    }
+    if (rc == MP_OK) {
+        r->text = mp_xasprintf("%s%s", text, prefix);
+        r->text_length = strlen(r->text);
     }
     return rc;
 }

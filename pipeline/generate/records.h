@@ -9,8 +9,9 @@
 #include <stdint.h>
 
 struct mp_record {
-    char *id;           /* "id", else "index", else the record's position, as text */
-    char *text;         /* "input" as a string, NUL-terminated; NULL if ids are given */
+    char *id;   /* "id", else "index", else the record's position, as text */
+    char *text; /* "input" as a string, and "answer_prefix", with which the answer starts, if
+                   there is one; NUL-terminated; NULL if ids are given */
     size_t text_length; /* bytes */
     int32_t *ids;       /* "input_ids" (or "input" as an array of ids); NULL if text is given */
     size_t num_ids;

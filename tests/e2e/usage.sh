@@ -108,7 +108,7 @@ case_usage_config() {
 
 case_help() {
     local verb
-    for verb in generate logits tokenize detokenize plan tune; do
+    for verb in generate logits tokenize detokenize plan tune make-data; do
         run "$verb" --help
         expect_status 0
         expect_match "$verb: example" out '^  (.* \| )?magicpig-pipe .*--'
@@ -122,7 +122,7 @@ case_help() {
     run
     expect_status 0
     expect 'no arguments' "$(<out)" "$(<overview)"
-    for verb in generate plan logits tokenize detokenize tune; do
+    for verb in generate plan logits tokenize detokenize tune make-data; do
         expect_match overview overview "$verb"
     done
     run --version

@@ -190,6 +190,30 @@ static void test_ids(void **state)
     mp_records_free(&r);
 }
 
+/* A line as the benchmark RULER writes it, and the texts that its later versions keep apart. */
+static void test_answer_prefix(void **state)
+{
+    (void)state;
+    struct mp_records r =
+        load("{\"index\": 4, \"input\": \"What is it?\", \"outputs\": [\"1\"], \"length\": 4090,"
+             " \"length_w_model_temp\": 4090, \"answer_prefix\": \" It is\", \"truncation\": -1,"
+             " \"others\": {\"id\": 7}, \"token_position_answer\": 3}\n"
+             "{\"input\": \"a\", \"answer_prefix\": \"\"}\n"
+             "{\"input\": \"a\", \"answer_prefix\": null}\n"
+             "{\"input\": \"a\", \"answer_prefix\": 5}\n"
+             "{\"input_ids\": [1], \"input\": \"a\", \"answer_prefix\": \"b\"}\n"
+             "{\"input\": [1], \"answer_prefix\": \"b\"}\n",
+             6);
+    check_text(&r.items[0], "4", "What is it? It is", 1);
+    check_text(&r.items[1], "1", "a", 2);
+    check_text(&r.items[2], "2", "a", 3);
+    check_broken(&r.items[3], "3", 4, ":4: answer_prefix: expected a string, found 5");
+    check_broken(&r.items[4], "4", 5,
+                 ":5: answer_prefix: found beside token ids, expected \"input\"");
+    check_broken(&r.items[5], "5", 6, ":6: answer_prefix: found beside token ids");
+    mp_records_free(&r);
+}
+
 static void test_standard_input(void **state)
 {
     (void)state;
@@ -295,6 +319,7 @@ int main(void)
         cmocka_unit_test(test_broken_lines_among_good_ones),
         cmocka_unit_test(test_broken_pretty_printed_record),
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_answer_prefix),
         cmocka_unit_test(test_standard_input),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_every_prefix_is_survived),

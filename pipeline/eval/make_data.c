@@ -1,0 +1,175 @@
+/* The verb make-data: samples of tasks as JSON lines. */
+#include "core/base/memory.h"
+#include "core/json/json.h"
+#include "pipeline/cli/cli.h"
+#include "pipeline/cli/interrupt.h"
+#include "pipeline/cli/progress.h"
+#include "pipeline/engine/hooks.h"
+#include "pipeline/eval/fit.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { DEFAULT_SAMPLES = 100 };
+
+struct make_data {
+    const struct mp_cli *cli;
+    bool chosen[MP_NUM_TASKS];
+    int64_t samples; /* of each task */
+    struct mp_sources sources;
+    struct mp_tokenizer *tokenizer;
+    struct mp_maker maker;
+    FILE *out;
+    struct mp_progress *progress;
+    int64_t done; /* samples written */
+};
+
+/* ---- what the command line says ---- */
+
+static int check(struct make_data *d, struct mp_error *err)
+{
+    const struct mp_cli *cli = d->cli;
+    if (cli->task == NULL || cli->length == 0 || cli->output == NULL) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "make-data needs --task NAMES, --tokens N and --output FILE");
+    }
+    int code = mp_tasks_parse(cli->task, d->chosen, err);
+    for (int i = 0; i < MP_NUM_TASKS && code == 0; i++) {
+        const char *source = mp_tasks[i].source;
+        bool missing = source != NULL && ((strcmp(source, "--squad") == 0 && cli->squad == NULL) ||
+                                          (strcmp(source, "--hotpot") == 0 && cli->hotpot == NULL));
+        if (d->chosen[i] && missing) {
+            code = mp_fail(err, MP_ERR_USAGE, "--task: %s needs %s FILE; see --help",
+                           mp_tasks[i].name, source);
+        }
+    }
+    d->samples = cli->samples > 0 ? cli->samples : DEFAULT_SAMPLES;
+    return code;
+}
+
+static int open_sources(struct make_data *d, struct mp_error *err)
+{
+    const struct mp_cli *cli = d->cli;
+    uint64_t seed = (uint64_t)cli->seed;
+    d->maker = (struct mp_maker){.sources = &d->sources, .tokens = cli->length, .seed = seed};
+    int code = mp_hook_chat(cli->chat_template != NULL ? cli->chat_template : "none",
+                            &d->maker.before, &d->maker.after, err);
+    if (code != 0) {
+        return mp_fail_prefix(err, "--template");
+    }
+    code = mp_sources_load(cli->essay, cli->words, &d->sources, err);
+    if (code == 0 && cli->squad != NULL) {
+        code = mp_corpus_load_squad(cli->squad, seed, &d->sources.squad, err);
+    }
+    if (code == 0 && cli->hotpot != NULL) {
+        code = mp_corpus_load_hotpot(cli->hotpot, seed, &d->sources.hotpot, err);
+    }
+    if (code == 0) {
+        code = mp_cli_open_tokenizer(cli, &d->tokenizer, err);
+        d->maker.tokenizer = d->tokenizer;
+    }
+    return code;
+}
+
+/* ---- the file ---- */
+
+static void write_string(FILE *out, const char *key, const char *text)
+{
+    char *quoted = mp_json_quote(text, strlen(text));
+    fprintf(out, ", \"%s\": %s", key, quoted);
+    free(quoted);
+}
+
+static int write_line(struct make_data *d, const struct mp_task *t, int64_t index,
+                      const struct mp_sample *s, struct mp_error *err)
+{
+    fprintf(d->out, "{\"index\": %" PRId64 ", \"id\": \"%s-%" PRId64 "\"", index, t->name, index);
+    write_string(d->out, "task", t->name);
+    write_string(d->out, "input", s->text);
+    write_string(d->out, "answer_prefix", s->answer_prefix);
+    fputs(", \"outputs\": [", d->out);
+    for (size_t i = 0; i < s->outputs.count; i++) {
+        char *quoted = mp_json_quote(s->outputs.items[i], strlen(s->outputs.items[i]));
+        fprintf(d->out, "%s%s", i > 0 ? ", " : "", quoted);
+        free(quoted);
+    }
+    fprintf(d->out, "], \"max_new_tokens\": %" PRId64 ", \"length\": %" PRId64 "}\n", t->new_tokens,
+            s->tokens);
+    if (ferror(d->out)) {
+        return mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", d->cli->output, strerror(errno));
+    }
+    return 0;
+}
+
+static int write_task(struct make_data *d, int task, struct mp_error *err)
+{
+    struct mp_series series = {.task = task};
+    int code = 0;
+    for (int64_t i = 0; i < d->samples && code == 0; i++) {
+        if (mp_interrupted()) {
+            return mp_fail(err, MP_ERR_INTERRUPTED, "interrupted");
+        }
+        struct mp_sample sample;
+        code = mp_make_sample(&d->maker, &series, &sample, err);
+        if (code == 0) {
+            code = write_line(d, &mp_tasks[task], i, &sample, err);
+            mp_sample_free(&sample);
+        }
+        mp_progress_set(d->progress, ++d->done);
+    }
+    return code;
+}
+
+/* A file with a part of the samples would be taken for one with all; devices and pipes stay. */
+static void remove_file(const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) == 0 && S_ISREG(status.st_mode)) {
+        remove(path);
+    }
+}
+
+static int write_file(struct make_data *d, struct mp_error *err)
+{
+    const char *path = d->cli->output;
+    d->out = fopen(path, "w");
+    if (d->out == NULL) {
+        return mp_fail(err, MP_ERR_IO, "%s: cannot create: %s", path, strerror(errno));
+    }
+    int64_t tasks = 0;
+    for (int i = 0; i < MP_NUM_TASKS; i++) {
+        tasks += d->chosen[i];
+    }
+    d->progress = mp_progress_start("samples", "sample", tasks * d->samples);
+    int code = 0;
+    for (int i = 0; i < MP_NUM_TASKS && code == 0; i++) {
+        code = d->chosen[i] ? write_task(d, i, err) : 0;
+    }
+    mp_progress_end(d->progress);
+    if (fclose(d->out) != 0 && code == 0) {
+        code = mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    }
+    if (code != 0) {
+        remove_file(path);
+    }
+    return code;
+}
+
+int mp_verb_make_data(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct make_data d = {.cli = cli};
+    int code = check(&d, err);
+    if (code == 0) {
+        code = open_sources(&d, err);
+    }
+    if (code == 0) {
+        code = write_file(&d, err);
+    }
+    mp_sources_free(&d.sources);
+    mp_tokenizer_free(d.tokenizer);
+    return code;
+}

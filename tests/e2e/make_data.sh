@@ -1,0 +1,104 @@
+# Cases of make-data.
+# shellcheck shell=bash
+# shellcheck disable=SC2154  # variables of cli_test.sh and lib.sh
+
+make_data() { # make_data ARGUMENT...: with the demo model
+    run make-data --model "$demo" "$@"
+}
+
+# Two documents with a question each, as SQuAD and HotpotQA have them.
+write_corpora() {
+    local question='{"question": "Who?", "answers": [{"text": "Anna"}]}'
+    printf '{"data": [{"paragraphs": [{"context": "%s", "qas": [%s]}, {"context": "%s", "qas": []}]}]}\n' \
+        'Anna came.' "$question" 'Nobody came.' >squad.json
+    printf '[{"question": "Who?", "answer": "Anna", "context": [["A", ["Anna ", "came."]]]}]\n' \
+        >hotpot.json
+}
+
+case_make_data() {
+    make_data --task niah_single_1,niah_multiquery,vt --tokens 1600 --samples 3 --template llama3 \
+        --output data.jsonl
+    expect_status 0
+    expect 'stdout and stderr' "$(cat out err)" ''
+    expect_lines 'records' data.jsonl '' 9
+    expect_lines 'in order' data.jsonl '^\{"index": 2, "id": "niah_multiquery-2", "task": "niah_multiquery"' 1
+    expect_lines 'template' data.jsonl '"input": "<\|start_header_id\|>user' 9
+    expect_lines 'four answers' data.jsonl '"outputs": \["[0-9]{7}"(, "[0-9]{7}"){3}\], "max_new_tokens": 128' 3
+    expect_lines 'five answers' data.jsonl '"outputs": \["[A-Z]{5}"(, "[A-Z]{5}"){4}\], "max_new_tokens": 30' 3
+    expect_lines 'length' data.jsonl '"length": (15(6[89]|[789][0-9])|1600)\}$' 9
+
+    # The same seed gives the same file, whichever other tasks are made; another one another file.
+    make_data --task vt --tokens 1600 --samples 2 --template llama3 --output again.jsonl
+    expect 'same records' "$(grep '"vt-[01]"' data.jsonl)" "$(<again.jsonl)"
+    make_data --task vt --tokens 1600 --samples 2 --template llama3 --seed 1 --output other.jsonl
+    cmp -s again.jsonl other.jsonl && fail 'another seed' 'the same file' 'another one'
+
+    # generate reads it: the prompt is input and answer_prefix, with BOS.
+    sed -n 's/"max_new_tokens": [0-9]*/"max_new_tokens": 12/; /"niah_single_1-0"\|"vt-0"/p' data.jsonl >two.jsonl
+    generate --input two.jsonl --output answers.jsonl
+    expect_status 0
+    expect_lines 'answered' answers.jsonl '"prompt_tokens": ?1[45][0-9][0-9]' 2
+    expect_lines 'the hidden number' answers.jsonl '"niah_single_1-0".*"score": ?1[.,}]' 1
+
+    # Files of the user's own.
+    write_corpora
+    printf 'The hill was steep. Nobody climbed it.\n' >essay.txt
+    printf '[adjectives]\nodd\n[nouns]\nthing\n' >words.txt
+    make_data --task niah_single_2 --tokens 1000 --samples 1 --output own.jsonl --essay essay.txt \
+        --words words.txt
+    expect_status 0
+    expect_lines 'own files' own.jsonl 'hill was steep.*numbers for odd-thing is: ' 1
+    make_data --task vt --tokens 1600 --samples 1 --output /dev/stdout
+    expect_lines 'to a pipe' out '"id": "vt-0"' 1
+}
+
+case_make_data_usage() {
+    local vt=(make-data --model "$demo" --task vt --tokens 1600 --samples 1)
+    write_corpora
+    expect_refusal 2 'make-data needs --task NAMES, --tokens N and --output FILE' make-data --model "$demo"
+    expect_refusal 2 'needs --task' make-data --model "$demo" --task vt --tokens 10
+    expect_refusal 2 '--task: found "vtt" \(nearest: vt\), expected one of all, niah_single_1' \
+        make-data --model "$demo" --task vtt --tokens 10 --output x
+    expect_refusal 2 '--task: qa_1 needs --squad FILE' \
+        make-data --model "$demo" --task all --tokens 10 --output x
+    expect_refusal 2 '--task: qa_2 needs --hotpot FILE' \
+        make-data --model "$demo" --task all --squad squad.json --tokens 10 --output x
+    expect_refusal 2 '--tokens: found "0", expected a whole number from 1' "${vt[@]}" --tokens 0
+    expect_refusal 2 '--samples: found "some"' "${vt[@]}" --samples some
+    expect_refusal 2 '--seed: found "-1", expected a whole number from 0' "${vt[@]}" --seed -1
+    expect_refusal 2 '--template: found template "chat", expected one of none, ' \
+        "${vt[@]}" --output x --template chat
+    expect_refusal 2 'make-data has no option --gen-len' "${vt[@]}" --gen-len 3
+    expect_refusal 2 'no option --esay \(nearest: --essay\)' "${vt[@]}" --esay x
+    expect_refusal 2 'make-data needs --model DIR' make-data --task vt --tokens 1600 --output x
+    expect_refusal 2 'tried /absent' "${vt[@]}" --model /absent --output x
+    expect_refusal 2 '--output: found the file of --squad, squad.json' \
+        "${vt[@]}" --squad squad.json --output squad.json
+    expect_refusal 1 'absent.txt: cannot open' "${vt[@]}" --output x --essay absent.txt
+    expect_refusal 1 'absent/x: cannot create' "${vt[@]}" --output absent/x
+    printf 'two words\n' >words.txt
+    expect_refusal 1 'words.txt:1: found "two words", expected one word' \
+        "${vt[@]}" --output x --words words.txt
+    expect_refusal 1 'squad.json: expected an array, found an object' \
+        "${vt[@]}" --output x --hotpot squad.json
+    # What cannot have the length leaves no file.
+    expect_refusal 2 '--tokens: found 100, but vt needs at least [0-9]+ with this tokenizer' \
+        "${vt[@]}" --tokens 100 --output x
+    expect_refusal 2 '--squad: qa_1 has [0-9]+ tokens with all the documents, expected 1600' \
+        "${vt[@]}" --task qa_1 --squad squad.json --output x
+    [[ ! -e x ]] || fail 'after errors' 'a file' 'no file'
+}
+
+# A file with a part of the samples is not left.
+case_make_data_interrupt() {
+    : >err
+    command=make-data
+    "$binary" make-data --model "$demo" --task niah_single_2 --tokens 65536 --samples 100000 \
+        --output data.jsonl >out 2>err &
+    child=$!
+    wait_for data.jsonl '"index": 0'
+    kill -INT "$child"
+    wait_child
+    expect status "$status" 130
+    [[ ! -e data.jsonl ]] || fail 'interrupted' 'a file' 'no file'
+}
