@@ -9,7 +9,8 @@
 #include "tasks/methods/method.h"
 
 /* Of dense work. What a CPU task or the host needs of it comes after a task of the stream that is
- * waited for: before a lookup on the CPU stands hashing, before the end of a step lm_head. */
+ * waited for: before a lookup on the CPU stands hashing, before a selection by the queries
+ * themselves the projection, before the end of a step lm_head. */
 static void begin(struct mp_submit *sub, const struct mp_decode_step *s, int layer,
                   struct mp_device device)
 {
@@ -75,6 +76,14 @@ static void list_targets(const struct mp_graph *g, const struct mp_decode_step *
     }
 }
 
+/* Where shards on the CPU read the queries themselves, nothing of the GPU's stream stands between
+ * them and the projection: its end has to be waited for. */
+static bool queries_go_to_cpu(const struct mp_graph *g, int layer, bool sampled)
+{
+    return sampled && g->attention->method->query_bytes == NULL &&
+           mp_handed_to_cpu(&g->placements, layer);
+}
+
 static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_decode_step *s, int layer, bool sampled)
 {
@@ -88,7 +97,9 @@ static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
         .num_copies = sampled ? list_copies(g, s, layer, copies) : 0,
     };
     list_targets(g, s, layer, targets);
+    sub->in_stream = !queries_go_to_cpu(g, layer, sampled);
     projection_insert(sub, g->shape, &buffers, targets, s->num_rows, 1);
+    sub->in_stream = true;
 }
 
 /* Attention over what the method has selected, shard by shard; each adds a part to the output. */
