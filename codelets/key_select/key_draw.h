@@ -53,6 +53,22 @@ KEY_DRAW_FUNCTION uint64_t key_weight(float p)
     return (uint64_t)(p * KEY_WEIGHT_ONE);
 }
 
+/* The last of n ascending numbers, the first of which is 0, that is at most x. */
+KEY_DRAW_FUNCTION int64_t key_find(const uint64_t *sums, int64_t n, uint64_t x)
+{
+    int64_t low = 0;
+    int64_t high = n;
+    while (high - low > 1) {
+        int64_t middle = low + (high - low) / 2;
+        if (sums[middle] <= x) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 /* ---- scratch of a row ---- */
 
 /* For every query head, one after the other. */
@@ -65,11 +81,12 @@ struct key_scratch {
 
 static inline struct key_scratch key_scratch_of(void *scratch, int num_heads, int64_t tokens)
 {
-    int64_t stride = score_stride(tokens);
-    float *scores = (float *)scratch;
-    float *second = scores + num_heads * stride;
-    return (struct key_scratch){scores, second, (uint64_t *)(void *)(second + num_heads * stride),
-                                stride};
+    struct key_scratch s;
+    s.stride = score_stride(tokens);
+    s.scores = (float *)scratch;
+    s.second = s.scores + num_heads * s.stride;
+    s.sums = (uint64_t *)(void *)(s.scores + (int64_t)2 * num_heads * s.stride);
+    return s;
 }
 
 #endif

@@ -24,18 +24,6 @@ static inline uint64_t key_draw_below(uint64_t state, int64_t j, uint64_t total)
     return (uint64_t)((unsigned __int128)random_draw(state, j) * total >> 64);
 }
 
-/* The last of n ascending numbers, the first of which is 0, that is at most x. */
-static inline int64_t key_find(const uint64_t *sums, int64_t n, uint64_t x)
-{
-    int64_t low = 0;
-    int64_t high = n;
-    while (high - low > 1) {
-        int64_t middle = low + (high - low) / 2;
-        *(sums[middle] <= x ? &low : &high) = middle;
-    }
-    return low;
-}
-
 /* Writes the tokens with counts[i] > 0 and their log weights; returns how many there are. draws:
  * the sum of the counts; total: of the weights; max: the largest z. */
 static inline int32_t key_weigh(const uint32_t *counts, const float *z, int64_t tokens,

@@ -75,7 +75,7 @@ static const struct config_key keys[] = {
      .initial = "0", .help = "seed of the projections, and of oracle's draws"},
     {"attention.budget", "attention-budget", CONFIG_FLOAT, .verbs = RUNS | MP_VERB_PLAN,
      FIELD(attention_budget), RANGE(1e-6, MAX_TOKENS), .initial = "0.02",
-     .help = "offloaded tokens a head selects: up to 1 a share, else a number"},
+     .help = "tokens a head selects: a share, or above 1 a number"},
     {"attention.page_size", "page-size", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN, FIELD(page_size),
      RANGE(1, 65536), .initial = "16", .help = "tokens that are selected together"},
     {"sampling.temperature", "temperature", CONFIG_FLOAT, .verbs = MP_VERB_GENERATE,
