@@ -162,8 +162,8 @@ __global__ void __launch_bounds__(SELECT_THREADS)
         const uint64_t total = sums[blocks];
         const uint64_t state = random_state(r.seed, (uint64_t)(p.first_head + head));
         if (threadIdx.x == 0) {
-            base = (float)(log((double)total) - log((double)KEY_WEIGHT_ONE) -
-                           log((double)r.budget));
+            base =
+                (float)(log((double)total) - log((double)KEY_WEIGHT_ONE) - log((double)r.budget));
         }
         for (int j = threadIdx.x; j < r.budget; j += SELECT_THREADS) {
             const uint64_t x = __umul64hi(random_draw(state, j), total);

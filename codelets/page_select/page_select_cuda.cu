@@ -115,8 +115,8 @@ void select_rows(const page_select_args *a, int64_t first, int rows)
         score_requests<true>(scores, rows, longest);
     }
     select.nnz = a->nnz + first * a->num_heads;
-    launch_overlapped(select_pages, dim3((unsigned)a->num_heads, (unsigned)rows), SELECT_THREADS,
-                      0, select);
+    launch_overlapped(select_pages, dim3((unsigned)a->num_heads, (unsigned)rows), SELECT_THREADS, 0,
+                      select);
 }
 
 } // namespace

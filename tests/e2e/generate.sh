@@ -94,7 +94,7 @@ method_answers() { # method_answers METHOD BUDGET LOW HIGH [ARGUMENT...]
 }
 
 case_quest() {
-    method_answers quest 0.2 19.9 20.1
+    method_answers quest 0.2 19.5 20.5
     demo_4k --attention quest --attention-budget 1000 --page-size 4
     run plan --model "$demo" --devices cpu --attention quest --context 16068
     expect_status 0

@@ -14,11 +14,11 @@ extern "C" {
 #include <math.h>
 
 enum {
-    SCORE_REQUESTS = 32,        /* of a launch: their addresses are kernel parameters */
-    SCORE_THREADS = 256,        /* of a CTA that scores */
+    SCORE_REQUESTS = 32, /* of a launch: their addresses are kernel parameters */
+    SCORE_THREADS = 256, /* of a CTA that scores */
     SCORE_CTA_ROWS = SCORE_THREADS / 2,
-    SCORE_CTAS_PER_SM = 8,      /* about; each goes on with further rows */
-    SELECT_WARPS = 32,          /* of a CTA that selects */
+    SCORE_CTAS_PER_SM = 8, /* about; each goes on with further rows */
+    SELECT_WARPS = 32,     /* of a CTA that selects */
     SELECT_THREADS = 32 * SELECT_WARPS,
 };
 
@@ -44,8 +44,8 @@ struct score_launch {
 };
 
 /* The queries of `heads` heads as the rows need them, [HEADS][8 * chunks]; those missing are 0.
- * BOUNDS: a row is the least values of all channels, then the largest, of which each query takes the
- * one that gives the larger product. */
+ * BOUNDS: a row is the least values of all channels, then the largest, of which each query takes
+ * the one that gives the larger product. */
 template <int HEADS, bool BOUNDS>
 __device__ void score_put_queries(float *queries, const float *q, int heads, int head_dim)
 {
@@ -290,8 +290,7 @@ __device__ int take_rows(int count, int equal, Kind kind, Take take)
         const row_kind k = i < end ? kind(i) : ROW_LEFT_OUT;
         const unsigned equals = __ballot_sync(~0u, k == ROW_EQUAL);
         const bool taken =
-            k == ROW_SELECTED ||
-            (k == ROW_EQUAL && before.equal + __popc(equals & below) < equal);
+            k == ROW_SELECTED || (k == ROW_EQUAL && before.equal + __popc(equals & below) < equal);
         const unsigned takes = __ballot_sync(~0u, taken);
         if (taken) {
             take(i, position + __popc(takes & below));
@@ -311,9 +310,7 @@ __device__ void take_largest(const float *scores, int count, int selected, Take 
         count, cut.equal,
         [=](int i) {
             const unsigned order = order_of(scores[i]);
-            return order > cut.order    ? ROW_SELECTED
-                   : order == cut.order ? ROW_EQUAL
-                                        : ROW_LEFT_OUT;
+            return order > cut.order ? ROW_SELECTED : order == cut.order ? ROW_EQUAL : ROW_LEFT_OUT;
         },
         take);
 }
