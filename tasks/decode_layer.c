@@ -9,8 +9,7 @@
 #include "tasks/methods/method.h"
 
 /* Of dense work. What a CPU task or the host needs of it comes after a task of the stream that is
- * waited for: before a lookup on the CPU stands hashing, before a selection by the queries
- * themselves the projection, before the end of a step lm_head. */
+ * waited for: before a lookup on the CPU stands hashing, before the end of a step lm_head. */
 static void begin(struct mp_submit *sub, const struct mp_decode_step *s, int layer,
                   struct mp_device device)
 {
@@ -41,6 +40,13 @@ double mp_expected_nnz(const struct mp_graph *g, const struct mp_decode_step *s,
         sum += s->rows[r].expected_nnz[layer] * shard->num_kv_heads / g->shape->num_key_value_heads;
     }
     return sum;
+}
+
+/* Whether a CPU worker reads the queries before any later GPU task has been waited for: the method
+ * makes nothing of them on the GPU. */
+static bool waits_for_queries(const struct mp_graph *g, int layer)
+{
+    return mp_handed_to_cpu(&g->placements, layer) && g->attention->method->query_bytes == NULL;
 }
 
 /* Of the queries of a layer: the shards that cannot read the step's own get theirs. */
@@ -76,14 +82,6 @@ static void list_targets(const struct mp_graph *g, const struct mp_decode_step *
     }
 }
 
-/* Where shards on the CPU read the queries themselves, nothing of the GPU's stream stands between
- * them and the projection: its end has to be waited for. */
-static bool queries_go_to_cpu(const struct mp_graph *g, int layer, bool sampled)
-{
-    return sampled && g->attention->method->query_bytes == NULL &&
-           mp_handed_to_cpu(&g->placements, layer);
-}
-
 static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_decode_step *s, int layer, bool sampled)
 {
@@ -97,9 +95,7 @@ static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
         .num_copies = sampled ? list_copies(g, s, layer, copies) : 0,
     };
     list_targets(g, s, layer, targets);
-    sub->in_stream = !queries_go_to_cpu(g, layer, sampled);
     projection_insert(sub, g->shape, &buffers, targets, s->num_rows, 1);
-    sub->in_stream = true;
 }
 
 /* Attention over what the method has selected, shard by shard; each adds a part to the output. */
@@ -125,6 +121,7 @@ static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph
             };
         }
         sub->device = shard->device;
+        sub->in_stream = true;
         sampled_attention_insert(
             sub, g->shape, shard,
             &(struct sampled_attention_buffers){of->q, &of->nnz[layer], &of->o, &of->lse}, rows,
@@ -167,7 +164,9 @@ void mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     int num_parts = 1;
 
     begin(sub, s, layer, dense);
+    sub->in_stream = !sampled || !waits_for_queries(g, layer);
     insert_projection(sub, g, s, layer, sampled);
+    begin(sub, s, layer, dense);
     if (sampled) {
         g->attention->method->select(sub, g, s, layer);
         num_parts += insert_sampled_attention(sub, g, s, layer, parts + 1);

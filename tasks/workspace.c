@@ -8,7 +8,8 @@
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/static_attention/static_attention.h"
 
-size_t mp_workspace_bytes(const struct mp_attention *a, int64_t prefill_rows, int64_t decode_rows)
+size_t mp_workspace_bytes(const struct mp_attention *a, int64_t prefill_rows, int64_t decode_rows,
+                          bool selects)
 {
     const struct mp_shape *s = a->shape;
     int64_t rows = prefill_rows > decode_rows ? prefill_rows : decode_rows;
@@ -20,7 +21,7 @@ size_t mp_workspace_bytes(const struct mp_attention *a, int64_t prefill_rows, in
         static_attention_workspace(s, decode_rows),
         sampled_attention_workspace(s, decode_rows),
         memory_read_workspace(),
-        a->method->workspace != NULL ? a->method->workspace(a) : 0,
+        selects && a->method->workspace != NULL ? a->method->workspace(a) : 0,
     };
     size_t most = 0;
     for (size_t i = 0; i < sizeof needs / sizeof needs[0]; i++) {

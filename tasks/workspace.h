@@ -5,7 +5,9 @@
 #include "tasks/methods/method.h"
 
 /* Bytes that serve every op of a run, one at a time; 0 in a program without CUDA.
- * prefill_rows: tokens of a chunk; decode_rows: requests of a step. */
-size_t mp_workspace_bytes(const struct mp_attention *a, int64_t prefill_rows, int64_t decode_rows);
+ * prefill_rows: tokens of a chunk; decode_rows: requests of a step; selects: there are layers for
+ * the method to select in. */
+size_t mp_workspace_bytes(const struct mp_attention *a, int64_t prefill_rows, int64_t decode_rows,
+                          bool selects);
 
 #endif

@@ -29,6 +29,7 @@ static struct starpu_codelet memory_read_codelet = MP_CODELET(memory_read, 0x393
 void memory_read_insert(struct mp_submit *sub, const struct mp_buffer *data,
                         const struct mp_buffer *sum)
 {
+    const struct mp_device before = sub->device;
     sub->device = mp_device_of(data->place);
     struct mp_task *t = mp_task_new(sub, &memory_read_codelet, 2);
     struct memory_read_task *arg = mp_task_argument(t, sizeof *arg);
@@ -36,6 +37,7 @@ void memory_read_insert(struct mp_submit *sub, const struct mp_buffer *data,
     mp_task_reads(t, data);
     mp_task_writes(t, sum);
     mp_task_submit(t);
+    sub->device = before;
 }
 
 size_t memory_read_workspace(void)

@@ -30,10 +30,12 @@ static struct starpu_codelet random_codelet = MP_CODELET(random, 0xc7c7c7, MP_WO
 void random_insert(struct mp_submit *sub, const struct mp_buffer *out,
                    const struct random_part *part)
 {
+    const struct mp_device before = sub->device;
     sub->device = mp_device_of(out->place);
     struct mp_task *t = mp_task_new(sub, &random_codelet, 1);
     struct random_part *arg = mp_task_argument(t, sizeof *arg);
     *arg = *part;
     mp_task_updates(t, out);
     mp_task_submit(t);
+    sub->device = before;
 }

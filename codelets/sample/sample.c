@@ -36,6 +36,7 @@ void sample_insert(struct mp_submit *sub, const struct mp_shape *shape,
                    const struct mp_buffer *ids, int64_t rows)
 {
     size_t list_bytes = (size_t)rows * sizeof *list;
+    const struct mp_device before = sub->device;
     sub->device = (struct mp_device){MP_CPU, -1};
     struct mp_task *t = mp_task_new(sub, &sample_codelet, 2);
     struct sample_task *arg = mp_task_argument(t, sizeof *arg + list_bytes);
@@ -44,4 +45,5 @@ void sample_insert(struct mp_submit *sub, const struct mp_shape *shape,
     mp_task_reads(t, logits);
     mp_task_writes(t, ids);
     mp_task_submit(t);
+    sub->device = before;
 }

@@ -7,7 +7,6 @@
 #include "core/base/shape.h"
 
 struct mp_buffer;
-struct mp_shard;
 struct mp_submit;
 
 struct table_lookup_args {

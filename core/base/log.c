@@ -8,15 +8,26 @@
 static _Atomic(enum mp_log_level) threshold = MP_LOG_INFO;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct mp_log_target current; /* under the lock */
+static struct mp_log_target *newest; /* under the lock */
 
-struct mp_log_target mp_log_set_target(struct mp_log_target target)
+void mp_log_add_target(struct mp_log_target *target)
 {
     pthread_mutex_lock(&lock);
-    struct mp_log_target before = current;
-    current = target;
+    target->next = newest;
+    newest = target;
     pthread_mutex_unlock(&lock);
-    return before;
+}
+
+void mp_log_remove_target(struct mp_log_target *target)
+{
+    pthread_mutex_lock(&lock);
+    for (struct mp_log_target **t = &newest; *t != NULL; t = &(*t)->next) {
+        if (*t == target) {
+            *t = target->next;
+            break;
+        }
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 void mp_log_set_level(enum mp_log_level level)
@@ -34,9 +45,9 @@ void mp_log(enum mp_log_level level, const char *format, ...)
     if (!mp_log_enabled(level)) {
         return;
     }
-    /* Not called under the lock: a sink may log, or set another one. */
+    /* Not called under the lock: a sink may log, or add another one. */
     pthread_mutex_lock(&lock);
-    struct mp_log_target target = current;
+    struct mp_log_target target = newest != NULL ? *newest : (struct mp_log_target){0};
     pthread_mutex_unlock(&lock);
     if (target.sink == NULL) {
         return;

@@ -10,12 +10,16 @@
 typedef void mp_log_sink(void *user, enum mp_log_level level, const char *message);
 
 struct mp_log_target {
-    mp_log_sink *sink; /* NULL: messages are dropped */
-    void *user;        /* its first argument */
+    mp_log_sink *sink;          /* NULL: messages are dropped */
+    void *user;                 /* its first argument */
+    struct mp_log_target *next; /* the one added before; the log's own */
 };
 
-/* Sends messages there from now on. Returns where they went before. */
-struct mp_log_target mp_log_set_target(struct mp_log_target target);
+/* Sends messages there, until the target is removed or another one is added. *target stays in place
+ * until then. Targets may be removed in any order: messages go to the newest of those that are
+ * left, or nowhere. */
+void mp_log_add_target(struct mp_log_target *target);
+void mp_log_remove_target(struct mp_log_target *target);
 
 /* Messages above this level are dropped; MP_LOG_INFO at start. */
 void mp_log_set_level(enum mp_log_level level);

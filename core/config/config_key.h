@@ -1,5 +1,5 @@
 /* One key of the configuration, and how its value is read from JSON or from the command line.
- * Private to core/config*.c. */
+ * Private to core/config. */
 #ifndef MP_CORE_CONFIG_KEY_H
 #define MP_CORE_CONFIG_KEY_H
 

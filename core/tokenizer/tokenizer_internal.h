@@ -1,4 +1,4 @@
-/* What the files of the tokenizer share. Private to core/tokenizer*.
+/* What the files of the tokenizer share. Private to core/tokenizer.
  *
  * Encoding: added tokens are cut out of the text (tokenizer_added.c); what is left between them is
  * normalized, cut into words (both are lists of steps, tokenizer_steps.c) and each word becomes ids

@@ -207,16 +207,18 @@ static int store_option(struct mp_cli *cli, const struct option *option, const c
     return 0;
 }
 
-/* A method that was chosen by name takes no flags of other methods. Such keys in a file are those
- * of the method that the file was written for. */
+/* A method takes no flags of other methods. Such keys in a file are those of the method that the
+ * file was written for. */
 static int check_attention(const struct mp_cli *cli, const struct argument *flags, int num_flags,
                            struct mp_error *err)
 {
     int code = mp_attention_check(&cli->config, err);
-    for (int i = 0; i < num_flags && code == 0 && cli->config.attention_method != NULL; i++) {
+    for (int i = 0; i < num_flags && code == 0; i++) {
         if (!mp_attention_takes(&cli->config, mp_config_flag_path(flags[i].name))) {
+            char *attention = mp_attention_describe(&cli->config);
             code = mp_fail(err, MP_ERR_USAGE, "--%s does not act for attention %s", flags[i].name,
-                           cli->config.attention_method);
+                           attention);
+            free(attention);
         }
     }
     return code;
@@ -387,7 +389,8 @@ int mp_cli_main(int argc, char **argv)
     struct mp_error err;
     struct mp_cli cli;
     mp_interrupt_install();
-    mp_log_set_target((struct mp_log_target){.sink = mp_console_log});
+    static struct mp_log_target console = {.sink = mp_console_log};
+    mp_log_add_target(&console);
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */
     int code = mp_cli_parse(argc, argv, &cli, &err) == 0 ? 0 : MP_ERR_USAGE;
     if (code == 0 && cli.version) {

@@ -61,7 +61,9 @@ bool mp_attention_takes(const struct mp_config *config, const char *path)
     for (int i = 0; mp_method_at(i) != NULL; i++) {
         special = special || has_key(mp_method_at(i), path);
     }
-    return !special || method == NULL || has_key(method, path);
+    /* A default that no name has chosen goes by the keys of the default method. */
+    bool by_default = config->attention_method == NULL && has_key(mp_method_at(0), path);
+    return !special || method == NULL || by_default || has_key(method, path);
 }
 
 bool mp_attention_selects(const struct mp_config *config)

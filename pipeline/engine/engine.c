@@ -44,7 +44,7 @@ int mp_engine_kept_layers(const struct mp_engine *e)
     return n;
 }
 
-/* The cut that gives whole layers to a device, or a share of their heads to each CPU worker. */
+/* The cut that gives whole layers to a device, or a shard of their heads to each CPU worker. */
 static int add_cut(const struct mp_engine *e, bool gpu, struct mp_placements *p)
 {
     int heads = e->shape->num_key_value_heads;
@@ -92,7 +92,23 @@ static void choose_eos(struct mp_engine *e)
     }
 }
 
-/* ---- devices ---- */
+/* ---- kernels and devices ---- */
+
+/* With runtime.isa auto, the best vector kernels that take the model's heads. */
+static int choose_kernels(struct mp_engine *e, struct mp_error *err)
+{
+    int head_dim = e->shape->head_dim;
+    int code = mp_isa_select(e->config->isa, err);
+    bool lower = code == 0 && strcmp(e->config->isa, "auto") == 0 &&
+                 mp_isa_current() > MP_ISA_AVX2 &&
+                 mp_kernels_check(mp_isa_current(), MP_BF16, head_dim, false, NULL) != 0 &&
+                 mp_kernels_check(MP_ISA_AVX2, MP_BF16, head_dim, false, NULL) == 0;
+    if (lower) {
+        code = mp_isa_select(mp_isa_name(MP_ISA_AVX2), err);
+    }
+    e->dtype = mp_isa_current() == MP_ISA_REF ? MP_F32 : MP_BF16;
+    return code;
+}
 
 /* Whether to use a GPU: MP_ERR_USAGE if one is asked for and there is none, or something that it
  * does not do. */
@@ -146,9 +162,8 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
         .window = config->window_size,
     };
     choose_eos(e);
-    int code = mp_isa_select(config->isa, err);
+    int code = choose_kernels(e, err);
     if (code == 0) {
-        e->dtype = mp_isa_current() == MP_ISA_REF ? MP_F32 : MP_BF16;
         code = choose_attention(e, err);
     }
     if (code == 0) {
@@ -202,8 +217,7 @@ static int load(struct mp_engine *e, struct mp_error *err)
     if (a.code == 0) {
         a.code = mp_weights_fill(e, err);
     }
-    if (a.code == 0 && mp_sparse_layers(&e->graph.placements) > 0 &&
-        e->attention.method->create_shared != NULL) {
+    if (a.code == 0 && mp_engine_kept_layers(e) > 0 && e->attention.method->create_shared != NULL) {
         e->attention.method->create_shared(&e->attention, &a, mp_memory_of(mp_dense(e)));
     }
     return a.code;
@@ -214,9 +228,17 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
     if (e->runtime != NULL) {
         return mp_fail(err, MP_ERR_USAGE, "the engine is started already");
     }
+    if (new_tokens < 0) {
+        return mp_fail(err, MP_ERR_USAGE, "new_tokens: found %lld, expected at least 0",
+                       (long long)new_tokens);
+    }
+    int code = mp_engine_check_length(e, tokens, err);
+    if (code != 0) {
+        return code;
+    }
     struct mp_plan plan;
     mp_engine_plan(e, tokens, new_tokens, &plan);
-    int code = mp_plan_check(&plan, e->config, err);
+    code = mp_plan_check(&plan, e->config, err);
     if (code == 0) {
         code = start_runtime(e, &plan, err);
     }
@@ -312,7 +334,9 @@ int mp_engine_logits(struct mp_engine *e, const int32_t *ids, int64_t count, mp_
     if (code != 0) {
         return code;
     }
-    code = mp_prefill_submit_all(r, err);
+    while (code == 0 && mp_prefill_units_left(r) > 0) {
+        code = mp_prefill_submit_next(r, err);
+    }
     if (code == 0) {
         code = mp_prefill_finish(r, err);
     }

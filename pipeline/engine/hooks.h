@@ -123,7 +123,7 @@ struct cJSON *mp_attention_json(const struct mp_config *config);
 int mp_attention_check(const struct mp_config *config, struct mp_error *err);
 
 /* Whether a key, by its path, acts for the configuration's method: it is common to all methods, or
- * one of the method's own. */
+ * one of the method's own, or one of the default's where no method is named. */
 bool mp_attention_takes(const struct mp_config *config, const char *path);
 
 /* Whether it selects from offloaded tokens, which then can be placed; and whether it selects a

@@ -10,14 +10,13 @@ struct mp_engine_host {
     char *model_dir;          /* NULL: a shape without files */
     mp_progress_callback *progress;
     mp_stop_callback *stop;
-    void *user;                      /* of both */
-    bool logs;                       /* messages go to the program's callback */
-    struct mp_log_target log_before; /* where they went before it */
-    struct mp_tokenizer *tokenizer;  /* NULL: not opened yet */
+    void *user;                     /* of both */
+    struct mp_log_target *log;      /* of the program's callback; NULL: it gave none */
+    struct mp_tokenizer *tokenizer; /* NULL: not opened yet */
     int32_t leading; /* id that the tokenizer puts before every text, -1: none; once it is open */
 };
 
-/* Frees what it holds, and sends messages where they went before. */
+/* Frees what it holds; messages no longer go to its callback. */
 void mp_engine_host_release(struct mp_engine_host *h);
 
 /* Copies a struct of options of `size` bytes, given with given_size bytes by a program that may be

@@ -86,7 +86,8 @@ void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struc
                         int64_t capacity, bool centered);
 void mp_kv_cache_destroy(const struct mp_engine *e, struct kv_cache *cache);
 
-/* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks. */
+/* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks.
+ * MP_ERR_MEMORY or MP_ERR_RUNTIME: it is as it was. */
 int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64_t used,
                         int64_t tokens, struct mp_error *err);
 
@@ -99,7 +100,7 @@ void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
 void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
                         int layer);
 
-/* All of them. */
+/* All of them. MP_ERR_MEMORY: what there is of them is to be destroyed. */
 int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
                        struct mp_error *err);
 void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer);
@@ -133,7 +134,7 @@ struct mp_prefill_options {
 struct mp_prefill_run;
 
 /* Allocates what it takes, the KV aside: that comes layer by layer with the units. *options is
- * copied. */
+ * copied. MP_ERR_MEMORY, MP_ERR_RUNTIME. */
 int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *options,
                     struct mp_prefill_run **out, struct mp_error *err);
 
@@ -152,17 +153,18 @@ void mp_prefill_destroy_scratch(const struct mp_engine *e, struct mp_buffer **sc
 /* Units not yet submitted. */
 int mp_prefill_units_left(const struct mp_prefill_run *r);
 
-/* Submits the next unit. */
+/* Submits the next unit. MP_ERR_MEMORY: none for the layer's KV; MP_ERR_RUNTIME. */
 int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err);
 
-/* Submits all that are left, and reports progress; MP_ERR_INTERRUPTED if the program asks to stop.
- */
-int mp_prefill_submit_all(struct mp_prefill_run *r, struct mp_error *err);
+/* Submits the next unit, waits until no more than two layers of units are under way, and reports
+ * progress; MP_ERR_INTERRUPTED if the program asks to stop. The program's callbacks are called. */
+int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err);
 
 /* Waits for the units submitted so far. */
 void mp_prefill_wait(struct mp_prefill_run *r);
 
-/* After the last unit: waits, and computes the logits that the options ask for. */
+/* After the last unit: waits, and computes the logits that the options ask for. MP_ERR_MEMORY,
+ * MP_ERR_RUNTIME, or what the sink returns. */
 int mp_prefill_finish(struct mp_prefill_run *r, struct mp_error *err);
 
 /* Waits for its tasks and frees everything but the KV. NULL is fine. */

@@ -53,7 +53,9 @@ MP_API int mp_config_set(struct mp_config *c, const char *path, const char *valu
  * thread of the engine's, also by several at once. */
 typedef void mp_log_callback(void *user, enum mp_log_level level, const char *message);
 
-/* How far long work has come: done of total units, both in `unit` ("tok": prompt tokens). The first
+/* Of a session, only mp_session_cancel and mp_session_request may be called in the next two.
+ *
+ * How far long work has come: done of total units, both in `unit` ("tok": prompt tokens). The first
  * call for a piece of work has done 0, the last one -1: it has ended, finished or not. */
 typedef void mp_progress_callback(void *user, const char *what, const char *unit, int64_t done,
                                   int64_t total);
@@ -67,7 +69,7 @@ struct mp_engine_options {
     const char *model; /* directory as downloaded from Hugging Face, or a name in the local cache;
                           NULL: the configuration's model_path, which is looked for in the folder of
                           the file that was loaded too */
-    mp_log_callback *log;           /* NULL: messages are dropped */
+    mp_log_callback *log; /* NULL: messages are dropped, or go to that of another engine */
     mp_progress_callback *progress; /* NULL: nobody watches */
     mp_stop_callback *stop;         /* NULL: nothing stops it */
     void *user;                     /* first argument of these three */
@@ -82,7 +84,8 @@ MP_API int mp_engine_open(const struct mp_engine_options *options, struct mp_eng
 /* Starts the runtime and loads the weights, once, for sessions of prompts of up to `tokens` tokens
  * and `new_tokens` generated after them, as many at a time as the configuration's runtime.batch.
  * MP_ERR_MEMORY, before anything is loaded: that would not fit; the message has the numbers.
- * MP_ERR_USAGE: a setting that this machine does not have. After an error: only mp_engine_close. */
+ * MP_ERR_USAGE: a setting that this machine does not have, or sizes that no prompt can have. After
+ * an error: only mp_engine_close. */
 MP_API int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                            struct mp_error *err);
 
@@ -152,9 +155,10 @@ struct mp_request {
 typedef void mp_token_callback(void *user, int slot, int32_t id, const char *piece, size_t length);
 
 struct mp_request_options {
-    size_t size;            /* sizeof(struct mp_request_options) */
-    const int32_t *ids;     /* [count] the prompt */
-    int64_t count;          /* 1 .. the model's positions, and of mp_engine_start */
+    size_t size;        /* sizeof(struct mp_request_options) */
+    const int32_t *ids; /* [count] the prompt */
+    int64_t count;      /* 1 .. the model's positions; what goes beyond mp_engine_start may find no
+                           memory */
     int64_t max_new_tokens; /* at least 1 */
     uint64_t stream;        /* separates the random numbers of requests */
     /* Sampling of its own; or the configuration's, if own_sampling is false. */

@@ -52,8 +52,9 @@ void mp_engine_progress(const struct mp_engine *e, const char *what, const char 
 
 void mp_engine_host_release(struct mp_engine_host *h)
 {
-    if (h->logs) {
-        mp_log_set_target(h->log_before);
+    if (h->log != NULL) {
+        mp_log_remove_target(h->log);
+        free(h->log);
     }
     mp_tokenizer_free(h->tokenizer);
     mp_config_destroy(h->config);
@@ -77,9 +78,9 @@ static int take_options(const struct mp_engine_options *given, struct mp_engine_
     host->stop = o->stop;
     host->user = o->user;
     if (o->log != NULL) {
-        host->logs = true;
-        host->log_before =
-            mp_log_set_target((struct mp_log_target){.sink = o->log, .user = o->user});
+        host->log = mp_xcalloc(1, sizeof *host->log);
+        *host->log = (struct mp_log_target){.sink = o->log, .user = o->user};
+        mp_log_add_target(host->log);
     }
     return mp_config_check(o->config, err);
 }

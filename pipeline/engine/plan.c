@@ -73,7 +73,7 @@ static void plan_model(struct planner *p)
     mp_weights_create(p->e, &p->counter);
     mp_weights_destroy(p->e);
     book(p, MP_PLAN_WEIGHTS, 1);
-    if (p->plan->sparse_layers > 0 && method->create_shared != NULL) {
+    if (p->plan->kept_layers > 0 && method->create_shared != NULL) {
         method->create_shared(&p->e->attention, &p->counter, mp_memory_of(mp_dense(p->e)));
         method->destroy_shared(&p->e->attention);
         book(p, MP_PLAN_SHARED, 1);
@@ -170,8 +170,9 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
     out->bytes[MP_PLAN_CPU][MP_PLAN_PROCESS] = PROCESS_BYTES;
     if (gpu) {
         out->bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] = (int64_t)mp_weights_largest_block(e);
-        out->bytes[MP_PLAN_GPU][MP_PLAN_WORKSPACE] = (int64_t)mp_workspace_bytes(
-            &placed.attention, min64(tokens, e->config->chunk_size), e->config->batch);
+        out->bytes[MP_PLAN_GPU][MP_PLAN_WORKSPACE] =
+            (int64_t)mp_workspace_bytes(&placed.attention, min64(tokens, e->config->chunk_size),
+                                        e->config->batch, out->kept_layers > 0);
         out->bytes[MP_PLAN_GPU][MP_PLAN_PROCESS] = GPU_PROCESS_BYTES;
     }
     for (int d = 0; d < MP_PLAN_DEVICES; d++) {

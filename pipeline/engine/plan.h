@@ -51,7 +51,8 @@ struct mp_plan {
 /* Plan of as many requests as the configuration decodes together, each of up to `tokens`, which the
  * model's positions bound, and `new_tokens` generated after them (0: only the logits of one prompt
  * are wanted). With runtime.gpu_kv_layers -1 it keeps the KV and index of as many layers on the GPU
- * as fit. Every term is what the function that will allocate it asks for. */
+ * as fit. Every term is what the function that will allocate it asks for, as if one CPU worker had
+ * all heads: several take a copy of a step's queries more. */
 void mp_plan_make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                   struct mp_plan *out);
 

@@ -157,8 +157,10 @@ static int draw_all(struct mp_engine *e, const struct block *list, struct mp_err
 
 size_t mp_weights_largest_block(const struct mp_engine *e)
 {
+    struct mp_layer_weights layers[e->shape->num_hidden_layers];
     struct mp_engine any = *e; /* the list holds addresses in it, which nobody follows */
     struct block list[num_blocks(e)];
+    any.weights.layers = layers;
     list_blocks(&any, list);
     size_t largest = 0;
     for (int i = 0; i < num_blocks(e); i++) {

@@ -32,16 +32,15 @@ struct mp_method {
     const char *name;        /* of attention.method */
     const char *summary;     /* a line for the help */
     const char *const *keys; /* configuration keys that act for it, by path; ends with NULL */
-    bool sparse;             /* layers that are not in cache_layers keep only sink, window and
-                                generated tokens in their static cache; otherwise every layer is
-                                dense, and nothing below is called */
-    bool keeps;              /* offloaded tokens are kept, to be selected from; otherwise they are
-                                dropped, and nothing below is called */
-
     /* MP_ERR_USAGE says which of its keys cannot be. NULL: any values will do. */
     int (*check)(const struct mp_config *c, struct mp_error *err);
     /* Its settings, for people: "(K, L) = (10, 150)". NULL: it has none. */
     void (*describe)(const struct mp_config *c, char *out, size_t size);
+
+    bool sparse; /* layers that are not in cache_layers keep only sink, window and generated tokens
+                    in their static cache; otherwise every layer is dense */
+    bool keeps;  /* what such layers offload is kept, to be selected from; otherwise it is dropped.
+                    What follows is for methods that keep it, and used if there is such a layer */
 
     /* ---- what all layers of a run share, e.g. hash functions ---- */
     const char *shared_name; /* for the memory plan; NULL: nothing is shared */
@@ -70,8 +69,9 @@ struct mp_method {
     /* Bytes that selecting from them needs beside the selection, in the shard's own memory; NULL:
      * none. Each layer that is cut so uses them in turn. */
     size_t (*selection_scratch)(const struct mp_attention *a, const struct mp_shard_size *size);
-    /* Bytes a row of what the layer's dense device makes of the queries, in memory that it and the
-     * shard see; NULL: nothing, the shards read the queries themselves. */
+    /* Bytes a row of what it makes of the queries, by a task on the layer's dense device, in memory
+     * that this and the shard see; if the layer is handed to the CPU, that task is not in_stream.
+     * NULL: it makes nothing of them, and the shards read the queries themselves. */
     size_t (*query_bytes)(const struct mp_attention *a, int query_heads);
     /* Inserts what fills nnz and the selections of every shard of the layer. */
     void (*select)(struct mp_submit *sub, const struct mp_graph *g, const struct mp_decode_step *s,

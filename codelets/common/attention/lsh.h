@@ -1,8 +1,6 @@
 /* The mathematics of MagicPIG's locality-sensitive hashing (arXiv 2410.16179, section 4). */
-#ifndef MP_CORE_LSH_H
-#define MP_CORE_LSH_H
-
-#include "core/base/error.h"
+#ifndef MP_CODELETS_COMMON_LSH_H
+#define MP_CODELETS_COMMON_LSH_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -49,14 +49,14 @@ int mp_kernels_check(enum mp_isa isa, enum mp_dtype kv, int head_dim, bool gpu,
     if (!meets(&on_cpu[isa], kv, head_dim)) {
         return mp_fail(err, MP_ERR_UNSUPPORTED,
                        "head_dim %d with keys and values of %s: the %s kernels expect a multiple "
-                       "of %d with bfloat16; use --isa %s",
+                       "of %d with bfloat16; use runtime.isa %s",
                        head_dim, dtype_name(kv), mp_isa_name(isa), on_cpu[isa].multiple,
                        lower_isa(isa, kv, head_dim));
     }
     if (gpu && !meets(&on_gpu, kv, head_dim)) {
         return mp_fail(err, MP_ERR_UNSUPPORTED,
                        "head_dim %d with keys and values of %s: the GPU kernels expect a multiple "
-                       "of %d with bfloat16; use --devices cpu",
+                       "of %d with bfloat16; use runtime.devices cpu",
                        head_dim, dtype_name(kv), on_gpu.multiple);
     }
     return 0;

@@ -38,11 +38,11 @@ void mp_buffer_wrap(struct mp_allocator *a, struct mp_buffer *b, struct mp_place
 /* Waits for the tasks that use it, then unregisters and frees. Fine on a zeroed buffer. */
 void mp_buffer_release(struct mp_buffer *b);
 
-/* Fills a buffer, wherever it is, from host memory. Before any task uses it. */
+/* Fills a buffer, wherever it is, from host memory. Before any task uses it. MP_ERR_RUNTIME. */
 int mp_buffer_fill(struct mp_buffer *b, const void *from, struct mp_error *err);
 
 /* Between acquire and return the host may read (or, with write, read and write) a buffer in host
- * memory; waits for the tasks submitted so far that use it. */
+ * memory; waits for the tasks submitted so far that use it. MP_ERR_RUNTIME. */
 int mp_buffer_acquire(struct mp_buffer *b, bool write, struct mp_error *err);
 void mp_buffer_return(struct mp_buffer *b);
 

@@ -11,7 +11,7 @@ unsigned mp_memory_node(struct mp_place place)
     if (place.memory != MP_MEMORY_GPU) {
         return STARPU_MAIN_RAM;
     }
-    int worker = starpu_worker_get_by_devid(STARPU_CUDA_WORKER, place.gpu);
+    int worker = starpu_worker_get_by_type(STARPU_CUDA_WORKER, place.gpu);
     if (worker < 0) {
         mp_panic("memory of GPU %d is asked for, but no worker drives it", place.gpu);
     }

@@ -64,7 +64,7 @@ static inline bool mp_allocated(const struct mp_allocator *a)
 /* Frees what either gave for the same place and size; NULL is fine. No task uses it. */
 void mp_memory_free(struct mp_place place, void *p, size_t bytes);
 
-/* Copies between places and waits. Only between tasks. */
+/* Copies between places and waits. Only between tasks. MP_ERR_RUNTIME. */
 int mp_memory_copy(struct mp_place to_place, void *to, struct mp_place from_place, const void *from,
                    size_t bytes, struct mp_error *err);
 

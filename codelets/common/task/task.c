@@ -219,7 +219,9 @@ static void choose_worker(struct starpu_task *task, struct mp_device device)
     if (device.index < 0 || starpu_worker_get_count_by_type(type) == 1) {
         return;
     }
-    int worker = starpu_worker_get_by_devid(type, device.index);
+    /* The devices that StarPU was left with may not be the machine's first ones. */
+    int worker = device.kind == MP_GPU ? starpu_worker_get_by_type(type, device.index)
+                                       : starpu_worker_get_by_devid(type, device.index);
     if (worker < 0) {
         mp_panic("%s: there is no %s worker %d", task->cl->name,
                  device.kind == MP_GPU ? "GPU" : "CPU", device.index);
@@ -228,15 +230,29 @@ static void choose_worker(struct starpu_task *task, struct mp_device device)
     task->workerid = (unsigned)worker;
 }
 
+/* " NAME N" where it applies, else nothing. */
+static void append(char *out, size_t size, const char *name, int n)
+{
+    size_t used = strlen(out);
+    if (n >= 0) {
+        snprintf(out + used, size - used, " %s %d", name, n);
+    }
+}
+
 static int refuse(const struct mp_task *t, int rc)
 {
     const struct mp_span_info *about = &t->sub->about;
     struct mp_work work = mp_codelet_work(t->task->cl, t->task->cl_arg);
+    char where[128] = "";
+    append(where, sizeof where, "of layer", about->layer);
+    append(where, sizeof where, "of request", about->request);
+    append(where, sizeof where, "of chunk", about->chunk);
+    append(where, sizeof where, "of micro-batch", about->micro_batch);
     return mp_fail(t->sub->err, MP_ERR_RUNTIME,
-                   "%s of layer %d (request %d, chunk %d, micro-batch %d; %d buffers of %zu bytes, "
-                   "%.3g flops): StarPU refused the task: %s",
-                   t->task->cl->name, about->layer, about->request, about->chunk,
-                   about->micro_batch, t->task->nbuffers, t->bytes, work.flops, strerror(-rc));
+                   "%s%s, with %d buffers of %zu bytes, %.3g flops on %.3g bytes: StarPU refused "
+                   "the task: %s",
+                   t->task->cl->name, where, t->task->nbuffers, t->bytes, work.flops, work.bytes,
+                   strerror(-rc));
 }
 
 /* Frees a task that StarPU never had. */

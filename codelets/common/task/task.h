@@ -1,6 +1,6 @@
-/* Submission: the context that a layer's inserts share, and the building of one task from it. An op
- * `<op>_insert(sub, ...)` in its own folder builds its task here: the argument, and the buffers in
- * the order in which the op's codelet unpacks them. */
+/* Submission: the context that a layer's inserts share, and the building of one task from it. Each
+ * op has a function `<op>_insert(sub, ...)` in its own folder, which builds its task with what is
+ * here: the argument, and the buffers in the order in which the op's codelet unpacks them. */
 #ifndef MP_CODELETS_COMMON_TASK_H
 #define MP_CODELETS_COMMON_TASK_H
 
@@ -27,7 +27,7 @@ void mp_task_group_destroy(struct mp_task_group *g);
 /* Tasks submitted and not yet finished. */
 int mp_task_group_pending(const struct mp_task_group *g);
 
-/* Sleeps until at most `limit` of them are left. */
+/* Sleeps until at most `limit` of them are left. One thread at a time waits for a group. */
 void mp_task_group_wait(struct mp_task_group *g, int limit);
 
 /* ---- a sequence of inserts ---- */

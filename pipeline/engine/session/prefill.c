@@ -232,20 +232,20 @@ static void wait_until(struct mp_prefill_run *r, int limit)
     }
 }
 
-/* Submits all units that are left, never more than two layers ahead of what has run, so that a
- * signal is heard soon and StarPU's queues stay short. */
-int mp_prefill_submit_all(struct mp_prefill_run *r, struct mp_error *err)
+/* Never more than two layers ahead of what has run, so that a signal is heard soon and StarPU's
+ * queues stay short. */
+int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
 {
     int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
-    int code = 0;
-    r->shown = true;
-    report(r, 0);
-    while (code == 0 && mp_prefill_units_left(r) > 0) {
-        code = mp_engine_stopped(r->engine)
-                   ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt")
-                   : mp_prefill_submit(r, err);
-        wait_until(r, ahead);
+    if (!r->shown) {
+        r->shown = true;
+        report(r, 0);
     }
+    if (mp_engine_stopped(r->engine)) {
+        return mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt");
+    }
+    int code = mp_prefill_submit(r, err);
+    wait_until(r, ahead);
     return code;
 }
 

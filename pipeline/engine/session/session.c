@@ -34,6 +34,7 @@ struct mp_session {
     struct step step;                /* the last one submitted */
     struct mp_prefill_run *prefill;  /* of the prompt being read; NULL: none */
     int prefill_slot;
+    bool reading;         /* the prefill is in use: it may not be closed */
     double prefill_since; /* mp_clock_seconds */
     struct mp_pace pace;
 };
@@ -106,6 +107,8 @@ static void close_prefill(struct mp_session *s)
 
 void mp_session_remove(struct mp_session *s, int slot)
 {
+    /* A step that was begun and not ended uses the slot. */
+    mp_task_group_wait(s->group, 0);
     if (s->prefill_slot == slot) {
         close_prefill(s);
     }
@@ -119,7 +122,7 @@ void mp_session_cancel(struct mp_session *s, int slot)
         return;
     }
     r->info.finish = MP_FINISH_CANCELLED;
-    if (s->prefill_slot == slot) {
+    if (s->prefill_slot == slot && !s->reading) {
         close_prefill(s);
     }
 }
@@ -197,8 +200,10 @@ static int finish_prefill(struct mp_session *s, struct mp_error *err)
 {
     struct mp_slot *r = &s->slots[s->prefill_slot];
     struct mp_step_buffers *b = &s->buffers[0];
+    s->reading = true;
     int code = mp_prefill_finish(s->prefill, err);
-    if (code == 0) {
+    bool cancelled = r->info.finish == MP_FINISH_CANCELLED;
+    if (code == 0 && !cancelled) {
         struct mp_submit sub = mp_submit_begin(s->group, err);
         struct sample_row row = {&r->sampling, &r->rng};
         sub.priority = MP_PREFILL_PRIORITY;
@@ -208,14 +213,15 @@ static int finish_prefill(struct mp_session *s, struct mp_error *err)
         mp_prefill_wait(s->prefill);
         code = sub.code;
     }
-    if (code == 0) {
+    if (code == 0 && !cancelled) {
         code = mp_buffer_acquire(&b->ids, false, err);
     }
-    if (code == 0) {
+    if (code == 0 && !cancelled) {
         mp_slot_append(r, s->engine, *(const int32_t *)b->ids.data);
         mp_buffer_return(&b->ids);
         r->info.prefill_seconds = mp_clock_seconds() - s->prefill_since;
     }
+    s->reading = false;
     close_prefill(s);
     return code;
 }
@@ -241,7 +247,18 @@ int mp_session_read(struct mp_session *s, struct mp_error *err)
     if (s->prefill == NULL) {
         return 0;
     }
-    int code = mp_prefill_submit_all(s->prefill, err);
+    const struct mp_request *info = &s->slots[s->prefill_slot].info;
+    /* The program's callbacks are called meanwhile, and may cancel the request. */
+    s->reading = true;
+    int code = 0;
+    while (code == 0 && info->finish == MP_FINISH_NONE && mp_prefill_units_left(s->prefill) > 0) {
+        code = mp_prefill_submit_next(s->prefill, err);
+    }
+    s->reading = false;
+    if (code == 0 && info->finish == MP_FINISH_CANCELLED) {
+        close_prefill(s);
+        return 0;
+    }
     if (code == 0) {
         code = finish_prefill(s, err);
     }
@@ -326,12 +343,29 @@ static void deal(int i, int count, int *m, int *row)
     *m = *row % 2 == 0 ? i % count : count - 1 - i % count;
 }
 
+/* Makes room for the next token of every request that decodes. Without memory one fails alone. */
+static int reserve(struct mp_session *s, struct mp_error *err)
+{
+    for (int i = 0; i < s->batch; i++) {
+        struct mp_slot *r = &s->slots[i];
+        int code = decodes(r) ? mp_slot_reserve(r, s->engine, err) : 0;
+        if (code == MP_ERR_MEMORY) {
+            r->info.finish = MP_FINISH_FAILED;
+            r->info.failure = *err;
+        } else if (code != 0) {
+            return code;
+        }
+    }
+    return 0;
+}
+
 /* Fills the rows of every micro-batch. */
 static int gather(struct mp_session *s, struct step *step, struct mp_error *err)
 {
     int order[MP_MAX_BATCH];
     step->num_rows = list_decoding(s, order);
-    step->count = mp_micro_batches_count(&s->micro_batches, step->num_rows);
+    step->count =
+        step->num_rows == 0 ? 0 : mp_micro_batches_count(&s->micro_batches, step->num_rows);
     int first = 0;
     int code = 0;
     for (int m = 0; m < step->count && code == 0; m++) {
@@ -344,13 +378,13 @@ static int gather(struct mp_session *s, struct step *step, struct mp_error *err)
         if (code != 0) {
             break;
         }
-        for (int i = 0; i < step->num_rows && code == 0; i++) {
+        for (int i = 0; i < step->num_rows; i++) {
             int to, row;
             deal(i, step->count, &to, &row);
             if (to == m) {
                 step->slot_of[first + row] = order[i];
-                code = mp_slot_feed(&s->slots[order[i]], s->engine, &s->buffers[m], row,
-                                    &step->rows[first + row], err);
+                mp_slot_feed(&s->slots[order[i]], s->engine, &s->buffers[m], row,
+                             &step->rows[first + row]);
                 step->parts[m].num_rows++;
             }
         }
@@ -390,6 +424,9 @@ static void collect(struct mp_session *s, const struct step *step, double second
         const struct mp_step_buffers *b = &s->buffers[m];
         for (int n = 0; n < step->parts[m].num_rows; n++, at++) {
             struct mp_slot *r = &s->slots[step->slot_of[at]];
+            if (!r->used) {
+                continue; /* removed since the step was begun */
+            }
             r->info.decode_seconds += seconds;
             double part = mp_slot_count(r, s->engine, b, n);
             if (!isnan(part)) {
@@ -410,7 +447,10 @@ static int begin_step(struct mp_session *s, int units, struct mp_error *err)
     struct step *step = &s->step;
     mp_fxt_step();
     *step = (struct step){.since = mp_clock_seconds(), .units = units};
-    int code = gather(s, step, err);
+    int code = reserve(s, err);
+    if (code == 0) {
+        code = gather(s, step, err);
+    }
     if (code == 0) {
         code = submit_step(s, step, err);
     }
@@ -429,13 +469,13 @@ static int end_step(struct mp_session *s, struct mp_error *err)
 {
     struct step *step = &s->step;
     mp_task_group_wait(s->group, 0);
-    if (step->units > 0) {
+    if (step->units > 0 && s->prefill != NULL) {
         mp_prefill_wait(s->prefill);
     }
     double seconds = mp_clock_seconds() - step->since;
     collect(s, step, seconds);
     mp_pace_took(&s->pace, step->units, seconds);
-    if (step->units == 0) {
+    if (step->units == 0 && step->num_rows > 0) {
         mp_micro_batches_took(&s->micro_batches, seconds);
     }
     if (step->units_code != 0 && err != NULL) {

@@ -107,12 +107,23 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
     return a.code;
 }
 
-/* Room in every cache for the token about to be fed in. */
-static int reserve(const struct mp_engine *e, struct mp_slot *r, int64_t position,
-                   int64_t static_index, struct mp_error *err)
+/* Where the last generated token goes, which is fed in next: it follows all the others in the
+ * caches, of dense layers and of sparse ones. */
+static int64_t next_position(const struct mp_slot *r)
+{
+    return r->info.prompt_tokens + r->info.generated_tokens - 1;
+}
+
+static int64_t next_static_index(const struct mp_slot *r)
+{
+    return r->static_prompt + r->info.generated_tokens - 1;
+}
+
+int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_error *err)
 {
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        int64_t used = e->graph.placements.layers[l].sparse ? static_index : position;
+        int64_t used =
+            e->graph.placements.layers[l].sparse ? next_static_index(r) : next_position(r);
         int code = mp_kv_cache_reserve(e, &r->kv[l].static_cache, used, used + 1, err);
         if (code != 0) {
             return code;
@@ -121,14 +132,10 @@ static int reserve(const struct mp_engine *e, struct mp_slot *r, int64_t positio
     return 0;
 }
 
-int mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
-                 struct mp_decode_row *row, struct mp_error *err)
+void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
+                  struct mp_decode_row *row)
 {
-    /* The last generated token is fed in; it follows all the others in the caches. */
-    int64_t fed = r->info.generated_tokens - 1;
-    int64_t position = r->info.prompt_tokens + fed;
-    int64_t static_index = r->static_prompt + fed;
-    int code = reserve(e, r, position, static_index, err);
+    int64_t position = next_position(r);
     if (mp_model_rope_varies(e->model)) {
         mp_engine_rope(e, position + 1, &r->rope);
     }
@@ -138,12 +145,11 @@ int mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_bu
         .selections = r->selections,
         .rope = &r->rope,
         .position = position,
-        .static_index = static_index,
+        .static_index = next_static_index(r),
         .stream = r->stream,
         .sample = {&r->sampling, &r->rng},
         .expected_nnz = r->expected_nnz,
     };
-    return code;
 }
 
 /* Tokens that a layer selected for row n, all heads. */

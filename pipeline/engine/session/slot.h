@@ -53,10 +53,14 @@ int64_t mp_slot_offloaded(const struct mp_slot *r);
 /* Appends a generated token, which may finish the request, and passes its text on. */
 void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id);
 
-/* Makes row n of a step out of the request: its last token is fed in, and its caches have room for
- * it. The step's ids are acquired for writing. */
-int mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
-                 struct mp_decode_row *row, struct mp_error *err);
+/* Makes room in its caches for the token that is fed in next. Between its steps. MP_ERR_MEMORY: as
+ * it was; MP_ERR_RUNTIME. */
+int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_error *err);
+
+/* Makes row n of a step out of the request, for which there is room: its last token is fed in. The
+ * step's ids are acquired for writing. */
+void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
+                  struct mp_decode_row *row);
 
 /* Adds what a step selected for its row n to the statistics. Returns its part of the offloaded
  * tokens, the mean of the sparse layers; NAN if there is none of either. The step's tasks have

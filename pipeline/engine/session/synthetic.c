@@ -4,6 +4,7 @@
 #include "pipeline/engine/internal.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 /* ---- keys that queries meet as often as wanted ----
  *
@@ -70,11 +71,12 @@ static int choose_spread(const struct mp_engine *e, double sampled, bool nearest
     double least = expected_share(e, low);
     double most = expected_share(e, high);
     if (!nearest && (sampled < least || sampled > most)) {
-        char settings[64] = "";
-        e->attention.method->describe(e->config, settings, sizeof settings);
-        return mp_fail(err, MP_ERR_USAGE,
-                       "sampled share: found %.4f, but synthetic keys with %s give %.4f to %.4f",
-                       sampled, settings, least, most);
+        char *attention = mp_attention_describe(e->config);
+        mp_fail(err, MP_ERR_USAGE,
+                "sampled share: found %.4f, but synthetic keys with %s give %.4f to %.4f", sampled,
+                attention, least, most);
+        free(attention);
+        return MP_ERR_USAGE;
     }
     for (int i = 0; i < 24; i++) {
         double middle = (low + high) / 2.0;

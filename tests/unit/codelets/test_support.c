@@ -43,21 +43,21 @@ static void test_messages(void **state)
     (void)state;
     assert_refused(MP_ISA_AVX512, MP_BF16, 24, false,
                    "head_dim 24 with keys and values of bfloat16: the avx512 kernels expect a "
-                   "multiple of 16 with bfloat16; use --isa avx2");
+                   "multiple of 16 with bfloat16; use runtime.isa avx2");
     assert_refused(MP_ISA_AVX512, MP_BF16, 18, true,
                    "head_dim 18 with keys and values of bfloat16: the avx512 kernels expect a "
-                   "multiple of 16 with bfloat16; use --isa ref");
+                   "multiple of 16 with bfloat16; use runtime.isa ref");
     assert_refused(
         MP_ISA_AVX2, MP_F32, 64, false,
         "head_dim 64 with keys and values of float32: the avx2 kernels expect a multiple "
-        "of 8 with bfloat16; use --isa ref");
+        "of 8 with bfloat16; use runtime.isa ref");
     assert_refused(
         MP_ISA_REF, MP_BF16, 20, true,
         "head_dim 20 with keys and values of bfloat16: the GPU kernels expect a multiple "
-        "of 8 with bfloat16; use --devices cpu");
+        "of 8 with bfloat16; use runtime.devices cpu");
     assert_refused(MP_ISA_REF, MP_F32, 64, true,
                    "head_dim 64 with keys and values of float32: the GPU kernels expect a multiple "
-                   "of 8 with bfloat16; use --devices cpu");
+                   "of 8 with bfloat16; use runtime.devices cpu");
     assert_refused(MP_ISA_REF, MP_F32, 512, false,
                    "head_dim 512: the kernels expect 1 to 256, and there are no others");
     assert_refused(MP_ISA_REF, MP_F32, 0, true,

@@ -3,6 +3,7 @@
 #include "codelets/embed/embed.h"
 #include "codelets/memory_read/memory_read.h"
 #include "codelets/random/random.h"
+#include "core/base/memory.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +16,26 @@
 #include <cmocka.h>
 
 enum { WORDS = 1024 };
+
+void *__real_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
+void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
+
+/* StarPU 1.3 does not free all of a task that it refuses. */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libstarpu";
+}
+
+/* In place of the program's allocator: there is no memory for what is "too much". */
+void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err)
+{
+    if (strcmp(what, "too much") == 0) {
+        mp_fail(err, MP_ERR_MEMORY, "%s: there is not so much memory", what);
+        return NULL;
+    }
+    return __real_mp_alloc(count, size, what, err);
+}
 
 static int start(void **state)
 {
@@ -112,7 +133,7 @@ static void test_error_sticks(void **state)
     sub.about.micro_batch = 2;
     embed_insert(&sub, &shape, &sum, &block, &block, 1);
     assert_int_equal(sub.code, MP_ERR_RUNTIME);
-    static const char *const said[] = {"embed of layer 7", "micro-batch 2", "3 buffers of",
+    static const char *const said[] = {"embed of layer 7 of micro-batch 2", "3 buffers of",
                                        "StarPU refused the task: No such device"};
     for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
         if (strstr(err.message, said[i]) == NULL) {
@@ -154,12 +175,12 @@ static void test_allocation_sticks(void **state)
     struct mp_error err;
     struct mp_allocator a = {.err = &err};
     struct mp_buffer b = {0};
-    assert_null(mp_allocate(&a, MP_HOST, SIZE_MAX / 2, "far too much"));
+    assert_null(mp_allocate(&a, MP_HOST, 1000, "too much"));
     assert_int_equal(a.code, MP_ERR_MEMORY);
-    assert_non_null(strstr(err.message, "far too much"));
+    assert_non_null(strstr(err.message, "too much"));
     mp_buffer_create(&a, &b, MP_HOST, 100, "a little");
     assert_null(b.data);
-    assert_non_null(strstr(err.message, "far too much"));
+    assert_non_null(strstr(err.message, "too much"));
 }
 
 int main(void)

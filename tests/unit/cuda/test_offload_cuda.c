@@ -12,7 +12,7 @@ struct result {
     struct offloaded_kv off;
 };
 
-static size_t fixed_elements(const struct result *r)
+static size_t static_elements(const struct result *r)
 {
     return (size_t)(HEADS * r->static_cache.capacity * r->static_cache.head_dim);
 }
@@ -38,8 +38,8 @@ static struct result make_result(int64_t tokens, int head_dim)
                                .num_kv_heads = HEADS,
                                .head_dim = head_dim,
                                .dtype = MP_BF16}};
-    r.static_cache.k = mp_xcalloc(fixed_elements(&r), sizeof(uint16_t));
-    r.static_cache.v = mp_xcalloc(fixed_elements(&r), sizeof(uint16_t));
+    r.static_cache.k = mp_xcalloc(static_elements(&r), sizeof(uint16_t));
+    r.static_cache.v = mp_xcalloc(static_elements(&r), sizeof(uint16_t));
     r.static_cache.k_mean = mp_xcalloc((size_t)(HEADS * head_dim), sizeof(float));
     r.off.k = mp_xcalloc(off_elements(&r), sizeof(uint16_t));
     r.off.v = mp_xcalloc(off_elements(&r), sizeof(uint16_t));
@@ -75,11 +75,11 @@ static void run_heads(const struct offload_args *a, int first, int count)
 {
     struct offload_args part = *a;
     struct kv_cache staging = kv_cache_heads(a->staging, first, count);
-    struct kv_cache fixed = kv_cache_heads(a->static_cache, first, count);
+    struct kv_cache static_cache = kv_cache_heads(a->static_cache, first, count);
     struct mp_shard shard = {.first_kv_head = first, .num_kv_heads = count};
     struct offloaded_kv off;
     part.staging = &staging;
-    part.static_cache = &fixed;
+    part.static_cache = &static_cache;
     if (a->offloaded != NULL) {
         off = offloaded_heads(a->offloaded, shard.first_kv_head, shard.num_kv_heads);
         part.offloaded = &off;
@@ -93,23 +93,23 @@ static void run_heads(const struct offload_args *a, int first, int count)
  * pinned memory. */
 static void run_on_gpu(struct offload_args a, int heads, struct result *r)
 {
-    size_t fixed_bytes = fixed_elements(r) * sizeof(uint16_t);
+    size_t static_bytes = static_elements(r) * sizeof(uint16_t);
     size_t off_bytes = off_elements(r) * sizeof(uint16_t);
     size_t mean_bytes = (size_t)(HEADS * r->static_cache.head_dim) * sizeof(float);
     size_t staging_bytes =
         (size_t)(HEADS * a.staging->capacity * a.staging->head_dim) * sizeof(uint16_t);
     struct kv_cache staging = *a.staging;
-    struct kv_cache fixed = r->static_cache;
+    struct kv_cache static_cache = r->static_cache;
     struct offloaded_kv off = r->off;
     staging.k = device_copy(a.staging->k, staging_bytes);
     staging.v = device_copy(a.staging->v, staging_bytes);
-    fixed.k = device_copy(r->static_cache.k, fixed_bytes);
-    fixed.v = device_copy(r->static_cache.v, fixed_bytes);
-    fixed.k_mean = device_copy(NULL, mean_bytes);
+    static_cache.k = device_copy(r->static_cache.k, static_bytes);
+    static_cache.v = device_copy(r->static_cache.v, static_bytes);
+    static_cache.k_mean = device_copy(NULL, mean_bytes);
     off.k = pinned_copy(r->off.k, off_bytes);
     off.v = pinned_copy(r->off.v, off_bytes);
     a.staging = &staging;
-    a.static_cache = &fixed;
+    a.static_cache = &static_cache;
     a.offloaded = a.offloaded != NULL ? &off : NULL;
     for (int h = 0; h < HEADS; h += heads) {
         run_heads(&a, h, heads);
@@ -117,9 +117,9 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     cuda_synchronize();
     memcpy(r->off.k, off.k, off_bytes);
     memcpy(r->off.v, off.v, off_bytes);
-    take_back(r->static_cache.k, fixed.k, fixed_bytes);
-    take_back(r->static_cache.v, fixed.v, fixed_bytes);
-    take_back(r->static_cache.k_mean, fixed.k_mean, mean_bytes);
+    take_back(r->static_cache.k, static_cache.k, static_bytes);
+    take_back(r->static_cache.v, static_cache.v, static_bytes);
+    take_back(r->static_cache.k_mean, static_cache.k_mean, mean_bytes);
     ASSERT_CUDA(cudaFree(staging.k));
     ASSERT_CUDA(cudaFree(staging.v));
     ASSERT_CUDA(cudaFreeHost(off.k));
@@ -142,10 +142,10 @@ static void check(const struct result *r, const struct result *expected)
         float mean = expected->static_cache.k_mean[i];
         assert_true(fabsf(r->static_cache.k_mean[i] - mean) <= 1e-6f * (1.0f + fabsf(mean)));
     }
-    check_keys(r->static_cache.k, expected->static_cache.k, fixed_elements(r));
+    check_keys(r->static_cache.k, expected->static_cache.k, static_elements(r));
     check_keys(r->off.k, expected->off.k, off_elements(r));
     assert_memory_equal(r->static_cache.v, expected->static_cache.v,
-                        fixed_elements(r) * sizeof(uint16_t));
+                        static_elements(r) * sizeof(uint16_t));
     assert_memory_equal(r->off.v, expected->off.v, off_elements(r) * sizeof(uint16_t));
 }
 
@@ -153,9 +153,9 @@ static void check(const struct result *r, const struct result *expected)
 static void check_same(const struct result *r, const struct result *expected)
 {
     assert_memory_equal(r->static_cache.k, expected->static_cache.k,
-                        fixed_elements(r) * sizeof(uint16_t));
+                        static_elements(r) * sizeof(uint16_t));
     assert_memory_equal(r->static_cache.v, expected->static_cache.v,
-                        fixed_elements(r) * sizeof(uint16_t));
+                        static_elements(r) * sizeof(uint16_t));
     assert_memory_equal(r->static_cache.k_mean, expected->static_cache.k_mean,
                         (size_t)(HEADS * r->static_cache.head_dim) * sizeof(float));
     assert_memory_equal(r->off.k, expected->off.k, off_elements(r) * sizeof(uint16_t));

@@ -17,6 +17,20 @@ static struct mp_engine *engine;
 static int32_t *prompt; /* [prompt_count] */
 static int64_t prompt_count;
 
+/* What the progress of reading cancels; NULL: nothing. */
+static struct mp_session *cancelling;
+static int cancelled_slot;
+
+static void watch(void *user, const char *what, const char *unit, int64_t done, int64_t total)
+{
+    (void)user;
+    (void)what;
+    (void)unit;
+    if (cancelling != NULL && done > 0 && done < total) {
+        mp_session_cancel(cancelling, cancelled_slot);
+    }
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -26,6 +40,7 @@ static int setup(void **state)
     ASSERT_OK(mp_config_set(config, "runtime.batch", "2", &err));
     ASSERT_OK(mp_config_set(config, "model_path", DEMO_MODEL, &err));
     struct mp_engine_options options = engine_options(config, NULL);
+    options.progress = watch;
     ASSERT_OK(mp_engine_open(&options, &engine, &err));
     struct mp_session *session;
     assert_int_equal(mp_session_open(engine, &session, &err), MP_ERR_USAGE); /* not started */
@@ -413,14 +428,13 @@ static void test_cancel_another(void **state)
     struct mp_error err;
     struct mp_session *session;
     struct heard h[2];
-    int slot[2], active = 1;
+    int slot[2], active;
     ASSERT_OK(mp_session_open(engine, &session, &err));
     for (int i = 0; i < 2; i++) {
         struct mp_request_options options = request(&h[i]);
         ASSERT_OK(mp_session_add(session, &options, &slot[i], &err));
-        while (h[i].tokens < 1) {
-            ASSERT_OK(mp_session_step(session, &active, &err));
-        }
+        ASSERT_OK(mp_session_read(session, &err));
+        assert_int_equal(h[i].tokens, 1);
         h[i].session = session;
     }
     h[1].cancels = slot[0];
@@ -435,6 +449,42 @@ static void test_cancel_another(void **state)
     }
     assert_true(h[0].tokens == before || h[0].tokens == before + 1);
     mp_session_close(session);
+}
+
+/* The progress of reading may be where a request is cancelled. */
+static void test_cancel_while_reading(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_session *session;
+    struct heard h;
+    int active;
+    struct mp_request_options options = request(&h);
+    ASSERT_OK(mp_session_open(engine, &session, &err));
+    ASSERT_OK(mp_session_add(session, &options, &cancelled_slot, &err));
+    cancelling = session;
+    ASSERT_OK(mp_session_step(session, &active, &err));
+    cancelling = NULL;
+    assert_int_equal(active, 0);
+    assert_int_equal(mp_session_request(session, cancelled_slot)->finish, MP_FINISH_CANCELLED);
+    assert_int_equal(h.tokens, 0);
+    assert_true(mp_session_can_add(session));
+    mp_session_close(session);
+}
+
+/* Sizes that no prompt can have are refused, whatever they are. */
+static void test_bad_starts(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][2] = {{-5, 1}, {0, 1}, {INT64_MAX, 1}, {100, -1}};
+    struct mp_error err;
+    struct mp_engine *e;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct mp_engine_options options = engine_options(NULL, DEMO_MODEL);
+        ASSERT_OK(mp_engine_open(&options, &e, &err));
+        assert_int_equal(mp_engine_start(e, sizes[i][0], sizes[i][1], &err), MP_ERR_USAGE);
+        mp_engine_close(e);
+    }
 }
 
 /* ---- several sessions ---- */
@@ -524,6 +574,8 @@ int main(void)
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_another),
+        cmocka_unit_test(test_cancel_while_reading),
+        cmocka_unit_test(test_bad_starts),
         cmocka_unit_test(test_sessions_take_turns),
         cmocka_unit_test(test_steps_of_sessions_overlap),
     };

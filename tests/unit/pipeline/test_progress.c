@@ -58,10 +58,12 @@ static void capture_terminal(void (*what)(void))
 
 static void log_all_levels(void)
 {
-    mp_log_set_target((struct mp_log_target){.sink = mp_console_log});
+    struct mp_log_target console = {.sink = mp_console_log};
+    mp_log_add_target(&console);
     mp_log(MP_LOG_ERROR, "%s is %d", "one", 1);
     mp_log(MP_LOG_WARNING, "two");
     mp_log(MP_LOG_INFO, "three");
+    mp_log_remove_target(&console);
 }
 
 static void test_log_lines(void **state)
@@ -79,9 +81,32 @@ static void test_log_lines(void **state)
 
 static void log_nowhere(void)
 {
-    struct mp_log_target before = mp_log_set_target((struct mp_log_target){0});
-    assert_true(before.sink == mp_console_log);
     mp_log(MP_LOG_ERROR, "nobody asked");
+}
+
+static void hear(void *user, enum mp_log_level level, const char *message)
+{
+    (void)level;
+    (void)message;
+    ++*(int *)user;
+}
+
+/* The newest of those that are left gets the messages, in whatever order others go. */
+static void test_log_targets_come_and_go(void **state)
+{
+    (void)state;
+    int first = 0, second = 0;
+    struct mp_log_target a = {.sink = hear, .user = &first};
+    struct mp_log_target b = {.sink = hear, .user = &second};
+    mp_log_add_target(&a);
+    mp_log_add_target(&b);
+    mp_log(MP_LOG_ERROR, "to the second");
+    mp_log_remove_target(&a);
+    mp_log(MP_LOG_ERROR, "to the second again");
+    mp_log_remove_target(&b);
+    mp_log(MP_LOG_ERROR, "to nobody");
+    assert_int_equal(first, 0);
+    assert_int_equal(second, 2);
 }
 
 static void test_no_log_without_a_target(void **state)
@@ -174,6 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_log_lines),
         cmocka_unit_test(test_no_log_without_a_target),
+        cmocka_unit_test(test_log_targets_come_and_go),
         cmocka_unit_test(test_log_colours_on_a_terminal),
         cmocka_unit_test(test_no_bar_without_a_terminal),
         cmocka_unit_test(test_bar_on_a_terminal),

@@ -102,7 +102,8 @@ static float *decode(int shards, int64_t *selected)
     ASSERT_OK(a.code);
     ASSERT_OK(mp_buffer_acquire(&buffers.ids, true, &err));
     for (int r = 0; r < ROWS; r++) {
-        ASSERT_OK(mp_slot_feed(&slots[r], engine, &buffers, r, &rows[r], &err));
+        ASSERT_OK(mp_slot_reserve(&slots[r], engine, &err));
+        mp_slot_feed(&slots[r], engine, &buffers, r, &rows[r]);
     }
     mp_buffer_return(&buffers.ids);
     struct mp_decode_step step = {.num_rows = ROWS, .rows = rows, .buffers = &buffers};

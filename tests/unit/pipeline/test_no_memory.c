@@ -1,0 +1,154 @@
+/* Requests that find no memory fail alone. The program's allocator fails when the test says so. */
+#include "core/base/memory.h"
+#include "engine_fixture.h"
+
+#define MODEL GOLDEN "llama3-rope"
+enum { REQUESTS = 2, NEW_TOKENS = 12, PROMPT = 150 };
+
+static const char *failing_what; /* allocations of this fail, NULL: none */
+static int failures;             /* so many of them still */
+
+void *__real_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
+void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
+
+void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err)
+{
+    if (failing_what != NULL && strcmp(what, failing_what) == 0 && failures > 0) {
+        failures--;
+        mp_fail(err, MP_ERR_MEMORY, "%s: the test gives no memory", what);
+        return NULL;
+    }
+    return __real_mp_alloc(count, size, what, err);
+}
+
+/* The next allocation of `what`, and no other. */
+static void fail_one(const char *what)
+{
+    failing_what = what;
+    failures = 1;
+}
+
+static struct mp_config config;
+static struct mp_engine *engine;
+
+/* Room for two generated tokens at first: caches grow while decoding. */
+static int start(void **state)
+{
+    (void)state;
+    mp_config_init(&config);
+    set_flags(&config, (const char *const[]){"devices", "cpu", "batch", "2", "eos", "none",
+                                             "device-budget", "20", "window-size", "16", "lsh-k",
+                                             "3", "lsh-l", "8", "generation-budget", "2", NULL});
+    engine = open_engine(&config, MODEL, PROMPT);
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    mp_engine_close(engine);
+    mp_config_free(&config);
+    return 0;
+}
+
+/* Two prompts, read one after the other. */
+static struct mp_session *read_prompts(int slot[REQUESTS])
+{
+    struct mp_error err;
+    struct mp_session *session;
+    int32_t ids[PROMPT];
+    ASSERT_OK(mp_session_open(engine, &session, &err));
+    for (int r = 0; r < REQUESTS; r++) {
+        for (int i = 0; i < PROMPT; i++) {
+            ids[i] = (i * (7 + r) + r) % 600;
+        }
+        ASSERT_OK(add_prompt(session, ids, PROMPT, NEW_TOKENS, (uint64_t)r, &slot[r], &err));
+        ASSERT_OK(mp_session_read(session, &err));
+    }
+    return session;
+}
+
+static void decode(struct mp_session *session)
+{
+    struct mp_error err;
+    int active = 1;
+    while (active > 0) {
+        ASSERT_OK(mp_session_step(session, &active, &err));
+    }
+}
+
+static void copy_tokens(const struct mp_session *session, int slot, int32_t out[NEW_TOKENS])
+{
+    const struct mp_request *r = mp_session_request(session, slot);
+    assert_int_equal(r->finish, MP_FINISH_LENGTH);
+    memcpy(out, r->ids + r->prompt_tokens, NEW_TOKENS * sizeof *out);
+}
+
+/* A cache that cannot grow ends its request; the other one's tokens are what they were. */
+static void test_growth(void **state)
+{
+    (void)state;
+    int slot[REQUESTS];
+    int32_t expected[NEW_TOKENS], found[NEW_TOKENS];
+    struct mp_session *session = read_prompts(slot);
+    decode(session);
+    copy_tokens(session, slot[1], expected);
+    mp_session_close(session);
+
+    session = read_prompts(slot);
+    fail_one("value cache"); /* that of the first slot's first layer grows first */
+    decode(session);
+    const struct mp_request *failed = mp_session_request(session, slot[0]);
+    assert_int_equal(failed->finish, MP_FINISH_FAILED);
+    assert_non_null(strstr(failed->failure.message, "value cache: the test gives no memory"));
+    assert_true(failed->generated_tokens < NEW_TOKENS);
+    copy_tokens(session, slot[1], found);
+    assert_memory_equal(found, expected, sizeof expected);
+    mp_session_close(session);
+}
+
+/* Without anybody left to decode for, a step ends in peace. */
+static void test_growth_of_all(void **state)
+{
+    (void)state;
+    int slot[REQUESTS];
+    struct mp_session *session = read_prompts(slot);
+    failures = REQUESTS;
+    failing_what = "value cache";
+    decode(session);
+    for (int r = 0; r < REQUESTS; r++) {
+        assert_int_equal(mp_session_request(session, slot[r])->finish, MP_FINISH_FAILED);
+    }
+    mp_session_close(session);
+}
+
+/* A prompt whose KV finds no memory fails; the session goes on. */
+static void test_prompt(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    int slot, failed_slot;
+    int32_t ids[PROMPT] = {0};
+    struct mp_session *session;
+    ASSERT_OK(mp_session_open(engine, &session, &err));
+    ASSERT_OK(add_prompt(session, ids, PROMPT, NEW_TOKENS, 0, &failed_slot, &err));
+    fail_one("offloaded keys");
+    ASSERT_OK(mp_session_read(session, &err));
+    assert_int_equal(failures, 0);
+    assert_int_equal(mp_session_request(session, failed_slot)->finish, MP_FINISH_FAILED);
+    mp_session_remove(session, failed_slot);
+    ASSERT_OK(add_prompt(session, ids, PROMPT, NEW_TOKENS, 0, &slot, &err));
+    decode(session);
+    assert_int_equal(mp_session_request(session, slot)->finish, MP_FINISH_LENGTH);
+    mp_session_close(session);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_growth_of_all),
+        cmocka_unit_test(test_prompt),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}

@@ -1,0 +1,166 @@
+/* A small graph to record submissions of: layer 0 dense, layer 1 sparse, one or two requests, and a
+ * prompt of two chunks. */
+#ifndef MP_TESTS_GRAPH_FIXTURE_H
+#define MP_TESTS_GRAPH_FIXTURE_H
+
+#include "recorded.h"
+#include "tasks/methods/method.h"
+
+enum { LAYERS = 2, HEADS = 4, KV_HEADS = 2, D = 8, MAX_ROWS = 2, MAX_CHUNKS = 2 };
+
+static const struct mp_shape SHAPE = {
+    .hidden_size = 32,
+    .num_hidden_layers = LAYERS,
+    .num_attention_heads = HEADS,
+    .num_key_value_heads = KV_HEADS,
+    .head_dim = D,
+    .intermediate_size = 64,
+    .vocab_size = 100,
+};
+
+/* A graph with layer 0 dense and layer 1 sparse, and a request in it. */
+struct fixture {
+    struct mp_attention attention;
+    struct mp_layer_weights layer_weights[LAYERS];
+    struct mp_model_weights weights;
+    struct mp_placement places[LAYERS];
+    struct mp_shards cut;
+    struct mp_shard shards[KV_HEADS];
+    struct mp_graph graph;
+    struct mp_layer_kv kv[MAX_ROWS][LAYERS];
+    struct mp_shard_kv shard_kv[MAX_ROWS][KV_HEADS];
+    struct mp_selection selection[MAX_ROWS][KV_HEADS];
+    struct mp_selection *selections[MAX_ROWS][1];
+    struct mp_rope rope;
+    struct mp_step_shard step_shards[KV_HEADS];
+    struct mp_step_shard *step_cuts[1];
+    struct mp_buffer nnz[KV_HEADS][LAYERS];
+    struct mp_step_buffers buffers;
+    struct mp_decode_row rows[MAX_ROWS];
+    struct mp_decode_step step;
+};
+
+static inline void name_weights(struct fixture *f)
+{
+    name_buffer(&f->weights.embed, "embed");
+    name_buffer(&f->weights.lm_head, "lm_head");
+    name_buffer(&f->weights.final_norm, "norm");
+    for (int l = 0; l < LAYERS; l++) {
+        name_buffer(&f->layer_weights[l].projection, "wp%d", l);
+        name_buffer(&f->layer_weights[l].output, "wo%d", l);
+        name_buffer(&f->layer_weights[l].ffn, "wf%d", l);
+    }
+}
+
+static inline void name_step(struct fixture *f)
+{
+    struct mp_step_buffers *b = &f->buffers;
+    name_buffer(&b->ids, "ids");
+    name_buffer(&b->x, "x");
+    name_buffer(&b->q, "q");
+    name_buffer(&b->o_static, "os");
+    name_buffer(&b->lse_static, "ls");
+    name_buffer(&b->logits, "logits");
+    for (int i = 0; i < f->cut.count; i++) {
+        struct mp_step_shard *s = &f->step_shards[i];
+        name_buffer(&s->own_q, "q%d", i);
+        name_buffer(&s->query, "query%d", i);
+        name_buffer(&s->o, "o%d", i);
+        name_buffer(&s->lse, "l%d", i);
+        for (int l = 0; l < LAYERS; l++) {
+            name_buffer(&s->nnz[l], "nnz%d.%d", i, l);
+        }
+    }
+}
+
+/* dense: where layers run; shards: CPU workers that share the sparse layer, 1 for any worker. */
+static inline void set_up(struct fixture *f, const struct mp_method *method, struct mp_device dense,
+                          int shards, int num_rows)
+{
+    forget_all();
+    *f = (struct fixture){.attention = {.method = method, .shape = &SHAPE}};
+    f->weights.layers = f->layer_weights;
+    f->cut = (struct mp_shards){f->shards, shards};
+    for (int i = 0; i < shards; i++) {
+        f->shards[i] = (struct mp_shard){.device = {MP_CPU, shards > 1 ? i : -1},
+                                         .first_kv_head = i * KV_HEADS / shards,
+                                         .num_kv_heads = KV_HEADS / shards};
+        f->step_shards[i].q =
+            shards == 1 && dense.kind == MP_CPU ? &f->buffers.q : &f->step_shards[i].own_q;
+        f->step_shards[i].nnz = f->nnz[i];
+    }
+    f->places[0] = (struct mp_placement){.dense = dense, .cut = -1};
+    f->places[1] = (struct mp_placement){.dense = dense, .sparse = true};
+    f->graph = (struct mp_graph){
+        .shape = &SHAPE,
+        .weights = &f->weights,
+        .attention = &f->attention,
+        .placements = {f->places, LAYERS, dense, &f->cut, 1},
+        .blocked_prefill = true,
+        .sink = 4,
+        .window = 64,
+    };
+    f->step_cuts[0] = f->step_shards;
+    f->buffers.shards = f->step_cuts;
+    name_weights(f);
+    name_step(f);
+    for (int r = 0; r < num_rows; r++) {
+        for (int l = 0; l < LAYERS; l++) {
+            name_buffer(&f->kv[r][l].static_buffer, "kv%d.%d", r, l);
+        }
+        for (int i = 0; i < shards; i++) {
+            name_buffer(&f->shard_kv[r][i].offloaded_buffer, "off%d.%d", r, i);
+            name_buffer(&f->shard_kv[r][i].index_buffer, "index%d.%d", r, i);
+            name_buffer(&f->selection[r][i].ids, "sel%d.%d", r, i);
+            name_buffer(&f->selection[r][i].log_weights, "lw%d.%d", r, i);
+            name_buffer(&f->selection[r][i].scratch, "scr%d.%d", r, i);
+        }
+        f->kv[r][1].shards = f->shard_kv[r];
+        f->kv[r][1].offloaded = 100;
+        f->selections[r][0] = f->selection[r];
+        static const double expected[LAYERS] = {0.0, 50.0};
+        f->rows[r] = (struct mp_decode_row){.kv = f->kv[r],
+                                            .selections = f->selections[r],
+                                            .rope = &f->rope,
+                                            .position = 168,
+                                            .static_index = 68,
+                                            .expected_nnz = expected};
+    }
+    f->step = (struct mp_decode_step){
+        .micro_batch = 3, .num_rows = num_rows, .rows = f->rows, .buffers = &f->buffers};
+}
+
+/* ---- a prompt ---- */
+
+struct prompt {
+    struct mp_prefill_chunk chunks[MAX_CHUNKS];
+    struct mp_buffer scratch[KV_HEADS];
+    struct mp_buffer *scratch_cuts[1];
+    struct mp_prefill prefill;
+};
+
+static inline void set_up_prompt(struct prompt *p, struct fixture *f)
+{
+    *p = (struct prompt){.chunks = {{.rows = 120}, {.first = 120, .rows = 48}}};
+    p->scratch_cuts[0] = p->scratch;
+    p->prefill = (struct mp_prefill){
+        .request = 5,
+        .tokens = 168,
+        .num_chunks = MAX_CHUNKS,
+        .chunks = p->chunks,
+        .scratch = p->scratch_cuts,
+        .kv = f->kv[0],
+        .rope = &f->rope,
+        .last_row_only = true,
+    };
+    for (int c = 0; c < MAX_CHUNKS; c++) {
+        name_buffer(&p->chunks[c].ids, "ids%d", c);
+        name_buffer(&p->chunks[c].x, "x%d", c);
+        name_buffer(&p->prefill.q[c], "pq%d", c);
+        name_buffer(&p->prefill.o[c], "po%d", c);
+        name_buffer(&p->chunks[c].staging_buffer[0], "even%d", c);
+        name_buffer(&p->chunks[c].staging_buffer[1], "odd%d", c);
+    }
+}
+
+#endif
