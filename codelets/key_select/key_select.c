@@ -55,6 +55,10 @@ static void key_select_run(void *buffers[], const struct key_select_task *t,
         room[r] = t->list[r].room;
         budget[r] = t->list[r].budget;
         seed[r] = t->list[r].seed;
+        if (drawn && kv[r]->count > KEY_DRAW_MOST_TOKENS) {
+            mp_panic("key_select: %lld tokens to draw from, expected at most %lld",
+                     (long long)kv[r]->count, (long long)KEY_DRAW_MOST_TOKENS);
+        }
     }
     kernel(&(struct key_select_args){
         .mode = t->mode,
