@@ -84,6 +84,7 @@ struct mp_layer_kv {
 struct mp_selection {
     struct mp_buffer ids;         /* [query heads of the shard][room] u32 */
     struct mp_buffer log_weights; /* the same of f32, if the method gives any */
+    struct mp_buffer scratch;     /* what the method needs to select; empty if nothing */
     int64_t room;                 /* tokens */
 };
 
@@ -178,6 +179,7 @@ struct mp_decode_row {
     const struct mp_rope *rope;
     int64_t position;     /* of the token fed in: RoPE, and its slot in dense caches */
     int64_t static_index; /* its slot in the static caches of sparse layers */
+    uint64_t stream;      /* separates the request's random numbers from those of others */
     struct sample_row sample;
     const double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
 };

@@ -123,6 +123,13 @@ static inline void vf_store_bf16(uint16_t *p, vf x)
     _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(x));
 }
 
+/* The upper halves: for numbers that are bfloat16 already, which stay as they are. */
+static inline void vf_cut_bf16(uint16_t *p, vf x)
+{
+    __m512i high = _mm512_srli_epi32(_mm512_castps_si512(x), 16);
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(high));
+}
+
 static inline float vf_reduce_max(vf a)
 {
     return _mm512_reduce_max_ps(a);
@@ -239,6 +246,13 @@ static inline void vf_store_bf16(uint16_t *p, vf x)
     __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
     rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc00000), nan);
     __m256i high = _mm256_srli_epi32(rounded, 16);
+    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(high),
+                                                    _mm256_extracti128_si256(high, 1)));
+}
+
+static inline void vf_cut_bf16(uint16_t *p, vf x)
+{
+    __m256i high = _mm256_srli_epi32(_mm256_castps_si256(x), 16);
     _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(_mm256_castsi256_si128(high),
                                                     _mm256_extracti128_si256(high, 1)));
 }

@@ -3,23 +3,8 @@
 #ifndef MP_CODELETS_RANDOM_ELEMENT_H
 #define MP_CODELETS_RANDOM_ELEMENT_H
 
+#include "codelets/common/random_draw.h"
 #include "codelets/random/random.h"
-
-#ifdef __CUDACC__
-#define RANDOM_FUNCTION static inline __host__ __device__
-#else
-#define RANDOM_FUNCTION static inline
-#endif
-
-/* Draw i (from 0) of the generator of core/base/rng.h in `state`, without the draws before it:
- * SplitMix64 hashes a counter. */
-RANDOM_FUNCTION uint64_t random_draw(uint64_t state, int64_t i)
-{
-    uint64_t z = state + ((uint64_t)i + 1) * UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
 
 RANDOM_FUNCTION float random_spread(const struct random_numbers *n, int64_t i)
 {

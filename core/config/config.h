@@ -59,8 +59,11 @@ struct mp_config {
     /* attention */
     char *attention_method; /* attention.method; NULL: not given, then lsh_K says which */
     enum mp_lsh_projection lsh_projection; /* attention.lsh_projection: "per_head" | "shared" */
-    int lsh_layer_group; /* attention.lsh_layer_group: layers per group, default 16 */
-    uint64_t lsh_seed;   /* attention.seed, default 0 */
+    int lsh_layer_group;    /* attention.lsh_layer_group: layers per group, default 16 */
+    uint64_t lsh_seed;      /* attention.seed, default 0 */
+    float attention_budget; /* attention.budget: offloaded tokens that a head attends to; up to 1: a
+                               share of them; above: a number of tokens; default 0.02 */
+    int page_size;          /* attention.page_size: tokens, 1..65536, default 16 */
     /* sampling: temperature, top_p, top_k, seed */
     struct mp_sampling sampling;
     /* runtime */

@@ -107,6 +107,10 @@ void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int 
 /* Every layer's, and the array itself; NULL is fine. */
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
+/* What a method has to know to say how large its parts of a shard are. */
+struct mp_shard_size mp_kv_shard_size(const struct mp_engine *e, const struct mp_shard *shard,
+                                      int64_t offloaded);
+
 /* Room for what the steps of a request select: [cuts] -> [shards]. */
 struct mp_selection **mp_selections_create(const struct mp_engine *e, struct mp_allocator *a,
                                            int64_t offloaded);

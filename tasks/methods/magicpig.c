@@ -192,9 +192,10 @@ static void select_by_lookup(struct mp_submit *sub, const struct mp_graph *g,
 }
 
 /* The paper's usual two percent. */
-static double expected_share(const struct mp_attention *a)
+static double expected_share(const struct mp_attention *a, int64_t offloaded)
 {
     (void)a;
+    (void)offloaded;
     return 0.02;
 }
 

@@ -24,7 +24,8 @@ struct mp_attention {
 struct mp_shard_size {
     int kv_heads;
     int query_heads;
-    int64_t tokens; /* offloaded, of one request */
+    int64_t tokens;      /* offloaded, of one request */
+    enum mp_dtype dtype; /* of their keys and values */
 };
 
 struct mp_method {
@@ -63,6 +64,11 @@ struct mp_method {
     bool log_weights; /* it gives one to each selected token; otherwise see weight */
     /* ln of the inverse weight as a function of the cosine; NULL: every token weighs 1. */
     const struct lsh_weight *(*weight)(const struct mp_attention *a);
+    /* Most tokens that a head selects of those of one request; NULL: all of them. */
+    int64_t (*room)(const struct mp_attention *a, const struct mp_shard_size *size);
+    /* Bytes that selecting from them needs beside the selection, in the shard's own memory; NULL:
+     * none. Each layer that is cut so uses them in turn. */
+    size_t (*selection_scratch)(const struct mp_attention *a, const struct mp_shard_size *size);
     /* Bytes a row of what it makes of the queries, by a task on the layer's dense device, in memory
      * that this and the shard see; if the layer is handed to the CPU, that task is not in_stream.
      * NULL: it makes nothing of them, and the shards read the queries themselves. */
@@ -70,8 +76,9 @@ struct mp_method {
     /* Inserts what fills nnz and the selections of every shard of the layer. */
     void (*select)(struct mp_submit *sub, const struct mp_graph *g, const struct mp_decode_step *s,
                    int layer);
-    /* Share of the offloaded tokens that a head is expected to select, before the first step. */
-    double (*expected_share)(const struct mp_attention *a);
+    /* Share of so many offloaded tokens, > 0, that a head is expected to select, before the first
+     * step. */
+    double (*expected_share)(const struct mp_attention *a, int64_t offloaded);
     /* Probability that a token at this cosine to the query is selected; NULL: it does not depend on
      * that alone. */
     double (*chance)(const struct mp_attention *a, double cosine);
@@ -97,7 +104,10 @@ int mp_method_choose(const struct mp_config *c, const struct mp_method **out, st
 #define MP_METHODS(X)                                                                              \
     X(magicpig)                                                                                    \
     X(full)                                                                                        \
-    X(streaming)
+    X(streaming)                                                                                   \
+    X(quest)                                                                                       \
+    X(topk)                                                                                        \
+    X(oracle)
 
 #define MP_DECLARE_METHOD(name) extern const struct mp_method mp_method_##name;
 MP_METHODS(MP_DECLARE_METHOD)

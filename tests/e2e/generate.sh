@@ -66,6 +66,69 @@ case_streaming() {
         --model "$demo" --attention streaming --lsh-k 4 --prompt x
 }
 
+sampled_within() { # sampled_within LOW HIGH: percent of the offloaded tokens in the mean, of the last run
+    local found
+    found=$(sed -n 's/^  sampled *\([0-9.]*\) % of the offloaded tokens.*/\1/p' err)
+    awk -v x="$found" -v low="$1" -v high="$2" 'BEGIN { exit !(x >= low && x <= high) }' ||
+        fail "$command: sampled" "$found %" "$1 % to $2 %"
+}
+
+# The demo with a part of the tokens and, as with full attention, with all of them: every token is then
+# selected, or what is drawn is enough.
+method_answers() { # method_answers METHOD BUDGET LOW HIGH [ARGUMENT...]
+    local method=$1 budget=$2 low=$3 high=$4
+    shift 4
+    demo_4k --attention full
+    cp out all
+    demo_4k --attention "$method" --attention-budget 1 "$@"
+    expect "$method, all tokens" "$(<out)" "$(<all)"
+    demo_4k --attention "$method" --attention-budget "$budget" "$@"
+    sampled_within "$low" "$high"
+    cp out some
+    demo_4k --attention "$method" --attention-budget "$budget" --isa avx2 "$@"
+    expect "$method, AVX2" "$(<out)" "$(<some)"
+    expect_refusal 2 "--lsh-k does not act for attention $method" \
+        --model "$demo" --attention "$method" --lsh-k 4 --prompt x
+    expect_refusal 2 'attention.budget: expected a share .* or a whole number .*, found 1.5' \
+        --model "$demo" --attention "$method" --attention-budget 1.5 --prompt x
+}
+
+case_quest() {
+    method_answers quest 0.2 19.5 20.5
+    demo_4k --attention quest --attention-budget 1000 --page-size 4
+    run plan --model "$demo" --devices cpu --attention quest --context 16068
+    expect_status 0
+    # 1000 pages of 2 KV heads of 64 channels, least and largest, in 7 layers.
+    expect_lines 'bounds' out '^  page bounds +3\.4 MiB$' 1
+    # 8 heads: 320 tokens of 4 bytes, and 1008 scores.
+    expect_lines 'room' out '^  selected ids +0\.0 MiB$' 1
+}
+
+case_topk() {
+    method_answers topk 0.02 1.95 2.05
+    demo_4k --attention topk --attention-budget 100
+    run bench decode --model "$demo" --devices cpu --attention topk --context 3000 --steps 2 --warmup 0
+    expect_status 0
+    expect_match 'attention' out '^  attention +sampled in 7 of 8 layers, topk, budget 2 %$'
+    expect_refusal 2 '--page-size does not act for attention topk' \
+        --model "$demo" --attention topk --page-size 4 --prompt x
+}
+
+# Tokens that are drawn again are not selected again.
+case_oracle() {
+    method_answers oracle 0.05 0.5 5
+    demo_4k --attention oracle --attention-budget 0.05 --lsh-seed 7
+}
+
+case_presets() {
+    local method
+    for method in magicpig quest topk oracle; do
+        run --config "$source_dir/configs/${method}_config.json" --input "$source_dir/configs/data4k.json"
+        expect_status 0
+        expect_match "$method" err '^  answers +1\.0 of 1 '
+    done
+}
+
 case_demo_4k() {
     demo_4k
     expect_match model err '^magicpig-pipe: llama, 8 layers'

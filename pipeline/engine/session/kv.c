@@ -140,13 +140,14 @@ void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
     }
 }
 
-static struct mp_shard_size shard_size(const struct mp_engine *e, const struct mp_shard *shard,
-                                       int64_t tokens)
+struct mp_shard_size mp_kv_shard_size(const struct mp_engine *e, const struct mp_shard *shard,
+                                      int64_t offloaded)
 {
     return (struct mp_shard_size){
         .kv_heads = shard->num_kv_heads,
         .query_heads = shard->num_kv_heads * mp_shape_group(e->shape),
-        .tokens = tokens,
+        .tokens = offloaded,
+        .dtype = e->dtype,
     };
 }
 
@@ -156,7 +157,7 @@ void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struc
     const struct mp_method *method = e->attention.method;
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     for (int i = 0; shards != NULL && method->create_index != NULL && i < shards->count; i++) {
-        struct mp_shard_size size = shard_size(e, &shards->list[i], kv->offloaded);
+        struct mp_shard_size size = mp_kv_shard_size(e, &shards->list[i], kv->offloaded);
         kv->shards[i].index = method->create_index(&e->attention, a, &shards->list[i], &size,
                                                    &kv->shards[i].index_buffer);
     }
@@ -211,13 +212,18 @@ static void create_selection(const struct mp_engine *e, struct mp_allocator *a,
                              const struct mp_shard *shard, int64_t offloaded,
                              struct mp_selection *out)
 {
-    struct mp_shard_size size = shard_size(e, shard, offloaded);
+    struct mp_shard_size size = mp_kv_shard_size(e, shard, offloaded);
     struct mp_place place = mp_index_place(shard);
-    size_t room = (size_t)size.query_heads * (size_t)size.tokens;
-    out->room = size.tokens;
+    const struct mp_method *method = e->attention.method;
+    out->room = method->room != NULL ? method->room(&e->attention, &size) : size.tokens;
+    size_t room = (size_t)size.query_heads * (size_t)out->room;
     mp_buffer_create(a, &out->ids, place, room * sizeof(uint32_t), "selected tokens");
-    if (e->attention.method->log_weights) {
+    if (method->log_weights) {
         mp_buffer_create(a, &out->log_weights, place, room * sizeof(float), "their weights");
+    }
+    if (method->selection_scratch != NULL) {
+        mp_buffer_create(a, &out->scratch, place, method->selection_scratch(&e->attention, &size),
+                         "what selects them");
     }
 }
 
@@ -242,6 +248,7 @@ void mp_selections_destroy(const struct mp_engine *e, struct mp_selection **s)
         for (int i = 0; i < p->cuts[c].count; i++) {
             mp_buffer_release(&s[c][i].ids);
             mp_buffer_release(&s[c][i].log_weights);
+            mp_buffer_release(&s[c][i].scratch);
         }
         free(s[c]);
     }

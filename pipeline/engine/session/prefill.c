@@ -61,8 +61,7 @@ struct mp_buffer **mp_prefill_create_scratch(const struct mp_engine *e, struct m
         scratch[c] = mp_xcalloc((size_t)p->cuts[c].count, sizeof *scratch[c]);
         for (int i = 0; i < p->cuts[c].count && method->scratch_bytes != NULL; i++) {
             const struct mp_shard *shard = &p->cuts[c].list[i];
-            struct mp_shard_size size = {shard->num_kv_heads,
-                                         shard->num_kv_heads * mp_shape_group(e->shape), offloaded};
+            struct mp_shard_size size = mp_kv_shard_size(e, shard, offloaded);
             mp_buffer_create(a, &scratch[c][i], mp_exchange_place(p, shard),
                              method->scratch_bytes(&e->attention, &size), "index scratch");
         }

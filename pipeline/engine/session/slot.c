@@ -57,10 +57,13 @@ void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id)
 static void expect(const struct mp_engine *e, struct mp_slot *r)
 {
     const struct mp_method *method = e->attention.method;
-    double share = method->expected_share != NULL ? method->expected_share(&e->attention) : 0.0;
+    int64_t offloaded = mp_slot_offloaded(r);
+    double share = method->expected_share != NULL && offloaded > 0
+                       ? method->expected_share(&e->attention, offloaded)
+                       : 0.0;
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         r->sampled_mean[l] = NAN;
-        r->expected_nnz[l] = share * (double)mp_slot_offloaded(r) * e->shape->num_attention_heads;
+        r->expected_nnz[l] = share * (double)offloaded * e->shape->num_attention_heads;
     }
 }
 
@@ -93,6 +96,7 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
     r->eos = e->eos;
     r->num_eos = e->num_eos;
     r->sampling = e->config->sampling;
+    r->stream = stream;
     mp_rng_init(&r->rng, r->sampling.seed, stream);
     mp_engine_rope(e, count, &r->rope);
 
@@ -142,6 +146,7 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
         .rope = &r->rope,
         .position = position,
         .static_index = next_static_index(r),
+        .stream = r->stream,
         .sample = {&r->sampling, &r->rng},
         .expected_nnz = r->expected_nnz,
     };

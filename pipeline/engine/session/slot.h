@@ -17,6 +17,7 @@ struct mp_slot {
     struct mp_rope rope;
     struct mp_sampling sampling; /* how its tokens are drawn */
     struct mp_rng rng;
+    uint64_t stream;    /* separates its random numbers from those of other requests */
     const int32_t *eos; /* [num_eos] its end tokens: the engine's, or own_eos */
     int num_eos;
     int32_t *own_eos;                 /* NULL: it has none of its own */

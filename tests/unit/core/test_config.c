@@ -36,6 +36,7 @@ static void check_defaults(const struct mp_config *c)
     assert_int_equal(c->lsh_projection, MP_LSH_PER_HEAD);
     assert_int_equal(c->lsh_layer_group, 16);
     assert_true(c->lsh_seed == 0);
+    assert_true(c->attention_budget == 0.02F && c->page_size == 16);
     assert_true(c->sampling.temperature == 0.0F && c->sampling.top_p == 1.0F);
     assert_true(c->sampling.top_k == 0 && c->sampling.seed == 0);
     assert_string_equal(c->scheduler, "prio");
@@ -101,6 +102,7 @@ static void check_every_key(const struct mp_config *c)
     assert_int_equal(c->lsh_projection, MP_LSH_SHARED);
     assert_int_equal(c->lsh_layer_group, 4);
     assert_true(c->lsh_seed == UINT64_C(9007199254740992));
+    assert_true(c->attention_budget == 0.125F && c->page_size == 32);
     assert_true(c->sampling.temperature == 0.75F && c->sampling.top_p == 0.5F);
     assert_true(c->sampling.top_k == 40 && c->sampling.seed == 7);
     assert_string_equal(c->scheduler, "dmdas");
@@ -154,6 +156,8 @@ static void test_every_flag(void **state)
         {"lsh-layer-group", "4"},
         {"temperature", "0.75"},
         {"lsh-seed", "9007199254740992"},
+        {"attention-budget", "0.125"},
+        {"page-size", "32"},
         {"top-p", "0.5"},
         {"top-k", "40"},
         {"seed", "7"},
@@ -242,6 +246,9 @@ static void test_bad_flag_values(void **state)
         {"lsh-k", "8x", "expected an integer"},
         {"lsh-k", "8.0", "expected an integer"},
         {"gen-len", "99999999999999999999", "--gen-len: expected an integer from 1 to 1073741824"},
+        {"attention-budget", "0",
+         "--attention-budget: expected a number from 1e-06 to 1.07374e+09"},
+        {"page-size", "0", "--page-size: expected an integer from 1 to 65536, found \"0\""},
         {"lsh-seed", "-1", "--lsh-seed: expected an integer from 0 to 9007199254740992"},
         {"cache-layers", "0,", "--cache-layers: expected integers from 0 to 9999 with commas"},
         {"cache-layers", ",1", "--cache-layers: expected integers"},

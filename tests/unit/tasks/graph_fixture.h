@@ -112,6 +112,8 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
             name_buffer(&f->shard_kv[r][i].offloaded_buffer, "off%d.%d", r, i);
             name_buffer(&f->shard_kv[r][i].index_buffer, "index%d.%d", r, i);
             name_buffer(&f->selection[r][i].ids, "sel%d.%d", r, i);
+            name_buffer(&f->selection[r][i].log_weights, "lw%d.%d", r, i);
+            name_buffer(&f->selection[r][i].scratch, "scr%d.%d", r, i);
         }
         f->kv[r][1].shards = f->shard_kv[r];
         f->kv[r][1].offloaded = 100;

@@ -55,6 +55,11 @@ static void test_refused(void **state)
         {{"attention", "magicpug", NULL}, "found \"magicpug\", expected one of magicpig, full"},
         {{"attention", "magicpig", "lsh-k", "0", NULL}, "magicpig expects at least 1, found 0"},
         {{"lsh-k", "10", "lsh-l", "1", NULL}, "lsh_L: expected at least 2"},
+        {{"attention", "topk", "attention-budget", "1.5", NULL},
+         "attention.budget: expected a share of the tokens, up to 1, or a whole number of them, "
+         "found 1.5"},
+        {{"attention", "oracle", "attention-budget", "99.25", NULL}, "found 99.25"},
+        {{"attention", "quest", "attention-budget", "99.25", NULL}, "found 99.25"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct mp_error err;
@@ -91,18 +96,110 @@ static void test_table(void **state)
         assert_int_equal(m->shared_name != NULL, m->create_shared != NULL);
         assert_int_equal(m->create_shared != NULL, m->destroy_shared != NULL);
         assert_false(m->log_weights && m->weight != NULL);
+        assert_true(m->select != NULL || (m->room == NULL && m->selection_scratch == NULL));
     }
     assert_false(mp_method_exact()->sparse);
     cJSON_Delete(keys);
     mp_config_free(&c);
 }
 
+/* ---- budgets ---- */
+
+/* Sets keys given as path, value pairs ending in NULL. */
+static struct mp_attention configure(struct mp_config *c, const char *const *keys)
+{
+    static const struct mp_shape shape = {.head_dim = 64};
+    struct mp_attention a = {.config = c, .shape = &shape};
+    struct mp_error err;
+    mp_config_init(c);
+    for (int i = 0; keys[i] != NULL; i += 2) {
+        assert_int_equal(mp_config_set(c, keys[i], keys[i + 1], &err), 0);
+    }
+    assert_int_equal(mp_method_choose(c, &a.method, &err), 0);
+    return a;
+}
+
+/* Tokens that a head has room to select, of so many; and the share that it is expected to. */
+static void test_budgets(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *budget;
+        int64_t tokens, room;
+        const char *description;
+    } cases[] = {
+        {"topk", "0.02", 10000, 200, "budget 2 %"},
+        {"topk", "0.02", 10024, 200, "budget 2 %"},
+        {"topk", "0.02", 10026, 201, "budget 2 %"},
+        {"topk", "0.02", 3, 1, "budget 2 %"},
+        {"topk", "0.02", 0, 0, "budget 2 %"},
+        {"topk", "1", 999, 999, "budget 100 %"},
+        {"oracle", "1024", 5000, 1024, "budget 1024 tokens"},
+        {"oracle", "1024", 1000, 1000, "budget 1024 tokens"},
+        {"quest", "0.05", 8000, 400, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 8060, 400, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 30, 16, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 10, 10, "budget 5 %, pages of 16"},
+        {"quest", "2", 100, 16, "budget 2 tokens, pages of 16"},
+        {"quest", "1", 100, 100, "budget 100 %, pages of 16"},
+        {"quest", "99", 100, 96, "budget 99 tokens, pages of 16"},
+        {"quest", "100", 0, 0, "budget 100 tokens, pages of 16"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mp_config c;
+        struct mp_attention a =
+            configure(&c, (const char *const[]){"attention.method", cases[i].method,
+                                                "attention.budget", cases[i].budget, NULL});
+        struct mp_shard_size size = {.kv_heads = 1, .query_heads = 4, .tokens = cases[i].tokens};
+        char text[64];
+        assert_int_equal(a.method->room(&a, &size), cases[i].room);
+        a.method->describe(&c, text, sizeof text);
+        assert_string_equal(text, cases[i].description);
+        if (size.tokens > 0) {
+            double share = (double)cases[i].room / (double)size.tokens;
+            assert_float_equal(a.method->expected_share(&a, size.tokens), share, 1e-12);
+        }
+        mp_config_free(&c);
+    }
+}
+
+/* The original's harness compares these four; each preset loads and is what its name says. */
+static void test_presets(void **state)
+{
+    (void)state;
+    static const char *const presets[][3] = {
+        {"magicpig_config.json", "magicpig", "(K, L) = (10, 150)"},
+        {"quest_config.json", "quest", "budget 1024 tokens, pages of 16"},
+        {"topk_config.json", "topk", "budget 2 %"},
+        {"oracle_config.json", "oracle", "budget 2 %"},
+    };
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+        struct mp_config c;
+        struct mp_error err;
+        const struct mp_method *method;
+        char path[512], text[64];
+        snprintf(path, sizeof path, "%s/configs/%s", MP_SOURCE_DIR, presets[i][0]);
+        mp_config_init(&c);
+        if (mp_config_load(&c, path, &err) != 0 || mp_config_check(&c, &err) != 0 ||
+            mp_method_choose(&c, &method, &err) != 0) {
+            fail_msg("%s", err.message);
+        }
+        method->describe(&c, text, sizeof text);
+        assert_string_equal(method->name, presets[i][1]);
+        assert_string_equal(text, presets[i][2]);
+        assert_int_equal(c.device_budget - c.window_size, 4);
+        assert_int_equal(c.window_size, 64);
+        assert_int_equal(c.num_cache_layers, i == 0 ? 1 : 2);
+        mp_config_free(&c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_choice),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_table),   cmocka_unit_test(test_budgets),
+        cmocka_unit_test(test_presets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

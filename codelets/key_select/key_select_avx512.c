@@ -1,0 +1,1 @@
+#include "codelets/key_select/key_select_simd.h"

@@ -1,0 +1,1 @@
+#include "codelets/page_bounds/page_bounds_simd.h"

@@ -1,0 +1,1 @@
+#include "codelets/page_select/page_select_simd.h"

@@ -1,0 +1,143 @@
+/* page_bounds and page_select on the GPU: exactly the reference's bounds and tokens. */
+#include "tests/unit/codelets/pages_test.h"
+#include "tests/unit/cuda/cuda_test.h"
+
+/* Both ops on copies of the fixture in device memory. */
+static void run_case(const struct pages_case *t)
+{
+    int num_heads = t->num_kv_heads * t->group;
+    struct pages_fixture f = pages_make(t);
+    struct pages_selection expected = pages_selection_make(t);
+    struct pages_selection found = pages_selection_make(t);
+    pages_call(page_select_ref, t, &f, &expected);
+
+    size_t bounds = key_pages_bytes(&f.pages);
+    size_t ids = (size_t)num_heads * (size_t)t->count * sizeof(uint32_t);
+    struct pages_fixture d = f;
+    void *nnz = NULL;
+    ASSERT_CUDA(cudaMallocHost(&nnz, (size_t)num_heads * sizeof(int32_t)));
+    memset(nnz, 0xff, (size_t)num_heads * sizeof(int32_t));
+    d.kv.k = device_copy(f.kv.k, kv_bytes(t->num_kv_heads, t->head_dim, MP_BF16, f.kv.capacity));
+    d.pages.bounds = device_copy(NULL, bounds);
+    d.q = device_copy(f.q, (size_t)(num_heads * t->head_dim) * sizeof *f.q);
+    uint32_t *device_ids = device_copy(NULL, ids);
+    void *scratch = device_copy(NULL, page_select_scratch(num_heads, t->count, t->page_size));
+    cuda_op_begin("page_bounds");
+    page_bounds_cuda(&(struct page_bounds_args){.kv = &d.kv, .pages = &d.pages});
+    cuda_op_end();
+    cuda_op_begin("page_select");
+    page_select_cuda(
+        &(struct page_select_args){.q = d.q,
+                                   .pages = (const struct key_pages *const[]){&d.pages},
+                                   .budget = &t->budget,
+                                   .ids = (uint32_t *const[]){device_ids},
+                                   .ids_stride = &t->count,
+                                   .scratch = (void *const[]){scratch},
+                                   .nnz = nnz,
+                                   .rows = 1,
+                                   .num_heads = num_heads,
+                                   .head_dim = t->head_dim});
+    cuda_op_end();
+    void *found_bounds = host_copy(d.pages.bounds, bounds);
+    assert_memory_equal(found_bounds, f.pages.bounds, bounds);
+    ASSERT_CUDA(cudaMemcpy(found.ids, device_ids, ids, cudaMemcpyDeviceToHost));
+    memcpy(found.nnz, nnz, (size_t)num_heads * sizeof *found.nnz);
+    pages_assert_equal(t, &found, &expected);
+
+    void *arrays[] = {d.kv.k, d.pages.bounds, d.q, device_ids, scratch};
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        ASSERT_CUDA(cudaFree(arrays[i]));
+    }
+    ASSERT_CUDA(cudaFreeHost(nnz));
+    free(found_bounds);
+    pages_selection_release(&expected);
+    pages_selection_release(&found);
+    pages_release(&f);
+}
+
+static void test_agrees_with_reference(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    /* count, KV heads, group, head_dim, page_size, budget */
+    const struct pages_case cases[] = {
+        {70001, 2, 4, 128, 16, 220}, {1000, 2, 4, 64, 16, 5},    {1000, 2, 3, 128, 16, 63},
+        {1, 1, 1, 32, 16, 3},        {16, 3, 2, 16, 16, 1},      {37, 1, 8, 48, 16, 100},
+        {5000, 1, 5, 96, 7, 20},     {4097, 2, 2, 64, 1, 400},   {130, 2, 1, 24, 64, 1},
+        {0, 2, 4, 64, 16, 5},        {3001, 1, 16, 256, 16, 40}, {100000, 1, 1, 8, 2, 50000},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        run_case(&cases[i]);
+    }
+}
+
+/* More rows than a launch takes; every third has no pages. */
+static void test_rows(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    enum { ROWS = 37, HEADS = 2, N = 200 };
+    const struct pages_case t = {N, 1, HEADS, 64, 16, 4};
+    struct pages_fixture f = pages_make(&t);
+    struct pages_selection expected = pages_selection_make(&t);
+    pages_call(page_select_ref, &t, &f, &expected);
+    struct key_pages device_pages = f.pages;
+    device_pages.bounds = device_copy(f.pages.bounds, key_pages_bytes(&f.pages));
+    const struct key_pages *pages[ROWS];
+    int64_t budget[ROWS], stride[ROWS];
+    uint32_t *ids[ROWS];
+    void *scratch[ROWS];
+    float *q = mp_xcalloc(ROWS * HEADS * 64, sizeof *q);
+    for (int r = 0; r < ROWS; r++) {
+        pages[r] = r % 3 == 2 ? NULL : &device_pages;
+        budget[r] = 4;
+        stride[r] = N;
+        ids[r] = device_copy(NULL, HEADS * N * sizeof(uint32_t));
+        scratch[r] = device_copy(NULL, page_select_scratch(HEADS, N, 16));
+        memcpy(q + r * HEADS * 64, f.q, HEADS * 64 * sizeof *q);
+    }
+    float *device_q = device_copy(q, ROWS * HEADS * 64 * sizeof *q);
+    int32_t *device_nnz = device_copy(NULL, ROWS * HEADS * sizeof *device_nnz);
+    cuda_op_begin("page_select");
+    page_select_cuda(&(struct page_select_args){.q = device_q,
+                                                .pages = pages,
+                                                .budget = budget,
+                                                .ids = ids,
+                                                .ids_stride = stride,
+                                                .scratch = scratch,
+                                                .nnz = device_nnz,
+                                                .rows = ROWS,
+                                                .num_heads = HEADS,
+                                                .head_dim = 64});
+    cuda_op_end();
+    int32_t *nnz = host_copy(device_nnz, ROWS * HEADS * sizeof *nnz);
+    for (int r = 0; r < ROWS; r++) {
+        struct pages_selection found = {host_copy(ids[r], HEADS * N * sizeof(uint32_t)),
+                                        nnz + r * HEADS};
+        if (pages[r] != NULL) {
+            pages_assert_equal(&t, &found, &expected);
+        } else {
+            assert_true(found.nnz[0] == 0 && found.nnz[1] == 0);
+        }
+        free(found.ids);
+        ASSERT_CUDA(cudaFree(ids[r]));
+        ASSERT_CUDA(cudaFree(scratch[r]));
+    }
+    void *arrays[] = {device_pages.bounds, device_q, device_nnz};
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
+        ASSERT_CUDA(cudaFree(arrays[i]));
+    }
+    free(nnz);
+    free(q);
+    pages_selection_release(&expected);
+    pages_release(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_agrees_with_reference),
+        cmocka_unit_test(test_rows),
+    };
+    return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
+}
