@@ -12,8 +12,7 @@ int mp_fxt_configure(const char *dir, int steps, struct mp_error *err);
 /* After starpu_init, which has recorded the workers: recording waits for the first of the steps. */
 void mp_fxt_pause(void);
 
-/* A decode step begins: recording starts or stops if it is time to. Steps that begin while tasks of
- * another session are under way do not count. */
+/* A decode step begins: recording starts or stops if it is time to. */
 void mp_fxt_step(void);
 
 /* After starpu_shutdown, which has written what FxT recorded: converts it to dir/paje.trace. What
