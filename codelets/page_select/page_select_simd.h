@@ -40,8 +40,8 @@ static void score_piece(const struct page_select_args *a, int64_t r, int kv_head
     });
 }
 
-/* By the scores of one query head. */
-static int32_t select_for_head(const struct page_select_args *a, int64_t r, int h)
+/* By the scores of one query head; best has room for what a row selects. */
+static int32_t select_for_head(const struct page_select_args *a, int64_t r, int h, uint32_t *best)
 {
     const struct key_pages *p = a->pages[r];
     int64_t pages = pages_of_row(a, r);
@@ -49,7 +49,6 @@ static int32_t select_for_head(const struct page_select_args *a, int64_t r, int 
         return 0;
     }
     int64_t selected = page_select_count(p, a->budget[r]);
-    uint32_t *best = mp_scratch((size_t)selected, sizeof *best);
     score_select((const float *)a->scratch[r] + h * score_stride(pages), pages, selected, best);
     return page_ids(p, best, selected, a->ids[r] + h * a->ids_stride[r]);
 }
@@ -76,6 +75,12 @@ void VF_NAME(page_select)(const struct page_select_args *a)
             mp_kernel_demand("page_select", a->pages[r]->dtype, a->head_dim, VF_LANES);
         }
     }
+    int64_t most = 1;
+    for (int64_t r = 0; r < a->rows; r++) {
+        int64_t selected =
+            pages_of_row(a, r) == 0 ? 0 : page_select_count(a->pages[r], a->budget[r]);
+        most = selected > most ? selected : most;
+    }
     mp_scratch_reset();
     float *queries = mp_scratch((size_t)(heads * width), sizeof *queries);
     for (int64_t i = 0; i < heads; i++) {
@@ -83,16 +88,18 @@ void VF_NAME(page_select)(const struct page_select_args *a)
     }
 #pragma omp parallel
     {
+        if (omp_get_thread_num() > 0) {
+            mp_scratch_reset(); /* each thread has scratch of its own; the first one's holds queries
+                                 */
+        }
+        uint32_t *best = mp_scratch((size_t)most, sizeof *best);
         for (int64_t r = 0; r < a->rows; r++) {
             score_row(a, r, queries + r * a->num_heads * width);
         }
 #pragma omp barrier
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < heads; i++) {
-            if (omp_get_thread_num() > 0) {
-                mp_scratch_reset(); /* each thread has scratch of its own */
-            }
-            a->nnz[i] = select_for_head(a, i / a->num_heads, (int)(i % a->num_heads));
+            a->nnz[i] = select_for_head(a, i / a->num_heads, (int)(i % a->num_heads), best);
         }
     }
 }

@@ -107,10 +107,11 @@ static int begin(struct search *f, bool *limited, struct mp_error *err)
     if (*limited) {
         most = t->most(t, f->maker->sources);
     }
-    if (most < t->least) {
+    if (*limited && most < t->least) {
         return mp_fail(err, MP_ERR_USAGE, "%s: the file has too few %s for %s", t->source, t->unit,
                        t->name);
     }
+    most = most < t->least ? t->least : most;
     int64_t tokens;
     int code = try_units(f, t->least, &tokens, err);
     if (code == 0 && f->best.text == NULL) {

@@ -101,8 +101,9 @@ const struct mp_request *mp_session_request(const struct mp_session *s, int slot
 /* The prompt will not be read any further. */
 static void close_prefill(struct mp_session *s)
 {
-    mp_prefill_close(s->prefill);
-    s->prefill = NULL;
+    struct mp_prefill_run *r = s->prefill;
+    s->prefill = NULL; /* first: the last progress call may cancel the request */
+    mp_prefill_close(r);
 }
 
 void mp_session_remove(struct mp_session *s, int slot)
@@ -236,8 +237,10 @@ static int fail_prefill(struct mp_session *s, int code, struct mp_error *err)
         return 0; /* cancelled meanwhile */
     }
     struct mp_request *info = &s->slots[s->prefill_slot].info;
-    info->finish = MP_FINISH_FAILED;
-    info->failure = *err;
+    if (info->finish == MP_FINISH_NONE) { /* not cancelled in the same call */
+        info->finish = MP_FINISH_FAILED;
+        info->failure = *err;
+    }
     close_prefill(s);
     return 0;
 }

@@ -20,13 +20,14 @@ static int64_t prompt_count;
 /* What the progress of reading cancels; NULL: nothing. */
 static struct mp_session *cancelling;
 static int cancelled_slot;
+static bool cancel_at_end; /* by the last call, and not before */
 
 static void watch(void *user, const char *what, const char *unit, int64_t done, int64_t total)
 {
     (void)user;
     (void)what;
     (void)unit;
-    if (cancelling != NULL && done > 0 && done < total) {
+    if (cancelling != NULL && (cancel_at_end ? done < 0 : done > 0 && done < total)) {
         mp_session_cancel(cancelling, cancelled_slot);
     }
 }
@@ -469,6 +470,18 @@ static void test_cancel_while_reading(void **state)
     assert_int_equal(mp_session_request(session, cancelled_slot)->finish, MP_FINISH_CANCELLED);
     assert_int_equal(h.tokens, 0);
     assert_true(mp_session_can_add(session));
+    mp_session_remove(session, cancelled_slot);
+
+    options = request(&h);
+    ASSERT_OK(mp_session_add(session, &options, &cancelled_slot, &err));
+    cancelling = session;
+    cancel_at_end = true;
+    do {
+        ASSERT_OK(mp_session_step(session, &active, &err));
+    } while (active > 0);
+    cancelling = NULL;
+    cancel_at_end = false;
+    assert_int_equal(mp_session_request(session, cancelled_slot)->finish, MP_FINISH_CANCELLED);
     mp_session_close(session);
 }
 
