@@ -84,6 +84,8 @@ case_make_data_usage() {
     # What cannot have the length leaves no file.
     expect_refusal 2 '--tokens: found 100, but vt needs at least [0-9]+ with this tokenizer' \
         "${vt[@]}" --tokens 100 --output x
+    expect_refusal 2 '--tokens: found 40, but fwe needs at least [0-9]+ with this tokenizer' \
+        "${vt[@]}" --task fwe --tokens 40 --output x
     expect_refusal 2 '--squad: qa_1 has [0-9]+ tokens with all the documents, expected 1600' \
         "${vt[@]}" --task qa_1 --squad squad.json --output x
     [[ ! -e x ]] || fail 'after errors' 'a file' 'no file'

@@ -5,6 +5,8 @@
 #include "codelets/page_select/page_select.h"
 #include "tests/unit/codelets/pages_test.h"
 
+#include <omp.h>
+
 static page_bounds_kernel *const bounds_variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = page_bounds_ref,
 #ifdef __x86_64__
@@ -255,6 +257,28 @@ static void test_rows(void **state)
     pages_release(&f);
 }
 
+/* One thread selects for all heads, more of each than a block of its scratch holds. */
+static void test_many_pages(void **state)
+{
+    (void)state;
+    const struct pages_case t = {20000, 8, 4, 32, 1, 20000};
+    struct pages_fixture f = pages_make(&t);
+    struct pages_selection found = pages_selection_make(&t);
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);
+    FOR_EACH_SUPPORTED(isa, select_variants, MP_BF16, t.head_dim)
+    {
+        pages_call(select_variants[isa], &t, &f, &found);
+        for (int h = 0; h < 32; h++) {
+            assert_int_equal(found.nnz[h], t.count);
+            assert_int_equal(found.ids[(h + 1) * t.count - 1], t.count - 1);
+        }
+    }
+    omp_set_num_threads(threads);
+    pages_selection_release(&found);
+    pages_release(&f);
+}
+
 /* The fast kernels refuse what they do not support. */
 static void test_demands(void **state)
 {
@@ -276,9 +300,10 @@ static void test_demands(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bounds), cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_select), cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_rows),   cmocka_unit_test(test_demands),
+        cmocka_unit_test(test_bounds),  cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_select),  cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_many_pages),
+        cmocka_unit_test(test_demands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
