@@ -74,4 +74,16 @@ static inline void *alloc_block(size_t bytes)
     return block;
 }
 
+/* What an attention op needs to know of a model. */
+static inline struct mp_shape make_shape(int hidden, int heads, int kv_heads, int head_dim)
+{
+    return (struct mp_shape){
+        .hidden_size = hidden,
+        .num_attention_heads = heads,
+        .num_key_value_heads = kv_heads,
+        .head_dim = head_dim,
+        .rms_norm_eps = 1e-5f,
+    };
+}
+
 #endif

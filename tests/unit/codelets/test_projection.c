@@ -285,17 +285,6 @@ static void check(const struct mp_shape *shape, int64_t num_targets, int64_t row
     problem_free(&p);
 }
 
-static struct mp_shape make_shape(int hidden, int heads, int kv_heads, int head_dim)
-{
-    return (struct mp_shape){
-        .hidden_size = hidden,
-        .num_attention_heads = heads,
-        .num_key_value_heads = kv_heads,
-        .head_dim = head_dim,
-        .rms_norm_eps = 1e-5f,
-    };
-}
-
 static void test_head_dims(void **state)
 {
     (void)state;
