@@ -197,30 +197,35 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
 
 /* Samples the first token of the prompt that has been read. Between steps: it borrows the buffers
  * of the first micro-batch. */
-static int finish_prefill(struct mp_session *s, struct mp_error *err)
+static int sample_first(struct mp_session *s, struct mp_error *err)
 {
     struct mp_slot *r = &s->slots[s->prefill_slot];
     struct mp_step_buffers *b = &s->buffers[0];
-    s->reading = true;
-    int code = mp_prefill_finish(s->prefill, err);
-    bool cancelled = r->info.finish == MP_FINISH_CANCELLED;
-    if (code == 0 && !cancelled) {
-        struct mp_submit sub = mp_submit_begin(s->group, err);
-        struct sample_row row = {&r->sampling, &r->rng};
-        sub.priority = MP_PREFILL_PRIORITY;
-        sub.about.request = s->prefill_slot;
-        sample_insert(&sub, s->engine->shape, &b->logits, &row, &b->ids, 1);
-        mp_task_group_wait(s->group, 0);
-        mp_prefill_wait(s->prefill);
-        code = sub.code;
-    }
-    if (code == 0 && !cancelled) {
+    struct mp_submit sub = mp_submit_begin(s->group, err);
+    struct sample_row row = {&r->sampling, &r->rng};
+    sub.priority = MP_PREFILL_PRIORITY;
+    sub.about.request = s->prefill_slot;
+    sample_insert(&sub, s->engine->shape, &b->logits, &row, &b->ids, 1);
+    mp_task_group_wait(s->group, 0);
+    mp_prefill_wait(s->prefill);
+    int code = sub.code;
+    if (code == 0) {
         code = mp_buffer_acquire(&b->ids, false, err);
     }
-    if (code == 0 && !cancelled) {
+    if (code == 0) {
         mp_slot_append(r, s->engine, *(const int32_t *)b->ids.data);
         mp_buffer_return(&b->ids);
         r->info.prefill_seconds = mp_clock_seconds() - s->prefill_since;
+    }
+    return code;
+}
+
+static int finish_prefill(struct mp_session *s, struct mp_error *err)
+{
+    s->reading = true;
+    int code = mp_prefill_finish(s->prefill, err);
+    if (code == 0 && s->slots[s->prefill_slot].info.finish == MP_FINISH_NONE) {
+        code = sample_first(s, err);
     }
     s->reading = false;
     close_prefill(s);
@@ -444,12 +449,14 @@ static void collect(struct mp_session *s, const struct step *step, double second
     }
 }
 
-/* Submits a step, and `units` of the prompt that is being read beside it. */
-static int begin_step(struct mp_session *s, int units, struct mp_error *err)
+int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
 {
     struct step *step = &s->step;
     mp_fxt_step();
-    *step = (struct step){.since = mp_clock_seconds(), .units = units};
+    *step = (struct step){.since = mp_clock_seconds()};
+    if (s->prefill != NULL) {
+        step->units = mp_pace_units(&s->pace, mp_prefill_units_left(s->prefill));
+    }
     int code = reserve(s, err);
     if (code == 0) {
         code = gather(s, step, err);
@@ -457,7 +464,7 @@ static int begin_step(struct mp_session *s, int units, struct mp_error *err)
     if (code == 0) {
         code = submit_step(s, step, err);
     }
-    for (int i = 0; i < units && code == 0 && step->units_code == 0; i++) {
+    for (int i = 0; i < step->units && code == 0 && step->units_code == 0; i++) {
         step->units_code = mp_prefill_submit(s->prefill, &step->err);
     }
     if (code != 0) {
@@ -505,12 +512,6 @@ int mp_session_decoding(const struct mp_session *s)
 int mp_session_units_left(const struct mp_session *s)
 {
     return s->prefill != NULL ? mp_prefill_units_left(s->prefill) : 0;
-}
-
-int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
-{
-    int left = mp_session_units_left(s);
-    return begin_step(s, s->prefill != NULL ? mp_pace_units(&s->pace, left) : 0, err);
 }
 
 int mp_session_end_step(struct mp_session *s, int *active, struct mp_error *err)
