@@ -46,6 +46,7 @@ struct mp_graph {
     bool blocked_prefill; /* flash prefill attention; false: the plain reference */
     int64_t sink;         /* first tokens of a prompt kept in the static cache of sparse layers */
     int64_t window;       /* last tokens of a prompt kept there */
+    bool center;          /* keys of sparse layers are stored less their mean */
 };
 
 /* The matrix of the LM head: the embedding where they are tied. */
@@ -107,17 +108,32 @@ struct mp_prefill_chunk {
     struct mp_buffer staging_buffer[2]; /* wrap staging[]: this chunk's part of the area */
 };
 
+/* What decoding needs of a prompt. */
+struct mp_keep {
+    int request;                /* index, for traces; -1: none */
+    int64_t tokens;             /* of the prompt */
+    struct mp_layer_kv *kv;     /* [num_hidden_layers] of the request, filled; NULL: nothing is
+                                   kept, as where only logits are wanted */
+    struct mp_buffer **scratch; /* [cuts] -> [shards] what the method needs to build an index */
+};
+
+/* Makes a layer of it from the keys and values of all its tokens: offload, and the method's index
+ * of what was offloaded. staging [num_staging]: each wraps a struct kv_cache; all of them describe
+ * the same memory, not centered. */
+void mp_submit_keep(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
+                    int layer, const struct mp_buffer *const *staging, int num_staging);
+
+/* Of that, the index alone, for a layer whose offloaded keys are in place. */
+void mp_submit_index(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
+                     int layer);
+
 struct mp_prefill {
-    int request;    /* index, for traces */
-    int64_t tokens; /* of the prompt */
+    struct mp_keep keep;
     int num_chunks;
     struct mp_prefill_chunk *chunks; /* [num_chunks] */
     struct mp_buffer q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim] f32, by
                               chunk parity */
     struct mp_buffer o[2]; /* the same */
-    struct mp_buffer **scratch; /* [cuts] -> [shards] what the method needs to build an index */
-    struct mp_layer_kv *kv;     /* [num_hidden_layers] of the request; NULL: only logits are
-                                   wanted, nothing is kept */
     const struct mp_rope *rope;
     bool last_row_only; /* only the last token's logits are wanted: the last layer
                            skips attention and FFN of every other row */
@@ -132,14 +148,10 @@ void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,
 void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_prefill *p, int layer, int chunk);
 
-/* After a layer's last chunk, what decoding needs of it: offload, and the method's index of what
- * was offloaded, at a lower priority, so that they run under the next layer. */
+/* After a layer's last chunk, what is kept of it (mp_submit_keep), at a lower priority, so that
+ * this runs under the next layer. */
 void mp_submit_prefill_keep(struct mp_submit *sub, const struct mp_graph *g,
                             const struct mp_prefill *p, int layer);
-
-/* Of that, the index alone, for a layer whose offloaded keys are in place. */
-void mp_submit_prefill_index(struct mp_submit *sub, const struct mp_graph *g,
-                             const struct mp_prefill *p, int layer);
 
 /* Logits of some rows of a chunk into logits [rows.count][vocab_size] f32. */
 void mp_submit_prefill_logits(struct mp_submit *sub, const struct mp_graph *g,

@@ -2,11 +2,10 @@
 #include "codelets/embed/embed.h"
 #include "codelets/ffn/ffn.h"
 #include "codelets/lm_head/lm_head.h"
-#include "codelets/offload/offload.h"
 #include "codelets/output/output.h"
 #include "codelets/prefill_attention/prefill_attention.h"
 #include "codelets/projection/projection.h"
-#include "tasks/methods/method.h"
+#include "tasks/graph.h"
 
 /* Each task is long enough for its end to be waited for. */
 static void begin(struct mp_submit *sub, const struct mp_prefill *p, int layer, int chunk,
@@ -14,9 +13,9 @@ static void begin(struct mp_submit *sub, const struct mp_prefill *p, int layer, 
 {
     sub->device = device;
     sub->in_stream = false;
-    sub->priority = chunk < 0 ? MP_INDEX_PRIORITY : MP_PREFILL_PRIORITY;
+    sub->priority = MP_PREFILL_PRIORITY;
     sub->about.layer = layer;
-    sub->about.request = p->request;
+    sub->about.request = p->keep.request;
     sub->about.chunk = chunk;
 }
 
@@ -80,47 +79,12 @@ void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
     ffn_insert(sub, g->shape, &w->ffn, x, rows);
 }
 
-/* A dense layer keeps every token in its static cache. */
-static void insert_offload(struct mp_submit *sub, const struct mp_graph *g,
-                           const struct mp_prefill *p, int layer)
-{
-    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
-    const struct mp_layer_kv *kv = &p->kv[layer];
-    bool sparse = g->placements.layers[layer].sparse;
-    const struct mp_buffer *staging[p->num_chunks];
-    list_staging(p, layer, p->num_chunks, staging);
-    struct offload_buffers buffers = {staging, p->num_chunks, &kv->static_buffer, NULL};
-    struct offload_size size = {p->tokens, sparse ? g->sink : 0, sparse ? g->window : p->tokens};
-    if (shards == NULL) {
-        offload_insert(sub, g->shape, NULL, &buffers, &size);
-        return;
-    }
-    for (int i = 0; i < shards->count; i++) {
-        buffers.offloaded = &kv->shards[i].offloaded_buffer;
-        offload_insert(sub, g->shape, &shards->list[i], &buffers, &size);
-    }
-}
-
-void mp_submit_prefill_index(struct mp_submit *sub, const struct mp_graph *g,
-                             const struct mp_prefill *p, int layer)
-{
-    const struct mp_placement *at = &g->placements.layers[layer];
-    const struct mp_method *method = g->attention->method;
-    if (p->kv[layer].offloaded == 0 || method->build == NULL) {
-        return;
-    }
-    begin(sub, p, layer, -1, at->dense);
-    for (int i = 0; i < g->placements.cuts[at->cut].count; i++) {
-        method->build(sub, g, layer, i, &p->kv[layer].shards[i], &p->scratch[at->cut][i]);
-    }
-}
-
 void mp_submit_prefill_keep(struct mp_submit *sub, const struct mp_graph *g,
                             const struct mp_prefill *p, int layer)
 {
-    begin(sub, p, layer, -1, g->placements.layers[layer].dense);
-    insert_offload(sub, g, p, layer);
-    mp_submit_prefill_index(sub, g, p, layer);
+    const struct mp_buffer *staging[p->num_chunks];
+    list_staging(p, layer, p->num_chunks, staging);
+    mp_submit_keep(sub, g, &p->keep, layer, staging, p->num_chunks);
 }
 
 void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,

@@ -31,6 +31,7 @@ static void offload_run(void *buffers[], const struct offload_task *t, offload_k
         .tokens = t->size.tokens,
         .sink = t->size.sink,
         .window = t->size.window,
+        .center = t->size.center,
         .static_cache = &static_cache,
         .offloaded = t->keeps ? MP_BUFFER(buffers, 1) : NULL,
     });
@@ -41,9 +42,10 @@ MP_OP_FUNCTIONS(offload, MP_KERNEL(variants), MP_CUDA_KERNEL(offload_cuda))
 static struct mp_work offload_work(const void *arg)
 {
     const struct offload_task *t = arg;
-    /* Keys are read twice (mean, then centering), values once; both are written once. */
+    /* Keys and values are read and written once, and keys read once more for their mean. */
+    double passes = t->keeps && t->size.center ? 5.0 : 4.0;
     double width = (double)t->num_kv_heads * t->head_dim;
-    return (struct mp_work){.bytes = 5.0 * 2.0 * (double)t->size.tokens * width};
+    return (struct mp_work){.bytes = passes * 2.0 * (double)t->size.tokens * width};
 }
 
 static struct starpu_codelet offload_codelet = MP_CODELET(offload, 0xbcbd22, MP_WORKERS);

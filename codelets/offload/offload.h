@@ -6,6 +6,8 @@
 #include "codelets/common/attention/kv.h"
 #include "core/base/shape.h"
 
+#include <stdbool.h>
+
 struct mp_buffer;
 struct mp_shard;
 struct mp_submit;
@@ -15,6 +17,7 @@ struct offload_args {
     int64_t tokens;                 /* n */
     int64_t sink;                   /* first tokens kept in the static cache */
     int64_t window;                 /* last tokens kept in the static cache */
+    bool center;                    /* false: k_mean = 0, keys are stored as they are */
     struct kv_cache *static_cache;  /* out: the static cache; slots [0, sink) get the sink,
                                        [sink, sink + window) the window; k_mean is written.
                                        If tokens <= sink + window: all tokens, in order, and
@@ -51,6 +54,7 @@ struct offload_size {
     int64_t tokens; /* of the prompt */
     int64_t sink;   /* first ones kept in the static cache */
     int64_t window; /* last ones kept there */
+    bool center;    /* keys are stored less the mean of the offloaded ones */
 };
 
 /* The KV heads of a shard; NULL: all of them. */

@@ -21,7 +21,7 @@ static inline int64_t offload_count(const struct offload_args *a)
 /* Tokens whose keys make the mean: none if there is nobody to center for. */
 static inline int64_t offload_mean_count(const struct offload_args *a)
 {
-    return a->offloaded != NULL ? offload_count(a) : 0;
+    return a->offloaded != NULL && a->center ? offload_count(a) : 0;
 }
 
 /* The caller has allocated for the tokens that there are. */

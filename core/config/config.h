@@ -64,6 +64,8 @@ struct mp_config {
     float attention_budget; /* attention.budget: offloaded tokens that a head attends to; up to 1: a
                                share of them; above: a number of tokens; default 0.02 */
     int page_size;          /* attention.page_size: tokens, 1..65536, default 16 */
+    bool attention_center;  /* attention.center: the keys of a sparse layer are stored less their
+                               mean over the offloaded ones; default 1 */
     /* sampling: temperature, top_p, top_k, seed */
     struct mp_sampling sampling;
     /* runtime */

@@ -160,6 +160,7 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
         .blocked_prefill = config->mem_efficient,
         .sink = config->device_budget - config->window_size,
         .window = config->window_size,
+        .center = config->attention_center,
     };
     choose_eos(e);
     int code = choose_kernels(e, err);

@@ -66,8 +66,9 @@ int mp_engine_logits(struct mp_engine *e, const int32_t *ids, int64_t count, mp_
 int mp_session_decoding(const struct mp_session *s);
 
 /* A step of mp_session_step in its two halves, where mp_session_decoding is not 0: its submission,
- * and waiting for it. Between them other sessions may submit and wait. After an error of either the
- * session can only be closed. */
+ * and waiting for it. Between them other sessions may submit and wait, and of this one requests may
+ * be cancelled and removed, but none added. After an error of either the session can only be
+ * closed. */
 int mp_session_begin_step(struct mp_session *s, struct mp_error *err);
 int mp_session_end_step(struct mp_session *s, int *active, struct mp_error *err);
 

@@ -184,7 +184,7 @@ MP_API int mp_session_open(struct mp_engine *e, struct mp_session **out, struct 
 /* NULL does nothing. */
 MP_API void mp_session_close(struct mp_session *s);
 
-/* Whether a prompt can be added: a slot is free and no prompt is being read. */
+/* Whether a prompt can be added: a slot is free, and no prompt is being read. */
 MP_API bool mp_session_can_add(const struct mp_session *s);
 
 /* Puts a prompt into a free slot, to be read by the steps that follow. MP_ERR_USAGE: it cannot run

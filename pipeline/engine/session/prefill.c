@@ -30,7 +30,7 @@ static int64_t least(int64_t a, int64_t b)
 static void report(const struct mp_prefill_run *r, int64_t done)
 {
     if (r->shown) {
-        mp_engine_progress(r->engine, "reading the prompt", "tok", done, r->p.tokens);
+        mp_engine_progress(r->engine, "reading the prompt", "tok", done, r->p.keep.tokens);
     }
 }
 
@@ -88,7 +88,7 @@ void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a
     int64_t chunk_size = e->config->chunk_size;
     size_t q_bytes =
         (size_t)least(count, chunk_size) * (size_t)mp_shape_q_width(e->shape) * sizeof(float);
-    p->tokens = count;
+    p->keep.tokens = count;
     p->num_chunks = (int)((count + chunk_size - 1) / chunk_size);
     p->chunks = mp_xcalloc((size_t)p->num_chunks, sizeof *p->chunks);
     for (int i = 0; i < 2; i++) {
@@ -102,7 +102,8 @@ void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a
         create_chunk(e, a, &p->chunks[c], staging);
     }
     if (keeps) {
-        p->scratch = mp_prefill_create_scratch(e, a, count - mp_static_tokens(&e->graph, count));
+        p->keep.scratch =
+            mp_prefill_create_scratch(e, a, count - mp_static_tokens(&e->graph, count));
     }
 }
 
@@ -123,7 +124,7 @@ void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
         mp_buffer_release(&p->o[i]);
         mp_kv_cache_destroy(e, &staging[i]);
     }
-    mp_prefill_destroy_scratch(e, p->scratch);
+    mp_prefill_destroy_scratch(e, p->keep.scratch);
 }
 
 /* ---- life ---- */
@@ -156,8 +157,7 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
     r->options = *options;
     r->group = mp_task_group_create();
     r->p = (struct mp_prefill){
-        .request = options->request,
-        .kv = options->kv,
+        .keep = {.request = options->request, .kv = options->kv},
         .rope = options->rope,
         .last_row_only = options->sink == NULL,
     };
@@ -219,7 +219,7 @@ static void show_progress(struct mp_prefill_run *r, int pending)
     int total = r->engine->shape->num_hidden_layers * r->p.num_chunks;
     int submitted = total - mp_prefill_units_left(r);
     double units = submitted - (double)pending / TASKS_PER_UNIT;
-    report(r, units > 0 ? (int64_t)(units / total * (double)r->p.tokens) : 0);
+    report(r, units > 0 ? (int64_t)(units / total * (double)r->p.keep.tokens) : 0);
 }
 
 /* Waits until at most `limit` tasks are left, reporting progress. */

@@ -21,6 +21,7 @@ struct fixture {
     struct kv_cache staging, static_cache;
     struct offloaded_kv off;
     bool dropped; /* nothing is offloaded: the tokens between sink and window are dropped */
+    bool center;
 };
 
 static int64_t offloaded_tokens(int64_t tokens)
@@ -75,7 +76,7 @@ static void check(const struct fixture *f)
     int64_t count = offloaded_tokens(f->tokens);
     assert_int_equal(f->off.count, count);
     for (int h = 0; h < HEADS; h++) {
-        check_mean(f, h, f->dropped ? 0 : count);
+        check_mean(f, h, f->dropped || !f->center ? 0 : count);
         int64_t slot = 0;
         for (int64_t i = 0; i < f->tokens; i++) {
             if (count > 0 && i >= SINK && i < SINK + count) {
@@ -97,6 +98,7 @@ static struct fixture make_fixture(int64_t tokens, int head_dim, enum mp_dtype d
     struct kv_cache off = make_cache(tokens + 2, head_dim, dtype);
     free(off.k_mean);
     return (struct fixture){.tokens = tokens,
+                            .center = true,
                             .staging = make_cache(tokens + 9, head_dim, dtype),
                             .static_cache = make_cache(SINK + WINDOW + 10, head_dim, dtype),
                             .off = {.k = off.k,
@@ -130,6 +132,7 @@ static void run_heads(offload_kernel *variant, const struct fixture *f, int firs
                                    .tokens = f->tokens,
                                    .sink = SINK,
                                    .window = WINDOW,
+                                   .center = f->center,
                                    .static_cache = &static_cache,
                                    .offloaded = f->dropped ? NULL : &off});
 }
@@ -138,9 +141,10 @@ static void run_case(int64_t tokens, int head_dim, enum mp_dtype dtype)
 {
     FOR_EACH_SUPPORTED(isa, variants, dtype, head_dim)
     {
-        for (int dropped = 0; dropped < 2; dropped++) {
+        for (int how = 0; how < 3; how++) {
             struct fixture f = make_fixture(tokens, head_dim, dtype);
-            f.dropped = dropped == 1;
+            f.dropped = how == 1;
+            f.center = how != 2;
             run_heads(variants[isa], &f, 0, HEADS);
             check(&f);
             release_fixture(&f);

@@ -178,6 +178,7 @@ static void run_offload(int64_t tokens, int head_dim, bool dropped)
                              .tokens = tokens,
                              .sink = SINK,
                              .window = WINDOW,
+                             .center = true,
                              .static_cache = &expected.static_cache,
                              .offloaded = dropped ? NULL : &expected.off};
     offload_ref(&a);

@@ -2,7 +2,7 @@
  * into shards, and whoever works on them. */
 #include "core/base/memory.h"
 #include "engine_fixture.h"
-#include "pipeline/engine/session/slot.h"
+#include "pipeline/engine/request/slot.h"
 
 #include <unistd.h>
 

@@ -144,12 +144,9 @@ static inline void set_up_prompt(struct prompt *p, struct fixture *f)
     *p = (struct prompt){.chunks = {{.rows = 120}, {.first = 120, .rows = 48}}};
     p->scratch_cuts[0] = p->scratch;
     p->prefill = (struct mp_prefill){
-        .request = 5,
-        .tokens = 168,
+        .keep = {.request = 5, .tokens = 168, .kv = f->kv[0], .scratch = p->scratch_cuts},
         .num_chunks = MAX_CHUNKS,
         .chunks = p->chunks,
-        .scratch = p->scratch_cuts,
-        .kv = f->kv[0],
         .rope = &f->rope,
         .last_row_only = true,
     };

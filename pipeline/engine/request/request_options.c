@@ -1,8 +1,8 @@
 /* Whether a request can run, and what it has of its own: sampling, end tokens, stop strings, a
  * callback. */
 #include "core/base/memory.h"
-#include "pipeline/engine/session/request_text.h"
-#include "pipeline/engine/session/slot.h"
+#include "pipeline/engine/request/request_text.h"
+#include "pipeline/engine/request/slot.h"
 
 #include <math.h>
 #include <stdlib.h>

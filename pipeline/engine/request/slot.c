@@ -1,4 +1,4 @@
-#include "pipeline/engine/session/slot.h"
+#include "pipeline/engine/request/slot.h"
 
 #include "core/base/memory.h"
 

@@ -5,7 +5,7 @@
 #include "core/base/rng.h"
 #include "core/base/sampling.h"
 #include "pipeline/engine/internal.h"
-#include "pipeline/engine/session/request_text.h"
+#include "pipeline/engine/request/request_text.h"
 
 struct mp_slot {
     bool used;

@@ -157,14 +157,16 @@ static void build_index(struct mp_submit *sub, const struct mp_engine *e, struct
 {
     struct mp_allocator a = {.err = sub->err};
     int64_t offloaded = tokens - mp_static_tokens(&e->graph, tokens);
-    struct mp_prefill p = {
-        .request = -1, .kv = kv, .scratch = mp_prefill_create_scratch(e, &a, offloaded)};
+    struct mp_keep keep = {.request = -1,
+                           .tokens = tokens,
+                           .kv = kv,
+                           .scratch = mp_prefill_create_scratch(e, &a, offloaded)};
     sub->code = sub->code == 0 ? a.code : sub->code;
     for (int l = 0; l < e->shape->num_hidden_layers && sub->code == 0; l++) {
-        mp_submit_prefill_index(sub, &e->graph, &p, l);
+        mp_submit_index(sub, &e->graph, &keep, l);
     }
     mp_task_group_wait(sub->group, 0);
-    mp_prefill_destroy_scratch(e, p.scratch);
+    mp_prefill_destroy_scratch(e, keep.scratch);
 }
 
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,

@@ -1,4 +1,4 @@
-#include "pipeline/engine/session/request_text.h"
+#include "pipeline/engine/request/request_text.h"
 
 #include "core/base/error.h"
 #include "core/base/memory.h"

@@ -1,0 +1,61 @@
+/* A session's insides. */
+#ifndef MP_PIPELINE_SESSION_H
+#define MP_PIPELINE_SESSION_H
+
+#include "pipeline/engine/request/slot.h"
+#include "pipeline/engine/session/micro_batches.h"
+#include "pipeline/engine/session/pace.h"
+
+/* A step of all requests that decode, in micro-batches. */
+struct mp_session_step {
+    int count; /* micro-batches */
+    struct mp_decode_step parts[MP_MAX_BATCH];
+    struct mp_decode_row rows[MP_MAX_BATCH];
+    int slot_of[MP_MAX_BATCH]; /* whose row it is */
+    int num_rows;
+    int units;           /* of a prompt, submitted beside it */
+    int units_code;      /* how that went */
+    struct mp_error err; /* if it went wrong */
+    double since;        /* mp_clock_seconds */
+};
+
+struct mp_session {
+    struct mp_engine *engine;
+    struct mp_slot *slots; /* [batch] */
+    int batch;
+    struct mp_micro_batches micro_batches;
+    struct mp_step_buffers *buffers; /* [micro_batches.most]; m has room for as many rows as it gets
+                                        when m + 1 micro-batches are in use */
+    struct mp_task_group *group;     /* of the steps' tasks */
+    struct mp_session_step step;     /* the last one submitted */
+    bool stepping;                   /* it was begun and has not ended */
+    struct mp_prefill_run *prefill;  /* of the prompt being read; NULL: none */
+    int prefill_slot;
+    bool reading;         /* the prefill is in use: it may not be closed */
+    double prefill_since; /* mp_clock_seconds */
+    struct mp_pace pace;
+};
+
+/* ---- session.c ---- */
+
+/* A free slot. MP_ERR_USAGE: there is none, or nothing can be added now. */
+int mp_session_find_slot(const struct mp_session *s, int *slot, struct mp_error *err);
+
+/* ---- read.c ---- */
+
+/* The prompt that was added last will not be read any further. */
+void mp_session_stop_reading(struct mp_session *s);
+
+/* After its last unit: its first token. Like a step in its errors. */
+int mp_session_finish_reading(struct mp_session *s, struct mp_error *err);
+
+/* What reading on has come to: without memory for its KV a request fails alone, and the result
+ * is 0. */
+int mp_session_read_failed(struct mp_session *s, int code, struct mp_error *err);
+
+/* ---- step.c ---- */
+
+/* Requests that wait for their next token. */
+int mp_session_count_decoding(const struct mp_session *s);
+
+#endif

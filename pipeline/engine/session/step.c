@@ -1,0 +1,219 @@
+/* A decode step, in its two halves. */
+#include "core/base/clock.h"
+#include "pipeline/engine/session/session.h"
+#include "tasks/fxt.h"
+
+#include <math.h>
+
+static bool decodes(const struct mp_slot *r)
+{
+    return r->used && r->info.generated_tokens > 0 && r->info.finish == MP_FINISH_NONE;
+}
+
+/* Tokens that the CPU selects and attends to in a step of the request. */
+static double cost(const struct mp_session *s, int slot)
+{
+    const struct mp_slot *r = &s->slots[slot];
+    const struct mp_placements *p = &s->engine->graph.placements;
+    double sum = 0.0;
+    for (int l = 0; l < s->engine->shape->num_hidden_layers; l++) {
+        const struct mp_shards *shards = mp_shards_of(p, l);
+        bool on_cpu = shards != NULL && shards->list[0].device.kind == MP_CPU;
+        sum += on_cpu ? r->expected_nnz[l] : 0.0;
+    }
+    return sum;
+}
+
+/* Slots that decode, the costliest first. */
+static int list_decoding(const struct mp_session *s, int *slots)
+{
+    double costs[MP_MAX_BATCH];
+    int n = 0;
+    for (int i = 0; i < s->batch; i++) {
+        if (!decodes(&s->slots[i])) {
+            continue;
+        }
+        double own = cost(s, i);
+        int at = n++;
+        for (; at > 0 && costs[at - 1] < own; at--) {
+            costs[at] = costs[at - 1];
+            slots[at] = slots[at - 1];
+        }
+        costs[at] = own;
+        slots[at] = i;
+    }
+    return n;
+}
+
+/* Deals the slots out, costliest first and to and fro, so that the micro-batches have as many rows
+ * and about as much for the CPU to do: place i of n goes to row *row of micro-batch *m. */
+static void deal(int i, int count, int *m, int *row)
+{
+    *row = i / count;
+    *m = *row % 2 == 0 ? i % count : count - 1 - i % count;
+}
+
+/* Makes room for the next token of every request that decodes. Without memory one fails alone. */
+static int reserve(struct mp_session *s, struct mp_error *err)
+{
+    for (int i = 0; i < s->batch; i++) {
+        struct mp_slot *r = &s->slots[i];
+        int code = decodes(r) ? mp_slot_reserve(r, s->engine, err) : 0;
+        if (code == MP_ERR_MEMORY) {
+            r->info.finish = MP_FINISH_FAILED;
+            r->info.failure = *err;
+        } else if (code != 0) {
+            return code;
+        }
+    }
+    return 0;
+}
+
+/* Fills the rows of every micro-batch. */
+static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_error *err)
+{
+    int order[MP_MAX_BATCH];
+    step->num_rows = list_decoding(s, order);
+    step->count =
+        step->num_rows == 0 ? 0 : mp_micro_batches_count(&s->micro_batches, step->num_rows);
+    int first = 0;
+    int code = 0;
+    for (int m = 0; m < step->count && code == 0; m++) {
+        step->parts[m] = (struct mp_decode_step){
+            .micro_batch = m,
+            .rows = step->rows + first,
+            .buffers = &s->buffers[m],
+        };
+        code = mp_buffer_acquire(&s->buffers[m].ids, true, err);
+        if (code != 0) {
+            break;
+        }
+        for (int i = 0; i < step->num_rows; i++) {
+            int to, row;
+            deal(i, step->count, &to, &row);
+            if (to == m) {
+                step->slot_of[first + row] = order[i];
+                mp_slot_feed(&s->slots[order[i]], s->engine, &s->buffers[m], row,
+                             &step->rows[first + row]);
+                step->parts[m].num_rows++;
+            }
+        }
+        mp_buffer_return(&s->buffers[m].ids);
+        first += step->parts[m].num_rows;
+    }
+    return code;
+}
+
+/* Submits one token step of every micro-batch, interleaved by layer, so that one may be attended
+ * on the CPU while another runs its dense part. */
+static int submit_step(const struct mp_session *s, const struct mp_session_step *step,
+                       struct mp_error *err)
+{
+    const struct mp_graph *g = &s->engine->graph;
+    struct mp_submit sub = mp_submit_begin(s->group, err);
+    for (int m = 0; m < step->count; m++) {
+        mp_submit_decode_embed(&sub, g, &step->parts[m]);
+    }
+    for (int l = 0; l < g->shape->num_hidden_layers; l++) {
+        for (int m = 0; m < step->count; m++) {
+            mp_submit_decode_layer(&sub, g, &step->parts[m], l);
+        }
+    }
+    for (int m = 0; m < step->count; m++) {
+        mp_submit_decode_sample(&sub, g, &step->parts[m]);
+    }
+    return sub.code;
+}
+
+/* Takes over what a step has generated. Its tasks have run. */
+static void collect(struct mp_session *s, const struct mp_session_step *step, double seconds)
+{
+    int at = 0;
+    double sampled = 0.0;
+    int sampling = 0;
+    for (int m = 0; m < step->count; m++) {
+        const struct mp_step_buffers *b = &s->buffers[m];
+        for (int n = 0; n < step->parts[m].num_rows; n++, at++) {
+            struct mp_slot *r = &s->slots[step->slot_of[at]];
+            if (!r->used) {
+                continue; /* removed since the step was begun */
+            }
+            r->info.decode_seconds += seconds;
+            double part = mp_slot_count(r, s->engine, b, n);
+            if (!isnan(part)) {
+                sampled += part;
+                sampling++;
+            }
+            mp_slot_append(r, s->engine, ((const int32_t *)b->ids.data)[n]);
+        }
+    }
+    if (sampling > 0) {
+        mp_trace_counter("sampled %", 100.0 * sampled / sampling);
+    }
+}
+
+int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
+{
+    struct mp_session_step *step = &s->step;
+    mp_fxt_step();
+    *step = (struct mp_session_step){.since = mp_clock_seconds()};
+    if (s->prefill != NULL) {
+        step->units = mp_pace_units(&s->pace, mp_prefill_units_left(s->prefill));
+    }
+    int code = reserve(s, err);
+    if (code == 0) {
+        code = gather(s, step, err);
+    }
+    if (code == 0) {
+        code = submit_step(s, step, err);
+    }
+    for (int i = 0; i < step->units && code == 0 && step->units_code == 0; i++) {
+        step->units_code = mp_prefill_submit(s->prefill, &step->err);
+    }
+    s->stepping = code == 0;
+    if (code != 0) {
+        /* Tasks of a step that was submitted in part still use the session. */
+        mp_task_group_wait(s->group, 0);
+    }
+    return code;
+}
+
+/* Waits for it and takes over what it has generated. */
+static int end_step(struct mp_session *s, struct mp_error *err)
+{
+    struct mp_session_step *step = &s->step;
+    mp_task_group_wait(s->group, 0);
+    s->stepping = false;
+    if (step->units > 0 && s->prefill != NULL) {
+        mp_prefill_wait(s->prefill);
+    }
+    double seconds = mp_clock_seconds() - step->since;
+    collect(s, step, seconds);
+    mp_pace_took(&s->pace, step->units, seconds);
+    if (step->units == 0 && step->num_rows > 0) {
+        mp_micro_batches_took(&s->micro_batches, seconds);
+    }
+    if (step->units_code != 0 && err != NULL) {
+        *err = step->err;
+    }
+    return mp_session_read_failed(s, step->units_code, err);
+}
+
+int mp_session_count_decoding(const struct mp_session *s)
+{
+    int n = 0;
+    for (int i = 0; i < s->batch; i++) {
+        n += decodes(&s->slots[i]);
+    }
+    return n;
+}
+
+int mp_session_end_step(struct mp_session *s, int *active, struct mp_error *err)
+{
+    int code = end_step(s, err);
+    if (code == 0 && s->prefill != NULL && mp_prefill_units_left(s->prefill) == 0) {
+        code = mp_session_finish_reading(s, err);
+    }
+    *active = mp_session_count_decoding(s) + (s->prefill != NULL);
+    return code;
+}
