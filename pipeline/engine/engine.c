@@ -10,9 +10,8 @@
 
 /* ---- attention and placement ---- */
 
-static int choose_attention(struct mp_engine *e, struct mp_error *err)
+int mp_engine_set_attention(struct mp_engine *e, const struct mp_config *c, struct mp_error *err)
 {
-    const struct mp_config *c = e->config;
     int layers = e->shape->num_hidden_layers;
     for (int i = 0; i < c->num_cache_layers; i++) {
         if (c->cache_layers[i] >= layers) {
@@ -21,7 +20,12 @@ static int choose_attention(struct mp_engine *e, struct mp_error *err)
                            c->cache_layers[i], layers - 1);
         }
     }
+    e->config = c;
     e->attention = (struct mp_attention){.config = c, .shape = e->shape};
+    e->graph.attention = &e->attention;
+    e->graph.sink = c->device_budget - c->window_size;
+    e->graph.window = c->window_size;
+    e->graph.center = c->attention_center;
     return mp_method_choose(c, &e->attention.method, err);
 }
 
@@ -155,17 +159,13 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
     e->graph = (struct mp_graph){
         .shape = e->shape,
         .weights = &e->weights,
-        .attention = &e->attention,
         .placements = {.dense = {MP_CPU, -1}},
         .blocked_prefill = config->mem_efficient,
-        .sink = config->device_budget - config->window_size,
-        .window = config->window_size,
-        .center = config->attention_center,
     };
     choose_eos(e);
     int code = choose_kernels(e, err);
     if (code == 0) {
-        code = choose_attention(e, err);
+        code = mp_engine_set_attention(e, config, err);
     }
     if (code == 0) {
         code = choose_devices(e, err);
@@ -210,15 +210,18 @@ static int start_runtime(struct mp_engine *e, const struct mp_plan *plan, struct
     return mp_runtime_start(&options, &e->runtime, err);
 }
 
-/* Weights, and what the method shares. */
-static int load(struct mp_engine *e, struct mp_error *err)
+static int load_weights(struct mp_engine *e, struct mp_error *err)
 {
     struct mp_allocator a = {.err = err};
     mp_weights_create(e, &a);
-    if (a.code == 0) {
-        a.code = mp_weights_fill(e, err);
-    }
-    if (a.code == 0 && mp_engine_kept_layers(e) > 0 && e->attention.method->create_shared != NULL) {
+    return a.code == 0 ? mp_weights_fill(e, err) : a.code;
+}
+
+int mp_engine_set_up_attention(struct mp_engine *e, int gpu_kv_layers, struct mp_error *err)
+{
+    struct mp_allocator a = {.err = err};
+    mp_engine_place(e, gpu_kv_layers, &e->graph.placements);
+    if (mp_engine_kept_layers(e) > 0 && e->attention.method->create_shared != NULL) {
         e->attention.method->create_shared(&e->attention, &a, mp_memory_of(mp_dense(e)));
     }
     return a.code;
@@ -226,6 +229,9 @@ static int load(struct mp_engine *e, struct mp_error *err)
 
 int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, struct mp_error *err)
 {
+    if (e->base != NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "a variant is started with its base");
+    }
     if (e->runtime != NULL) {
         return mp_fail(err, MP_ERR_USAGE, "the engine is started already");
     }
@@ -238,17 +244,21 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
         return code;
     }
     struct mp_plan plan;
-    mp_engine_plan(e, tokens, new_tokens, &plan);
-    code = mp_plan_check(&plan, e->config, err);
+    code = mp_variants_plan(e, tokens, new_tokens, &plan, err);
     if (code == 0) {
         code = start_runtime(e, &plan, err);
     }
     if (code == 0) {
-        mp_engine_place(e, plan.gpu_kv_layers, &e->graph.placements);
         code = mp_engine_calibrate(e, err);
     }
     if (code == 0) {
-        code = load(e, err);
+        code = load_weights(e, err);
+    }
+    if (code == 0) {
+        code = mp_engine_set_up_attention(e, plan.gpu_kv_layers, err);
+    }
+    if (code == 0) {
+        code = mp_variants_start(e, tokens, new_tokens, err);
     }
     if (code == 0) {
         /* Not before the weights are read, by loops over all cores. */
@@ -262,17 +272,24 @@ void mp_engine_close(struct mp_engine *e)
     if (e == NULL) {
         return;
     }
-    if (e->runtime != NULL) {
-        if (e->attention.shared != NULL) {
-            e->attention.method->destroy_shared(&e->attention);
-        }
-        mp_weights_destroy(e);
-        mp_placements_free(&e->graph.placements);
-        mp_runtime_stop(e->runtime);
-        mp_engine_keep_calibration(e);
+    if (e->attention.shared != NULL) {
+        e->attention.method->destroy_shared(&e->attention);
     }
-    mp_model_close(e->model);
-    mp_engine_host_release(&e->host);
+    if (e->base == NULL) {
+        mp_weights_destroy(e);
+    }
+    mp_placements_free(&e->graph.placements);
+    if (e->base != NULL) {
+        mp_variants_remove(e->base, e);
+    } else {
+        if (e->runtime != NULL) {
+            mp_runtime_stop(e->runtime);
+            mp_engine_keep_calibration(e);
+        }
+        mp_model_close(e->model);
+        mp_engine_host_release(&e->host);
+        free(e->variants);
+    }
     free(e);
 }
 

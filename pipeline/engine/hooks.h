@@ -53,6 +53,16 @@ int mp_engine_bandwidth(const struct mp_engine *e, double bandwidth[MP_TRACK_KIN
 /* Bytes of GPU memory taken since the engine was opened, as the device tells; 0 without a GPU. */
 int64_t mp_engine_gpu_used(const struct mp_engine *e);
 
+/* ---- variants.c: several attentions over one model in memory ---- */
+
+/* An engine with the model, the weights and the runtime of `base`, but the attention of another
+ * configuration, which outlives it: that differs from base's in the attention's keys, cache_layers,
+ * device_budget and window_size alone. Before base is started: this starts it too. Its sessions
+ * read no prompts, but adopt those of base's, which keep their KV in CPU memory. To be closed
+ * before base. MP_ERR_USAGE: such an attention cannot be. */
+int mp_engine_open_variant(struct mp_engine *base, const struct mp_config *config,
+                           struct mp_engine **out, struct mp_error *err);
+
 /* Full-attention logits of every position of ids[0 .. count): calls sink with consecutive row
  * blocks [rows][vocab_size], rows <= MP_LOGITS_ROWS; a nonzero return of sink stops. */
 enum { MP_LOGITS_ROWS = 256 };
@@ -78,6 +88,22 @@ int mp_session_units_left(const struct mp_session *s);
 /* Reads the prompt that was added last to its end, and samples its first token. Like a step in its
  * errors. */
 int mp_session_read(struct mp_session *s, struct mp_error *err);
+
+/* A prompt that a session of the base has read, for a variant's. */
+struct mp_adoption {
+    const struct mp_session *from; /* at no step; unchanged until the call has returned */
+    int slot;                      /* of it: the prompt is read, and its first token sampled */
+    int64_t exact;                 /* first tokens of it whose KV are taken over, 1 .. all */
+    int64_t max_new_tokens;        /* after the prompt, at least 1 */
+    uint64_t stream;               /* as of a request's options */
+};
+
+/* Puts the prompt into a free slot as if this session had read its first `exact` tokens. The others
+ * are fed in by the steps that follow, one a step, and count as generated; after the last of them
+ * follows what is generated. Where all are exact, the first token is the one that was sampled
+ * there. Like mp_session_add in its errors. */
+int mp_session_adopt(struct mp_session *s, const struct mp_adoption *a, int *slot,
+                     struct mp_error *err);
 
 /* Fills a free slot as if a prompt of `tokens` had been read, with random keys and values. sampled:
  * share of the offloaded tokens that lookups are to select, for models with random weights; 0:

@@ -30,6 +30,11 @@ struct mp_engine {
     struct mp_calibration calibration;
     char *calibration_path;    /* NULL: nothing is kept */
     char *calibration_trouble; /* what is wrong with the machine's own file; NULL: nothing */
+    /* Variants have model, weights, runtime and host of their base, and neither hold nor free
+     * them. */
+    struct mp_engine *base;      /* of a variant; NULL: it is none */
+    struct mp_engine **variants; /* [num_variants] that are open, in the order of their opening */
+    int num_variants;
 };
 
 /* An engine for an open model, which it takes over, as it does what *host holds; also after an
@@ -53,6 +58,28 @@ void mp_engine_place(const struct mp_engine *e, int gpu_kv_layers, struct mp_pla
 
 /* Layers whose offloaded tokens the method keeps: these can be placed. */
 int mp_engine_kept_layers(const struct mp_engine *e);
+
+/* What a configuration says of attention. MP_ERR_USAGE: it cannot be, with this model. */
+int mp_engine_set_attention(struct mp_engine *e, const struct mp_config *config,
+                            struct mp_error *err);
+
+/* Places the layers as a plan of this engine says, and makes what the method shares. The runtime
+ * has been started. */
+int mp_engine_set_up_attention(struct mp_engine *e, int gpu_kv_layers, struct mp_error *err);
+
+/* ---- variants.c ---- */
+
+/* The plans of an engine and of its variants, each beside what the engine keeps for them, fit:
+ * *out gets the engine's own, its GPU workspace large enough for all. MP_ERR_MEMORY. */
+int mp_variants_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                     struct mp_plan *out, struct mp_error *err);
+
+/* A variant is closed. */
+void mp_variants_remove(struct mp_engine *e, const struct mp_engine *variant);
+
+/* Starts the variants of an engine that has been started for so many tokens. */
+int mp_variants_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                      struct mp_error *err);
 
 /* ---- calibrate.c ---- */
 
@@ -81,10 +108,18 @@ int mp_weights_fill(struct mp_engine *e, struct mp_error *err);
 
 /* ---- kv.c ---- */
 
-/* A cache of capacity tokens on the dense device; centered: with key means, 0 at first. */
-void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struct kv_cache *cache,
-                        int64_t capacity, bool centered);
-void mp_kv_cache_destroy(const struct mp_engine *e, struct kv_cache *cache);
+/* Where caches are that are attended as a whole: with the dense device, which in an engine with
+ * variants only writes them: its prompts are taken over by sessions of those. */
+static inline struct mp_place mp_cache_place(const struct mp_engine *e)
+{
+    return e->num_variants > 0 && mp_dense(e).kind == MP_GPU ? MP_PINNED
+                                                             : mp_memory_of(mp_dense(e));
+}
+
+/* A cache of capacity tokens; centered: with key means, 0 at first. */
+void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struct mp_place place,
+                        struct kv_cache *cache, int64_t capacity, bool centered);
+void mp_kv_cache_destroy(struct mp_place place, struct kv_cache *cache);
 
 /* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks.
  * MP_ERR_MEMORY or MP_ERR_RUNTIME: it is as it was. */

@@ -29,18 +29,20 @@ static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_DENSE_KV] = "dense layers' KV",
     [MP_PLAN_OFFLOADED_KV] = "offloaded KV",
     [MP_PLAN_SELECTION] = "selected ids",
+    [MP_PLAN_PROMPTS] = "KV of prompts, kept for several attentions",
     [MP_PLAN_PREFILL] = "prefill of one request",
     [MP_PLAN_STEP] = "decode step",
     [MP_PLAN_WORKSPACE] = "workspace of the kernels",
     [MP_PLAN_PROCESS] = "program, libraries, scratch",
 };
 
-/* NULL for what the method does not have. */
+/* NULL for what the engine or the method does not have. */
 static const char *row_name(const struct mp_plan *plan, enum mp_plan_row row)
 {
-    return row == MP_PLAN_SHARED  ? plan->shared_name
-           : row == MP_PLAN_INDEX ? plan->index_name
-                                  : ROW_NAMES[row];
+    return row == MP_PLAN_SHARED                      ? plan->shared_name
+           : row == MP_PLAN_INDEX                     ? plan->index_name
+           : row == MP_PLAN_PROMPTS && !plan->variant ? NULL
+                                                      : ROW_NAMES[row];
 }
 
 static int64_t min64(int64_t a, int64_t b)
@@ -80,8 +82,30 @@ static void plan_model(struct planner *p)
     }
 }
 
+/* A variant reads no prompts: it takes over those that its base keeps. */
+static void plan_adoption(struct planner *p, int64_t tokens)
+{
+    const struct mp_engine *e = p->e;
+    struct mp_engine base = *e->base;
+    mp_engine_place(e->base, 0, &base.graph.placements);
+    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+        struct mp_layer_kv kv = {0};
+        mp_kv_create_static(&base, &p->counter, &kv, l, tokens);
+        mp_kv_destroy_layer(&base, &kv, l);
+    }
+    mp_placements_free(&base.graph.placements);
+    book(p, MP_PLAN_PROMPTS, e->config->batch);
+    int64_t offloaded = tokens - mp_static_tokens(&e->graph, tokens);
+    mp_prefill_destroy_scratch(e, mp_prefill_create_scratch(e, &p->counter, offloaded));
+    book(p, MP_PLAN_PREFILL, 1);
+}
+
 static void plan_prefill(struct planner *p, int64_t tokens, bool keeps)
 {
+    if (p->e->base != NULL) {
+        plan_adoption(p, tokens);
+        return;
+    }
     struct mp_prefill prefill = {0};
     struct kv_cache staging[2];
     mp_prefill_create_buffers(p->e, &p->counter, &prefill, staging, tokens, keeps);
@@ -98,7 +122,7 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
     if (new_tokens > c->generation_budget) {
         /* Caches grow once the budget is used up: the old one is there until the new one is. */
         struct kv_cache grown;
-        mp_kv_cache_create(p->e, &p->counter, &grown, new_tokens, false);
+        mp_kv_cache_create(p->e, &p->counter, mp_cache_place(p->e), &grown, new_tokens, false);
     }
     book(p, sparse ? MP_PLAN_STATIC_KV : MP_PLAN_DENSE_KV, c->batch);
     mp_kv_create_offloaded(p->e, &p->counter, &kv, layer, tokens);
@@ -158,6 +182,7 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
         .shared_name = method->shared_name,
         .index_name = method->index_name,
         .gpu_limit = e->gpu_limit,
+        .variant = e->base != NULL,
     };
     plan_model(&p);
     plan_prefill(&p, tokens, new_tokens > 0);

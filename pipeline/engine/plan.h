@@ -19,7 +19,9 @@ enum mp_plan_row {
     MP_PLAN_OFFLOADED_KV, /* offloaded keys and values */
     MP_PLAN_INDEX,        /* of the method: what it makes of the keys, e.g. hash tables */
     MP_PLAN_SELECTION,    /* room for selected ids */
-    MP_PLAN_PREFILL,      /* residual stream, q, o, staging, index scratch of one request */
+    MP_PLAN_PROMPTS,      /* of a variant: the KV that its base keeps */
+    MP_PLAN_PREFILL,      /* residual stream, q, o, staging, index scratch of one request; of a
+                             variant, which reads no prompts, the scratch alone */
     MP_PLAN_STEP,         /* decode activations and logits; or a block of the prompt's logits */
     MP_PLAN_WORKSPACE,    /* of the GPU's kernels */
     MP_PLAN_PROCESS,      /* code, libraries, tokenizer, kernel scratch: measured, see plan.c */
@@ -37,6 +39,7 @@ struct mp_plan {
     int64_t tokens;    /* context planned for, per request */
     int batch;         /* requests */
     bool gpu;          /* there is a GPU in it */
+    bool variant;      /* of an engine that has another one's prompts */
     int sparse_layers; /* layers whose static cache has sink, window and generated tokens alone */
     int kept_layers;   /* of them, those whose offloaded tokens are kept to select from */
     int gpu_kv_layers; /* of these, with their offloaded KV and index in GPU memory */

@@ -4,11 +4,6 @@
 
 #include <stdlib.h>
 
-static struct mp_place dense_place(const struct mp_engine *e)
-{
-    return mp_memory_of(mp_dense(e));
-}
-
 /* ---- always attended ---- */
 
 static size_t cache_bytes(const struct kv_cache *c)
@@ -21,8 +16,8 @@ static size_t mean_bytes(const struct kv_cache *c)
     return (size_t)c->num_kv_heads * (size_t)c->head_dim * sizeof(float);
 }
 
-void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struct kv_cache *cache,
-                        int64_t capacity, bool centered)
+void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struct mp_place place,
+                        struct kv_cache *cache, int64_t capacity, bool centered)
 {
     *cache = (struct kv_cache){
         .capacity = capacity,
@@ -30,33 +25,33 @@ void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struc
         .head_dim = e->shape->head_dim,
         .dtype = e->dtype,
     };
-    cache->k = mp_allocate(a, dense_place(e), cache_bytes(cache), "key cache");
-    cache->v = mp_allocate(a, dense_place(e), cache_bytes(cache), "value cache");
+    cache->k = mp_allocate(a, place, cache_bytes(cache), "key cache");
+    cache->v = mp_allocate(a, place, cache_bytes(cache), "value cache");
     if (centered) {
         /* 0: nothing is subtracted until offload has computed the means. */
-        cache->k_mean = mp_allocate_zeroed(a, dense_place(e), mean_bytes(cache), "key means");
+        cache->k_mean = mp_allocate_zeroed(a, place, mean_bytes(cache), "key means");
     }
 }
 
-void mp_kv_cache_destroy(const struct mp_engine *e, struct kv_cache *cache)
+void mp_kv_cache_destroy(struct mp_place place, struct kv_cache *cache)
 {
-    mp_memory_free(dense_place(e), cache->k, cache_bytes(cache));
-    mp_memory_free(dense_place(e), cache->v, cache_bytes(cache));
-    mp_memory_free(dense_place(e), cache->k_mean, mean_bytes(cache));
+    mp_memory_free(place, cache->k, cache_bytes(cache));
+    mp_memory_free(place, cache->v, cache_bytes(cache));
+    mp_memory_free(place, cache->k_mean, mean_bytes(cache));
     cache->k = cache->v = NULL;
     cache->k_mean = NULL;
 }
 
 /* Moves every head's first `used` tokens from the old layout to the new one. */
-static int copy_heads(const struct mp_engine *e, void *to, int64_t to_capacity, const void *from,
+static int copy_heads(struct mp_place place, void *to, int64_t to_capacity, const void *from,
                       const struct kv_cache *c, int64_t used, struct mp_error *err)
 {
     size_t token = (size_t)c->head_dim * mp_dtype_size(c->dtype);
     int code = 0;
     for (int h = 0; h < c->num_kv_heads && code == 0; h++) {
-        code = mp_memory_copy(
-            dense_place(e), (char *)to + (size_t)(h * to_capacity) * token, dense_place(e),
-            (const char *)from + (size_t)(h * c->capacity) * token, (size_t)used * token, err);
+        code = mp_memory_copy(place, (char *)to + (size_t)(h * to_capacity) * token, place,
+                              (const char *)from + (size_t)(h * c->capacity) * token,
+                              (size_t)used * token, err);
     }
     return code;
 }
@@ -69,21 +64,22 @@ int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64
     }
     struct mp_allocator a = {.err = err};
     struct kv_cache larger;
+    struct mp_place place = mp_cache_place(e);
     int64_t capacity = tokens + e->config->generation_budget;
-    mp_kv_cache_create(e, &a, &larger, capacity, false);
+    mp_kv_cache_create(e, &a, place, &larger, capacity, false);
     if (a.code == 0) {
-        a.code = copy_heads(e, larger.k, capacity, cache->k, cache, used, err);
+        a.code = copy_heads(place, larger.k, capacity, cache->k, cache, used, err);
     }
     if (a.code == 0) {
-        a.code = copy_heads(e, larger.v, capacity, cache->v, cache, used, err);
+        a.code = copy_heads(place, larger.v, capacity, cache->v, cache, used, err);
     }
     if (a.code != 0) {
-        mp_kv_cache_destroy(e, &larger);
+        mp_kv_cache_destroy(place, &larger);
         return a.code;
     }
     larger.k_mean = cache->k_mean;
     cache->k_mean = NULL;
-    mp_kv_cache_destroy(e, cache);
+    mp_kv_cache_destroy(place, cache);
     *cache = larger;
     return 0;
 }
@@ -100,7 +96,7 @@ void mp_kv_create_static(const struct mp_engine *e, struct mp_allocator *a, stru
                          int layer, int64_t tokens)
 {
     int64_t capacity = static_tokens(e, layer, tokens) + e->config->generation_budget;
-    mp_kv_cache_create(e, a, &kv->static_cache, capacity, true);
+    mp_kv_cache_create(e, a, mp_cache_place(e), &kv->static_cache, capacity, true);
     mp_buffer_wrap(a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
 }
 
@@ -190,7 +186,7 @@ void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int 
 {
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     mp_buffer_release(&kv->static_buffer);
-    mp_kv_cache_destroy(e, &kv->static_cache);
+    mp_kv_cache_destroy(mp_cache_place(e), &kv->static_cache);
     for (int i = 0; kv->shards != NULL && i < shards->count; i++) {
         destroy_shard(e, &shards->list[i], &kv->shards[i]);
     }

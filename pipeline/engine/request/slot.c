@@ -41,9 +41,11 @@ void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id)
     if (r->info.finish != MP_FINISH_NONE) {
         return; /* another request's callback has cancelled it in this step */
     }
-    r->ids[r->info.prompt_tokens + r->info.generated_tokens] = id;
-    r->info.generated_tokens++;
-    int64_t length = r->info.prompt_tokens + r->info.generated_tokens;
+    int64_t length = r->info.prompt_tokens + ++r->info.generated_tokens;
+    if (length <= r->given) {
+        return;
+    }
+    r->ids[length - 1] = id;
     if (is_eos(r, id)) {
         r->info.finish = MP_FINISH_EOS;
     } else if (r->info.generated_tokens >= r->max_new_tokens ||
@@ -83,6 +85,7 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
         return MP_ERR_MEMORY;
     }
     memcpy(r->ids, ids, (size_t)count * sizeof *ids);
+    r->given = count;
     r->expected_nnz = mp_xcalloc(layers, sizeof *r->expected_nnz);
     r->sampled_sum = mp_xcalloc(layers, sizeof *r->sampled_sum);
     r->sampled_mean = mp_xcalloc(layers, sizeof *r->sampled_mean);

@@ -10,8 +10,10 @@
 struct mp_slot {
     bool used;
     struct mp_request info;
-    int32_t *ids; /* prompt, then generated tokens */
-    int64_t max_new_tokens;
+    int32_t *ids;  /* prompt, then generated tokens */
+    int64_t given; /* tokens of them that were there at first: the prompt, or, if it was adopted,
+                      what its session has read and what is fed in after that */
+    int64_t max_new_tokens; /* after the prompt; of an adopted one, after what was read of it */
     struct mp_layer_kv *kv; /* [num_hidden_layers] */
     int64_t static_prompt;  /* prompt tokens in the static caches of sparse layers */
     struct mp_rope rope;
@@ -50,7 +52,8 @@ int mp_slot_configure(struct mp_slot *r, struct mp_engine *e, const struct mp_re
 /* Prompt tokens outside the static caches of sparse layers. */
 int64_t mp_slot_offloaded(const struct mp_slot *r);
 
-/* Appends a generated token, which may finish the request, and passes its text on. */
+/* Appends a generated token, which may finish the request, and passes its text on; or, while there
+ * are given tokens, the next one of these instead. */
 void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id);
 
 /* Makes room in its caches for the token that is fed in next. Between its steps. MP_ERR_MEMORY: as

@@ -92,7 +92,7 @@ void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a
     p->num_chunks = (int)((count + chunk_size - 1) / chunk_size);
     p->chunks = mp_xcalloc((size_t)p->num_chunks, sizeof *p->chunks);
     for (int i = 0; i < 2; i++) {
-        mp_kv_cache_create(e, a, &staging[i], count, false);
+        mp_kv_cache_create(e, a, mp_memory_of(mp_dense(e)), &staging[i], count, false);
         mp_buffer_create(a, &p->q[i], mp_memory_of(mp_dense(e)), q_bytes, "prefill queries");
         mp_buffer_create(a, &p->o[i], mp_memory_of(mp_dense(e)), q_bytes, "prefill attention");
     }
@@ -122,7 +122,7 @@ void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
     for (int i = 0; i < 2; i++) {
         mp_buffer_release(&p->q[i]);
         mp_buffer_release(&p->o[i]);
-        mp_kv_cache_destroy(e, &staging[i]);
+        mp_kv_cache_destroy(mp_memory_of(mp_dense(e)), &staging[i]);
     }
     mp_prefill_destroy_scratch(e, p->keep.scratch);
 }
