@@ -3,42 +3,6 @@
 #include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
 
-#include <math.h>
-
-/* Merges head h of a row. An empty part (lse = -inf) is not even looked at. */
-static void merge_head(const struct output_args *a, int64_t row, int h, float *out)
-{
-    int head_dim = a->shape->head_dim;
-    float weight[ATTENTION_MAX_PARTS]; /* lse, then exp(lse - max) */
-    const float *o[ATTENTION_MAX_PARTS];
-    int n = 0;
-    float max = -INFINITY;
-    for (int i = 0; i < a->num_parts; i++) {
-        const struct attention_part *p = &a->parts[i];
-        if (attention_part_covers(p, h)) {
-            int64_t at = attention_part_at(p, row, h);
-            weight[n] = p->lse == NULL ? 0.0f : p->lse[at];
-            o[n] = p->o + at * head_dim;
-            if (weight[n] != -INFINITY) {
-                max = fmaxf(max, weight[n]);
-                n++;
-            }
-        }
-    }
-    float total = 0.0f;
-    for (int i = 0; i < n; i++) {
-        weight[i] = expf(weight[i] - max);
-        total += weight[i];
-    }
-    for (int c = 0; c < head_dim; c++) {
-        float sum = 0.0f;
-        for (int i = 0; i < n; i++) {
-            sum += weight[i] * o[i][c];
-        }
-        out[c] = n == 0 ? 0.0f : sum / total;
-    }
-}
-
 /* The attention output of one row: that of the only part, or the merge of the parts in `merged`. */
 static const float *merge_row(const struct output_args *a, int64_t row, float *merged)
 {
@@ -48,7 +12,7 @@ static const float *merge_row(const struct output_args *a, int64_t row, float *m
         return a->parts[0].o + row * heads * d;
     }
     for (int h = 0; h < heads; h++) {
-        merge_head(a, row, h, merged + h * d);
+        attention_part_merge(a->parts, a->num_parts, row, h, d, merged + h * d);
     }
     return merged;
 }

@@ -326,6 +326,16 @@ int mp_engine_num_layers(const struct mp_engine *e)
     return e->shape->num_hidden_layers;
 }
 
+const struct mp_shape *mp_engine_shape(const struct mp_engine *e)
+{
+    return e->shape;
+}
+
+bool mp_engine_is_dense(const struct mp_engine *e, int layer)
+{
+    return !is_sparse(e, layer);
+}
+
 int64_t mp_engine_gpu_used(const struct mp_engine *e)
 {
     struct mp_gpu gpu;

@@ -11,6 +11,7 @@
 
 struct cJSON;
 struct mp_plan;
+struct mp_shape; /* core/base/shape.h */
 struct mp_tokenizer;
 
 /* ---- open.c ---- */
@@ -44,6 +45,10 @@ int mp_engine_check_length(const struct mp_engine *e, int64_t count, struct mp_e
 void mp_engine_log_workers(const struct mp_engine *e);
 
 int mp_engine_num_layers(const struct mp_engine *e);
+const struct mp_shape *mp_engine_shape(const struct mp_engine *e);
+
+/* Whether a layer attends to all tokens, whatever the method. */
+bool mp_engine_is_dense(const struct mp_engine *e, int layer);
 
 /* Measures the bytes/s at which each kind of device reads its memory; 0 for kinds there are not.
  * The recorder is on (pipeline/engine/recording.h). */
@@ -103,6 +108,19 @@ struct mp_adoption {
  * follows what is generated. Where all are exact, the first token is the one that was sampled
  * there. Like mp_session_add in its errors. */
 int mp_session_adopt(struct mp_session *s, const struct mp_adoption *a, int *slot,
+                     struct mp_error *err);
+
+/* What a step computes in every layer, of one request. */
+struct mp_probe {
+    float *x; /* [num_layers][hidden_size] the residual stream that enters the layer */
+    float *o; /* [num_layers][num_attention_heads][head_dim] the attention's output, before the O
+                 projection */
+};
+
+/* A step of a session with one request, layer by layer: *out gets what it computes. given
+ * [num_layers][hidden_size]: what enters each layer instead of what comes from the one before;
+ * NULL: nothing else does. Like mp_session_step in its errors. */
+int mp_session_probe(struct mp_session *s, const float *given, const struct mp_probe *out,
                      struct mp_error *err);
 
 /* Fills a free slot as if a prompt of `tokens` had been read, with random keys and values. sampled:

@@ -30,6 +30,13 @@ static inline int64_t attention_part_at(const struct attention_part *p, int64_t 
     return row * p->num_heads + (head - p->first_head);
 }
 
+/* out [head_dim]: the merge of a row's parts that cover the head,
+ *   o = sum_i exp(lse_i - max) o_i / sum_i exp(lse_i - max),
+ * in the order of the parts. An empty one (lse = -INFINITY) is not looked at; of none it is 0. The
+ * reference of what every variant of `output` begins with. */
+void attention_part_merge(const struct attention_part *parts, int num_parts, int64_t row, int head,
+                     int head_dim, float *out);
+
 /* The part from row `first` on. */
 static inline struct attention_part attention_part_rows(const struct attention_part *p,
                                                         int64_t first, int head_dim)

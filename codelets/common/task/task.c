@@ -276,7 +276,8 @@ void mp_task_submit(struct mp_task *t)
     /* Not before: the inserts fill the argument in until here. */
     struct mp_task_end *end = attach_end(t);
     if (t->nodes != NULL) {
-        task->cl = place_codelet(task->cl, sub->in_stream, t->nodes, task->nbuffers);
+        task->cl =
+            place_codelet(task->cl, sub->in_stream && !one_at_a_time, t->nodes, task->nbuffers);
     }
     /* Policies with a narrow range clamp it themselves only in part. */
     int lowest = starpu_sched_get_min_priority();

@@ -55,6 +55,13 @@ int mp_session_read_failed(struct mp_session *s, int code, struct mp_error *err)
 
 /* ---- step.c ---- */
 
+/* Makes room for the next step of every request that decodes, and fills the rows of its
+ * micro-batches. Without memory a request fails alone. MP_ERR_RUNTIME. */
+int mp_session_prepare_step(struct mp_session *s, struct mp_error *err);
+
+/* Takes over what a step has generated, in so many seconds. Its tasks have run. */
+void mp_session_collect(struct mp_session *s, double seconds);
+
 /* Requests that wait for their next token. */
 int mp_session_count_decoding(const struct mp_session *s);
 

@@ -125,9 +125,9 @@ static int submit_step(const struct mp_session *s, const struct mp_session_step 
     return sub.code;
 }
 
-/* Takes over what a step has generated. Its tasks have run. */
-static void collect(struct mp_session *s, const struct mp_session_step *step, double seconds)
+void mp_session_collect(struct mp_session *s, double seconds)
 {
+    const struct mp_session_step *step = &s->step;
     int at = 0;
     double sampled = 0.0;
     int sampling = 0;
@@ -152,17 +152,20 @@ static void collect(struct mp_session *s, const struct mp_session_step *step, do
     }
 }
 
+int mp_session_prepare_step(struct mp_session *s, struct mp_error *err)
+{
+    mp_fxt_step();
+    s->step = (struct mp_session_step){.since = mp_clock_seconds()};
+    int code = reserve(s, err);
+    return code == 0 ? gather(s, &s->step, err) : code;
+}
+
 int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
 {
     struct mp_session_step *step = &s->step;
-    mp_fxt_step();
-    *step = (struct mp_session_step){.since = mp_clock_seconds()};
+    int code = mp_session_prepare_step(s, err);
     if (s->prefill != NULL) {
         step->units = mp_pace_units(&s->pace, mp_prefill_units_left(s->prefill));
-    }
-    int code = reserve(s, err);
-    if (code == 0) {
-        code = gather(s, step, err);
     }
     if (code == 0) {
         code = submit_step(s, step, err);
@@ -188,7 +191,7 @@ static int end_step(struct mp_session *s, struct mp_error *err)
         mp_prefill_wait(s->prefill);
     }
     double seconds = mp_clock_seconds() - step->since;
-    collect(s, step, seconds);
+    mp_session_collect(s, seconds);
     mp_pace_took(&s->pace, step->units, seconds);
     if (step->units == 0 && step->num_rows > 0) {
         mp_micro_batches_took(&s->micro_batches, seconds);

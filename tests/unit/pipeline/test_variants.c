@@ -1,7 +1,9 @@
 /* Several attentions over one model: a prompt is read once, and each goes on as if it had read it
  * itself. */
 #include "core/base/rng.h"
+#include "core/base/shape.h"
 #include "engine_fixture.h"
+#include "tests/unit/codelets/kernel_test.h"
 
 #include <string.h>
 
@@ -202,6 +204,57 @@ static void test_rest_is_fed_in(void **state)
     close_all(&f);
 }
 
+/* What the layers of a step compute: with the exact inputs given, dense layers give the exact
+ * outputs, sparse ones not quite; and with their own inputs the last layers are further off. */
+static void test_probe(void **state)
+{
+    (void)state;
+    enum { FULL = 1, SETTING = 0, PROMPT = 4 };
+    struct mp_error err;
+    struct fixture f;
+    struct mp_session *from;
+    open_all(&f);
+    const struct mp_shape *shape = mp_engine_shape(f.base);
+    int layers = shape->num_hidden_layers;
+    size_t hidden = (size_t)(layers * shape->hidden_size);
+    size_t width = (size_t)(layers * mp_shape_q_width(shape));
+    ASSERT_OK(mp_session_open(f.base, &from, &err));
+    read_prompts(from, PROMPT, 1);
+    struct mp_adoption a = {.from = from, .exact = LONGEST - 5, .max_new_tokens = 1};
+    struct mp_probe exact = {calloc(hidden, sizeof(float)), calloc(width, sizeof(float))};
+    struct mp_probe sampled = {calloc(hidden, sizeof(float)), calloc(width, sizeof(float))};
+    struct mp_session *s[2];
+    int slot;
+    ASSERT_OK(mp_session_open(f.engines[FULL], &s[0], &err));
+    ASSERT_OK(mp_session_open(f.engines[SETTING], &s[1], &err));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(mp_session_probe(s[i], NULL, &exact, &err), MP_ERR_USAGE);
+        ASSERT_OK(mp_session_adopt(s[i], &a, &slot, &err));
+    }
+    for (int step = 0; step < 5; step++) {
+        ASSERT_OK(mp_session_probe(s[0], NULL, &exact, &err));
+        ASSERT_OK(mp_session_probe(s[1], exact.x, &sampled, &err));
+        assert_memory_equal(sampled.x, exact.x, hidden * sizeof(float));
+        for (int l = 0; l < layers; l++) {
+            size_t at = (size_t)(l * mp_shape_q_width(shape));
+            double error = relative_l2(sampled.o + at, exact.o + at, width / (size_t)layers);
+            bool dense = mp_engine_is_dense(f.engines[SETTING], l);
+            assert_true(dense ? error < 1e-5 : error > 1e-4 && error < 1.0);
+        }
+    }
+    assert_int_equal(mp_session_request(s[1], 0)->finish, MP_FINISH_LENGTH);
+    assert_true(mp_session_request(s[1], 0)->sampled_mean > 0.0);
+    for (int i = 0; i < 2; i++) {
+        mp_session_close(s[i]);
+    }
+    free(exact.x);
+    free(exact.o);
+    free(sampled.x);
+    free(sampled.o);
+    mp_session_close(from);
+    close_all(&f);
+}
+
 static void expect_failure(int code, const char *message, const struct mp_error *err)
 {
     assert_int_equal(code, MP_ERR_USAGE);
@@ -294,8 +347,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_prompts), cmocka_unit_test(test_rest_is_fed_in),
-        cmocka_unit_test(test_misuse),        cmocka_unit_test(test_bad_setting),
-        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_probe),         cmocka_unit_test(test_misuse),
+        cmocka_unit_test(test_bad_setting),   cmocka_unit_test(test_no_room),
     };
     return cmocka_run_group_tests(tests, compute_expected, NULL);
 }
