@@ -153,8 +153,8 @@ static void insert_static_attention(struct mp_submit *sub, const struct mp_graph
     *part = (struct output_part){&b->o_static, &b->lse_static, 0, g->shape->num_attention_heads};
 }
 
-void mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
-                            const struct mp_decode_step *s, int layer)
+double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
+                              const struct mp_decode_step *s, int layer)
 {
     const struct mp_device dense = g->placements.layers[layer].dense;
     const struct mp_layer_weights *w = &g->weights->layers[layer];
@@ -166,6 +166,7 @@ void mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     begin(sub, s, layer, dense);
     sub->in_stream = !sampled || !waits_for_queries(g, layer);
     insert_projection(sub, g, s, layer, sampled);
+    const double before = sub->bytes;
     begin(sub, s, layer, dense);
     if (sampled) {
         g->attention->method->select(sub, g, s, layer);
@@ -176,9 +177,11 @@ void mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     /* If the GPU then waits for the CPU, its idle time is not this op's. */
     sub->in_stream = !sampled || !mp_handed_to_cpu(&g->placements, layer);
     insert_static_attention(sub, g, s, layer, &parts[0]);
+    const double attention = sub->bytes - before;
     begin(sub, s, layer, dense);
     output_insert(sub, g->shape, &w->output, parts, num_parts, &s->buffers->x, rows);
     ffn_insert(sub, g->shape, &w->ffn, &s->buffers->x, rows);
+    return attention;
 }
 
 void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,

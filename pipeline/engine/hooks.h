@@ -130,6 +130,10 @@ int mp_session_probe(struct mp_session *s, const float *given, const struct mp_p
 int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_new_tokens,
                              double sampled, bool nearest, int *slot, struct mp_error *err);
 
+/* Bytes that the attention of all steps and requests so far has moved, estimated from what their
+ * last steps selected: keys, values, and what the method selects by. */
+double mp_session_attention_bytes(const struct mp_session *s);
+
 /* Makes the next step feed in this token instead of the one sampled last. */
 void mp_session_feed(struct mp_session *s, int slot, int32_t id);
 

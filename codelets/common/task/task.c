@@ -272,6 +272,7 @@ void mp_task_submit(struct mp_task *t)
         free(t);
         return;
     }
+    sub->bytes += mp_codelet_work(task->cl, task->cl_arg).bytes;
     choose_worker(task, sub->device);
     /* Not before: the inserts fill the argument in until here. */
     struct mp_task_end *end = attach_end(t);

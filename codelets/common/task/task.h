@@ -36,6 +36,8 @@ struct mp_submit {
     int code;                    /* of the first insert that failed: those after it do nothing */
     struct mp_error *err;        /* its message: op, layer, work, StarPU's reason */
     struct mp_task_group *group; /* that the tasks join; NULL: none */
+    double bytes;                /* of memory that the tasks so far move, by their codelets'
+                                    estimates */
 
     struct mp_device device; /* that runs what is inserted next */
     bool in_stream; /* on a GPU: a task counts as done once it is enqueued, and GPU tasks that

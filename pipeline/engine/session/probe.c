@@ -83,7 +83,8 @@ static int probe_layer(struct mp_session *s, int layer, const float *given,
     }
     if (code == 0) {
         struct mp_submit sub = mp_submit_begin(s->group, err);
-        mp_submit_decode_layer(&sub, &s->engine->graph, &s->step.parts[0], layer);
+        s->attention_bytes +=
+            mp_submit_decode_layer(&sub, &s->engine->graph, &s->step.parts[0], layer);
         code = sub.code;
     }
     return code == 0 ? read_output(s, layer,

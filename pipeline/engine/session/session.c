@@ -184,6 +184,11 @@ void mp_session_feed(struct mp_session *s, int slot, int32_t id)
 
 /* ---- steps ---- */
 
+double mp_session_attention_bytes(const struct mp_session *s)
+{
+    return s->attention_bytes;
+}
+
 /* With a share of 1 a prompt is read to its end before anybody goes on. */
 int mp_session_decoding(const struct mp_session *s)
 {

@@ -34,6 +34,7 @@ struct mp_session {
     bool reading;         /* the prefill is in use: it may not be closed */
     double prefill_since; /* mp_clock_seconds */
     struct mp_pace pace;
+    double attention_bytes; /* that attention has moved in all steps, estimated */
 };
 
 /* ---- session.c ---- */

@@ -106,7 +106,7 @@ static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_
 
 /* Submits one token step of every micro-batch, interleaved by layer, so that one may be attended
  * on the CPU while another runs its dense part. */
-static int submit_step(const struct mp_session *s, const struct mp_session_step *step,
+static int submit_step(struct mp_session *s, const struct mp_session_step *step,
                        struct mp_error *err)
 {
     const struct mp_graph *g = &s->engine->graph;
@@ -116,7 +116,7 @@ static int submit_step(const struct mp_session *s, const struct mp_session_step 
     }
     for (int l = 0; l < g->shape->num_hidden_layers; l++) {
         for (int m = 0; m < step->count; m++) {
-            mp_submit_decode_layer(&sub, g, &step->parts[m], l);
+            s->attention_bytes += mp_submit_decode_layer(&sub, g, &step->parts[m], l);
         }
     }
     for (int m = 0; m < step->count; m++) {
