@@ -25,11 +25,13 @@ enum {
  * chooses and ends them acts for generate alone. */
 enum {
     /* Read prompts and decode. */
-    RUNS = MP_VERB_GENERATE | MP_VERB_BENCH | MP_VERB_TUNE,
+    RUNS = MP_VERB_GENERATE | MP_VERB_EVAL | MP_VERB_EVAL_ATTENTION | MP_VERB_BENCH | MP_VERB_TUNE,
+    /* Of these, what generates texts. */
+    WRITERS = MP_VERB_GENERATE | MP_VERB_EVAL,
     /* Read prompts; logits has full attention. */
     READERS = RUNS | MP_VERB_LOGITS,
     /* What is written is of one run: tuning has many, and none may leave rates for the next. */
-    ONCE = MP_VERB_GENERATE | MP_VERB_BENCH | MP_VERB_LOGITS,
+    ONCE = WRITERS | MP_VERB_EVAL_ATTENTION | MP_VERB_BENCH | MP_VERB_LOGITS,
     /* One run that decodes. */
     DECODERS = MP_VERB_GENERATE | MP_VERB_BENCH_DECODE,
 };
@@ -40,58 +42,61 @@ static const struct config_key keys[] = {
      .help = "Hugging Face directory, or a name in the local cache"},
     {"chunk_size", "chunk-size", CONFIG_INT64, .verbs = READERS | MP_VERB_PLAN, FIELD(chunk_size),
      RANGE(1, 1 << 20), .initial = "8192", .help = "prompt tokens read at a time"},
-    {"cache_layers", "cache-layers", CONFIG_LIST, .verbs = RUNS | MP_VERB_PLAN, FIELD(cache_layers),
-     COUNT(num_cache_layers), RANGE(0, MAX_LAYER), .initial = "0",
+    {"cache_layers", "cache-layers", CONFIG_LIST, .attention = true, .verbs = RUNS | MP_VERB_PLAN,
+     FIELD(cache_layers), COUNT(num_cache_layers), RANGE(0, MAX_LAYER), .initial = "0",
      .help = "layers that attend to their whole KV cache"},
-    {"lsh_K", "lsh-k", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN, FIELD(lsh_K), RANGE(0, 16),
-     .initial = "10", .help = "bits of a hash code; 0: full attention"},
-    {"lsh_L", "lsh-l", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN, FIELD(lsh_L), RANGE(1, 1024),
-     .initial = "150", .help = "hash tables"},
+    {"lsh_K", "lsh-k", CONFIG_INT, .attention = true, .verbs = RUNS | MP_VERB_PLAN, FIELD(lsh_K),
+     RANGE(0, 16), .initial = "10", .help = "bits of a hash code; 0: full attention"},
+    {"lsh_L", "lsh-l", CONFIG_INT, .attention = true, .verbs = RUNS | MP_VERB_PLAN, FIELD(lsh_L),
+     RANGE(1, 1024), .initial = "150", .help = "hash tables"},
     {"mem_efficient", "mem-efficient", CONFIG_BOOL, .verbs = READERS | MP_VERB_PLAN,
      FIELD(mem_efficient), RANGE(0, 1), .initial = "1",
      .help = "1: flash prefill; 0: plain reference prefill"},
-    {"device_budget", "device-budget", CONFIG_INT64, .verbs = RUNS | MP_VERB_PLAN,
-     FIELD(device_budget), RANGE(0, MAX_TOKENS), .initial = "68",
+    {"device_budget", "device-budget", CONFIG_INT64, .attention = true,
+     .verbs = RUNS | MP_VERB_PLAN, FIELD(device_budget), RANGE(0, MAX_TOKENS), .initial = "68",
      .help = "tokens always attended to: first ones and local window"},
-    {"window_size", "window-size", CONFIG_INT64, .verbs = RUNS | MP_VERB_PLAN, FIELD(window_size),
-     RANGE(0, MAX_TOKENS), .initial = "64", .help = "local window, part of the device budget"},
-    {"generation_budget", "generation-budget", CONFIG_INT64,
-     .verbs = MP_VERB_GENERATE | MP_VERB_PLAN, FIELD(generation_budget), RANGE(1, MAX_TOKENS),
-     .initial = "256", .help = "generated tokens to have room for at first"},
-    {"gen_len", "gen-len", CONFIG_INT64, .verbs = MP_VERB_GENERATE | MP_VERB_PLAN, FIELD(gen_len),
+    {"window_size", "window-size", CONFIG_INT64, .attention = true, .verbs = RUNS | MP_VERB_PLAN,
+     FIELD(window_size), RANGE(0, MAX_TOKENS), .initial = "64",
+     .help = "local window, part of the device budget"},
+    {"generation_budget", "generation-budget", CONFIG_INT64, .verbs = WRITERS | MP_VERB_PLAN,
+     FIELD(generation_budget), RANGE(1, MAX_TOKENS), .initial = "256",
+     .help = "generated tokens to have room for at first"},
+    {"gen_len", "gen-len", CONFIG_INT64, .verbs = WRITERS | MP_VERB_PLAN, FIELD(gen_len),
      RANGE(1, MAX_TOKENS), .initial = "128", .help = "most tokens to generate for a request"},
-    {"eos", "eos", CONFIG_LIST, .verbs = MP_VERB_GENERATE, FIELD(eos), COUNT(num_eos),
-     RANGE(0, INT32_MAX), .unset = "model", .initial = "model",
+    {"eos", "eos", CONFIG_LIST, .verbs = WRITERS, FIELD(eos), COUNT(num_eos), RANGE(0, INT32_MAX),
+     .unset = "model", .initial = "model",
      .help = "tokens that end a text; model: the model's own"},
-    {"attention.method", "attention", CONFIG_STRING, .verbs = RUNS | MP_VERB_PLAN,
-     FIELD(attention_method), .help = "attention method (below); not given: full if lsh_K is 0"},
-    {"attention.lsh_projection", "lsh-projection", CONFIG_ENUM, .verbs = RUNS | MP_VERB_PLAN,
-     FIELD(lsh_projection), .choices = "per_head|shared", .initial = "per_head",
-     .help = "projections: one a KV head, or one for all"},
-    {"attention.lsh_layer_group", "lsh-layer-group", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN,
-     FIELD(lsh_layer_group), RANGE(1, MAX_LAYER), .initial = "16",
+    {"attention.method", "attention", CONFIG_STRING, .attention = true,
+     .verbs = RUNS | MP_VERB_PLAN, FIELD(attention_method),
+     .help = "attention method (below); not given: full if lsh_K is 0"},
+    {"attention.lsh_projection", "lsh-projection", CONFIG_ENUM, .attention = true,
+     .verbs = RUNS | MP_VERB_PLAN, FIELD(lsh_projection), .choices = "per_head|shared",
+     .initial = "per_head", .help = "projections: one a KV head, or one for all"},
+    {"attention.lsh_layer_group", "lsh-layer-group", CONFIG_INT, .attention = true,
+     .verbs = RUNS | MP_VERB_PLAN, FIELD(lsh_layer_group), RANGE(1, MAX_LAYER), .initial = "16",
      .help = "layers that share a projection"},
-    {"attention.seed", "lsh-seed", CONFIG_SEED, .verbs = RUNS, FIELD(lsh_seed), RANGE(0, 0x1p53),
-     .initial = "0", .help = "seed of the projections, and of oracle's draws"},
-    {"attention.budget", "attention-budget", CONFIG_FLOAT, .verbs = RUNS | MP_VERB_PLAN,
-     FIELD(attention_budget), RANGE(1e-6, MAX_TOKENS), .initial = "0.02",
-     .help = "tokens a head selects: a share, or above 1 a number"},
-    {"attention.page_size", "page-size", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN, FIELD(page_size),
-     RANGE(1, 65536), .initial = "16", .help = "tokens that are selected together"},
-    {"attention.center", "center", CONFIG_BOOL, .verbs = RUNS | MP_VERB_PLAN,
+    {"attention.seed", "lsh-seed", CONFIG_SEED, .attention = true, .verbs = RUNS, FIELD(lsh_seed),
+     RANGE(0, 0x1p53), .initial = "0", .help = "seed of the projections, and of oracle's draws"},
+    {"attention.budget", "attention-budget", CONFIG_FLOAT, .attention = true,
+     .verbs = RUNS | MP_VERB_PLAN, FIELD(attention_budget), RANGE(1e-6, MAX_TOKENS),
+     .initial = "0.02", .help = "tokens a head selects: a share, or above 1 a number"},
+    {"attention.page_size", "page-size", CONFIG_INT, .attention = true,
+     .verbs = RUNS | MP_VERB_PLAN, FIELD(page_size), RANGE(1, 65536), .initial = "16",
+     .help = "tokens that are selected together"},
+    {"attention.center", "center", CONFIG_BOOL, .attention = true, .verbs = RUNS | MP_VERB_PLAN,
      FIELD(attention_center), RANGE(0, 1), .initial = "1",
      .help = "1: keys are stored less their mean; 0: as they are"},
-    {"sampling.temperature", "temperature", CONFIG_FLOAT, .verbs = MP_VERB_GENERATE,
+    {"sampling.temperature", "temperature", CONFIG_FLOAT, .verbs = WRITERS,
      FIELD(sampling.temperature), RANGE(0, 100), .initial = "0",
      .help = "0: always the likeliest token"},
-    {"sampling.top_p", "top-p", CONFIG_FLOAT, .verbs = MP_VERB_GENERATE, FIELD(sampling.top_p),
+    {"sampling.top_p", "top-p", CONFIG_FLOAT, .verbs = WRITERS, FIELD(sampling.top_p),
      RANGE(1e-6, 1), .initial = "1",
      .help = "sample from the likeliest tokens of this probability"},
-    {"sampling.top_k", "top-k", CONFIG_INT, .verbs = MP_VERB_GENERATE, FIELD(sampling.top_k),
+    {"sampling.top_k", "top-k", CONFIG_INT, .verbs = WRITERS, FIELD(sampling.top_k),
      RANGE(0, INT_MAX), .initial = "0",
      .help = "sample from this many likeliest tokens; 0: from all"},
-    {"sampling.seed", "seed", CONFIG_SEED, .verbs = MP_VERB_GENERATE, FIELD(sampling.seed),
-     RANGE(0, 0x1p53), .initial = "0", .help = "seed of the sampling"},
+    {"sampling.seed", "seed", CONFIG_SEED, .verbs = WRITERS, FIELD(sampling.seed), RANGE(0, 0x1p53),
+     .initial = "0", .help = "seed of the sampling"},
     {"runtime.scheduler", "sched", CONFIG_STRING, .verbs = READERS, FIELD(scheduler),
      .initial = "prio", .help = "StarPU scheduling policy"},
     {"runtime.cpu_workers", "cpu-workers", CONFIG_INT, .verbs = READERS, FIELD(cpu_workers),
@@ -145,6 +150,24 @@ void mp_config_init(struct mp_config *c)
         if (keys[i].initial != NULL &&
             config_key_set_text(&keys[i], c, keys[i].initial, &err) != MP_OK) {
             mp_panic("default of the configuration: %s", err.message);
+        }
+    }
+}
+
+void mp_config_copy(struct mp_config *to, const struct mp_config *from)
+{
+    mp_config_init(to);
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        config_key_copy(&keys[i], to, from);
+    }
+    to->folder = from->folder == NULL ? NULL : mp_xstrdup(from->folder);
+}
+
+void mp_config_copy_attention(struct mp_config *to, const struct mp_config *from)
+{
+    for (size_t i = 0; i < NUM_KEYS; i++) {
+        if (keys[i].attention) {
+            config_key_copy(&keys[i], to, from);
         }
     }
 }
@@ -331,6 +354,12 @@ static const struct config_key *find_flag(const char *flag)
         }
     }
     return NULL;
+}
+
+bool mp_config_is_attention(const char *flag)
+{
+    const struct config_key *key = find_flag(flag);
+    return key != NULL && key->attention;
 }
 
 const char *mp_config_flag_path(const char *flag)

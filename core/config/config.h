@@ -36,8 +36,10 @@ enum mp_verb {
     MP_VERB_BENCH_OPS = 1 << 7,
     MP_VERB_TUNE = 1 << 8,
     MP_VERB_MAKE_DATA = 1 << 9,
+    MP_VERB_EVAL = 1 << 10,
+    MP_VERB_EVAL_ATTENTION = 1 << 11,
     MP_VERB_BENCH = MP_VERB_BENCH_DECODE | MP_VERB_BENCH_PREFILL | MP_VERB_BENCH_OPS,
-    MP_VERB_ALL = (1 << 10) - 1,
+    MP_VERB_ALL = (1 << 12) - 1,
 };
 
 struct mp_config {
@@ -107,6 +109,16 @@ MP_API int mp_config_load(struct mp_config *c, const char *path, struct mp_error
 /* One on the heap, with its defaults. */
 MP_API struct mp_config *mp_config_create(void);
 MP_API void mp_config_destroy(struct mp_config *c);
+
+/* *to becomes a copy of *from. mp_config_free. */
+void mp_config_copy(struct mp_config *to, const struct mp_config *from);
+
+/* Copies the keys that say which tokens a step attends to, over those of *to: the attention
+ * section, lsh_K and lsh_L, cache_layers, device_budget and window_size. */
+void mp_config_copy_attention(struct mp_config *to, const struct mp_config *from);
+
+/* Whether a flag's key is one of these. */
+bool mp_config_is_attention(const char *flag);
 
 /* Sets one key by its path in a file, e.g. "runtime.batch"; value as typed on the command line.
  * MP_ERR_USAGE for a bad value, or an unknown key: the message names the nearest known one. */

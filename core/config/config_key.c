@@ -340,6 +340,45 @@ int config_key_set_json(const struct config_key *key, struct mp_config *c,
 
 /* ---- to JSON ---- */
 
+void config_key_copy(const struct config_key *key, struct mp_config *to,
+                     const struct mp_config *from)
+{
+    const char *at = (const char *)from + key->offset;
+    switch (key->type) {
+    case CONFIG_INT:
+    case CONFIG_ENUM:
+        *(int *)field(key, to) = *(const int *)(const void *)at;
+        break;
+    case CONFIG_INT64:
+    case CONFIG_SEED:
+    case CONFIG_BYTES:
+        *(int64_t *)field(key, to) = *(const int64_t *)(const void *)at;
+        break;
+    case CONFIG_FLOAT:
+        *(float *)field(key, to) = *(const float *)(const void *)at;
+        break;
+    case CONFIG_BOOL:
+        *(bool *)field(key, to) = *(const bool *)(const void *)at;
+        break;
+    case CONFIG_STRING:
+    case CONFIG_CHOICE: {
+        const char *text = *(char *const *)(const void *)at;
+        config_key_free(key, to);
+        *(char **)field(key, to) = text == NULL ? NULL : mp_xstrdup(text);
+        break;
+    }
+    case CONFIG_LIST: {
+        int count = *(const int *)(const void *)((const char *)from + key->count_offset);
+        int *list = count > 0 ? mp_xcalloc((size_t)count, sizeof *list) : NULL;
+        if (count > 0) {
+            memcpy(list, *(int *const *)(const void *)at, (size_t)count * sizeof *list);
+        }
+        store_list(key, to, list, count);
+        break;
+    }
+    }
+}
+
 /* Word number `index` of "a|b|c". */
 static cJSON *choice_json(const char *choices, int index)
 {

@@ -24,6 +24,7 @@ struct config_key {
     const char *flag; /* on the command line, without dashes */
     enum config_type type;
     unsigned verbs;      /* enum mp_verb, or'ed: those that the key acts for */
+    bool attention;      /* it says which tokens a step attends to */
     size_t offset;       /* of the field in struct mp_config */
     size_t count_offset; /* of a list's count */
     double min, max;     /* of numbers, inclusive; of a list's elements */
@@ -42,6 +43,10 @@ int config_key_set_text(const struct config_key *key, struct mp_config *c, const
 
 /* The field as a value of a file; null for what is not given. The caller's. */
 struct cJSON *config_key_json(const struct config_key *key, const struct mp_config *c);
+
+/* The field of *to becomes a copy of that of *from. */
+void config_key_copy(const struct config_key *key, struct mp_config *to,
+                     const struct mp_config *from);
 
 /* "an integer from 0 to 16": what the key takes, for messages. */
 void config_key_describe(const struct config_key *key, char *out, size_t size);

@@ -9,6 +9,7 @@
 #include "pipeline/engine/recording.h"
 #include "pipeline/generate/output.h"
 #include "pipeline/generate/prompts.h"
+#include "pipeline/generate/score.h"
 #include "pipeline/generate/summary.h"
 #include "pipeline/report/report.h"
 
@@ -110,7 +111,9 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
     struct answer *a = &g->answers[record];
 
     a->closed = true;
-    double score = r->num_outputs > 0 ? mp_score(a->text, r->outputs, r->num_outputs) : NAN;
+    double score = r->num_outputs > 0
+                       ? mp_answer_score(a->text, a->length, r->outputs, r->num_outputs, false)
+                       : NAN;
     int code = 0;
     if (g->output != NULL) {
         code = mp_output_write(g->output, r->id, a->text, a->length, request, score, err);

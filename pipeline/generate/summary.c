@@ -9,15 +9,6 @@
 #include <string.h>
 #include <sys/resource.h>
 
-double mp_score(const char *text, char *const *expected, size_t count)
-{
-    size_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-        found += strcasestr(text, expected[i]) != NULL;
-    }
-    return (double)found / (double)count;
-}
-
 void mp_summary_add(struct mp_summary *s, const struct mp_request *r, double score)
 {
     if (s->num_layers == 0) {

@@ -41,7 +41,4 @@ double mp_summary_sampled(const struct mp_summary *s, int layer);
  * the plan, and the kernels chosen. */
 void mp_summary_print(const struct mp_summary *s, const char *kernels, const struct mp_plan *plan);
 
-/* Share of the expected answers that text contains, ignoring ASCII case; count >= 1. */
-double mp_score(const char *text, char *const *expected, size_t count);
-
 #endif

@@ -172,20 +172,13 @@ static void test_limit(void **state)
     mp_config_free(&config);
 }
 
-static void test_score(void **state)
-{
-    (void)state;
-    char *expected[] = {"ABC", "17"};
-    assert_float_equal(mp_score(": abc, 17.", expected, 2), 1.0, 0);
-    assert_float_equal(mp_score(": 17.", expected, 2), 0.5, 0);
-    assert_float_equal(mp_score("", expected, 2), 0.0, 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama_8b), cmocka_unit_test(test_scaling), cmocka_unit_test(test_gpu),
-        cmocka_unit_test(test_limit),    cmocka_unit_test(test_score),
+        cmocka_unit_test(test_llama_8b),
+        cmocka_unit_test(test_scaling),
+        cmocka_unit_test(test_gpu),
+        cmocka_unit_test(test_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
