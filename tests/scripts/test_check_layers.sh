@@ -8,7 +8,7 @@ trap 'rm -rf "$tree"' EXIT
 plant() { # a clean tree
     rm -rf "${tree:?}"/*
     mkdir -p "$tree"/{core,models,tasks,codelets/ffn,codelets/common/task,tasks/methods}
-    mkdir -p "$tree"/pipeline/{engine,cli,eval,bench,tune,report}
+    mkdir -p "$tree"/pipeline/{engine,cli,make_data,eval,bench,tune,report}
     echo '#include "core/base/error.h"' | tee "$tree"/{core,models,tasks,pipeline}/a.c "$tree"/pipeline/{engine,cli,bench}/a.c \
         "$tree"/codelets/ffn/ffn_ref.c >"$tree/codelets/common/simd.h"
     echo '#include "tasks/runtime.h"' >>"$tree/pipeline/engine/a.c"
@@ -66,10 +66,10 @@ refuse tasks/a.c '#include "models/model.h"'
 refuse pipeline/cli/a.c '#include "pipeline/engine/internal.h"'
 refuse pipeline/bench/a.c '#include "tasks/runtime.h"'
 refuse pipeline/tune/a.c '#include "models/presets.h"'
-refuse pipeline/eval/a.c '#include "models/chat.h"'
+refuse pipeline/make_data/a.c '#include "models/chat.h"'
 refuse pipeline/report/a.h '#include "codelets/common/task/task.h"'
 refuse pipeline/engine/a.c '#include "pipeline/cli/interrupt.h"'
-refuse pipeline/engine/a.c '#include "pipeline/eval/fit.h"'
+refuse pipeline/engine/a.c '#include "pipeline/make_data/fit.h"'
 refuse codelets/ffn/ffn_fast.c '#pragma omp parallel for num_threads(2)'
 
 refuse codelets/ffn/ffn_ref.c '#include "codelets/output/output.h"'

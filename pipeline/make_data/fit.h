@@ -1,9 +1,9 @@
 /* Samples of a given length in tokens. */
-#ifndef MP_PIPELINE_EVAL_FIT_H
-#define MP_PIPELINE_EVAL_FIT_H
+#ifndef MP_PIPELINE_MAKE_DATA_FIT_H
+#define MP_PIPELINE_MAKE_DATA_FIT_H
 
 #include "core/tokenizer/tokenizer.h"
-#include "pipeline/eval/task.h"
+#include "pipeline/make_data/task.h"
 
 /* What all samples of a run have in common. */
 struct mp_maker {

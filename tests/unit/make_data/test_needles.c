@@ -1,5 +1,5 @@
 /* niah_*: what is hidden, how often and where, and what is asked. */
-#include "tests/unit/eval/eval_test.h"
+#include "tests/unit/make_data/eval_test.h"
 
 enum { TOKENS = 4096, MAX_HIDDEN = 8, NUM_DEPTHS = 40 };
 

@@ -5,7 +5,7 @@
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/cli/progress.h"
 #include "pipeline/engine/hooks.h"
-#include "pipeline/eval/fit.h"
+#include "pipeline/make_data/fit.h"
 
 #include <errno.h>
 #include <inttypes.h>

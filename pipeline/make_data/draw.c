@@ -1,4 +1,4 @@
-#include "pipeline/eval/draw.h"
+#include "pipeline/make_data/draw.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "pipeline/eval/task.h"
+#include "pipeline/make_data/task.h"
 
 #include "core/base/memory.h"
 #include "core/config/config.h"

@@ -1,7 +1,7 @@
 /* Seeded draws of what benchmark texts are made of. Integers alone decide, so that every machine
  * draws the same. */
-#ifndef MP_PIPELINE_EVAL_DRAW_H
-#define MP_PIPELINE_EVAL_DRAW_H
+#ifndef MP_PIPELINE_MAKE_DATA_DRAW_H
+#define MP_PIPELINE_MAKE_DATA_DRAW_H
 
 #include "core/base/rng.h"
 

@@ -1,5 +1,5 @@
 /* Essays and lists of words: the program's and the user's. */
-#include "tests/unit/eval/eval_test.h"
+#include "tests/unit/make_data/eval_test.h"
 
 static int load(const char *essay, const char *words, struct mp_sources *out, struct mp_error *err)
 {

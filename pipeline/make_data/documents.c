@@ -1,7 +1,7 @@
 /* qa_*: a question about documents, among others. */
 #include "core/base/memory.h"
-#include "pipeline/eval/draw.h"
-#include "pipeline/eval/task.h"
+#include "pipeline/make_data/draw.h"
+#include "pipeline/make_data/task.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* qa_*: documents, questions that they answer, and files that hold none. */
-#include "tests/unit/eval/eval_test.h"
+#include "tests/unit/make_data/eval_test.h"
 
 enum { TOKENS = 4096 };
 

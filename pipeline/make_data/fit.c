@@ -1,4 +1,4 @@
-#include "pipeline/eval/fit.h"
+#include "pipeline/make_data/fit.h"
 
 #include "core/base/memory.h"
 

@@ -1,11 +1,11 @@
 /* The tasks of the benchmark RULER (arXiv 2404.06654), and one sample of one of them. */
-#ifndef MP_PIPELINE_EVAL_TASK_H
-#define MP_PIPELINE_EVAL_TASK_H
+#ifndef MP_PIPELINE_MAKE_DATA_TASK_H
+#define MP_PIPELINE_MAKE_DATA_TASK_H
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
-#include "pipeline/eval/sources.h"
-#include "pipeline/eval/words.h"
+#include "pipeline/make_data/sources.h"
+#include "pipeline/make_data/words.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* cwe: the most common words of a numbered list. fwe: the most frequent words of a coded text. */
 #include "core/base/memory.h"
-#include "pipeline/eval/draw.h"
-#include "pipeline/eval/task.h"
+#include "pipeline/make_data/draw.h"
+#include "pipeline/make_data/task.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* All tasks: lengths, chat templates, and the same bytes from the same seed; lists of tasks, and
  * draws. */
-#include "tests/unit/eval/eval_test.h"
+#include "tests/unit/make_data/eval_test.h"
 
 #include "pipeline/engine/hooks.h"
 

@@ -1,9 +1,9 @@
 /* What benchmark texts are made from: an essay, word lists, and documents with questions. */
-#ifndef MP_PIPELINE_EVAL_SOURCES_H
-#define MP_PIPELINE_EVAL_SOURCES_H
+#ifndef MP_PIPELINE_MAKE_DATA_SOURCES_H
+#define MP_PIPELINE_MAKE_DATA_SOURCES_H
 
 #include "core/base/error.h"
-#include "pipeline/eval/words.h"
+#include "pipeline/make_data/words.h"
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* vt, cwe and fwe: answers worked out from the text. */
-#include "tests/unit/eval/eval_test.h"
+#include "tests/unit/make_data/eval_test.h"
 
 enum { TOKENS = 4096 };
 

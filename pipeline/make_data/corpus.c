@@ -1,8 +1,8 @@
 /* Documents with questions, from the files of two data sets. */
 #include "core/base/memory.h"
 #include "core/json/json.h"
-#include "pipeline/eval/draw.h"
-#include "pipeline/eval/sources.h"
+#include "pipeline/make_data/draw.h"
+#include "pipeline/make_data/sources.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "pipeline/eval/words.h"
+#include "pipeline/make_data/words.h"
 
 #include "core/base/memory.h"
 

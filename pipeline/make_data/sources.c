@@ -1,5 +1,5 @@
 /* The essay and the word lists. */
-#include "pipeline/eval/sources.h"
+#include "pipeline/make_data/sources.h"
 
 #include "core/base/file.h"
 #include "core/base/memory.h"

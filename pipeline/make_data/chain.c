@@ -1,7 +1,7 @@
 /* vt: variables that get their value from one another, in lines of noise. */
 #include "core/base/memory.h"
-#include "pipeline/eval/draw.h"
-#include "pipeline/eval/task.h"
+#include "pipeline/make_data/draw.h"
+#include "pipeline/make_data/task.h"
 
 #include <inttypes.h>
 #include <stdio.h>

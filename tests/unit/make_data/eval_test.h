@@ -3,8 +3,8 @@
 #define MP_TESTS_EVAL_TEST_H
 
 #include "core/base/memory.h"
-#include "pipeline/eval/draw.h"
-#include "pipeline/eval/fit.h"
+#include "pipeline/make_data/draw.h"
+#include "pipeline/make_data/fit.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* niah_*: keys with values hidden in a haystack, and a question about some of the keys. */
 #include "core/base/memory.h"
-#include "pipeline/eval/draw.h"
-#include "pipeline/eval/task.h"
+#include "pipeline/make_data/draw.h"
+#include "pipeline/make_data/task.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Growing lists of strings, and sets of strings that have been drawn. */
-#ifndef MP_PIPELINE_EVAL_WORDS_H
-#define MP_PIPELINE_EVAL_WORDS_H
+#ifndef MP_PIPELINE_MAKE_DATA_WORDS_H
+#define MP_PIPELINE_MAKE_DATA_WORDS_H
 
 #include "core/json/strmap.h"
 
