@@ -81,6 +81,7 @@ static void records_of_prompt(const char *prompt, struct mp_records *out)
         .text = mp_xstrdup(prompt),
         .text_length = strlen(prompt),
         .max_new_tokens = -1,
+        .context = -1,
         .line = 1,
     };
 }

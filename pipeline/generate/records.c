@@ -127,12 +127,35 @@ static int read_outputs(const struct mp_json *doc, struct mp_record *r, struct m
     return MP_OK;
 }
 
+/* What benchmarks say of their records. */
+static int read_benchmark(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
+{
+    const struct cJSON *root = mp_json_root(doc);
+    const char *task = NULL;
+    const char *question = NULL;
+    int rc = mp_json_opt_string(doc, root, "task", &task, err);
+    if (rc == MP_OK) {
+        rc = mp_json_opt_string(doc, root, "question", &question, err);
+    }
+    if (rc == MP_OK) {
+        rc = mp_json_opt_int(doc, root, "context", 1, INT64_C(1) << 40, &r->context, err);
+    }
+    if (rc == MP_OK) {
+        r->task = task != NULL ? mp_xstrdup(task) : NULL;
+        r->question = question != NULL ? mp_xstrdup(question) : NULL;
+    }
+    return rc;
+}
+
 /* Fills everything but r->id and r->line. */
 static int read_record(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
 {
     int rc = read_input(doc, r, err);
     if (rc == MP_OK) {
         rc = read_outputs(doc, r, err);
+    }
+    if (rc == MP_OK) {
+        rc = read_benchmark(doc, r, err);
     }
     if (rc == MP_OK) {
         rc = mp_json_opt_int(doc, mp_json_root(doc), "max_new_tokens", 1, MAX_NEW_TOKENS,
@@ -151,6 +174,8 @@ static void free_content(struct mp_record *r)
     free(r->outputs);
     free(r->text);
     free(r->ids);
+    free(r->task);
+    free(r->question);
     free(r->error);
 }
 
@@ -172,7 +197,7 @@ static struct mp_record *append(struct mp_records *out, size_t line)
         out->items = mp_xrealloc(out->items, capacity, sizeof *out->items);
     }
     struct mp_record *r = &out->items[out->count++];
-    *r = (struct mp_record){.line = line, .max_new_tokens = -1};
+    *r = (struct mp_record){.line = line, .max_new_tokens = -1, .context = -1};
     return r;
 }
 
@@ -183,6 +208,7 @@ static void set_error(struct mp_record *r, size_t position, const struct mp_erro
     *r = (struct mp_record){.id = r->id != NULL ? r->id : mp_xasprintf("%zu", position),
                             .line = r->line,
                             .max_new_tokens = -1,
+                            .context = -1,
                             .error = mp_xstrdup(err->message)};
 }
 

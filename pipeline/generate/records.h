@@ -18,6 +18,10 @@ struct mp_record {
     char **outputs; /* expected answers, may be none */
     size_t num_outputs;
     int64_t max_new_tokens; /* -1: not given */
+    char *task;             /* "task", of a benchmark; NULL: not given */
+    char *question;         /* "question": a part of the text, with which the question starts; NULL:
+                               not given */
+    int64_t context;        /* "context": tokens that the benchmark asked for; -1: not given */
     size_t line;            /* line in the file where the record starts, from 1 */
     /* A record that cannot be used: error holds why (file, line, key, found, expected), the rest
      * but id and line is empty. It does not stop the others. */

@@ -4,8 +4,7 @@
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/cli/progress.h"
-#include "pipeline/engine/hooks.h"
-#include "pipeline/make_data/fit.h"
+#include "pipeline/make_data/workshop.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,66 +13,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { DEFAULT_SAMPLES = 100 };
-
 struct make_data {
     const struct mp_cli *cli;
-    bool chosen[MP_NUM_TASKS];
-    int64_t samples; /* of each task */
-    struct mp_sources sources;
+    struct mp_workshop workshop;
     struct mp_tokenizer *tokenizer;
-    struct mp_maker maker;
     FILE *out;
     struct mp_progress *progress;
     int64_t done; /* samples written */
 };
-
-/* ---- what the command line says ---- */
-
-static int check(struct make_data *d, struct mp_error *err)
-{
-    const struct mp_cli *cli = d->cli;
-    if (cli->task == NULL || cli->length == 0 || cli->output == NULL) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "make-data needs --task NAMES, --tokens N and --output FILE");
-    }
-    int code = mp_tasks_parse(cli->task, d->chosen, err);
-    for (int i = 0; i < MP_NUM_TASKS && code == 0; i++) {
-        const char *source = mp_tasks[i].source;
-        bool missing = source != NULL && ((strcmp(source, "--squad") == 0 && cli->squad == NULL) ||
-                                          (strcmp(source, "--hotpot") == 0 && cli->hotpot == NULL));
-        if (d->chosen[i] && missing) {
-            code = mp_fail(err, MP_ERR_USAGE, "--task: %s needs %s FILE; see --help",
-                           mp_tasks[i].name, source);
-        }
-    }
-    d->samples = cli->samples > 0 ? cli->samples : DEFAULT_SAMPLES;
-    return code;
-}
-
-static int open_sources(struct make_data *d, struct mp_error *err)
-{
-    const struct mp_cli *cli = d->cli;
-    uint64_t seed = (uint64_t)cli->seed;
-    d->maker = (struct mp_maker){.sources = &d->sources, .tokens = cli->length, .seed = seed};
-    int code = mp_hook_chat(cli->chat_template != NULL ? cli->chat_template : "none",
-                            &d->maker.before, &d->maker.after, err);
-    if (code != 0) {
-        return mp_fail_prefix(err, "--template");
-    }
-    code = mp_sources_load(cli->essay, cli->words, &d->sources, err);
-    if (code == 0 && cli->squad != NULL) {
-        code = mp_corpus_load_squad(cli->squad, seed, &d->sources.squad, err);
-    }
-    if (code == 0 && cli->hotpot != NULL) {
-        code = mp_corpus_load_hotpot(cli->hotpot, seed, &d->sources.hotpot, err);
-    }
-    if (code == 0) {
-        code = mp_cli_open_tokenizer(cli, &d->tokenizer, err);
-        d->maker.tokenizer = d->tokenizer;
-    }
-    return code;
-}
 
 /* ---- the file ---- */
 
@@ -97,8 +44,10 @@ static int write_line(struct make_data *d, const struct mp_task *t, int64_t inde
         fprintf(d->out, "%s%s", i > 0 ? ", " : "", quoted);
         free(quoted);
     }
-    fprintf(d->out, "], \"max_new_tokens\": %" PRId64 ", \"length\": %" PRId64 "}\n", t->new_tokens,
-            s->tokens);
+    fprintf(d->out,
+            "], \"max_new_tokens\": %" PRId64 ", \"length\": %" PRId64 ", \"context\": %" PRId64
+            "}\n",
+            t->new_tokens, s->tokens, d->cli->length);
     if (ferror(d->out)) {
         return mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", d->cli->output, strerror(errno));
     }
@@ -109,12 +58,12 @@ static int write_task(struct make_data *d, int task, struct mp_error *err)
 {
     struct mp_series series = {.task = task};
     int code = 0;
-    for (int64_t i = 0; i < d->samples && code == 0; i++) {
+    for (int64_t i = 0; i < d->workshop.samples && code == 0; i++) {
         if (mp_interrupted()) {
             return mp_fail(err, MP_ERR_INTERRUPTED, "interrupted");
         }
         struct mp_sample sample;
-        code = mp_make_sample(&d->maker, &series, &sample, err);
+        code = mp_make_sample(&d->workshop.maker, &series, &sample, err);
         if (code == 0) {
             code = write_line(d, &mp_tasks[task], i, &sample, err);
             mp_sample_free(&sample);
@@ -142,12 +91,12 @@ static int write_file(struct make_data *d, struct mp_error *err)
     }
     int64_t tasks = 0;
     for (int i = 0; i < MP_NUM_TASKS; i++) {
-        tasks += d->chosen[i];
+        tasks += d->workshop.chosen[i];
     }
-    d->progress = mp_progress_start("samples", "sample", tasks * d->samples);
+    d->progress = mp_progress_start("samples", "sample", tasks * d->workshop.samples);
     int code = 0;
     for (int i = 0; i < MP_NUM_TASKS && code == 0; i++) {
-        code = d->chosen[i] ? write_task(d, i, err) : 0;
+        code = d->workshop.chosen[i] ? write_task(d, i, err) : 0;
     }
     mp_progress_end(d->progress);
     if (fclose(d->out) != 0 && code == 0) {
@@ -162,14 +111,20 @@ static int write_file(struct make_data *d, struct mp_error *err)
 int mp_verb_make_data(const struct mp_cli *cli, struct mp_error *err)
 {
     struct make_data d = {.cli = cli};
-    int code = check(&d, err);
+    if (cli->task == NULL || cli->length == 0 || cli->output == NULL) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "make-data needs --task NAMES, --tokens N and --output FILE");
+    }
+    int code = mp_workshop_open(cli, &d.workshop, err);
     if (code == 0) {
-        code = open_sources(&d, err);
+        code = mp_cli_open_tokenizer(cli, &d.tokenizer, err);
     }
     if (code == 0) {
+        d.workshop.maker.tokenizer = d.tokenizer;
+        d.workshop.maker.tokens = cli->length;
         code = write_file(&d, err);
     }
-    mp_sources_free(&d.sources);
+    mp_workshop_close(&d.workshop);
     mp_tokenizer_free(d.tokenizer);
     return code;
 }

@@ -1,0 +1,54 @@
+#include "pipeline/make_data/workshop.h"
+
+#include "pipeline/engine/hooks.h"
+
+#include <string.h>
+
+enum { DEFAULT_SAMPLES = 100 };
+
+static int choose_tasks(const struct mp_cli *cli, struct mp_workshop *w, struct mp_error *err)
+{
+    int code = mp_tasks_parse(cli->task, w->chosen, err);
+    for (int i = 0; i < MP_NUM_TASKS && code == 0; i++) {
+        const char *source = mp_tasks[i].source;
+        bool missing = source != NULL && ((strcmp(source, "--squad") == 0 && cli->squad == NULL) ||
+                                          (strcmp(source, "--hotpot") == 0 && cli->hotpot == NULL));
+        if (w->chosen[i] && missing) {
+            code = mp_fail(err, MP_ERR_USAGE, "--task: %s needs %s FILE; see --help",
+                           mp_tasks[i].name, source);
+        }
+    }
+    return code;
+}
+
+static int open_sources(const struct mp_cli *cli, struct mp_workshop *w, struct mp_error *err)
+{
+    uint64_t seed = (uint64_t)cli->seed;
+    int code = mp_sources_load(cli->essay, cli->words, &w->sources, err);
+    if (code == 0 && cli->squad != NULL) {
+        code = mp_corpus_load_squad(cli->squad, seed, &w->sources.squad, err);
+    }
+    if (code == 0 && cli->hotpot != NULL) {
+        code = mp_corpus_load_hotpot(cli->hotpot, seed, &w->sources.hotpot, err);
+    }
+    return code;
+}
+
+int mp_workshop_open(const struct mp_cli *cli, struct mp_workshop *out, struct mp_error *err)
+{
+    *out = (struct mp_workshop){
+        .samples = cli->samples > 0 ? cli->samples : DEFAULT_SAMPLES,
+        .maker = {.sources = &out->sources, .seed = (uint64_t)cli->seed},
+    };
+    int code = choose_tasks(cli, out, err);
+    if (code == 0 && mp_hook_chat(cli->chat_template != NULL ? cli->chat_template : "none",
+                                  &out->maker.before, &out->maker.after, err) != 0) {
+        code = mp_fail_prefix(err, "--template");
+    }
+    return code == 0 ? open_sources(cli, out, err) : code;
+}
+
+void mp_workshop_close(struct mp_workshop *w)
+{
+    mp_sources_free(&w->sources);
+}
