@@ -26,7 +26,9 @@ enum {
 enum {
     /* Read prompts and decode. */
     RUNS = MP_VERB_GENERATE | MP_VERB_EVAL | MP_VERB_EVAL_ATTENTION | MP_VERB_BENCH | MP_VERB_TUNE,
-    /* Of these, what generates texts. */
+    /* Of these, those that decode several requests together. */
+    BATCHES = RUNS & ~MP_VERB_EVAL_ATTENTION,
+    /* Those that generate texts. */
     WRITERS = MP_VERB_GENERATE | MP_VERB_EVAL,
     /* Read prompts; logits has full attention. */
     READERS = RUNS | MP_VERB_LOGITS,
@@ -107,11 +109,11 @@ static const struct config_key keys[] = {
     {"runtime.binding", "binding", CONFIG_ENUM, .verbs = RUNS, FIELD(binding),
      .choices = "cores|none", .initial = "cores",
      .help = "bind every thread to a core, or none at all"},
-    {"runtime.batch", "batch", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN, FIELD(batch),
+    {"runtime.batch", "batch", CONFIG_INT, .verbs = BATCHES | MP_VERB_PLAN, FIELD(batch),
      RANGE(1, 256), .initial = "1", .help = "requests decoded together"},
-    {"runtime.micro_batches", "micro-batches", CONFIG_INT, .verbs = RUNS, FIELD(micro_batches),
+    {"runtime.micro_batches", "micro-batches", CONFIG_INT, .verbs = BATCHES, FIELD(micro_batches),
      RANGE(0, 256), .initial = "0", .help = "groups of a decode step; 0: found while running"},
-    {"runtime.prefill_share", "prefill-share", CONFIG_FLOAT, .verbs = RUNS, FIELD(prefill_share),
+    {"runtime.prefill_share", "prefill-share", CONFIG_FLOAT, .verbs = BATCHES & ~MP_VERB_EVAL, FIELD(prefill_share),
      RANGE(0.01, 1), .initial = "0.5", .help = "time a new prompt may take from others; 1: all"},
     {"runtime.isa", "isa", CONFIG_CHOICE, .verbs = READERS | MP_VERB_PLAN, FIELD(isa),
      .choices = "auto|ref|avx2|avx512", .initial = "auto", .help = "kernel variant"},

@@ -31,47 +31,62 @@ static const struct {
     {"bench ops", MP_VERB_BENCH_OPS, mp_help_bench_ops, mp_verb_bench_ops},
     {"tune", MP_VERB_TUNE, mp_help_tune, mp_verb_tune},
     {"make-data", MP_VERB_MAKE_DATA, mp_help_make_data, mp_verb_make_data},
+    {"eval", MP_VERB_EVAL, mp_help_eval, mp_verb_eval},
+    {"eval attention", MP_VERB_EVAL_ATTENTION, mp_help_eval_attention, mp_verb_eval_attention},
 };
 enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
+
+enum {
+    EVALS = MP_VERB_EVAL | MP_VERB_EVAL_ATTENTION,
+    SAMPLES = MP_VERB_MAKE_DATA | EVALS, /* make samples of benchmarks */
+};
 
 /* Options that are not configuration keys. */
 static const struct option {
     const char *name;
-    enum { SWITCH, STRING, COUNT, WHOLE, SHARE } kind;
-    size_t offset;  /* of its field in struct mp_cli */
+    enum { SWITCH, STRING, PAIR, SETTING, COUNT, WHOLE, SHARE } kind;
+    size_t offset;  /* of its field in struct mp_cli; a PAIR has two values, in two fields; a
+                       SETTING can be given several times */
     unsigned verbs; /* enum mp_verb: which take it */
 } OPTIONS[] = {
     {"config", STRING, offsetof(struct mp_cli, config_path),
-     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
-    {"input", STRING, offsetof(struct mp_cli, input), MP_VERB_GENERATE | MP_VERB_PLAN},
+     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE | EVALS},
+    {"input", STRING, offsetof(struct mp_cli, input), MP_VERB_GENERATE | MP_VERB_PLAN | EVALS},
     {"prompt", STRING, offsetof(struct mp_cli, prompt), MP_VERB_GENERATE},
     {"output", STRING, offsetof(struct mp_cli, output),
-     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_TUNE | MP_VERB_MAKE_DATA},
+     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_TUNE | MP_VERB_MAKE_DATA | MP_VERB_EVAL},
     {"resume", SWITCH, offsetof(struct mp_cli, resume), MP_VERB_GENERATE | MP_VERB_TUNE},
-    {"quiet", SWITCH, offsetof(struct mp_cli, quiet), MP_VERB_GENERATE},
-    {"tokens", STRING, offsetof(struct mp_cli, tokens), MP_VERB_LOGITS},
+    {"quiet", SWITCH, offsetof(struct mp_cli, quiet), MP_VERB_GENERATE | EVALS},
+    {"tokens", STRING, offsetof(struct mp_cli, tokens), MP_VERB_LOGITS | EVALS},
     {"json", STRING, offsetof(struct mp_cli, json), MP_VERB_TOKENIZE | MP_VERB_DETOKENIZE},
     {"no-special", SWITCH, offsetof(struct mp_cli, no_special), MP_VERB_TOKENIZE},
     {"context", COUNT, offsetof(struct mp_cli, context),
      MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
     {"shape", STRING, offsetof(struct mp_cli, shape), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
     {"layers", COUNT, offsetof(struct mp_cli, layers), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
-    {"steps", COUNT, offsetof(struct mp_cli, steps), MP_VERB_BENCH | MP_VERB_TUNE},
+    {"steps", COUNT, offsetof(struct mp_cli, steps),
+     MP_VERB_BENCH | MP_VERB_TUNE | MP_VERB_EVAL_ATTENTION},
     {"warmup", WHOLE, offsetof(struct mp_cli, warmup), MP_VERB_BENCH},
     {"sampled", SHARE, offsetof(struct mp_cli, sampled),
      MP_VERB_BENCH_DECODE | MP_VERB_BENCH_OPS | MP_VERB_TUNE},
     {"kv", STRING, offsetof(struct mp_cli, kv), MP_VERB_BENCH_DECODE},
     {"compare", SWITCH, offsetof(struct mp_cli, compare), MP_VERB_BENCH_DECODE},
     {"json", SWITCH, offsetof(struct mp_cli, json_output), MP_VERB_BENCH},
-    {"task", STRING, offsetof(struct mp_cli, task), MP_VERB_MAKE_DATA},
+    {"task", STRING, offsetof(struct mp_cli, task), SAMPLES},
     {"tokens", COUNT, offsetof(struct mp_cli, length), MP_VERB_MAKE_DATA},
-    {"samples", COUNT, offsetof(struct mp_cli, samples), MP_VERB_MAKE_DATA},
-    {"seed", WHOLE, offsetof(struct mp_cli, seed), MP_VERB_MAKE_DATA},
-    {"template", STRING, offsetof(struct mp_cli, chat_template), MP_VERB_MAKE_DATA},
-    {"essay", STRING, offsetof(struct mp_cli, essay), MP_VERB_MAKE_DATA},
-    {"words", STRING, offsetof(struct mp_cli, words), MP_VERB_MAKE_DATA},
-    {"squad", STRING, offsetof(struct mp_cli, squad), MP_VERB_MAKE_DATA},
-    {"hotpot", STRING, offsetof(struct mp_cli, hotpot), MP_VERB_MAKE_DATA},
+    {"samples", COUNT, offsetof(struct mp_cli, samples), SAMPLES},
+    {"data-seed", WHOLE, offsetof(struct mp_cli, data_seed), EVALS},
+    {"seed", WHOLE, offsetof(struct mp_cli, data_seed), MP_VERB_MAKE_DATA},
+    {"template", STRING, offsetof(struct mp_cli, chat_template), SAMPLES},
+    {"essay", STRING, offsetof(struct mp_cli, essay), SAMPLES},
+    {"words", STRING, offsetof(struct mp_cli, words), SAMPLES},
+    {"squad", STRING, offsetof(struct mp_cli, squad), SAMPLES},
+    {"hotpot", STRING, offsetof(struct mp_cli, hotpot), SAMPLES},
+    {"setting", SETTING, 0, EVALS},
+    {"sparse-from", STRING, offsetof(struct mp_cli, sparse_from), EVALS},
+    {"csv", STRING, offsetof(struct mp_cli, csv), EVALS},
+    {"html", STRING, offsetof(struct mp_cli, html), EVALS},
+    {"compare", PAIR, offsetof(struct mp_cli, compared), MP_VERB_EVAL},
 };
 enum { NUM_OPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
 
@@ -204,7 +219,13 @@ static int store_option(struct mp_cli *cli, const struct option *option, const c
     case SWITCH:
         *(bool *)field = true;
         return 0;
+    case SETTING:
+        cli->settings =
+            mp_xrealloc(cli->settings, (size_t)cli->num_settings + 1, sizeof *cli->settings);
+        cli->settings[cli->num_settings++] = value;
+        return 0;
     case STRING:
+    case PAIR:
         *(const char **)field = value;
         return 0;
     case COUNT:
@@ -214,6 +235,19 @@ static int store_option(struct mp_cli *cli, const struct option *option, const c
     case SHARE:
         return parse_share(option->name, value, field, err);
     }
+    return 0;
+}
+
+/* second: NULL if the command line ends before it. */
+static int store_pair(struct mp_cli *cli, const struct option *option, const char *first,
+                      const char *second, struct mp_error *err)
+{
+    if (second == NULL || strncmp(second, "--", 2) == 0) {
+        return mp_fail(err, MP_ERR_USAGE, "--%s needs two values", option->name);
+    }
+    const char **field = (const char **)(void *)((char *)cli + option->offset);
+    field[0] = first;
+    field[1] = second;
     return 0;
 }
 
@@ -250,7 +284,9 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
         code = read_argument(argc, argv, &i, verb, &a, err);
         if (code == 0) {
             const struct option *option = find_option(verb, a.name);
-            if (option != NULL) {
+            if (option != NULL && option->kind == PAIR) {
+                code = store_pair(cli, option, a.value, i + 1 < argc ? argv[++i] : NULL, err);
+            } else if (option != NULL) {
                 code = store_option(cli, option, a.value, err);
             } else {
                 flags[num_flags++] = a;
@@ -277,12 +313,14 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
  * index of the first argument after it. */
 static int read_verb(int argc, char **argv, int *verb)
 {
-    if (strcmp(argv[1], "bench") != 0) {
+    bool two = strcmp(argv[1], "bench") == 0 ||
+               (strcmp(argv[1], "eval") == 0 && argc > 2 && strcmp(argv[2], "attention") == 0);
+    if (!two) {
         *verb = find_verb(argv[1]);
         return 2;
     }
     char name[32];
-    snprintf(name, sizeof name, "bench %s", argc > 2 ? argv[2] : "");
+    snprintf(name, sizeof name, "%s %s", argv[1], argc > 2 ? argv[2] : "");
     *verb = find_verb(name);
     return 3;
 }
@@ -301,7 +339,7 @@ static char *join(int argc, char **argv)
 
 int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err)
 {
-    *out = (struct mp_cli){.verb = "generate", .warmup = -1};
+    *out = (struct mp_cli){.verb = "generate", .warmup = -1, .data_seed = -1};
     mp_config_init(&out->config);
     out->command = join(argc, argv);
     int first = 1;
@@ -327,8 +365,8 @@ int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err
                            argc > 2 ? " " : "", argc > 2 ? argv[2] : "",
                            strcmp(argv[1], "bench") == 0
                                ? "bench decode, bench prefill or bench ops"
-                               : "generate, logits, tokenize, detokenize, plan, bench, tune or "
-                                 "make-data");
+                               : "generate, eval, logits, tokenize, detokenize, plan, bench, tune "
+                                 "or make-data");
         }
         out->verb = VERBS[verb].name;
     }
@@ -362,6 +400,7 @@ void mp_cli_help(const char *verb)
 void mp_cli_free(struct mp_cli *cli)
 {
     mp_config_free(&cli->config);
+    free(cli->settings);
     free(cli->command);
 }
 

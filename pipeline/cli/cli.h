@@ -28,13 +28,19 @@ struct mp_cli {
     double sampled;    /* share of the offloaded tokens to sample; 0: not given */
     const char *kv;    /* where it comes from: "synthetic" or "prompt"; NULL: synthetic */
     bool compare;      /* a row for each placement */
-    /* Of make-data. Files: NULL if not given. */
+    /* Of samples, for make-data and eval. Files: NULL if not given. */
     const char *task;          /* names with commas, or "all"; NULL: not given */
     const char *chat_template; /* by name; NULL: none */
     const char *essay, *words, *squad, *hotpot;
     int64_t length;  /* tokens of a sample; 0: not given */
     int64_t samples; /* of each task; 0: not given */
-    int64_t seed;
+    int64_t data_seed; /* -1: not given */
+    /* Of eval. */
+    const char **settings; /* [num_settings] as given */
+    int num_settings;
+    const char *sparse_from; /* "answer" or "question"; NULL: answer */
+    const char *csv, *html;  /* files to write; NULL: not given */
+    const char *compared[2]; /* files of answers; NULL: not given */
     bool json_output;
     bool resume;
     bool no_special;
@@ -92,5 +98,9 @@ int mp_verb_tune(const struct mp_cli *cli, struct mp_error *err);
 
 /* make_data.c */
 int mp_verb_make_data(const struct mp_cli *cli, struct mp_error *err);
+
+/* eval_verb.c, attention_verb.c. Both fail in the end if any prompt could not be run. */
+int mp_verb_eval(const struct mp_cli *cli, struct mp_error *err);
+int mp_verb_eval_attention(const struct mp_cli *cli, struct mp_error *err);
 
 #endif

@@ -50,14 +50,16 @@ static int check_writable(const char *key, const char *path, struct mp_error *er
 
 int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
 {
-    enum { WRITTEN = 3 };
+    enum { WRITTEN = 5 };
     const struct named_file all[] = {
         {"--output", cli->output},
+        {"--csv", cli->csv},
+        {"--html", cli->html},
         {"trace.file", cli->config.trace_path},
         {"trace.report", cli->config.report_path},
         {"--input", cli->input},
         {"--config", cli->config_path},
-        {"--tokens", cli->tokens},
+        {"--tokens", strcmp(cli->verb, "logits") == 0 ? cli->tokens : NULL},
         {"--json", cli->json},
         {"--essay", cli->essay},
         {"--words", cli->words},

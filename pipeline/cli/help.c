@@ -15,6 +15,10 @@ const char mp_help_overview[] =
     "                                                        the settings that decode fastest\n"
     "  magicpig-pipe make-data  --model DIR --task NAME --tokens N --output FILE\n"
     "                                                        prompts of a benchmark, with answers\n"
+    "  magicpig-pipe eval --config FILE --input FILE --setting WORDS ...\n"
+    "                                                        accuracy of attention, and its cost\n"
+    "  magicpig-pipe eval attention --config FILE --input FILE --setting WORDS ...\n"
+    "                                                        its error, by layer and head\n"
     "\n"
     "  magicpig-pipe VERB --help     a verb's options, with examples\n"
     "  magicpig-pipe --version\n"
@@ -174,3 +178,62 @@ const char mp_help_make_data[] =
     "      --samples 20 --template NAME --output ruler.jsonl\n"
     "  magicpig-pipe make-data --model DIR --task all --tokens 98304 --squad dev-v2.0.json \\\n"
     "      --hotpot hotpot_dev_distractor_v1.json --output ruler.jsonl\n";
+
+#define EVAL_PROMPTS                                                                               \
+    "  --config FILE    configuration (JSON); the flags below override it\n"                       \
+    "  --input FILE     prompts with answers: records with \"input\" and \"outputs\", as make-data\n" \
+    "                   or RULER writes them; \"task\" says which task (--task: of those that do\n"  \
+    "                   not say)\n"                                                                \
+    "  --task NAMES     or samples of these tasks, made as make-data makes them,\n"                \
+    "  --tokens N,N...  at each of these lengths; --samples N (100) of each; --data-seed N;\n"     \
+    "                   --template, --essay, --words, --squad, --hotpot: see make-data\n"
+
+#define EVAL_SETTINGS                                                                              \
+    "  --setting WORDS  attention to measure, over that of the configuration: words with blanks\n" \
+    "                   between them, each a configuration FILE.json, of which the attention\n"    \
+    "                   counts (with cache_layers, device_budget, window_size), or flag=value\n"   \
+    "                   for what --flag value says below. Give it several times to compare;\n"     \
+    "                   without it: full attention, and the configuration's own\n"                 \
+    "  --sparse-from X  answer: prompts are read exactly, the answer goes through the method\n"    \
+    "                   (the default, as the original measures); question: everything from the\n"  \
+    "                   question on does. It starts at the last place of the record's \"question\",\n" \
+    "                   or of the phrases with which RULER's tasks ask\n"
+
+const char mp_help_eval[] =
+    "magicpig-pipe eval: how right the answers are with several attentions, and what those cost\n"
+    "\n"
+    "Each prompt is read once, and answered with one setting after the other. Scores are RULER's:\n"
+    "the share of the expected texts that the answer contains; in tasks qa... one is enough.\n"
+    "\n" EVAL_PROMPTS EVAL_SETTINGS
+    "  --output FILE    one JSON line an answer; those that it holds already are not asked again,\n"
+    "                   so that the same command goes on where it was interrupted\n"
+    "  --csv FILE       scores and costs by setting, length and task\n"
+    "  --html FILE      the same as a page with charts\n"
+    "  --quiet          nothing on stderr but warnings and errors\n"
+    "  --compare A B    nothing of all this: which answers of one --output are better than those of\n"
+    "                   another, with a sign test\n"
+    "\n"
+    "Examples:\n"
+    "  magicpig-pipe eval --model models/demo --task niah_single_1,vt --tokens 8192,32768 \\\n"
+    "      --samples 20 --batch 8 --output answers.jsonl --html scores.html \\\n"
+    "      --setting attention=full --setting 'lsh-k=10 lsh-l=150' \\\n"
+    "      --setting 'attention=quest attention-budget=0.05'\n"
+    "  magicpig-pipe eval --model DIR --input ruler.jsonl --sparse-from question \\\n"
+    "      --setting configs/original/method1_K16_L64.json\n"
+    "  magicpig-pipe eval --compare before.jsonl after.jsonl\n";
+
+const char mp_help_eval_attention[] =
+    "magicpig-pipe eval attention: how far attention is from exact attention, by layer and head\n"
+    "\n"
+    "Each prompt is read once, to the end of its expected answer. The answer's tokens (or those\n"
+    "from the question on) then go through each setting, every layer with the input that exact\n"
+    "attention gives it; the error is that of a head's output, relative to its norm.\n"
+    "\n" EVAL_PROMPTS EVAL_SETTINGS
+    "  --steps N        tokens of a prompt, at most (32)\n"
+    "  --csv FILE       the error of each head\n"
+    "  --html FILE      heat maps\n"
+    "  --quiet          nothing on stderr but warnings and errors\n"
+    "\n"
+    "Example:\n"
+    "  magicpig-pipe eval attention --model models/demo --task vt --tokens 16384 --samples 4 \\\n"
+    "      --setting 'lsh-k=10 lsh-l=150' --setting 'attention=topk attention-budget=0.02'\n";

@@ -21,9 +21,14 @@ static int choose_tasks(const struct mp_cli *cli, struct mp_workshop *w, struct 
     return code;
 }
 
+static uint64_t seed_of(const struct mp_cli *cli)
+{
+    return cli->data_seed < 0 ? 0 : (uint64_t)cli->data_seed;
+}
+
 static int open_sources(const struct mp_cli *cli, struct mp_workshop *w, struct mp_error *err)
 {
-    uint64_t seed = (uint64_t)cli->seed;
+    uint64_t seed = seed_of(cli);
     int code = mp_sources_load(cli->essay, cli->words, &w->sources, err);
     if (code == 0 && cli->squad != NULL) {
         code = mp_corpus_load_squad(cli->squad, seed, &w->sources.squad, err);
@@ -38,7 +43,7 @@ int mp_workshop_open(const struct mp_cli *cli, struct mp_workshop *out, struct m
 {
     *out = (struct mp_workshop){
         .samples = cli->samples > 0 ? cli->samples : DEFAULT_SAMPLES,
-        .maker = {.sources = &out->sources, .seed = (uint64_t)cli->seed},
+        .maker = {.sources = &out->sources, .seed = seed_of(cli)},
     };
     int code = choose_tasks(cli, out, err);
     if (code == 0 && mp_hook_chat(cli->chat_template != NULL ? cli->chat_template : "none",

@@ -1,0 +1,75 @@
+#include "pipeline/eval/print.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+void mp_print_number(FILE *out, int width, const char *format, double value)
+{
+    char text[32] = "-";
+    if (!isnan(value)) {
+        snprintf(text, sizeof text, format, value);
+    }
+    fprintf(out, " %*s", width, text);
+}
+
+int mp_print_name_width(const struct mp_settings *settings)
+{
+    size_t width = strlen("setting");
+    for (size_t s = 0; s < settings->count; s++) {
+        size_t own = strlen(settings->items[s].name);
+        width = own > width ? own : width;
+    }
+    return (int)width;
+}
+
+void mp_csv_text(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (const char *c = text; *c != '\0'; c++) {
+        if (*c == '"') {
+            fputc('"', out);
+        }
+        fputc(*c, out);
+    }
+    fputc('"', out);
+}
+
+void mp_csv_number(FILE *out, double value)
+{
+    fputc(',', out);
+    if (!isnan(value)) {
+        fprintf(out, "%.6g", value);
+    }
+}
+
+int mp_csv_close(FILE *out, const char *path, struct mp_error *err)
+{
+    bool failed = ferror(out) != 0;
+    if (fclose(out) != 0 || failed) {
+        return mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    }
+    return 0;
+}
+
+void mp_json_add_number(cJSON *to, const char *key, double value)
+{
+    if (isnan(value)) {
+        cJSON_AddNullToObject(to, key);
+    } else {
+        cJSON_AddNumberToObject(to, key, value);
+    }
+}
+
+cJSON *mp_eval_page_data(const char *kind, const struct mp_eval *e)
+{
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "kind", kind);
+    cJSON_AddStringToObject(json, "command", e->cli->command);
+    cJSON_AddStringToObject(json, "version", mp_version());
+    cJSON_AddStringToObject(json, "model", mp_engine_model(e->engine));
+    cJSON_AddStringToObject(json, "sparse_from",
+                            e->cli->sparse_from != NULL ? e->cli->sparse_from : "answer");
+    return json;
+}
