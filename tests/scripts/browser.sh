@@ -4,10 +4,11 @@
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
+# The window has $size pixels, if that is set.
 open_page() { # open_page FILE: the document as it is once the page's script has run
     HOME=$folder timeout 60 "$browser" --headless --no-sandbox --disable-gpu --no-first-run \
         --disable-background-networking --user-data-dir="$folder/profile" \
-        --window-size=1400,1000 --dump-dom "file://$1" 2>"$folder/log"
+        --window-size="${size:-1400,1000}" --dump-dom "file://$1" 2>"$folder/log"
 }
 
 # Ubuntu's chromium-browser only points at a snap, and a snap cannot read files in /tmp.
