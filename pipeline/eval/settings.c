@@ -166,7 +166,7 @@ int mp_settings_parse(const struct mp_cli *cli, struct mp_settings *out, struct 
     char *exact = mp_xasprintf("attention=%s", mp_attention_exact());
     const char *usual[] = {exact, ""};
     const char *const *texts = cli->num_settings > 0 ? cli->settings : usual;
-    size_t count = cli->num_settings > 0 ? (size_t)cli->num_settings : 2 - is_exact(&cli->config);
+    size_t count = cli->num_settings > 0 ? (size_t)cli->num_settings : is_exact(&cli->config) ? 1u : 2u;
     int code = 0;
     *out = (struct mp_settings){.items = mp_xcalloc(count, sizeof *out->items)};
     for (size_t i = 0; i < count && code == 0; i++) {

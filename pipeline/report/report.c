@@ -2,9 +2,8 @@
 
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "pipeline/report/embed.h"
 
-#include <cjson/cJSON.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdbool.h>
@@ -15,9 +14,8 @@
 /* A browser draws this many without effort, and a page of them has about 1 MB. */
 enum { MAX_SPANS = 20000 };
 
-/* report_page.html, NUL-terminated; the data go where the marker is. */
+/* report_page.html with its parts, NUL-terminated. */
 extern const char mp_report_page[];
-static const char marker[] = "@DATA@";
 
 static const char *const kind_names[MP_TRACK_KINDS] = {
     [MP_TRACK_HOST] = "host",
@@ -27,22 +25,10 @@ static const char *const kind_names[MP_TRACK_KINDS] = {
 
 /* ---- values ---- */
 
-/* '<' is escaped: inside a page, "</script>" would end the data and "<!--" change what ends it. */
-static void put_json(FILE *out, const char *json)
-{
-    for (const char *c = json; *c != '\0'; c++) {
-        if (*c == '<') {
-            fputs("\\u003c", out);
-        } else {
-            fputc(*c, out);
-        }
-    }
-}
-
 static void put_string(FILE *out, const char *text)
 {
     char *quoted = mp_json_quote(text, strlen(text));
-    put_json(out, quoted);
+    mp_embed_put_json(out, quoted);
     free(quoted);
 }
 
@@ -88,14 +74,6 @@ static void put_kinds_member(FILE *out, const char *key, const double *values)
         put_number(out, values[k]);
     }
     fputc('}', out);
-}
-
-static void put_settings_member(FILE *out, const char *key, const cJSON *settings)
-{
-    char *json = cJSON_PrintUnformatted(settings);
-    fprintf(out, ",\n\"%s\":", key);
-    put_json(out, json);
-    cJSON_free(json);
 }
 
 /* ---- what was measured ---- */
@@ -266,8 +244,9 @@ static void put_timeline(FILE *out, const struct mp_report *r)
 
 /* ---- the page ---- */
 
-static void put_data(FILE *out, const struct mp_report *r)
+static void put_data(FILE *out, const void *arg)
 {
+    const struct mp_report *r = arg;
     fputs("{\"version\":\"" MAGICPIG_VERSION "\"", out);
     put_text_member(out, "model", r->model);
     put_text_member(out, "runtime", r->runtime);
@@ -277,7 +256,8 @@ static void put_data(FILE *out, const struct mp_report *r)
     put_int_member(out, "batch", r->batch);
     put_int_member(out, "micro_batches", r->micro_batches);
     put_text_member(out, "attention", r->attention);
-    put_settings_member(out, "attention_settings", r->attention_settings);
+    fputs(",\n\"attention_settings\":", out);
+    mp_embed_put_value(out, r->attention_settings);
     put_kinds_member(out, "bandwidth", r->bandwidth);
     put_profile(out, r->profile);
     put_numbers(out, "step_seconds", r->step_seconds, r->num_steps);
@@ -288,21 +268,5 @@ static void put_data(FILE *out, const struct mp_report *r)
 
 int mp_report_write(const char *path, const struct mp_report *r, struct mp_error *err)
 {
-    FILE *out = fopen(path, "w");
-    if (out == NULL) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write the report: %s", path, strerror(errno));
-    }
-    const char *data = strstr(mp_report_page, marker);
-    if (data == NULL) {
-        mp_panic("report_page.html has no %s", marker);
-    }
-    fwrite(mp_report_page, 1, (size_t)(data - mp_report_page), out);
-    put_data(out, r);
-    fputs(data + strlen(marker), out);
-
-    bool failed = ferror(out) != 0;
-    if (fclose(out) != 0 || failed) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write the report: %s", path, strerror(errno));
-    }
-    return MP_OK;
+    return mp_embed_write(path, mp_report_page, put_data, r, err);
 }

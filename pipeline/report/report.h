@@ -35,7 +35,8 @@ struct mp_report {
 };
 
 /* Writes the page: timeline of the recorder's last spans, table of ops, overlap, histogram of step
- * times, sampled share per layer. Only while nobody records. MP_ERR_IO names the file. */
+ * times, sampled share per layer. Only while nobody records. MP_ERR_IO names the file, of
+ * which then nothing is left. */
 int mp_report_write(const char *path, const struct mp_report *r, struct mp_error *err);
 
 /* Writes the page to config->report_path, if that is given. What the engine, its session and the

@@ -4,67 +4,12 @@
 # Exits 77 where no browser works.
 set -euo pipefail
 program=$1
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-
-open_page() { # open_page FILE: the document as it is once the page's script has run
-    HOME=$folder timeout 60 "$browser" --headless --no-sandbox --disable-gpu --no-first-run \
-        --disable-background-networking --user-data-dir="$folder/profile" \
-        --window-size=1400,1000 --dump-dom "file://$1" 2>"$folder/log"
-}
-
-# Ubuntu's chromium-browser only points at a snap, and a snap cannot read files in /tmp.
-browser=
-find_browser() {
-    echo '<p id="p"></p><script>p.textContent = 6 * 7</script>' >"$folder/probe.html"
-    for browser in chromium chromium-browser google-chrome; do
-        if command -v "$browser" >/dev/null &&
-            [[ $(open_page "$folder/probe.html") == *'<p id="p">42</p>'* ]]; then
-            return 0
-        fi
-    done
-    return 1
-}
-if ! find_browser; then
-    echo 'skipped: neither chromium nor google-chrome is here and works'
-    exit 77
-fi
-
-fail() {
-    echo "$page: $*"
-    exit 1
-}
-
-load() { # load NAME: that page's document in $dom
-    page=$1
-    dom=$(open_page "$folder/$page") || fail "the browser failed: $(<"$folder/log")"
-}
-
-text_of() { # text_of ID: the text of that element, empty without it
-    grep -o "id=\"$1\"[^>]*>[^<]*" <<<"$dom" | sed 's/[^>]*>//' || true
-}
-
-expect() { # expect ID TEXT: empty: there is no such element
-    local found
-    found=$(text_of "$1")
-    [[ $found == "$2" ]] || fail "$1: found \"$found\", expected \"$2\""
-}
-
-rows() { # the table of ops, one line a row, cells separated by spaces
-    grep -o '<table id="ops">.*</table>' <<<"$dom" | sed 's/<tr/\n<tr/g' |
-        sed -E 's/<[^>]*>/ /g; s/ +/ /g; s/^ //; s/ $//'
-}
-
-expect_row() {
-    rows | grep -qxF "$1" || fail "no row \"$1\" in: $(rows)"
-}
+# shellcheck source=tests/scripts/browser.sh
+source "$(dirname "$0")/browser.sh"
 
 "$program" "$folder"
 
-# All of a page is in its file.
-page=gpu.html
-[[ $(grep -oE 'https?://[^"]*' "$folder/$page") == http://www.w3.org/2000/svg ]] ||
-    fail 'names addresses'
+expect_whole gpu.html
 
 load gpu.html
 expect error ''
@@ -84,11 +29,11 @@ expect step-p99 22.0
 expect sampled-mean 1.64
 expect timeline-note 'All 17,680 recorded spans.'
 expect shown '20.6 ms shown'
-expect_row 'GPU · measured bandwidth 3,170 GB/s'
-expect_row 'ffn 2,560 320 8.00 40.0 % 125 2,816 5,600 88.8 %'
-expect_row 'hashing 2,400 12.0 0.300 1.5 % 5.00 – –'
-expect_row 'sampled_attention 2,400 240 6.00 30.0 % 100 80.0 80.0 74.1 %'
-expect_row 'submit 40 12.0 0.300 1.5 % 300 – –'
+expect_row ops 'GPU · measured bandwidth 3,170 GB/s'
+expect_row ops 'ffn 2,560 320 8.00 40.0 % 125 2,816 5,600 88.8 %'
+expect_row ops 'hashing 2,400 12.0 0.300 1.5 % 5.00 – –'
+expect_row ops 'sampled_attention 2,400 240 6.00 30.0 % 100 80.0 80.0 74.1 %'
+expect_row ops 'submit 40 12.0 0.300 1.5 % 300 – –'
 
 load cpu.html
 expect error ''

@@ -1,9 +1,9 @@
 /* The report's page: its data parse and hold the figures, whatever the strings hold. With a folder
  * as argument the program only writes sample pages there: tests/scripts/test_report.sh opens them
  * in a browser. */
+#include "page_data.h"
 #include "report_sample.h"
 
-#include "core/base/file.h"
 #include "core/json/json.h"
 
 #include <stdio.h>
@@ -14,22 +14,13 @@ static const char page_path[] = MP_SCRATCH_DIR "/test_report.html";
 /* The data of the page at page_path; free with mp_json_free. */
 static struct mp_json *read_data(void)
 {
-    static const char open[] = "<script type=\"application/json\" id=\"data\">";
-    char *page;
-    size_t length;
+    char *text = page_data(page_path);
     struct mp_error err;
-    assert_int_equal(mp_file_read(page_path, 64 << 20, &page, &length, &err), MP_OK);
-    const char *begin = strstr(page, open);
-    assert_non_null(begin);
-    begin += strlen(open);
-    /* As a browser does: the first end tag ends the data. */
-    const char *end = strstr(begin, "</script");
-    assert_non_null(end);
     struct mp_json *doc;
-    if (mp_json_parse("data", begin, (size_t)(end - begin), &doc, &err) != MP_OK) {
+    if (mp_json_parse("data", text, strlen(text), &doc, &err) != MP_OK) {
         fail_msg("%s", err.message);
     }
-    free(page);
+    free(text);
     return doc;
 }
 
