@@ -100,7 +100,7 @@ case_quest() {
     expect_status 0
     # 1000 pages of 2 KV heads of 64 channels, least and largest, in 7 layers.
     expect_lines 'bounds' out '^  page bounds +3\.4 MiB$' 1
-    # 8 heads: 320 tokens of 4 bytes, and 1008 scores.
+    # 8 heads: 335 tokens of 4 bytes, and 1008 scores.
     expect_lines 'room' out '^  selected ids +0\.0 MiB$' 1
 }
 

@@ -119,31 +119,32 @@ static struct mp_attention configure(struct mp_config *c, const char *const *key
     return a;
 }
 
-/* Tokens that a head has room to select, of so many; and the share that it is expected to. */
+/* Tokens that a head has room to select, of so many; and how many it is expected to. */
 static void test_budgets(void **state)
 {
     (void)state;
     static const struct {
         const char *method, *budget;
-        int64_t tokens, room;
+        int64_t tokens, room, expected;
         const char *description;
     } cases[] = {
-        {"topk", "0.02", 10000, 200, "budget 2 %"},
-        {"topk", "0.02", 10024, 200, "budget 2 %"},
-        {"topk", "0.02", 10026, 201, "budget 2 %"},
-        {"topk", "0.02", 3, 1, "budget 2 %"},
-        {"topk", "0.02", 0, 0, "budget 2 %"},
-        {"topk", "1", 999, 999, "budget 100 %"},
-        {"oracle", "1024", 5000, 1024, "budget 1024 tokens"},
-        {"oracle", "1024", 1000, 1000, "budget 1024 tokens"},
-        {"quest", "0.05", 8000, 400, "budget 5 %, pages of 16"},
-        {"quest", "0.05", 8060, 400, "budget 5 %, pages of 16"},
-        {"quest", "0.05", 30, 16, "budget 5 %, pages of 16"},
-        {"quest", "0.05", 10, 10, "budget 5 %, pages of 16"},
-        {"quest", "2", 100, 16, "budget 2 tokens, pages of 16"},
-        {"quest", "1", 100, 100, "budget 100 %, pages of 16"},
-        {"quest", "99", 100, 96, "budget 99 tokens, pages of 16"},
-        {"quest", "100", 0, 0, "budget 100 tokens, pages of 16"},
+        {"topk", "0.02", 10000, 200, 200, "budget 2 %"},
+        {"topk", "0.02", 10024, 200, 200, "budget 2 %"},
+        {"topk", "0.02", 10026, 201, 201, "budget 2 %"},
+        {"topk", "0.02", 3, 1, 1, "budget 2 %"},
+        {"topk", "0.02", 0, 0, 0, "budget 2 %"},
+        {"topk", "1", 999, 999, 999, "budget 100 %"},
+        {"oracle", "1024", 5000, 1024, 1024, "budget 1024 tokens"},
+        {"oracle", "1024", 1000, 1000, 1000, "budget 1024 tokens"},
+        {"quest", "0.05", 8000, 415, 400, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 8060, 415, 412, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 30, 30, 30, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 10, 10, 10, "budget 5 %, pages of 16"},
+        {"quest", "2", 100, 31, 20, "budget 2 tokens, pages of 16"},
+        {"quest", "1", 100, 100, 100, "budget 100 %, pages of 16"},
+        {"quest", "99", 100, 100, 100, "budget 99 tokens, pages of 16"},
+        {"quest", "64", 96, 79, 64, "budget 64 tokens, pages of 16"},
+        {"quest", "100", 0, 0, 0, "budget 100 tokens, pages of 16"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct mp_config c;
@@ -156,7 +157,7 @@ static void test_budgets(void **state)
         a.method->describe(&c, text, sizeof text);
         assert_string_equal(text, cases[i].description);
         if (size.tokens > 0) {
-            double share = (double)cases[i].room / (double)size.tokens;
+            double share = (double)cases[i].expected / (double)size.tokens;
             assert_float_equal(a.method->expected_share(&a, size.tokens), share, 1e-12);
         }
         mp_config_free(&c);
