@@ -170,6 +170,33 @@ static void test_lengths_that_cannot_be(void **state)
 
 /* ---- files ---- */
 
+/* Every text contains an empty answer: such ones do not count, nor do questions without others. */
+static void test_blank_answers(void **state)
+{
+    (void)state;
+    static const char squad[] =
+        "{\"data\": [{\"paragraphs\": [{\"context\": \"c\", \"qas\": ["
+        "{\"question\": \"none?\", \"answers\": [{\"text\": \"\"}, {\"text\": \" \\n\"}]}, "
+        "{\"question\": \"one?\", \"answers\": [{\"text\": \"\"}, {\"text\": \"x\"}]}]}]}]}";
+    static const char hotpot[] =
+        "[{\"question\": \"none?\", \"answer\": \"\", \"context\": [[\"t\", [\"s\"]]]}, "
+        "{\"question\": \"one?\", \"answer\": \"x\", \"context\": [[\"u\", [\"s\"]]]}]";
+    struct mp_corpus corpora[2];
+    load_corpus(mp_corpus_load_squad, mp_xstrdup(squad), strlen(squad), &corpora[0]);
+    load_corpus(mp_corpus_load_hotpot, mp_xstrdup(hotpot), strlen(hotpot), &corpora[1]);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(corpora[i].num_questions, 1);
+        const struct mp_question *q = corpora[i].questions;
+        assert_string_equal(q->text, "one?");
+        assert_int_equal(q->answers.count, 1);
+        assert_string_equal(q->answers.items[0], "x");
+        assert_int_equal(q->num_documents, 1);
+        /* The other question's paragraphs are documents all the same. */
+        assert_int_equal(q->documents[0], i);
+        mp_corpus_free(&corpora[i]);
+    }
+}
+
 static void refuse(int (*load)(const char *, uint64_t, struct mp_corpus *, struct mp_error *),
                    const char *text, const char *part)
 {
@@ -205,6 +232,10 @@ static void test_bad_squad(void **state)
            "{\"data\": [{\"paragraphs\": [{\"context\": \"c\", \"qas\": [{\"question\": \"q\", "
            "\"answers\": []}]}]}]}",
            "found no question with an answer");
+    refuse(mp_corpus_load_squad,
+           "{\"data\": [{\"paragraphs\": [{\"context\": \"c\", \"qas\": [{\"question\": \"q\", "
+           "\"answers\": [{\"text\": \"\"}]}]}]}]}",
+           "found no question with an answer");
     struct mp_corpus corpus;
     struct mp_error err;
     assert_int_equal(mp_corpus_load_squad("/nowhere.json", 0, &corpus, &err), MP_ERR_IO);
@@ -235,6 +266,7 @@ int main(void)
         cmocka_unit_test(test_hotpot),
         cmocka_unit_test(test_more_samples_than_questions),
         cmocka_unit_test(test_lengths_that_cannot_be),
+        cmocka_unit_test(test_blank_answers),
         cmocka_unit_test(test_bad_squad),
         cmocka_unit_test(test_bad_hotpot),
     };
