@@ -104,3 +104,24 @@ case_make_data_interrupt() {
     expect status "$status" 130
     [[ ! -e data.jsonl ]] || fail 'interrupted' 'a file' 'no file'
 }
+
+# A line that cannot be written ends the run with the reason. The file goes; a link and a device stay.
+case_make_data_full_disk() {
+    local link vt=(make-data --model "$demo" --task vt --tokens 1600 --samples 9)
+    [[ -c /dev/full ]] || exit 77
+    expect_refusal 1 '/dev/full: cannot write: No space left on device$' "${vt[@]}" --output /dev/full
+    [[ -c /dev/full ]] || fail 'the device' 'gone' 'still there'
+    ln -s data.jsonl link.jsonl
+    for link in data.jsonl link.jsonl; do
+        status=0
+        command="$link, a limit of 20 KiB"
+        (ulimit -f 20 && "$binary" "${vt[@]}" --output "$link") >out 2>err || status=$?
+        check_crash "$command"
+        expect_status 1
+        expect_match "$command" err "^magicpig-pipe: error: $link: cannot write: File too large\$"
+        expect_lines "$command" err '' 1
+        [[ $link == link.jsonl || ! -e data.jsonl ]] || fail "$command" 'a file' 'no file'
+    done
+    [[ -L link.jsonl && -e data.jsonl && ! -s data.jsonl ]] ||
+        fail "$command" "$(ls -l)" 'the link to an empty file'
+}
