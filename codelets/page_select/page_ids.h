@@ -4,13 +4,6 @@
 
 #include "codelets/common/attention/pages.h"
 
-/* Pages that a head selects. */
-static inline int64_t page_select_count(const struct key_pages *p, int64_t budget)
-{
-    int64_t all = key_pages_of(p->count, p->page_size);
-    return budget < all ? budget : all;
-}
-
 /* The query against bounds as score.h takes it, out [2 * head_dim]: one of each pair is 0, so that
  * the product with (least, largest) is the larger of the two. */
 static inline void page_query(const float *q, int head_dim, float *out)
@@ -21,17 +14,21 @@ static inline void page_query(const float *q, int head_dim, float *out)
     }
 }
 
-/* The tokens of n pages in ascending order; returns how many there are. */
+/* The tokens of n full pages, and those of the tail, in ascending order; returns how many there
+ * are. */
 static inline int32_t page_ids(const struct key_pages *p, const uint32_t *pages, int64_t n,
                                uint32_t *ids)
 {
     int32_t nnz = 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t first = (int64_t)pages[i] * p->page_size;
-        int64_t end = first + p->page_size < p->count ? first + p->page_size : p->count;
-        for (int64_t token = first; token < end; token++) {
+        for (int64_t token = first; token < first + p->page_size; token++) {
             ids[nnz++] = (uint32_t)token;
         }
+    }
+    for (int64_t token = p->count - key_pages_tail(p->count, p->page_size); token < p->count;
+         token++) {
+        ids[nnz++] = (uint32_t)token;
     }
     return nnz;
 }

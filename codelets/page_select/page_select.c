@@ -16,7 +16,7 @@ struct page_select_task {
     int num_kv_heads; /* of the shard */
     int num_heads;    /* query heads of the shard */
     int head_dim;
-    double pages; /* of all rows together */
+    double pages; /* that have scores, of all rows together */
     int64_t rows;
     struct {
         int64_t room;
@@ -84,7 +84,7 @@ void page_select_insert(struct mp_submit *sub, const struct mp_shape *shape,
     mp_task_reads(t, q);
     mp_task_writes(t, nnz);
     for (int64_t r = 0; r < rows; r++) {
-        arg->pages += (double)key_pages_of(list[r].tokens, page_size);
+        arg->pages += (double)key_pages_full(list[r].tokens, page_size);
         arg->list[r].room = list[r].room;
         arg->list[r].budget = list[r].budget;
         mp_task_reads(t, list[r].pages);
@@ -96,6 +96,6 @@ void page_select_insert(struct mp_submit *sub, const struct mp_shape *shape,
 
 size_t page_select_scratch(int num_heads, int64_t tokens, int page_size)
 {
-    int64_t stride = score_stride(key_pages_of(tokens, page_size));
+    int64_t stride = score_stride(key_pages_full(tokens, page_size));
     return (size_t)num_heads * (size_t)stride * sizeof(float);
 }

@@ -1,6 +1,7 @@
 /* page_select: queries and the bounds of pages -> the tokens of each head's best pages. A page's
  * score is the largest dot product that a key within its bounds could have with the query,
- *   sum over c of max(q_c least_c, q_c largest_c). */
+ *   sum over c of max(q_c least_c, q_c largest_c).
+ * A last page that is not full has no score: its tokens are always selected, beside the budget. */
 #ifndef MP_CODELETS_PAGE_SELECT_H
 #define MP_CODELETS_PAGE_SELECT_H
 
@@ -14,10 +15,11 @@ struct mp_submit;
 struct page_select_args {
     const float *q;                       /* [rows][num_heads][head_dim] */
     const struct key_pages *const *pages; /* [rows]; NULL or count 0: nothing is selected */
-    const int64_t *budget;                /* [rows] pages that a head selects: all there are, if
-                                             these are fewer */
+    const int64_t *budget;                /* [rows] full pages that a head selects; all there
+                                             are, if these are fewer */
     uint32_t *const *ids;                 /* [rows] -> [num_heads][ids_stride[row]], out: tokens
-                                             of the selected pages, ascending */
+                                             of those pages and of a last one that is not full,
+                                             ascending */
     const int64_t *ids_stride;            /* [rows] room per head, for that many tokens */
     void *const *scratch;                 /* [rows] of page_select_scratch bytes, 16-byte aligned;
                                              the reference does without */
@@ -42,7 +44,7 @@ void page_select_avx512(const struct page_select_args *a);
  * memory, q and nnz there or in pinned host memory. Needs no workspace. */
 void page_select_cuda(const struct page_select_args *a);
 
-/* Bytes of scratch that a row needs: the scores of so many tokens' pages for so many heads. */
+/* Bytes of scratch that a row needs: the scores of so many tokens' full pages for so many heads. */
 size_t page_select_scratch(int num_heads, int64_t tokens, int page_size);
 
 /* A request's pages and where what is selected of them goes. */
@@ -52,7 +54,7 @@ struct page_select_row {
     const struct mp_buffer *ids;     /* out [query heads of the shard][room] u32 */
     int64_t room;                    /* tokens */
     const struct mp_buffer *scratch; /* for one task at a time */
-    int64_t budget;                  /* pages, >= 1 */
+    int64_t budget;                  /* full pages, may be 0 */
 };
 
 /* The selection for a shard's query heads: q [rows][heads of the shard][head_dim] f32 -> ids, and

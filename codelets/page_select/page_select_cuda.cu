@@ -1,4 +1,4 @@
-/* page_select on the GPU: scores of all pages, then a CTA for each query head. */
+/* page_select on the GPU: scores of all full pages, then a CTA for each query head. */
 #include "codelets/common/score/score_cuda.cuh"
 
 extern "C" {
@@ -12,9 +12,9 @@ namespace
 struct page_request {
     uint32_t *ids; /* [num_heads][ids_stride] */
     int64_t ids_stride;
-    int tokens;
-    int pages;    /* 0: nothing to select from */
+    int pages;    /* full ones, which have scores */
     int selected; /* of them, by each head */
+    int tail;     /* tokens after them, which are always selected */
 };
 
 struct page_launch {
@@ -29,39 +29,26 @@ struct page_launch {
 __global__ void __launch_bounds__(SELECT_THREADS)
     select_pages(begin_stamp stamp, const __grid_constant__ page_launch p)
 {
-    __shared__ int missing; /* tokens that the last page lacks, if it is selected */
     allow_next_kernel();
     wait_for_kernels(stamp);
     const page_request &r = p.request[blockIdx.y];
     const int head = blockIdx.x;
-    int32_t *nnz = p.nnz + blockIdx.y * gridDim.x + head;
-    if (r.pages == 0) {
-        if (threadIdx.x == 0) {
-            *nnz = 0;
-        }
-        return;
-    }
-    if (threadIdx.x == 0) {
-        missing = 0;
-    }
-    __syncthreads();
     const int size = p.page_size;
     uint32_t *ids = r.ids + head * r.ids_stride;
-    /* Every page but the last is full, and the last one comes last. */
-    take_largest(p.scores[blockIdx.y] + head * p.stride[blockIdx.y], r.pages, r.selected,
-                 [=, &r](int page, int position) {
-                     const int64_t first = (int64_t)page * size;
-                     const int n = (int)min((int64_t)size, r.tokens - first);
-                     for (int i = 0; i < n; i++) {
-                         ids[(int64_t)position * size + i] = (uint32_t)(first + i);
-                     }
-                     if (n < size) {
-                         missing = size - n;
-                     }
-                 });
-    __syncthreads();
+    if (r.selected > 0) { /* of all threads alike */
+        take_largest(p.scores[blockIdx.y] + head * p.stride[blockIdx.y], r.pages, r.selected,
+                     [=](int page, int position) {
+                         for (int i = 0; i < size; i++) {
+                             ids[(int64_t)position * size + i] =
+                                 (uint32_t)((int64_t)page * size + i);
+                         }
+                     });
+    }
+    for (int i = threadIdx.x; i < r.tail; i += SELECT_THREADS) {
+        ids[(int64_t)r.selected * size + i] = (uint32_t)((int64_t)r.pages * size + i);
+    }
     if (threadIdx.x == 0) {
-        *nnz = r.selected * size - missing;
+        p.nnz[blockIdx.y * gridDim.x + head] = r.selected * size + r.tail;
     }
 }
 
@@ -75,7 +62,7 @@ void describe(const page_select_args *a, int64_t row, score_request *score, page
                  a->num_heads, p->num_kv_heads, (int)p->dtype);
     }
     const int chunks = 2 * p->head_dim / 8;
-    const int64_t pages = key_pages_of(p->count, p->page_size);
+    const int64_t pages = key_pages_full(p->count, p->page_size);
     score->rows = static_cast<const uint4 *>(p->bounds);
     score->head_chunks = key_pages_of(p->capacity, p->page_size) * chunks;
     score->count = pages;
@@ -83,9 +70,9 @@ void describe(const page_select_args *a, int64_t row, score_request *score, page
     score->stride = score_stride(pages);
     select->ids = a->ids[row];
     select->ids_stride = a->ids_stride[row];
-    select->tokens = (int)p->count;
     select->pages = (int)pages;
-    select->selected = (int)(a->budget[row] < pages ? a->budget[row] : pages);
+    select->selected = (int)key_pages_selected(p->count, p->page_size, a->budget[row]);
+    select->tail = (int)key_pages_tail(p->count, p->page_size);
 }
 
 /* Rows first .. first + rows - 1. */

@@ -10,8 +10,8 @@ static int32_t select_for_head(const struct key_pages *p, int kv_head, const flo
 {
     mp_scratch_reset();
     int width = 2 * p->head_dim;
-    int64_t pages = key_pages_of(p->count, p->page_size);
-    int64_t selected = page_select_count(p, budget);
+    int64_t pages = key_pages_full(p->count, p->page_size);
+    int64_t selected = key_pages_selected(p->count, p->page_size, budget);
     size_t row = (size_t)key_pages_of(p->capacity, p->page_size) * (size_t)width;
     float *scores = mp_scratch((size_t)pages, sizeof *scores);
     float *query = mp_scratch((size_t)width, sizeof *query);

@@ -10,9 +10,18 @@
 
 enum { PIECE = 256 }; /* pages scored at a time */
 
+/* Pages that have scores. */
 static int64_t pages_of_row(const struct page_select_args *a, int64_t r)
 {
-    return a->pages[r] == NULL ? 0 : key_pages_of(a->pages[r]->count, a->pages[r]->page_size);
+    const struct key_pages *p = a->pages[r];
+    return p == NULL ? 0 : key_pages_full(p->count, p->page_size);
+}
+
+/* Those of them that a head selects. */
+static int64_t selected_of_row(const struct page_select_args *a, int64_t r)
+{
+    const struct key_pages *p = a->pages[r];
+    return p == NULL ? 0 : key_pages_selected(p->count, p->page_size, a->budget[r]);
 }
 
 /* Scores of a piece of the pages of one KV head, for all its query heads. queries: of the row,
@@ -40,15 +49,15 @@ static void score_piece(const struct page_select_args *a, int64_t r, int kv_head
     });
 }
 
-/* By the scores of one query head; best has room for what a row selects. */
+/* By the scores of one query head; best has room for the pages that a row selects. */
 static int32_t select_for_head(const struct page_select_args *a, int64_t r, int h, uint32_t *best)
 {
     const struct key_pages *p = a->pages[r];
-    int64_t pages = pages_of_row(a, r);
-    if (pages == 0) {
+    if (p == NULL || p->count == 0) {
         return 0;
     }
-    int64_t selected = page_select_count(p, a->budget[r]);
+    int64_t pages = pages_of_row(a, r);
+    int64_t selected = selected_of_row(a, r);
     score_select((const float *)a->scratch[r] + h * score_stride(pages), pages, selected, best);
     return page_ids(p, best, selected, a->ids[r] + h * a->ids_stride[r]);
 }
@@ -77,8 +86,7 @@ void VF_NAME(page_select)(const struct page_select_args *a)
     }
     int64_t most = 1;
     for (int64_t r = 0; r < a->rows; r++) {
-        int64_t selected =
-            pages_of_row(a, r) == 0 ? 0 : page_select_count(a->pages[r], a->budget[r]);
+        int64_t selected = selected_of_row(a, r);
         most = selected > most ? selected : most;
     }
     mp_scratch_reset();

@@ -32,8 +32,8 @@ struct mp_cli {
     const char *task;          /* names with commas, or "all"; NULL: not given */
     const char *chat_template; /* by name; NULL: none */
     const char *essay, *words, *squad, *hotpot;
-    int64_t length;  /* tokens of a sample; 0: not given */
-    int64_t samples; /* of each task; 0: not given */
+    int64_t length;    /* tokens of a sample; 0: not given */
+    int64_t samples;   /* of each task; 0: not given */
     int64_t data_seed; /* -1: not given */
     /* Of eval. */
     const char **settings; /* [num_settings] as given */

@@ -181,8 +181,10 @@ const char mp_help_make_data[] =
 
 #define EVAL_PROMPTS                                                                               \
     "  --config FILE    configuration (JSON); the flags below override it\n"                       \
-    "  --input FILE     prompts with answers: records with \"input\" and \"outputs\", as make-data\n" \
-    "                   or RULER writes them; \"task\" says which task (--task: of those that do\n"  \
+    "  --input FILE     prompts with answers: records with \"input\" and \"outputs\", as "         \
+    "make-data\n"                                                                                  \
+    "                   or RULER writes them; \"task\" says which task (--task: of those that "    \
+    "do\n"                                                                                         \
     "                   not say)\n"                                                                \
     "  --task NAMES     or samples of these tasks, made as make-data makes them,\n"                \
     "  --tokens N,N...  at each of these lengths; --samples N (100) of each; --data-seed N;\n"     \
@@ -196,7 +198,8 @@ const char mp_help_make_data[] =
     "                   without it: full attention, and the configuration's own\n"                 \
     "  --sparse-from X  answer: prompts are read exactly, the answer goes through the method\n"    \
     "                   (the default, as the original measures); question: everything from the\n"  \
-    "                   question on does. It starts at the last place of the record's \"question\",\n" \
+    "                   question on does. It starts at the last place of the record's "            \
+    "\"question\",\n"                                                                              \
     "                   or of the phrases with which RULER's tasks ask\n"
 
 const char mp_help_eval[] =
@@ -210,7 +213,8 @@ const char mp_help_eval[] =
     "  --csv FILE       scores and costs by setting, length and task\n"
     "  --html FILE      the same as a page with charts\n"
     "  --quiet          nothing on stderr but warnings and errors\n"
-    "  --compare A B    nothing of all this: which answers of one --output are better than those of\n"
+    "  --compare A B    nothing of all this: which answers of one --output are better than those "
+    "of\n"
     "                   another, with a sign test\n"
     "\n"
     "Examples:\n"
@@ -228,8 +232,7 @@ const char mp_help_eval_attention[] =
     "Each prompt is read once, to the end of its expected answer. The answer's tokens (or those\n"
     "from the question on) then go through each setting, every layer with the input that exact\n"
     "attention gives it; the error is that of a head's output, relative to its norm.\n"
-    "\n" EVAL_PROMPTS EVAL_SETTINGS
-    "  --steps N        tokens of a prompt, at most (32)\n"
+    "\n" EVAL_PROMPTS EVAL_SETTINGS "  --steps N        tokens of a prompt, at most (32)\n"
     "  --csv FILE       the error of each head\n"
     "  --html FILE      heat maps\n"
     "  --quiet          nothing on stderr but warnings and errors\n"

@@ -141,8 +141,8 @@ static void add_errors(const struct measure *m, const struct mp_probe *exact,
     int d = m->shape->head_dim;
     int heads = m->shape->num_hidden_layers * m->shape->num_attention_heads;
     for (int h = 0; h < heads; h++) {
-        sums[h] += relative_error(probe->o + (size_t)h * (size_t)d,
-                                  exact->o + (size_t)h * (size_t)d, d);
+        sums[h] +=
+            relative_error(probe->o + (size_t)h * (size_t)d, exact->o + (size_t)h * (size_t)d, d);
     }
 }
 
@@ -281,8 +281,7 @@ static void conclude(struct measure *m, size_t setting)
 static int measure_all(struct measure *m, struct mp_error *err)
 {
     struct mp_eval *e = m->eval;
-    struct mp_progress *progress =
-        mp_progress_start("prompts", "prompt", (int64_t)e->items.count);
+    struct mp_progress *progress = mp_progress_start("prompts", "prompt", (int64_t)e->items.count);
     int code = 0;
     for (size_t i = 0; i < e->items.count && code == 0; i++) {
         if (e->items.items[i].error == NULL) {

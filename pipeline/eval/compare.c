@@ -93,8 +93,8 @@ static void print_tally(const struct tally *t, const char *const paths[2], FILE 
     }
     fprintf(out, "a: %s, score %.1f\nb: %s, score %.1f\n", paths[0],
             100.0 * t->sum[0] / (double)t->pairs, paths[1], 100.0 * t->sum[1] / (double)t->pairs);
-    fprintf(out, "%zu answers in both: a is better in %zu, b in %zu; sign test p = %.3g\n", t->pairs,
-            t->better[0], t->better[1], mp_sign_test(t->better[0], t->better[1]));
+    fprintf(out, "%zu answers in both: a is better in %zu, b in %zu; sign test p = %.3g\n",
+            t->pairs, t->better[0], t->better[1], mp_sign_test(t->better[0], t->better[1]));
 }
 
 int mp_eval_compare(const char *const paths[2], FILE *out, struct mp_error *err)

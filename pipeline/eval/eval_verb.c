@@ -12,7 +12,8 @@ static bool is_complete(const struct mp_eval *e)
 {
     for (size_t s = 0; s < e->settings.count; s++) {
         for (size_t i = 0; i < e->items.count; i++) {
-            if (e->items.items[i].error == NULL && !mp_predictions_get(e->predictions, s, i)->done) {
+            if (e->items.items[i].error == NULL &&
+                !mp_predictions_get(e->predictions, s, i)->done) {
                 return false;
             }
         }
@@ -23,8 +24,8 @@ static bool is_complete(const struct mp_eval *e)
 static int open_predictions(struct mp_eval *e, struct mp_error *err)
 {
     size_t left;
-    int code = mp_predictions_open(e->cli->output, &e->items, &e->settings, &e->predictions, &left,
-                                   err);
+    int code =
+        mp_predictions_open(e->cli->output, &e->items, &e->settings, &e->predictions, &left, err);
     if (code == 0 && left > 0) {
         mp_log(MP_LOG_INFO, "%s: %zu answer%s there of other prompts or settings", e->cli->output,
                left, left == 1 ? " is" : "s are");

@@ -33,8 +33,8 @@ int mp_items_sparse_question(const struct mp_cli *cli, bool *out, struct mp_erro
     const char *from = cli->sparse_from != NULL ? cli->sparse_from : "answer";
     *out = strcmp(from, "question") == 0;
     if (!*out && strcmp(from, "answer") != 0) {
-        return mp_fail(err, MP_ERR_USAGE, "--sparse-from: found \"%s\", expected answer or question",
-                       from);
+        return mp_fail(err, MP_ERR_USAGE,
+                       "--sparse-from: found \"%s\", expected answer or question", from);
     }
     return 0;
 }
@@ -163,7 +163,7 @@ static const char *trouble(const struct mp_record *r, bool sparse_question)
             return "outputs: found an empty text, which every answer contains";
         }
     }
-    return r->num_outputs == 0                ? "outputs: found none, expected the right answers"
+    return r->num_outputs == 0                 ? "outputs: found none, expected the right answers"
            : sparse_question && r->ids != NULL ? "--sparse-from question needs \"input\" as text"
                                                : NULL;
 }
@@ -298,10 +298,10 @@ int mp_items_check_options(const struct mp_cli *cli, struct mp_error *err)
         const char *name;
         bool given;
     } of_tasks[] = {
-        {"--tokens", cli->tokens != NULL},   {"--samples", cli->samples > 0},
-        {"--data-seed", cli->data_seed >= 0},     {"--template", cli->chat_template != NULL},
-        {"--essay", cli->essay != NULL},     {"--words", cli->words != NULL},
-        {"--squad", cli->squad != NULL},     {"--hotpot", cli->hotpot != NULL},
+        {"--tokens", cli->tokens != NULL},    {"--samples", cli->samples > 0},
+        {"--data-seed", cli->data_seed >= 0}, {"--template", cli->chat_template != NULL},
+        {"--essay", cli->essay != NULL},      {"--words", cli->words != NULL},
+        {"--squad", cli->squad != NULL},      {"--hotpot", cli->hotpot != NULL},
     };
     if (cli->input == NULL && (cli->task == NULL || cli->tokens == NULL)) {
         return mp_fail(err, MP_ERR_USAGE, "%s needs --input FILE, or --task NAMES and --tokens N",

@@ -12,18 +12,18 @@ struct mp_engine;
 
 struct mp_item {
     char *id;
-    char *task;            /* of a benchmark; "prompts" where nothing says which */
-    int64_t context;       /* its class of length, in tokens: what was asked for, else the power of
-                              two at or above its own length */
-    struct mp_ids ids;     /* the prompt */
-    int64_t exact;         /* first tokens of it that are read exactly; the others go through the
-                              method, one by one */
-    uint64_t fingerprint;  /* of ids */
+    char *task;           /* of a benchmark; "prompts" where nothing says which */
+    int64_t context;      /* its class of length, in tokens: what was asked for, else the power of
+                             two at or above its own length */
+    struct mp_ids ids;    /* the prompt */
+    int64_t exact;        /* first tokens of it that are read exactly; the others go through the
+                             method, one by one */
+    uint64_t fingerprint; /* of ids */
     int64_t max_new_tokens;
-    char **outputs;        /* [num_outputs] expected answers, at least one */
+    char **outputs; /* [num_outputs] expected answers, at least one */
     size_t num_outputs;
-    bool any;              /* one of them is enough */
-    char *error;           /* why it cannot be asked: then ids and outputs are empty; NULL */
+    bool any;    /* one of them is enough */
+    char *error; /* why it cannot be asked: then ids and outputs are empty; NULL */
 };
 
 struct mp_items {
@@ -53,7 +53,8 @@ int mp_items_check_failed(const struct mp_items *items, struct mp_error *err);
 
 void mp_items_free(struct mp_items *items);
 
-/* Whether --sparse-from says that questions go through the method. MP_ERR_USAGE: it says neither. */
+/* Whether --sparse-from says that questions go through the method. MP_ERR_USAGE: it says neither.
+ */
 int mp_items_sparse_question(const struct mp_cli *cli, bool *out, struct mp_error *err);
 
 /* Where the question starts, in bytes; -1: nowhere. question: with which it starts; NULL: as

@@ -61,7 +61,8 @@ static int parse_line(const struct mp_json *doc, struct mp_line *out, struct mp_
         code = mp_json_get_int(doc, root, "exact_tokens", 1, INT64_MAX, &out->exact, err);
     }
     if (code == 0) {
-        code = mp_json_get_int(doc, root, "max_new_tokens", 1, INT64_MAX, &out->max_new_tokens, err);
+        code =
+            mp_json_get_int(doc, root, "max_new_tokens", 1, INT64_MAX, &out->max_new_tokens, err);
     }
     if (code == 0) {
         code = mp_json_get_int(doc, root, "steps", 0, INT64_MAX, &steps, err);
@@ -112,8 +113,8 @@ static int read_line(const char *path, size_t number, const char *text, size_t l
     }
     if (code != 0) {
         free_line(out);
-        return mp_fail(err, MP_ERR_FORMAT, "%s:%zu: found a line that eval does not write: %s", path,
-                       number, why.message);
+        return mp_fail(err, MP_ERR_FORMAT, "%s:%zu: found a line that eval does not write: %s",
+                       path, number, why.message);
     }
     return 0;
 }
@@ -274,9 +275,9 @@ static cJSON *make_line(const struct mp_item *item, const struct mp_setting *set
     cJSON_AddNumberToObject(line, "exact_tokens", (double)item->exact);
     cJSON_AddNumberToObject(line, "max_new_tokens", (double)item->max_new_tokens);
     add_text(line, "pred", answer->text, answer->length);
-    cJSON_AddItemToObject(line, "outputs",
-                          cJSON_CreateStringArray((const char *const *)item->outputs,
-                                                  (int)item->num_outputs));
+    cJSON_AddItemToObject(
+        line, "outputs",
+        cJSON_CreateStringArray((const char *const *)item->outputs, (int)item->num_outputs));
     add_number(line, "score", "%.6g", prediction->score);
     cJSON_AddStringToObject(line, "finish_reason", answer->finish);
     cJSON_AddNumberToObject(line, "generated_tokens", (double)answer->tokens);
@@ -302,8 +303,7 @@ int mp_predictions_add(struct mp_predictions *p, size_t setting, size_t item,
     cJSON_Delete(line);
     bool ok = fprintf(p->file, "%s\n", text) >= 0 && fflush(p->file) == 0;
     cJSON_free(text);
-    return ok ? 0
-              : mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", p->path, strerror(errno));
+    return ok ? 0 : mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", p->path, strerror(errno));
 }
 
 int mp_predictions_close(struct mp_predictions *p, struct mp_error *err)

@@ -93,8 +93,8 @@ static cJSON *numbers_json(const double *values, int count)
 {
     cJSON *list = cJSON_CreateArray();
     for (int i = 0; i < count; i++) {
-        cJSON_AddItemToArray(list, isnan(values[i]) ? cJSON_CreateNull()
-                                                    : cJSON_CreateNumber(values[i]));
+        cJSON_AddItemToArray(list,
+                             isnan(values[i]) ? cJSON_CreateNull() : cJSON_CreateNumber(values[i]));
     }
     return list;
 }
@@ -109,7 +109,8 @@ static cJSON *setting_json(const struct mp_attention_results *r, size_t setting)
     mp_json_add_number(json, "sampled", x->sampled);
     mp_json_add_number(json, "bytes", x->bytes);
     mp_json_add_number(json, "error_if_dense", x->error_if_dense);
-    cJSON_AddItemToObject(json, "keep_dense", cJSON_CreateIntArray(x->keep_dense, x->num_keep_dense));
+    cJSON_AddItemToObject(json, "keep_dense",
+                          cJSON_CreateIntArray(x->keep_dense, x->num_keep_dense));
     cJSON_AddItemToObject(json, "layer_error", numbers_json(x->layer_error, r->layers));
     cJSON *heads = cJSON_AddArrayToObject(json, "head_error");
     for (int l = 0; l < r->layers; l++) {

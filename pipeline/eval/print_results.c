@@ -91,7 +91,8 @@ int mp_results_write_csv(const struct mp_results *r, const char *path, struct mp
     if (out == NULL) {
         return mp_fail(err, MP_ERR_IO, "%s: cannot create: %s", path, strerror(errno));
     }
-    fputs("setting,context,task,prompts,score,low,high,sampled,rows,bytes_a_token,ms_a_step\n", out);
+    fputs("setting,context,task,prompts,score,low,high,sampled,rows,bytes_a_token,ms_a_step\n",
+          out);
     for (size_t s = 0; s < r->settings->count; s++) {
         for (size_t c = 0; c < r->num_contexts; c++) {
             for (int t = -1; t < (int)r->num_tasks; t++) {
@@ -131,9 +132,8 @@ cJSON *mp_results_json(const struct mp_results *r, const struct mp_eval *e)
         cJSON_AddStringToObject(setting, "name", r->settings->items[s].name);
         cJSON_AddItemToArray(settings, setting);
     }
-    cJSON_AddItemToObject(json, "tasks",
-                          cJSON_CreateStringArray((const char *const *)r->tasks,
-                                                  (int)r->num_tasks));
+    cJSON_AddItemToObject(
+        json, "tasks", cJSON_CreateStringArray((const char *const *)r->tasks, (int)r->num_tasks));
     cJSON *lengths = cJSON_AddArrayToObject(json, "lengths");
     for (size_t c = 0; c < r->num_contexts; c++) {
         cJSON_AddItemToArray(lengths, cJSON_CreateNumber((double)r->contexts[c]));

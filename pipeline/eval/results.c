@@ -144,8 +144,7 @@ static void find_interval(const struct cell *tasks, size_t count, struct mp_resu
 
 static struct mp_result *at(const struct mp_results *r, size_t setting, size_t context, int task)
 {
-    return &r->all[(setting * r->num_contexts + context) * (1 + r->num_tasks) +
-                   (size_t)(task + 1)];
+    return &r->all[(setting * r->num_contexts + context) * (1 + r->num_tasks) + (size_t)(task + 1)];
 }
 
 const struct mp_result *mp_results_get(const struct mp_results *r, size_t setting, size_t context,

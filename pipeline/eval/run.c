@@ -14,7 +14,7 @@
 struct group {
     struct mp_eval *eval;
     size_t items[MP_MAX_BATCH]; /* [count] */
-    int slots[MP_MAX_BATCH];    /* of the reading session: where each is; -1: it could not be read */
+    int slots[MP_MAX_BATCH]; /* of the reading session: where each is; -1: it could not be read */
     int count;
     struct mp_session *reader;
 };
@@ -226,8 +226,7 @@ static int keep_answer(struct group *g, size_t setting, size_t index, const stru
     answer.text = text;
     struct mp_prediction p = {
         .done = true,
-        .score =
-            mp_answer_score(text, answer.length, item->outputs, item->num_outputs, item->any),
+        .score = mp_answer_score(text, answer.length, item->outputs, item->num_outputs, item->any),
         .sampled = r->sampled_mean,
         .rows = r->sampled_mean * (double)offloaded,
         .bytes = bytes,
@@ -255,7 +254,8 @@ static int answer(struct group *g, size_t setting, struct mp_error *err)
     for (int i = 0; i < g->count && code == 0; i++) {
         if (slots[i] >= 0 &&
             !mp_predictions_get(g->eval->predictions, setting, g->items[i])->done) {
-            code = keep_answer(g, setting, g->items[i], mp_session_request(s, slots[i]), bytes, err);
+            code =
+                keep_answer(g, setting, g->items[i], mp_session_request(s, slots[i]), bytes, err);
         }
     }
     mp_session_close(s);
@@ -281,8 +281,8 @@ static int run_group(struct group *g, struct mp_progress *progress, int64_t *don
 
 int mp_eval_run(struct mp_eval *e, struct mp_error *err)
 {
-    struct mp_progress *progress = mp_progress_start(
-        "answers", "answer", (int64_t)(e->items.count * e->settings.count));
+    struct mp_progress *progress =
+        mp_progress_start("answers", "answer", (int64_t)(e->items.count * e->settings.count));
     int64_t done = 0;
     int code = 0;
     for (size_t next = 0; next < e->items.count && code == 0;) {

@@ -28,7 +28,8 @@ static int take_flag(struct mp_config *c, const char *word, struct mp_error *err
     char *flag = mp_xstrndup(word, length);
     int code;
     if (word[length] == '\0') {
-        code = mp_fail(err, MP_ERR_USAGE, "found \"%s\", expected a .json file or flag=value", word);
+        code =
+            mp_fail(err, MP_ERR_USAGE, "found \"%s\", expected a .json file or flag=value", word);
     } else if (mp_config_flag_path(flag) != NULL && !mp_config_is_attention(flag)) {
         code = mp_fail(err, MP_ERR_USAGE, "found %s, which is the same for all settings: give --%s",
                        word, flag);
@@ -166,7 +167,9 @@ int mp_settings_parse(const struct mp_cli *cli, struct mp_settings *out, struct 
     char *exact = mp_xasprintf("attention=%s", mp_attention_exact());
     const char *usual[] = {exact, ""};
     const char *const *texts = cli->num_settings > 0 ? cli->settings : usual;
-    size_t count = cli->num_settings > 0 ? (size_t)cli->num_settings : is_exact(&cli->config) ? 1u : 2u;
+    size_t count = cli->num_settings > 0    ? (size_t)cli->num_settings
+                   : is_exact(&cli->config) ? 1u
+                                            : 2u;
     int code = 0;
     *out = (struct mp_settings){.items = mp_xcalloc(count, sizeof *out->items)};
     for (size_t i = 0; i < count && code == 0; i++) {

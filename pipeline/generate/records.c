@@ -72,6 +72,16 @@ static int read_ids(const struct mp_json *doc, const struct cJSON *array, struct
     return MP_OK;
 }
 
+/* Of any length, which formats are not. */
+static char *join(const char *first, const char *second)
+{
+    size_t length = strlen(first);
+    char *joined = mp_xmalloc(length + strlen(second) + 1);
+    memcpy(joined, first, length);
+    strcpy(joined + length, second);
+    return joined;
+}
+
 /* The prompt: "input_ids" if there are any, else "input", ids itself or a text, which
  * "answer_prefix" ends if there is one. */
 static int read_input(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
@@ -95,7 +105,7 @@ static int read_input(const struct mp_json *doc, struct mp_record *r, struct mp_
         rc = mp_json_opt_string(doc, root, "answer_prefix", &prefix, err);
     }
     if (rc == MP_OK) {
-        r->text = mp_xasprintf("%s%s", text, prefix);
+        r->text = join(text, prefix);
         r->text_length = strlen(r->text);
     }
     return rc;

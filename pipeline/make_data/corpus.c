@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MAX_CORPUS_BYTES = 1 << 30 };
 
@@ -26,6 +27,12 @@ static int32_t place_document(struct mp_corpus *c, const char *text, int32_t art
         c->articles[index] = article;
     }
     return (int32_t)index;
+}
+
+/* An answer that every text contains. */
+static bool is_blank(const char *answer)
+{
+    return answer[strspn(answer, " \t\r\n\v\f")] == '\0';
 }
 
 static struct mp_question *add_question(struct mp_corpus *c, const char *text, int32_t article)
@@ -98,26 +105,29 @@ static int load(const char *path, uint64_t seed,
 static int read_squad_question(const struct mp_json *doc, const struct cJSON *qa, int32_t document,
                                int32_t article, struct mp_corpus *out, struct mp_error *err)
 {
-    const char *text;
-    const struct cJSON *answers;
+    const char *text, *answer;
+    const struct cJSON *list;
+    struct mp_words answers = {0};
     int code = mp_json_get_string(doc, qa, "question", &text, err);
     if (code == 0) {
-        code = mp_json_get_array(doc, qa, "answers", &answers, err);
+        code = mp_json_get_array(doc, qa, "answers", &list, err);
+    }
+    for (const struct cJSON *a = code == 0 ? mp_json_first(list) : NULL; a != NULL && code == 0;
+         a = mp_json_after(a)) {
+        code = mp_json_get_string(doc, a, "text", &answer, err);
+        if (code == 0 && !is_blank(answer)) {
+            mp_words_add_new(&answers, answer);
+        }
     }
     /* Questions without an answer test something else. */
-    if (code != 0 || mp_json_first(answers) == NULL) {
+    if (code != 0 || answers.count == 0) {
+        mp_words_free(&answers);
         return code;
     }
     struct mp_question *q = add_question(out, text, article);
+    q->answers = answers;
     ask_about(q, document);
-    for (const struct cJSON *a = mp_json_first(answers); a != NULL && code == 0;
-         a = mp_json_after(a)) {
-        code = mp_json_get_string(doc, a, "text", &text, err);
-        if (code == 0) {
-            mp_words_add_new(&q->answers, text);
-        }
-    }
-    return code;
+    return 0;
 }
 
 static int read_squad_paragraph(const struct mp_json *doc, const struct cJSON *paragraph,
@@ -219,14 +229,20 @@ static int read_hotpot_question(const struct mp_json *doc, const struct cJSON *i
     if (code != 0) {
         return code;
     }
-    struct mp_question *q = add_question(out, text, -1);
-    mp_words_add_new(&q->answers, answer);
+    struct mp_question *q = NULL;
+    if (!is_blank(answer)) {
+        q = add_question(out, text, -1);
+        mp_words_add_new(&q->answers, answer);
+    }
     for (const struct cJSON *pair = mp_json_first(context); pair != NULL && code == 0;
          pair = mp_json_after(pair)) {
         char *document;
         code = join_paragraph(doc, pair, &document, err);
         if (code == 0) {
-            ask_about(q, place_document(out, document, -1));
+            int32_t index = place_document(out, document, -1);
+            if (q != NULL) {
+                ask_about(q, index);
+            }
             free(document);
         }
     }

@@ -85,8 +85,10 @@ static int64_t next_units(const struct search *f, int step, int64_t least, int64
     int64_t wanted = f->maker->tokens - f->best.tokens;
     int64_t units = f->fits + (f->too_many - f->fits) / 2;
     if (f->too_many_tokens == 0 && f->fits > least) {
-        /* No sample has been too long: at the units a token that they have had so far. */
-        units = f->fits + wanted * (f->fits - least) / (f->best.tokens - least_tokens + 1);
+        /* No sample has been too long: at the units a token that they have had so far. More units
+         * need not have more tokens. */
+        int64_t more = f->best.tokens - least_tokens;
+        units = f->fits + wanted * (f->fits - least) / (more > 0 ? more + 1 : 1);
     } else if (f->too_many_tokens == 0) {
         units = 2 * f->fits + 16;
     } else if (step % 2 == 0) {

@@ -31,27 +31,42 @@ static void write_string(FILE *out, const char *key, const char *text)
     free(quoted);
 }
 
+/* A sample as a line of JSON, of so many tokens as were asked for, malloc'ed. */
+static char *format_line(const struct mp_task *t, int64_t index, const struct mp_sample *s,
+                         int64_t context, size_t *length)
+{
+    char *line;
+    FILE *out = open_memstream(&line, length);
+    fprintf(out, "{\"index\": %" PRId64 ", \"id\": \"%s-%" PRId64 "\"", index, t->name, index);
+    write_string(out, "task", t->name);
+    write_string(out, "input", s->text);
+    write_string(out, "answer_prefix", s->answer_prefix);
+    fputs(", \"outputs\": [", out);
+    for (size_t i = 0; i < s->outputs.count; i++) {
+        char *quoted = mp_json_quote(s->outputs.items[i], strlen(s->outputs.items[i]));
+        fprintf(out, "%s%s", i > 0 ? ", " : "", quoted);
+        free(quoted);
+    }
+    fprintf(out,
+            "], \"max_new_tokens\": %" PRId64 ", \"length\": %" PRId64 ", \"context\": %" PRId64
+            "}\n",
+            t->new_tokens, s->tokens, context);
+    fclose(out);
+    return line;
+}
+
+/* Flushed, so that it is known at once, and with its reason, that a line cannot be written. */
 static int write_line(struct make_data *d, const struct mp_task *t, int64_t index,
                       const struct mp_sample *s, struct mp_error *err)
 {
-    fprintf(d->out, "{\"index\": %" PRId64 ", \"id\": \"%s-%" PRId64 "\"", index, t->name, index);
-    write_string(d->out, "task", t->name);
-    write_string(d->out, "input", s->text);
-    write_string(d->out, "answer_prefix", s->answer_prefix);
-    fputs(", \"outputs\": [", d->out);
-    for (size_t i = 0; i < s->outputs.count; i++) {
-        char *quoted = mp_json_quote(s->outputs.items[i], strlen(s->outputs.items[i]));
-        fprintf(d->out, "%s%s", i > 0 ? ", " : "", quoted);
-        free(quoted);
+    size_t length;
+    char *line = format_line(t, index, s, d->cli->length, &length);
+    int code = 0;
+    if (fwrite(line, 1, length, d->out) != length || fflush(d->out) != 0) {
+        code = mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", d->cli->output, strerror(errno));
     }
-    fprintf(d->out,
-            "], \"max_new_tokens\": %" PRId64 ", \"length\": %" PRId64 ", \"context\": %" PRId64
-            "}\n",
-            t->new_tokens, s->tokens, d->cli->length);
-    if (ferror(d->out)) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", d->cli->output, strerror(errno));
-    }
-    return 0;
+    free(line);
+    return code;
 }
 
 static int write_task(struct make_data *d, int task, struct mp_error *err)
@@ -73,12 +88,21 @@ static int write_task(struct make_data *d, int task, struct mp_error *err)
     return code;
 }
 
-/* A file with a part of the samples would be taken for one with all; devices and pipes stay. */
+/* A file with a part of the samples would be taken for one with all. A link stays, and the file
+ * that it leads to is emptied; devices and pipes stay as they are. */
 static void remove_file(const char *path)
 {
     struct stat status;
-    if (stat(path, &status) == 0 && S_ISREG(status.st_mode)) {
+    if (lstat(path, &status) != 0) {
+        return;
+    }
+    if (S_ISREG(status.st_mode)) {
         remove(path);
+    } else if (S_ISLNK(status.st_mode) && stat(path, &status) == 0 && S_ISREG(status.st_mode)) {
+        FILE *emptied = fopen(path, "w");
+        if (emptied != NULL) {
+            fclose(emptied);
+        }
     }
 }
 

@@ -18,7 +18,7 @@ struct mp_essay {
 
 struct mp_question {
     char *text;
-    struct mp_words answers; /* distinct, at least one: each alone is right */
+    struct mp_words answers; /* distinct, at least one, none blank: each alone is right */
     int32_t *documents;      /* [num_documents] distinct indices of those that it is asked about */
     size_t num_documents;
     int32_t article; /* its documents'; -1: they have none */
@@ -53,10 +53,10 @@ int mp_sources_load(const char *essay_path, const char *words_path, struct mp_so
                     struct mp_error *err);
 void mp_sources_free(struct mp_sources *s);
 
-/* Files as SQuAD 2.0 and HotpotQA publish them (JSON): of SQuAD the paragraphs and the questions
- * that have an answer, of HotpotQA the paragraphs that each question comes with, titles first. The
- * questions are in an order drawn from the seed. MP_ERR_IO; MP_ERR_FORMAT names file and key, or
- * says that there is no question. *out is empty after an error. */
+/* Files as SQuAD 2.0 and HotpotQA publish them (JSON): of SQuAD the paragraphs, of HotpotQA the
+ * paragraphs that each question comes with, titles first; and the questions that have an answer
+ * that is not blank, in an order drawn from the seed. MP_ERR_IO; MP_ERR_FORMAT names file and key,
+ * or says that there is no question. *out is empty after an error. */
 int mp_corpus_load_squad(const char *path, uint64_t seed, struct mp_corpus *out,
                          struct mp_error *err);
 int mp_corpus_load_hotpot(const char *path, uint64_t seed, struct mp_corpus *out,

@@ -1,5 +1,6 @@
 /* quest: whole pages of tokens, those in which a key could have the largest q.k by the least and
- * the largest value that each channel has there (arXiv 2406.10774). */
+ * the largest value that each channel has there (arXiv 2406.10774). A last page that is not full is
+ * always attended to, beside the budget. */
 #include "codelets/page_bounds/page_bounds.h"
 #include "codelets/page_select/page_select.h"
 #include "core/base/memory.h"
@@ -16,27 +17,33 @@ static void describe(const struct mp_config *c, char *out, size_t size)
     snprintf(out + used, size - used, ", pages of %d", c->page_size);
 }
 
-/* Pages that a head selects of so many tokens': the budget, rounded. */
+/* Full pages that a head may select of so many tokens': the budget, rounded. */
 static int64_t budget_pages(const struct mp_config *c, int64_t offloaded)
 {
     int64_t tokens = mp_budget_tokens(c, offloaded);
     int64_t pages = (tokens + c->page_size / 2) / c->page_size;
     if (tokens == offloaded) {
-        return key_pages_of(offloaded, c->page_size);
+        return key_pages_full(offloaded, c->page_size);
     }
     return pages > 0 ? pages : 1;
 }
 
-/* Tokens of the pages that a head selects, if they are full. */
+/* Tokens of the pages that a head selects, with room for a last page that is nearly full: so that
+ * more tokens never have less room, and the plan for the longest prompt serves every other. */
 static int64_t room(const struct mp_attention *a, const struct mp_shard_size *size)
 {
-    int64_t tokens = budget_pages(a->config, size->tokens) * a->config->page_size;
+    int page_size = a->config->page_size;
+    int64_t tokens = budget_pages(a->config, size->tokens) * page_size + page_size - 1;
     return tokens < size->tokens ? tokens : size->tokens;
 }
 
 static double expected_share(const struct mp_attention *a, int64_t offloaded)
 {
-    return (double)room(a, &(struct mp_shard_size){.tokens = offloaded}) / (double)offloaded;
+    int page_size = a->config->page_size;
+    int64_t budget = budget_pages(a->config, offloaded);
+    int64_t tokens = key_pages_selected(offloaded, page_size, budget) * page_size +
+                     key_pages_tail(offloaded, page_size);
+    return (double)tokens / (double)offloaded;
 }
 
 /* ---- bounds of the pages ---- */

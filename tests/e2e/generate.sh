@@ -100,7 +100,7 @@ case_quest() {
     expect_status 0
     # 1000 pages of 2 KV heads of 64 channels, least and largest, in 7 layers.
     expect_lines 'bounds' out '^  page bounds +3\.4 MiB$' 1
-    # 8 heads: 320 tokens of 4 bytes, and 1008 scores.
+    # 8 heads: 335 tokens of 4 bytes, and 1008 scores.
     expect_lines 'room' out '^  selected ids +0\.0 MiB$' 1
 }
 
@@ -121,11 +121,41 @@ case_oracle() {
 }
 
 case_presets() {
-    local method
-    for method in magicpig quest topk oracle; do
-        run --config "$source_dir/configs/${method}_config.json" --input "$source_dir/configs/data4k.json"
+    local preset count=0
+    for preset in "$source_dir"/configs/*_config.json "$source_dir"/configs/original/*.json; do
+        run --config "$preset" --input "$source_dir/configs/data4k.json"
         expect_status 0
-        expect_match "$method" err '^  answers +1\.0 of 1 '
+        expect_match "$preset" err '^  answers +1\.0 of 1 '
+        count=$((count + 1))
+    done
+    expect 'presets' "$count" 10
+}
+
+# Nothing of a prompt stays in the static cache of a sparse layer; prompts of one token and of more.
+case_nothing_static() {
+    local method isa arguments=(--input records.jsonl --gen-len 6 --eos none --batch 3)
+    printf '{"input": ""}\n{"input": "Hello world"}\n{"input": "%s"}\n' "$(story 5 60)" >records.jsonl
+    generate "${arguments[@]}" --attention full --devices cpu
+    expect_status 0
+    cp out all
+    arguments+=(--device-budget 0 --window-size 0 --cache-layers none)
+    for isa in ref avx2 auto; do
+        for method in quest topk; do
+            generate "${arguments[@]}" --attention "$method" --attention-budget 1 --isa "$isa" \
+                --devices cpu
+            expect_status 0
+            expect "$method, $isa: all tokens selected" "$(<out)" "$(<all)"
+            sampled_within 100 100
+        done
+        for method in magicpig quest topk oracle streaming; do
+            generate "${arguments[@]}" --attention "$method" --isa "$isa"
+            expect_status 0
+            expect_match "$method, $isa" err '^  prompts +3 requests, '
+            expect_match "$method, $isa" err '^  generated +18 tokens'
+        done
+    done
+    for method in magicpig quest topk oracle; do
+        demo_4k --attention "$method" --device-budget 0 --window-size 0
     done
 }
 

@@ -52,6 +52,60 @@ case_make_data() {
     expect_lines 'to a pipe' out '"id": "vt-0"' 1
 }
 
+# Files with many documents, each with its answer: 50 articles of 50 paragraphs, and 250 questions about
+# 10 paragraphs each.
+many_documents() {
+    awk 'BEGIN {
+        srand(5)
+        split("baker sailor weaver doctor guard painter lantern barrel blanket rope clock map", words, " ")
+        for (d = 0; d < 2500; d++) {
+            text = ""
+            for (i = 0; i < 60 + d % 41; i++)
+                text = text words[int(rand() * 12) + 1] " "
+            printf "%s", d % 50 ? ", " : (d ? "]}, " : "{\"data\": [") "{\"paragraphs\": [" >"squad.json"
+            printf "{\"context\": \"%sIt was name-%d.\", \"qas\": [{\"question\": \"Who was %d?\", ", text, d,
+                d >"squad.json"
+            printf "\"answers\": [{\"text\": \"name-%d\", \"answer_start\": 0}]}]}", d >"squad.json"
+            if (d % 10 == 0)
+                printf "%s{\"question\": \"Who was %d?\", \"answer\": \"name-%d\", \"context\": [",
+                    d ? "]}, " : "[", d, d >"hotpot.json"
+            printf "%s[\"Title %d\", [\"%s\", \"It was name-%d.\"]]", d % 10 ? ", " : "", d, text,
+                d >"hotpot.json"
+        }
+        print "]}]}" >"squad.json"
+        print "]}]" >"hotpot.json"
+    }'
+}
+
+# Every length is what tokenize counts in input and answer_prefix, without BOS, and what is generated: at
+# most what was asked for, and at least 98 % of it.
+case_make_data_lengths() {
+    local tokens samples template
+    many_documents
+    while read -r tokens samples template; do
+        make_data --task all --tokens "$tokens" --samples "$samples" --template "$template" \
+            --squad squad.json --hotpot hotpot.json --output data.jsonl
+        expect_status 0
+        expect_lines "$tokens tokens" data.jsonl '' $((13 * samples))
+        {
+            echo '['
+            sed -E 's/.*"input": (".*)", "answer_prefix": "(.*"), "outputs": .*/\1\2,/; $s/,$//' data.jsonl
+            echo ']'
+        } >texts.json
+        run tokenize --model "$demo" --json texts.json --no-special
+        expect_status 0
+        sed -E 's/.*"id": "(.*)", "task": .*"max_new_tokens": ([0-9]+), "length": ([0-9]+)\}$/\1 \2 \3/' \
+            data.jsonl >said
+        expect "$tokens tokens: id, prompt, to generate, length" \
+            "$(awk '{ print gsub(/,/, "") + 1 }' out | paste -d ' ' - said | awk -v most="$tokens" '
+                $1 + $3 != $4 || $4 > most || $4 < 0.98 * most { print $2, $1, $3, $4 }')" ''
+    done <<'END'
+4096 5 llama3
+16384 3 none
+131072 1 none
+END
+}
+
 case_make_data_usage() {
     local vt=(make-data --model "$demo" --task vt --tokens 1600 --samples 1)
     write_corpora
@@ -103,4 +157,25 @@ case_make_data_interrupt() {
     wait_child
     expect status "$status" 130
     [[ ! -e data.jsonl ]] || fail 'interrupted' 'a file' 'no file'
+}
+
+# A line that cannot be written ends the run with the reason. The file goes; a link and a device stay.
+case_make_data_full_disk() {
+    local link vt=(make-data --model "$demo" --task vt --tokens 1600 --samples 9)
+    [[ -c /dev/full ]] || exit 77
+    expect_refusal 1 '/dev/full: cannot write: No space left on device$' "${vt[@]}" --output /dev/full
+    [[ -c /dev/full ]] || fail 'the device' 'gone' 'still there'
+    ln -s data.jsonl link.jsonl
+    for link in data.jsonl link.jsonl; do
+        status=0
+        command="$link, a limit of 20 KiB"
+        (ulimit -f 20 && "$binary" "${vt[@]}" --output "$link") >out 2>err || status=$?
+        check_crash "$command"
+        expect_status 1
+        expect_match "$command" err "^magicpig-pipe: error: $link: cannot write: File too large\$"
+        expect_lines "$command" err '' 1
+        [[ $link == link.jsonl || ! -e data.jsonl ]] || fail "$command" 'a file' 'no file'
+    done
+    [[ -L link.jsonl && -e data.jsonl && ! -s data.jsonl ]] ||
+        fail "$command" "$(ls -l)" 'the link to an empty file'
 }

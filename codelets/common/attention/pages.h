@@ -1,5 +1,6 @@
 /* Pages of offloaded keys, and the box that each page's keys lie in: what quest (arXiv 2406.10774)
- * selects by. */
+ * selects by. The tail, a last page that is not full, is always selected, as the paper has it; the
+ * full pages are selected by their scores. */
 #ifndef MP_CODELETS_COMMON_PAGES_H
 #define MP_CODELETS_COMMON_PAGES_H
 
@@ -25,6 +26,24 @@ struct key_pages {
 static inline int64_t key_pages_of(int64_t tokens, int page_size)
 {
     return (tokens + page_size - 1) / page_size;
+}
+
+/* Those of them that are full, and the tokens after these. */
+static inline int64_t key_pages_full(int64_t tokens, int page_size)
+{
+    return tokens / page_size;
+}
+
+static inline int64_t key_pages_tail(int64_t tokens, int page_size)
+{
+    return tokens % page_size;
+}
+
+/* Full pages that a head selects of so many tokens' with a budget of `budget` pages. */
+static inline int64_t key_pages_selected(int64_t tokens, int page_size, int64_t budget)
+{
+    int64_t full = key_pages_full(tokens, page_size);
+    return budget < full ? budget : full;
 }
 
 /* Bytes of the bounds. */

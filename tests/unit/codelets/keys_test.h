@@ -205,23 +205,20 @@ static inline void assert_means(const struct attention_sums found[MEAN_SEEDS],
     assert_mean(values, expected->denominator, expected->denominator, "denominator");
 }
 
-/* Sampled attention of the reference over a selection in memory of the host; log_weights or weight
- * may be NULL. */
+/* Sampled attention of the reference over a selection, with its weights, in memory of the host. */
 static inline void attend_selection(const struct keys_case *t, const struct keys_fixture *f,
-                                    const struct keys_selection *s, const float *log_weights,
-                                    const struct lsh_weight *weight, float *o, float *lse)
+                                    const struct keys_selection *s, float *o, float *lse)
 {
     const struct offloaded_kv *kv[1] = {&f->kv};
     const uint32_t *ids[1] = {s->ids};
-    const float *const weights[1] = {log_weights};
+    const float *const log_weights[1] = {s->log_weights};
     sampled_attention_ref(&(struct sampled_attention_args){
         .q = f->q,
         .kv = kv,
         .ids = ids,
         .ids_stride = &s->room,
         .nnz = s->nnz,
-        .log_weights = log_weights != NULL ? weights : NULL,
-        .weight = weight,
+        .log_weights = log_weights,
         .o = o,
         .lse = lse,
         .rows = 1,

@@ -14,6 +14,15 @@ struct pages_case {
     int64_t budget; /* pages */
 };
 
+/* Less than a page, whole pages, a token more or less; budgets of none, of fewer pages than are
+ * full, of as many and of more. */
+static const struct pages_case PAGES_TAILS[] = {
+    {15, 2, 2, 32, 16, 0}, {15, 2, 2, 32, 16, 1}, {96, 2, 2, 32, 16, 2}, {96, 2, 2, 32, 16, 6},
+    {96, 2, 2, 32, 16, 7}, {97, 2, 2, 32, 16, 0}, {97, 2, 2, 32, 16, 2}, {97, 2, 2, 32, 16, 6},
+    {97, 2, 2, 32, 16, 7}, {95, 2, 2, 32, 16, 2}, {95, 2, 2, 32, 16, 5},
+};
+enum { NUM_PAGES_TAILS = sizeof PAGES_TAILS / sizeof PAGES_TAILS[0] };
+
 /* One row. */
 struct pages_fixture {
     struct offloaded_kv kv;

@@ -1,5 +1,6 @@
 /* page_bounds and page_select: bounds are those of the keys, and each head gets the tokens of the
- * pages with the best scores, the same from every variant. */
+ * full pages with the best scores and of a last page that is not full, the same from every variant.
+ */
 #include "codelets/common/score/score.h"
 #include "codelets/page_bounds/page_bounds.h"
 #include "codelets/page_select/page_select.h"
@@ -90,7 +91,7 @@ static void test_by_hand(void **state)
     page_bounds_ref(&(struct page_bounds_args){.kv = &kv, .pages = &pages});
     assert_memory_equal(bounds, expected, sizeof bounds);
 
-    /* Scores: q (1, 1): 3.5, 4, 4, a tie that the lower page wins; q (0, -1): 2, 1, -2. */
+    /* Scores: q (1, 1): 3.5, 4; q (0, -1): 2, 1. The last page has one token and no score. */
     const float q[2 * 2] = {1, 1, 0, -1};
     const struct key_pages *list[1] = {&pages};
     const int64_t budget[1] = {1};
@@ -108,17 +109,15 @@ static void test_by_hand(void **state)
                                  .num_heads = 2,
                                  .head_dim = 2};
     page_select_ref(&a);
-    assert_int_equal(nnz[0], 2);
-    assert_int_equal(ids[0], 2);
-    assert_int_equal(ids[1], 3);
-    assert_int_equal(nnz[1], 2);
-    assert_int_equal(ids[5], 0);
-    assert_int_equal(ids[6], 1);
-    /* The last page has one token. */
+    const uint32_t expected_ids[2][3] = {{2, 3, 4}, {0, 1, 4}};
+    for (int h = 0; h < 2; h++) {
+        assert_int_equal(nnz[h], 3);
+        assert_memory_equal(ids + 5 * h, expected_ids[h], sizeof expected_ids[h]);
+    }
     a.budget = (const int64_t[]){2};
     page_select_ref(&a);
-    assert_int_equal(nnz[0], 3);
-    assert_int_equal(ids[2], 4);
+    assert_int_equal(nnz[0], 5);
+    assert_int_equal(ids[4], 4);
 }
 
 /* The score of a page by the formula. */
@@ -136,51 +135,68 @@ static double page_score(const struct pages_fixture *f, const float *q, int kv_h
     return sum;
 }
 
-/* No page that is left out has a better score than one that is selected; within rounding. */
+/* As many full pages as the budget allows, of which none that is left out has a better score,
+ * within rounding; then the tokens after the full pages. */
 static void check_best(const struct pages_case *t, const struct pages_fixture *f, int head,
                        const uint32_t *ids, int32_t nnz)
 {
-    int64_t pages = key_pages_of(t->count, t->page_size);
-    bool *selected = mp_xcalloc((size_t)pages + 1, sizeof *selected);
+    int64_t pages = t->count / t->page_size;
+    int64_t from_pages = (t->budget < pages ? t->budget : pages) * t->page_size;
+    bool *selected = mp_xcalloc((size_t)pages, sizeof *selected);
     double worst = INFINITY;
     double best_left = -INFINITY;
-    int64_t tokens = 0;
+    assert_int_equal(nnz, from_pages + t->count % t->page_size);
     for (int32_t j = 0; j < nnz; j++) {
+        int64_t first_of_page = ids[j] / (uint32_t)t->page_size * (uint32_t)t->page_size;
         assert_true(ids[j] < t->count && (j == 0 || ids[j - 1] < ids[j]));
-        selected[ids[j] / (uint32_t)t->page_size] = true;
+        assert_int_equal(ids[j] - first_of_page, j % t->page_size);
+        if (j < from_pages) {
+            selected[ids[j] / (uint32_t)t->page_size] = true;
+        } else {
+            assert_int_equal(first_of_page, pages * t->page_size);
+        }
     }
     for (int64_t page = 0; page < pages; page++) {
         double score = page_score(f, f->q + head * t->head_dim, head / t->group, page);
-        int64_t rest = t->count - page * t->page_size;
         worst = selected[page] ? fmin(worst, score) : worst;
         best_left = selected[page] ? best_left : fmax(best_left, score);
-        tokens += selected[page] ? (rest < t->page_size ? rest : t->page_size) : 0;
     }
-    assert_int_equal(tokens, nnz);
     assert_true(best_left <= worst + 1e-4);
     free(selected);
+}
+
+static void select_case(const struct pages_case *t)
+{
+    struct pages_fixture f = pages_make(t);
+    struct pages_selection expected = pages_selection_make(t);
+    struct pages_selection found = pages_selection_make(t);
+    pages_call(page_select_ref, t, &f, &expected);
+    for (int h = 0; h < t->num_kv_heads * t->group; h++) {
+        check_best(t, &f, h, expected.ids + h * t->count, expected.nnz[h]);
+    }
+    FOR_EACH_SUPPORTED(isa, select_variants, MP_BF16, t->head_dim)
+    {
+        pages_call(select_variants[isa], t, &f, &found);
+        pages_assert_equal(t, &found, &expected);
+    }
+    pages_selection_release(&expected);
+    pages_selection_release(&found);
+    pages_release(&f);
 }
 
 static void test_select(void **state)
 {
     (void)state;
     for (size_t i = 0; i < NUM_CASES; i++) {
-        const struct pages_case *t = &CASES[i];
-        struct pages_fixture f = pages_make(t);
-        struct pages_selection expected = pages_selection_make(t);
-        struct pages_selection found = pages_selection_make(t);
-        pages_call(page_select_ref, t, &f, &expected);
-        for (int h = 0; h < t->num_kv_heads * t->group; h++) {
-            check_best(t, &f, h, expected.ids + h * t->count, expected.nnz[h]);
-        }
-        FOR_EACH_SUPPORTED(isa, select_variants, MP_BF16, t->head_dim)
-        {
-            pages_call(select_variants[isa], t, &f, &found);
-            pages_assert_equal(t, &found, &expected);
-        }
-        pages_selection_release(&expected);
-        pages_selection_release(&found);
-        pages_release(&f);
+        select_case(&CASES[i]);
+    }
+}
+
+static void test_tails(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NUM_PAGES_TAILS; i++) {
+        select_case(&PAGES_TAILS[i]);
     }
 }
 
@@ -215,25 +231,29 @@ static void test_ties(void **state)
     pages_release(&f);
 }
 
-/* Rows of one step: no pages, empty ones, and real ones after them; budgets of their own. */
+/* Rows of one step: no pages, empty ones, and real ones after them, of which one has no full page;
+ * budgets of their own. */
 static void test_rows(void **state)
 {
     (void)state;
-    const struct pages_case t = {100, 1, 1, 32, 16, 2};
+    enum { ROWS = 5, D = 32, SCRATCH = 2048 };
+    const struct pages_case t = {100, 1, 1, D, 16, 2};
     struct pages_fixture f = pages_make(&t);
     struct key_pages empty = f.pages;
+    struct key_pages few = f.pages;
     empty.count = 0;
-    const struct key_pages *pages[4] = {NULL, &empty, &f.pages, &f.pages};
-    const int64_t budget[4] = {1, 1, 2, 100};
-    const int64_t stride[4] = {0, 0, 32, 100};
-    uint32_t some[32], all[100];
-    uint32_t *ids[4] = {NULL, NULL, some, all};
-    void *scratch = aligned_alloc(64, 4096);
-    void *const scratches[4] = {NULL, NULL, scratch, (char *)scratch + 2048};
-    float *q = random_floats(4 * 32, 1.0f, 8);
-    FOR_EACH_SUPPORTED(isa, select_variants, MP_BF16, t.head_dim)
+    few.count = 9;
+    const struct key_pages *pages[ROWS] = {NULL, &empty, &f.pages, &few, &f.pages};
+    const int64_t budget[ROWS] = {1, 1, 2, 1, 100};
+    const int64_t stride[ROWS] = {0, 0, 36, 9, 100};
+    uint32_t some[36], tail[9], all[100];
+    uint32_t *ids[ROWS] = {NULL, NULL, some, tail, all};
+    char *scratch = aligned_alloc(64, 3 * SCRATCH);
+    void *const scratches[ROWS] = {NULL, NULL, scratch, scratch + SCRATCH, scratch + 2 * SCRATCH};
+    float *q = random_floats(ROWS * D, 1.0f, 8);
+    FOR_EACH_SUPPORTED(isa, select_variants, MP_BF16, D)
     {
-        int32_t nnz[4] = {-1, -1, -1, -1};
+        int32_t nnz[ROWS] = {-1, -1, -1, -1, -1};
         select_variants[isa](&(struct page_select_args){.q = q,
                                                         .pages = pages,
                                                         .budget = budget,
@@ -241,15 +261,14 @@ static void test_rows(void **state)
                                                         .ids_stride = stride,
                                                         .scratch = scratches,
                                                         .nnz = nnz,
-                                                        .rows = 4,
+                                                        .rows = ROWS,
                                                         .num_heads = 1,
-                                                        .head_dim = 32});
-        assert_int_equal(nnz[0], 0);
-        assert_int_equal(nnz[1], 0);
-        assert_true(nnz[2] == 32 || nnz[2] == 16 + 100 % 16);
-        assert_int_equal(nnz[3], 100);
+                                                        .head_dim = D});
+        const int32_t expected[ROWS] = {0, 0, 36, 9, 100};
+        assert_memory_equal(nnz, expected, sizeof nnz);
         for (uint32_t i = 0; i < 100; i++) {
             assert_int_equal(all[i], i);
+            assert_true(i >= 9 || tail[i] == i);
         }
     }
     free(q);
@@ -300,10 +319,10 @@ static void test_demands(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bounds),  cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_select),  cmocka_unit_test(test_ties),
-        cmocka_unit_test(test_rows),    cmocka_unit_test(test_many_pages),
-        cmocka_unit_test(test_demands),
+        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_select),     cmocka_unit_test(test_tails),
+        cmocka_unit_test(test_ties),       cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_many_pages), cmocka_unit_test(test_demands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,13 +65,17 @@ static void test_agrees_with_reference(void **state)
         {1, 1, 1, 32, 16, 3},        {16, 3, 2, 16, 16, 1},      {37, 1, 8, 48, 16, 100},
         {5000, 1, 5, 96, 7, 20},     {4097, 2, 2, 64, 1, 400},   {130, 2, 1, 24, 64, 1},
         {0, 2, 4, 64, 16, 5},        {3001, 1, 16, 256, 16, 40}, {100000, 1, 1, 8, 2, 50000},
+        {9999, 1, 2, 32, 5000, 1}, /* a tail of more tokens than a CTA has threads */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         run_case(&cases[i]);
     }
+    for (size_t i = 0; i < NUM_PAGES_TAILS; i++) {
+        run_case(&PAGES_TAILS[i]);
+    }
 }
 
-/* More rows than a launch takes; every third has no pages. */
+/* More rows than a launch takes; every third has no pages, and every third no full one. */
 static void test_rows(void **state)
 {
     (void)state;
@@ -83,13 +87,16 @@ static void test_rows(void **state)
     pages_call(page_select_ref, &t, &f, &expected);
     struct key_pages device_pages = f.pages;
     device_pages.bounds = device_copy(f.pages.bounds, key_pages_bytes(&f.pages));
+    struct key_pages few = device_pages;
+    few.count = 9;
+    const uint32_t tail[9] = {0, 1, 2, 3, 4, 5, 6, 7, 8};
     const struct key_pages *pages[ROWS];
     int64_t budget[ROWS], stride[ROWS];
     uint32_t *ids[ROWS];
     void *scratch[ROWS];
     float *q = mp_xcalloc(ROWS * HEADS * 64, sizeof *q);
     for (int r = 0; r < ROWS; r++) {
-        pages[r] = r % 3 == 2 ? NULL : &device_pages;
+        pages[r] = r % 3 == 2 ? NULL : r % 3 == 1 ? &few : &device_pages;
         budget[r] = 4;
         stride[r] = N;
         ids[r] = device_copy(NULL, HEADS * N * sizeof(uint32_t));
@@ -114,10 +121,14 @@ static void test_rows(void **state)
     for (int r = 0; r < ROWS; r++) {
         struct pages_selection found = {host_copy(ids[r], HEADS * N * sizeof(uint32_t)),
                                         nnz + r * HEADS};
-        if (pages[r] != NULL) {
-            pages_assert_equal(&t, &found, &expected);
-        } else {
+        for (int h = 0; h < HEADS && pages[r] == &few; h++) {
+            assert_int_equal(found.nnz[h], 9);
+            assert_memory_equal(found.ids + h * N, tail, sizeof tail);
+        }
+        if (pages[r] == NULL) {
             assert_true(found.nnz[0] == 0 && found.nnz[1] == 0);
+        } else if (pages[r] != &few) {
+            pages_assert_equal(&t, &found, &expected);
         }
         free(found.ids);
         ASSERT_CUDA(cudaFree(ids[r]));

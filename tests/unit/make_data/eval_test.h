@@ -87,8 +87,8 @@ static inline char *squad_text(const struct mp_sources *s, size_t *length)
     return text;
 }
 
-/* 120 questions q<i> with the answer "yes-<i>" about paragraphs 10 i to 10 i + 9, of 10 to 60
- * words. */
+/* 120 questions q<i> about paragraphs 10 i to 10 i + 9, of 10 to 60 words, one of which has the
+ * answer "yes-<i>.". */
 static inline char *hotpot_text(const struct mp_sources *s, size_t *length)
 {
     char *text;
@@ -104,6 +104,9 @@ static inline char *hotpot_text(const struct mp_sources *s, size_t *length)
             put_words(out, &rng, s, 5 + mp_draw_below(&rng, 26));
             fputs(", ", out);
             put_words(out, &rng, s, 5 + mp_draw_below(&rng, 26));
+            if (p == q % 10) {
+                fprintf(out, ", \" It is yes-%d.\"", q);
+            }
             fputs("]]", out);
         }
         fputs("]}", out);

@@ -30,7 +30,7 @@ static struct mp_words assigned(const char *text, const char *value, int *assign
 }
 
 /* A part of a sample: that its question names the value, and that the variables with it are these,
- * five in a chain of four hops. */
+ * five in a chain of four hops, none of which is anywhere else before the question. */
 static void check_chain(const char *text, struct mp_words *names)
 {
     char value[16];
@@ -47,6 +47,10 @@ static void check_chain(const char *text, struct mp_words *names)
         char *hop = mp_xasprintf("VAR %s = VAR %s\n", names->items[i + 1], names->items[i]);
         assert_int_equal(count_of(text, hop), 1);
         free(hop);
+    }
+    for (int i = 0; i < 5; i++) {
+        int after = count_of(question, names->items[i]);
+        assert_int_equal(count_of(text, names->items[i]) - after, i < 4 ? 2 : 1);
     }
 }
 
@@ -175,8 +179,43 @@ static void test_common_words(void **state)
     check_common_words(*state, 2048, 5, 6, 1, 3, 1);
 }
 
-/* The dots come most often, then the three that are asked for, then all others; how often is as
- * 1 / rank^2. */
+static int compare_times(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a;
+    int64_t y = *(const int64_t *)b;
+    return x > y ? -1 : x < y;
+}
+
+/* Words come as a zeta distribution of exponent 2 says: that of rank k a k^2th as often as that of
+ * rank 1 without the fraction, down to the last rank that comes at all. */
+static void check_zeta(struct counts *c)
+{
+    int64_t ranks = (int64_t)c->words.count;
+    qsort(c->times, c->words.count, sizeof c->times[0], compare_times);
+    int64_t first = c->times[0]; /* that of rank 1, without the fraction */
+    for (int64_t k = 1; k <= ranks; k++) {
+        assert_in_range(c->times[k - 1], first / (k * k), (first + 1) / (k * k));
+    }
+    assert_true(ranks > 20 && ranks * ranks <= first + 1 && (ranks + 1) * (ranks + 1) > first);
+}
+
+/* The dots come most often, then the three that are asked for, then all others. */
+static void check_coded(struct counts *c, const struct mp_words *outputs)
+{
+    int64_t before = times_of(c, "...");
+    assert_int_equal(outputs->count, 3);
+    for (size_t k = 0; k < 3; k++) {
+        int64_t times = times_of(c, outputs->items[k]);
+        assert_true(times < before);
+        before = times;
+    }
+    int64_t as_often = 0;
+    for (size_t k = 0; k < c->words.count; k++) {
+        as_often += c->times[k] >= before;
+    }
+    assert_int_equal(as_often, 4);
+}
+
 static void test_coded_words(void **state)
 {
     struct mp_maker m = maker_of(*state, TOKENS);
@@ -194,20 +233,8 @@ static void test_coded_words(void **state)
             }
             count_word(c, word);
         }
-        int64_t first = times_of(c, "...");
-        assert_int_equal(s.outputs.count, 3);
-        int64_t before = first;
-        for (int rank = 2; rank <= 4; rank++) {
-            int64_t times = times_of(c, s.outputs.items[rank - 2]);
-            assert_true(times < before);
-            assert_in_range(times, first / (rank * rank) - 1, first / (rank * rank) + 1);
-            before = times;
-        }
-        int64_t as_often = 0;
-        for (size_t k = 0; k < c->words.count; k++) {
-            as_often += c->times[k] >= before;
-        }
-        assert_int_equal(as_often, 4);
+        check_coded(c, &s.outputs);
+        check_zeta(c);
         mp_words_free(&c->words);
         free(c);
         mp_sample_free(&s);

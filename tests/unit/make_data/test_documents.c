@@ -5,7 +5,8 @@ enum { TOKENS = 4096 };
 
 static const char QUESTION[] = "\n\nQuestion: ";
 
-/* Numbers from 1 on, each document of the corpus at most once, those of the question among them. */
+/* Numbers from 1 on, each document of the corpus at most once, those of the question among them,
+ * and each answer in one of those. */
 static int64_t check_documents(const char *text, const struct mp_corpus *corpus,
                                const struct mp_question *q)
 {
@@ -33,6 +34,13 @@ static int64_t check_documents(const char *text, const struct mp_corpus *corpus,
     for (size_t i = 0; i < q->num_documents; i++) {
         assert_true(seen[q->documents[i]]);
     }
+    for (size_t k = 0; k < q->answers.count; k++) {
+        int found = 0;
+        for (size_t i = 0; i < q->num_documents; i++) {
+            found += count_of(corpus->documents.items[q->documents[i]], q->answers.items[k]);
+        }
+        assert_int_equal(found, 1);
+    }
     free(seen);
     return count;
 }
@@ -48,7 +56,8 @@ static const struct mp_question *find_question(const struct mp_corpus *corpus, c
     return NULL;
 }
 
-static void check_task(void **state, const char *name)
+/* documents: that a question is asked about. */
+static void check_task(void **state, const char *name, size_t documents)
 {
     const struct eval_test *t = *state;
     struct mp_maker m = maker_of(t, TOKENS);
@@ -63,7 +72,9 @@ static void check_task(void **state, const char *name)
         assert_true(mp_words_add_new(&asked, question));
         const struct mp_question *q = find_question(corpus, question);
         assert_true(check_documents(s.text, corpus, q) > (int64_t)q->num_documents);
-        assert_int_equal(s.outputs.count, q->answers.count);
+        assert_int_equal(q->num_documents, documents);
+        assert_int_equal(s.outputs.count, 1);
+        assert_int_equal(q->answers.count, 1);
         assert_string_equal(s.outputs.items[0], q->answers.items[0]);
         mp_sample_free(&s);
     }
@@ -74,7 +85,7 @@ static void check_task(void **state, const char *name)
  * come before any of another one. */
 static void test_squad(void **state)
 {
-    check_task(state, "qa_1");
+    check_task(state, "qa_1", 1);
     const struct eval_test *t = *state;
     struct mp_maker m = maker_of(t, TOKENS);
     struct mp_series series = {.task = find_task("qa_1")};
@@ -95,7 +106,7 @@ static void test_squad(void **state)
 
 static void test_hotpot(void **state)
 {
-    check_task(state, "qa_2");
+    check_task(state, "qa_2", 10);
     const struct eval_test *t = *state;
     struct mp_maker m = maker_of(t, TOKENS);
     struct mp_series series = {.task = find_task("qa_2")};
@@ -170,6 +181,33 @@ static void test_lengths_that_cannot_be(void **state)
 
 /* ---- files ---- */
 
+/* Every text contains an empty answer: such ones do not count, nor do questions without others. */
+static void test_blank_answers(void **state)
+{
+    (void)state;
+    static const char squad[] =
+        "{\"data\": [{\"paragraphs\": [{\"context\": \"c\", \"qas\": ["
+        "{\"question\": \"none?\", \"answers\": [{\"text\": \"\"}, {\"text\": \" \\n\"}]}, "
+        "{\"question\": \"one?\", \"answers\": [{\"text\": \"\"}, {\"text\": \"x\"}]}]}]}]}";
+    static const char hotpot[] =
+        "[{\"question\": \"none?\", \"answer\": \"\", \"context\": [[\"t\", [\"s\"]]]}, "
+        "{\"question\": \"one?\", \"answer\": \"x\", \"context\": [[\"u\", [\"s\"]]]}]";
+    struct mp_corpus corpora[2];
+    load_corpus(mp_corpus_load_squad, mp_xstrdup(squad), strlen(squad), &corpora[0]);
+    load_corpus(mp_corpus_load_hotpot, mp_xstrdup(hotpot), strlen(hotpot), &corpora[1]);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(corpora[i].num_questions, 1);
+        const struct mp_question *q = corpora[i].questions;
+        assert_string_equal(q->text, "one?");
+        assert_int_equal(q->answers.count, 1);
+        assert_string_equal(q->answers.items[0], "x");
+        assert_int_equal(q->num_documents, 1);
+        /* The other question's paragraphs are documents all the same. */
+        assert_int_equal(q->documents[0], i);
+        mp_corpus_free(&corpora[i]);
+    }
+}
+
 static void refuse(int (*load)(const char *, uint64_t, struct mp_corpus *, struct mp_error *),
                    const char *text, const char *part)
 {
@@ -205,6 +243,10 @@ static void test_bad_squad(void **state)
            "{\"data\": [{\"paragraphs\": [{\"context\": \"c\", \"qas\": [{\"question\": \"q\", "
            "\"answers\": []}]}]}]}",
            "found no question with an answer");
+    refuse(mp_corpus_load_squad,
+           "{\"data\": [{\"paragraphs\": [{\"context\": \"c\", \"qas\": [{\"question\": \"q\", "
+           "\"answers\": [{\"text\": \"\"}]}]}]}]}",
+           "found no question with an answer");
     struct mp_corpus corpus;
     struct mp_error err;
     assert_int_equal(mp_corpus_load_squad("/nowhere.json", 0, &corpus, &err), MP_ERR_IO);
@@ -235,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_hotpot),
         cmocka_unit_test(test_more_samples_than_questions),
         cmocka_unit_test(test_lengths_that_cannot_be),
+        cmocka_unit_test(test_blank_answers),
         cmocka_unit_test(test_bad_squad),
         cmocka_unit_test(test_bad_hotpot),
     };

@@ -116,6 +116,32 @@ static size_t key_length(const char *text, const char **next)
     return length;
 }
 
+/* The task's keys are distinct and each has its number of values, each in a needle of its own; of a
+ * haystack of needles every key has one. */
+static void check_keys(const struct mp_sample *s, const struct mp_needles *hides)
+{
+    struct mp_words keys = {0}, values = {0};
+    size_t needles = 0;
+    for (const char *at = strstr(s->text, NEEDLE); at != NULL; at = strstr(at, NEEDLE), needles++) {
+        const char *key = strstr(at, " for ") + 5;
+        const char *value = strstr(key, " is: ") + 5;
+        char *found = mp_xstrndup(key, (size_t)(value - 5 - key));
+        char *needle = mp_xasprintf(" for %s is: ", found);
+        assert_int_equal(count_of(s->text, needle), hides->num_values);
+        mp_words_add_new(&keys, found);
+        free(found);
+        free(needle);
+        found = mp_xstrndup(value, strcspn(value, "."));
+        assert_true(mp_words_add_new(&values, found));
+        free(found);
+        at = value;
+    }
+    assert_int_equal(keys.count * (size_t)hides->num_values, needles);
+    assert_true(hides->haystack == MP_HAYSTACK_NEEDLES || keys.count == (size_t)hides->num_keys);
+    mp_words_free(&keys);
+    mp_words_free(&values);
+}
+
 /* Each key that is asked for has its values in the text, once each, and they are the answer. */
 static void check_question(const struct mp_sample *s, const struct mp_needles *hides,
                            const struct mp_sources *sources)
@@ -127,6 +153,7 @@ static void check_question(const struct mp_sample *s, const struct mp_needles *h
     assert_int_equal(s->outputs.count, (size_t)(hides->num_queries * hides->num_values));
     const char *key = s->answer_prefix + strlen(start);
     const char *last_line = strrchr(s->text, '\n');
+    struct mp_words answers = {0};
     for (size_t i = 0; i < s->outputs.count; i += (size_t)hides->num_values) {
         const char *next;
         size_t length = key_length(key, &next);
@@ -139,6 +166,7 @@ static void check_question(const struct mp_sample *s, const struct mp_needles *h
             char *needle = mp_xasprintf("%s%ss for %s is: %s.", NEEDLE, values, asked, value);
             assert_int_equal(count_of(s->text, needle), 1);
             assert_int_equal(count_of(s->text, value), 1);
+            assert_true(mp_words_add_new(&answers, value));
             free(needle);
         }
         free(asked);
@@ -146,6 +174,7 @@ static void check_question(const struct mp_sample *s, const struct mp_needles *h
     }
     assert_non_null(strstr(s->answer_prefix, one ? " provided text is" : " provided text are"));
     assert_int_equal(strncmp(s->text, one ? "A special" : "Some special", one ? 9 : 12), 0);
+    mp_words_free(&answers);
     free(start);
 }
 
@@ -163,6 +192,7 @@ static void check_task(void **state, const char *name, enum mp_haystack haystack
     for (int i = 0; i < SAMPLES; i++) {
         struct mp_sample s = make(&m, &series);
         check_question(&s, &hides, &t->sources);
+        check_keys(&s, &hides);
         struct cut cut = cut_needles(&s, &hides);
         assert_int_equal(cut.count, num_keys * num_values);
         check_depths(&cut, haystack == MP_HAYSTACK_ESSAY, seen);

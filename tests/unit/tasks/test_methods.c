@@ -119,31 +119,32 @@ static struct mp_attention configure(struct mp_config *c, const char *const *key
     return a;
 }
 
-/* Tokens that a head has room to select, of so many; and the share that it is expected to. */
+/* Tokens that a head has room to select, of so many; and how many it is expected to. */
 static void test_budgets(void **state)
 {
     (void)state;
     static const struct {
         const char *method, *budget;
-        int64_t tokens, room;
+        int64_t tokens, room, expected;
         const char *description;
     } cases[] = {
-        {"topk", "0.02", 10000, 200, "budget 2 %"},
-        {"topk", "0.02", 10024, 200, "budget 2 %"},
-        {"topk", "0.02", 10026, 201, "budget 2 %"},
-        {"topk", "0.02", 3, 1, "budget 2 %"},
-        {"topk", "0.02", 0, 0, "budget 2 %"},
-        {"topk", "1", 999, 999, "budget 100 %"},
-        {"oracle", "1024", 5000, 1024, "budget 1024 tokens"},
-        {"oracle", "1024", 1000, 1000, "budget 1024 tokens"},
-        {"quest", "0.05", 8000, 400, "budget 5 %, pages of 16"},
-        {"quest", "0.05", 8060, 400, "budget 5 %, pages of 16"},
-        {"quest", "0.05", 30, 16, "budget 5 %, pages of 16"},
-        {"quest", "0.05", 10, 10, "budget 5 %, pages of 16"},
-        {"quest", "2", 100, 16, "budget 2 tokens, pages of 16"},
-        {"quest", "1", 100, 100, "budget 100 %, pages of 16"},
-        {"quest", "99", 100, 96, "budget 99 tokens, pages of 16"},
-        {"quest", "100", 0, 0, "budget 100 tokens, pages of 16"},
+        {"topk", "0.02", 10000, 200, 200, "budget 2 %"},
+        {"topk", "0.02", 10024, 200, 200, "budget 2 %"},
+        {"topk", "0.02", 10026, 201, 201, "budget 2 %"},
+        {"topk", "0.02", 3, 1, 1, "budget 2 %"},
+        {"topk", "0.02", 0, 0, 0, "budget 2 %"},
+        {"topk", "1", 999, 999, 999, "budget 100 %"},
+        {"oracle", "1024", 5000, 1024, 1024, "budget 1024 tokens"},
+        {"oracle", "1024", 1000, 1000, 1000, "budget 1024 tokens"},
+        {"quest", "0.05", 8000, 415, 400, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 8060, 415, 412, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 30, 30, 30, "budget 5 %, pages of 16"},
+        {"quest", "0.05", 10, 10, 10, "budget 5 %, pages of 16"},
+        {"quest", "2", 100, 31, 20, "budget 2 tokens, pages of 16"},
+        {"quest", "1", 100, 100, 100, "budget 100 %, pages of 16"},
+        {"quest", "99", 100, 100, 100, "budget 99 tokens, pages of 16"},
+        {"quest", "64", 96, 79, 64, "budget 64 tokens, pages of 16"},
+        {"quest", "100", 0, 0, 0, "budget 100 tokens, pages of 16"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct mp_config c;
@@ -156,40 +157,53 @@ static void test_budgets(void **state)
         a.method->describe(&c, text, sizeof text);
         assert_string_equal(text, cases[i].description);
         if (size.tokens > 0) {
-            double share = (double)cases[i].room / (double)size.tokens;
+            double share = (double)cases[i].expected / (double)size.tokens;
             assert_float_equal(a.method->expected_share(&a, size.tokens), share, 1e-12);
         }
         mp_config_free(&c);
     }
 }
 
-/* The original's harness compares these four; each preset loads and is what its name says. */
+/* The original's harness compares these methods; each preset loads and is what its name says. */
 static void test_presets(void **state)
 {
     (void)state;
-    static const char *const presets[][3] = {
-        {"magicpig_config.json", "magicpig", "(K, L) = (10, 150)"},
-        {"quest_config.json", "quest", "budget 1024 tokens, pages of 16"},
-        {"topk_config.json", "topk", "budget 2 %"},
-        {"oracle_config.json", "oracle", "budget 2 %"},
+    static const struct {
+        const char *file, *method, *description;
+        int64_t sink, window;
+        int dense; /* layers, from 0 */
+    } presets[] = {
+        {"magicpig_config", "magicpig", "(K, L) = (10, 150)", 4, 64, 1},
+        {"quest_config", "quest", "budget 1024 tokens, pages of 16", 4, 64, 2},
+        {"topk_config", "topk", "budget 2 %", 4, 64, 2},
+        {"oracle_config", "oracle", "budget 2 %", 4, 64, 2},
+        {"original/method0_K10_L150", "magicpig", "(K, L) = (10, 150)", 4, 64, 2},
+        {"original/method0_K9_L120", "magicpig", "(K, L) = (9, 120)", 4, 64, 2},
+        {"original/method0_K8_L75", "magicpig", "(K, L) = (8, 75)", 4, 64, 2},
+        {"original/method1_K16_L64", "quest", "budget 1024 tokens, pages of 16", 0, 64, 2},
+        {"original/method2_L0.02", "topk", "budget 2 %", 0, 0, 2},
+        {"original/method3_L0.02", "oracle", "budget 2 %", 0, 0, 2},
     };
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         struct mp_config c;
         struct mp_error err;
         const struct mp_method *method;
         char path[512], text[64];
-        snprintf(path, sizeof path, "%s/configs/%s", MP_SOURCE_DIR, presets[i][0]);
+        snprintf(path, sizeof path, "%s/configs/%s.json", MP_SOURCE_DIR, presets[i].file);
         mp_config_init(&c);
         if (mp_config_load(&c, path, &err) != 0 || mp_config_check(&c, &err) != 0 ||
             mp_method_choose(&c, &method, &err) != 0) {
             fail_msg("%s", err.message);
         }
         method->describe(&c, text, sizeof text);
-        assert_string_equal(method->name, presets[i][1]);
-        assert_string_equal(text, presets[i][2]);
-        assert_int_equal(c.device_budget - c.window_size, 4);
-        assert_int_equal(c.window_size, 64);
-        assert_int_equal(c.num_cache_layers, i == 0 ? 1 : 2);
+        assert_string_equal(method->name, presets[i].method);
+        assert_string_equal(text, presets[i].description);
+        assert_int_equal(c.device_budget - c.window_size, presets[i].sink);
+        assert_int_equal(c.window_size, presets[i].window);
+        assert_int_equal(c.num_cache_layers, presets[i].dense);
+        for (int l = 0; l < c.num_cache_layers; l++) {
+            assert_int_equal(c.cache_layers[l], l);
+        }
         mp_config_free(&c);
     }
 }
