@@ -1,7 +1,7 @@
 /* The verb eval: how accurate settings of attention are, and what they cost. */
 #include "core/base/log.h"
 #include "pipeline/eval/compare.h"
-#include "pipeline/eval/page.h"
+#include "pipeline/eval/page/page.h"
 #include "pipeline/eval/results.h"
 
 #include <cjson/cJSON.h>

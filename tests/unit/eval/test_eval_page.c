@@ -4,7 +4,7 @@
 #include "eval_page_sample.h"
 #include "page_data.h"
 
-#include "pipeline/eval/page.h"
+#include "pipeline/eval/page/page.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* The errors of attention: as tables, as CSV, and as the data of their page. */
 #include "core/base/memory.h"
-#include "pipeline/eval/attention.h"
+#include "pipeline/eval/attention/attention.h"
 #include "pipeline/eval/print.h"
 
 #include <cjson/cJSON.h>

@@ -1,4 +1,4 @@
-#include "pipeline/eval/attention.h"
+#include "pipeline/eval/attention/attention.h"
 
 #include "core/base/memory.h"
 #include "core/base/shape.h"

@@ -1,7 +1,7 @@
 /* The verb eval attention: how exact settings of attention are, in minutes. */
 #include "core/base/log.h"
-#include "pipeline/eval/attention.h"
-#include "pipeline/eval/page.h"
+#include "pipeline/eval/attention/attention.h"
+#include "pipeline/eval/page/page.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

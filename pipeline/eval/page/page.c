@@ -1,4 +1,4 @@
-#include "pipeline/eval/page.h"
+#include "pipeline/eval/page/page.h"
 
 #include "pipeline/report/embed.h"
 
