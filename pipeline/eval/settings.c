@@ -205,12 +205,16 @@ static char *key_of(const struct mp_config *c, const struct mp_engine *base,
     static const char *const common[] = {"cache_layers", "device_budget", "window_size", NULL};
     static const char *const drawn[] = {"sampling.temperature", "sampling.top_p", "sampling.top_k",
                                         "sampling.seed", NULL};
+    static const char *const end[] = {"eos", NULL};
     cJSON *key = mp_attention_json(c);
     if (!is_exact(c)) {
         add_keys(key, c, common);
     }
     if (c->sampling.temperature > 0.0f) {
         add_keys(key, c, drawn);
+    }
+    if (c->num_eos >= 0) {
+        add_keys(key, c, end);
     }
     cJSON_AddStringToObject(key, "sparse_from", sparse_from);
     cJSON_AddStringToObject(key, "model", mp_engine_model(base));
