@@ -166,6 +166,10 @@ static void test_copy_of_nothing(void **state)
     assert_null(to.folder);
     assert_int_equal(to.num_cache_layers, 0);
     assert_int_equal(to.num_eos, 0);
+    char *text = text_of(&to);
+    assert_non_null(strstr(text, "\"cache_layers\":[]"));
+    assert_non_null(strstr(text, "\"eos\":[]"));
+    cJSON_free(text);
     assert_int_equal(mp_config_set(&from, "eos", "model", &err), MP_OK);
     mp_config_free(&to);
     mp_config_copy(&to, &from);
