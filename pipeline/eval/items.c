@@ -20,7 +20,8 @@ int64_t mp_items_find_question(const char *text, const char *question)
                                           "What are all the special magic", NULL};
     const char *const given[] = {question, NULL};
     const char *last = NULL;
-    for (const char *const *p = question != NULL ? given : phrases; *p != NULL; p++) {
+    bool own = question != NULL && question[0] != '\0';
+    for (const char *const *p = own ? given : phrases; *p != NULL; p++) {
         for (const char *at = strstr(text, *p); at != NULL; at = strstr(at + 1, *p)) {
             last = last == NULL || at > last ? at : last;
         }
@@ -113,8 +114,11 @@ static void encode(struct mp_engine *e, const char *text, const char *question,
     int64_t count = 0;
     int64_t at = sparse_question ? mp_items_find_question(text, question) : 0;
     if (at < 0) {
-        set_error(item, "no question found to be sparse from: the text has none of the phrases of "
-                        "RULER's tasks; give \"question\", with which it starts");
+        set_error(item, question != NULL && question[0] != '\0'
+                            ? "no question found to be sparse from: the text does not have "
+                              "\"question\""
+                            : "no question found to be sparse from: the text has none of the "
+                              "phrases of RULER's tasks; give \"question\", with which it starts");
         return;
     }
     if (mp_engine_encode(e, text, strlen(text), &item->ids.data, &count, &err) != 0) {

@@ -68,11 +68,7 @@ static void check_keys(const char *const *arguments, const char *const *others, 
     free_parsed(&b);
 }
 
-#define WORDS(...)                                                                                 \
-    (const char *const[])                                                                          \
-    {                                                                                              \
-        __VA_ARGS__, NULL                                                                          \
-    }
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 /* Whatever changes answers makes another key. */
 static void test_keys_differ(void **state)
