@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct mp_predictions {
@@ -207,6 +208,13 @@ static int read_file(struct mp_predictions *p, size_t *left, struct mp_error *er
     return code;
 }
 
+/* A pipe or a device has nothing to be taken over, and reading it might not end. */
+static bool is_regular(FILE *file)
+{
+    struct stat status;
+    return fstat(fileno(file), &status) == 0 && S_ISREG(status.st_mode);
+}
+
 int mp_predictions_open(const char *path, const struct mp_items *items,
                         const struct mp_settings *settings, struct mp_predictions **out,
                         size_t *left, struct mp_error *err)
@@ -225,7 +233,7 @@ int mp_predictions_open(const char *path, const struct mp_items *items,
                            strerror(errno));
         } else if (flock(fileno(p->file), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
             code = mp_fail(err, MP_ERR_USAGE, "--output: %s: another run writes to it", path);
-        } else {
+        } else if (is_regular(p->file)) {
             code = read_file(p, left, err);
         }
     }
