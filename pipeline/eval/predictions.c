@@ -120,6 +120,18 @@ static int read_line(const char *path, size_t number, const char *text, size_t l
     return 0;
 }
 
+/* A last line without its newline: cut short if it starts as ours do, else of some other file. */
+static int check_torn_line(const char *path, size_t number, const char *text, size_t length,
+                           struct mp_error *err)
+{
+    static const char start[] = "{\"id\":\"";
+    size_t n = length < sizeof start - 1 ? length : sizeof start - 1;
+    return memcmp(text, start, n) == 0
+               ? 0
+               : mp_fail(err, MP_ERR_FORMAT, "%s:%zu: found a line that eval does not write", path,
+                         number);
+}
+
 int mp_lines_read(const char *path, struct mp_line **lines, size_t *count, int64_t *end,
                   struct mp_error *err)
 {
@@ -142,6 +154,9 @@ int mp_lines_read(const char *path, struct mp_line **lines, size_t *count, int64
     }
     if (code == 0 && ferror(file)) {
         code = mp_fail(err, MP_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
+    }
+    if (code == 0 && length > 0) {
+        code = check_torn_line(path, *count + 1, text, (size_t)length, err);
     }
     free(text);
     fclose(file);
@@ -194,7 +209,8 @@ static int read_file(struct mp_predictions *p, size_t *left, struct mp_error *er
     int64_t end;
     int code = mp_lines_read(p->path, &lines, &count, &end, err);
     if (code != 0) {
-        return code;
+        err->code = code == MP_ERR_FORMAT ? MP_ERR_USAGE : err->code;
+        return mp_fail_prefix(err, "--output");
     }
     for (size_t i = 0; i < count; i++) {
         take_line(p, &lines[i]);
