@@ -47,6 +47,7 @@ static int parse_line(const struct mp_json *doc, struct mp_line *out, struct mp_
     const struct cJSON *root = mp_json_root(doc);
     const struct cJSON *setting = NULL;
     int64_t steps = 0;
+    double score = NAN;
     int code = mp_json_get_object(doc, root, "setting", &setting, err);
     if (code == 0) {
         char *key = cJSON_PrintUnformatted(setting);
@@ -68,9 +69,12 @@ static int parse_line(const struct mp_json *doc, struct mp_line *out, struct mp_
     if (code == 0) {
         code = mp_json_get_int(doc, root, "steps", 0, INT64_MAX, &steps, err);
     }
+    if (code == 0) {
+        code = mp_json_get_number(doc, root, "score", 0.0, 1.0, &score, err);
+    }
     out->prediction = (struct mp_prediction){
         .done = true,
-        .score = number_or_nan(doc, "score"),
+        .score = score,
         .sampled = number_or_nan(doc, "sampled"),
         .rows = number_or_nan(doc, "rows"),
         .bytes = number_or_nan(doc, "bytes"),
