@@ -273,11 +273,35 @@ const struct mp_prediction *mp_predictions_get(const struct mp_predictions *p, s
 
 /* ---- what comes ---- */
 
+#define FIGURE "%.6g"
+#define SECONDS "%.6f"
+
 static void add_number(cJSON *line, const char *key, const char *format, double value)
 {
     char text[32];
     snprintf(text, sizeof text, format, value);
     cJSON_AddRawToObject(line, key, isnan(value) ? "null" : text);
+}
+
+static double as_written(const char *format, double value)
+{
+    char text[32];
+    snprintf(text, sizeof text, format, value);
+    return strtod(text, NULL);
+}
+
+/* What the line of an answer says of it: results must not depend on who has it from there. */
+static struct mp_prediction written(const struct mp_prediction *p)
+{
+    return (struct mp_prediction){
+        .done = true,
+        .score = as_written(FIGURE, p->score),
+        .sampled = as_written(FIGURE, p->sampled),
+        .rows = as_written(FIGURE, p->rows),
+        .bytes = as_written(FIGURE, p->bytes),
+        .steps = p->steps,
+        .seconds = as_written(SECONDS, p->seconds),
+    };
 }
 
 static void add_text(cJSON *line, const char *key, const char *text, size_t length)
@@ -306,14 +330,14 @@ static cJSON *make_line(const struct mp_item *item, const struct mp_setting *set
     cJSON_AddItemToObject(
         line, "outputs",
         cJSON_CreateStringArray((const char *const *)item->outputs, (int)item->num_outputs));
-    add_number(line, "score", "%.6g", prediction->score);
+    add_number(line, "score", FIGURE, prediction->score);
     cJSON_AddStringToObject(line, "finish_reason", answer->finish);
     cJSON_AddNumberToObject(line, "generated_tokens", (double)answer->tokens);
-    add_number(line, "sampled", "%.6g", prediction->sampled);
-    add_number(line, "rows", "%.6g", prediction->rows);
-    add_number(line, "bytes", "%.6g", prediction->bytes);
+    add_number(line, "sampled", FIGURE, prediction->sampled);
+    add_number(line, "rows", FIGURE, prediction->rows);
+    add_number(line, "bytes", FIGURE, prediction->bytes);
     cJSON_AddNumberToObject(line, "steps", (double)prediction->steps);
-    add_number(line, "decode_seconds", "%.6f", prediction->seconds);
+    add_number(line, "decode_seconds", SECONDS, prediction->seconds);
     return line;
 }
 
@@ -321,7 +345,7 @@ int mp_predictions_add(struct mp_predictions *p, size_t setting, size_t item,
                        const struct mp_answer *answer, const struct mp_prediction *prediction,
                        struct mp_error *err)
 {
-    *at(p, setting, item) = *prediction;
+    *at(p, setting, item) = written(prediction);
     if (p->file == NULL) {
         return 0;
     }
