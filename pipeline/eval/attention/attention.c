@@ -314,6 +314,9 @@ int mp_attention_measure(struct mp_eval *e, int64_t most, struct mp_attention_re
     }
     int code = append_answers(e, err);
     if (code == 0) {
+        code = mp_items_report_errors(&e->items, err);
+    }
+    if (code == 0) {
         code = mp_engine_open_variant(e->engine, &e->config, &m.exact, err);
     }
     if (code == 0) {
