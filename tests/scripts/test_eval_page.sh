@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # The pages of eval in a headless browser: their charts, tables and maps, pointer and keys, no errors.
-# Usage: test_eval_page.sh PROGRAM, which is tests/unit/eval/test_eval_page.c: it writes the pages.
+# Usage: test_eval_page.sh PROGRAM [FOLDER]
+# PROGRAM is tests/unit/eval/test_eval_page.c: it writes most of the pages. FOLDER has those of a small
+# evaluation, with its CSV files (case_eval_small of tests/e2e/eval_files.sh).
 # Exits 77 where no browser works.
 set -euo pipefail
-program=$1
+program=$1 evaluated=${2:-}
 # shellcheck source=tests/scripts/browser.sh
 source "$(dirname "$0")/browser.sh"
 
@@ -178,4 +180,91 @@ sed 's/"kind":"scores"/"kind":"score"/' "$folder/scores_2.html" >"$folder/broken
 load broken.html
 [[ $(text_of error) == 'This page failed to show its data: '* ]] || fail 'hides its errors'
 
-echo "eval page: 10 pages in $browser"
+# ---- what the program has found ----
+
+# Fields of CSV between bars, the quotes of names left out.
+unquoted() { # unquoted FILE
+    sed -E '1d; s/^"(([^"]|"")*)",/\1|/; :next s/(\|.*),/\1|/; t next; s/"//g' "$1"
+}
+
+# Each line of the file wanted is a name and numbers between bars. The table's row of that name has the
+# same numbers, to a share of 0.006 (it shows three digits) or half a tenth; – for an empty field.
+expect_figures() { # expect_figures ID
+    rows "$1" >"$folder/rows"
+    awk -F'|' '
+        NR == FNR { row[FNR] = $0; count = FNR; next }
+        {
+            for (i = 1; i <= count && index(row[i], $1 " ") != 1; i++);
+            if (i > count) { print "no row " $1; exit bad = 1 }
+            rest = substr(row[i], length($1) + 2)
+            gsub(/,/, "", rest)
+            gsub(/–/, " – ", rest)
+            n = split(rest, word, " ")
+            at = 0
+            for (f = 2; f <= NF; f++) {
+                found = word[++at]
+                if ($f == "") {
+                    if (found != "–") { print $1 ": field " f ": " found; bad = 1 }
+                    continue
+                }
+                if (found == "–") found = word[++at] # between the ends of an interval
+                if (word[at + 1] == "%" || word[at + 1] == "B") at++
+                if (word[at + 1] == "kB") { found *= 1e3; at++ }
+                if (word[at + 1] == "MB") { found *= 1e6; at++ }
+                off = found - $f
+                if (off < 0) off = -off
+                if (off > 0.006 * $f && off > 0.051) { print $1 ": field " f ": " found ", " $f; bad = 1 }
+            }
+            if (at != n) { print $1 ": " n - at " words more"; bad = 1 }
+        }
+        END { exit bad || FNR == 0 }' "$folder/rows" "$folder/wanted" || fail "$(<"$folder/rows")"
+}
+
+check_scores_page() {
+    cp "$evaluated/scores.html" "$folder"
+    expect_whole scores.html
+    load scores.html
+    expect error ''
+    count '<g class="point' 4
+    count '<line class="reference' 1
+    count '<table id="table-' 1
+    # Of each setting the mean of the tasks, its cost, and the score of each task.
+    unquoted "$evaluated/scores.csv" | awk -F'|' '
+        $3 == "mean" { name[++n] = $1
+            line[n] = sprintf("%s|%s|%s|%s|%s|%s|%s", 100 * $5, 100 * $6, 100 * $7, $9,
+                $8 == "" ? "" : 100 * $8, $10, $11) }
+        $3 != "mean" { line[n] = line[n] "|" 100 * $5 }
+        END { for (i = 1; i <= n; i++) print name[i] "|" line[i] }' >"$folder/wanted"
+    [[ $(wc -l <"$folder/wanted") == 4 ]] || fail "no four settings in $evaluated/scores.csv"
+    expect_figures table-0
+}
+
+check_errors_page() {
+    cp "$evaluated/errors.html" "$folder"
+    expect_whole errors.html
+    load errors.html
+    expect error ''
+    count '<g class="point' 3
+    count '<svg class="map" role="group"' 3
+    count '<rect class="cell' $((3 * 7 * 8))
+    count '<rect class="dense' 7 # and the legend's
+    unquoted "$evaluated/errors.csv" | awk -F'|' '$4 != "" { sum[$1] += 100 * $4; n[$1]++ }
+        END { for (s in sum) print s "|" sum[s] / n[s] }' >"$folder/means"
+    # The page's other figures are not in the CSV file.
+    rows errors >"$folder/rows"
+    while IFS='|' read -r name mean; do
+        awk -v name="$name" -v mean="$mean" 'index($0, name " ") == 1 {
+            found = substr($0, length(name) + 2) + 0
+            ok = found - mean < 0.051 && mean - found < 0.051 }
+            END { exit !ok }' "$folder/rows" || fail "error of $name: expected $mean in: $(<"$folder/rows")"
+    done <"$folder/means"
+    [[ $(wc -l <"$folder/means") == 3 ]] || fail "no three settings in $evaluated/errors.csv"
+}
+
+pages=10
+if [[ -n $evaluated ]]; then
+    check_scores_page
+    check_errors_page
+    pages=12
+fi
+echo "eval page: $pages pages in $browser"
