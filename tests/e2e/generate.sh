@@ -134,7 +134,7 @@ case_presets() {
 # Nothing of a prompt stays in the static cache of a sparse layer; prompts of one token and of more.
 case_nothing_static() {
     local method isa arguments=(--input records.jsonl --gen-len 6 --eos none --batch 3)
-    printf '{"input": ""}\n{"input": "Hello world"}\n{"input": "%s"}\n' "$(story 5 60)" >records.jsonl
+    printf '{"input": ""}\n{"input": "Hello world"}\n{"input": "%s"}\n' "$(story 5 12)" >records.jsonl
     generate "${arguments[@]}" --attention full --devices cpu
     expect_status 0
     cp out all
