@@ -306,7 +306,7 @@ int mp_eval_run(struct mp_eval *e, struct mp_error *err)
     e->times.all = mp_clock_seconds() - since;
     const struct mp_eval_times *t = &e->times;
     mp_log(MP_LOG_INFO,
-           "%.1f s: %.1f reading prompts, %.1f making caches and indexes of them, %.1f decoding",
+           "%.2f s: %.2f reading prompts, %.2f making caches and indexes of them, %.2f decoding",
            t->all, t->reading, t->adopting, t->decoding);
     return code;
 }
