@@ -435,7 +435,9 @@ cJSON *config_key_json(const struct config_key *key, const struct mp_config *c)
     }
     case CONFIG_LIST: {
         int count = *(const int *)(const void *)(base + key->count_offset);
-        return count < 0 ? cJSON_CreateNull() : cJSON_CreateIntArray(*(int *const *)at, count);
+        return count < 0    ? cJSON_CreateNull()
+               : count == 0 ? cJSON_CreateArray()
+                            : cJSON_CreateIntArray(*(int *const *)at, count);
     }
     }
     return NULL;

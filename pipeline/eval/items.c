@@ -20,7 +20,8 @@ int64_t mp_items_find_question(const char *text, const char *question)
                                           "What are all the special magic", NULL};
     const char *const given[] = {question, NULL};
     const char *last = NULL;
-    for (const char *const *p = question != NULL ? given : phrases; *p != NULL; p++) {
+    bool own = question != NULL && question[0] != '\0';
+    for (const char *const *p = own ? given : phrases; *p != NULL; p++) {
         for (const char *at = strstr(text, *p); at != NULL; at = strstr(at + 1, *p)) {
             last = last == NULL || at > last ? at : last;
         }
@@ -113,8 +114,11 @@ static void encode(struct mp_engine *e, const char *text, const char *question,
     int64_t count = 0;
     int64_t at = sparse_question ? mp_items_find_question(text, question) : 0;
     if (at < 0) {
-        set_error(item, "no question found to be sparse from: the text has none of the phrases of "
-                        "RULER's tasks; give \"question\", with which it starts");
+        set_error(item, question != NULL && question[0] != '\0'
+                            ? "no question found to be sparse from: the text does not have "
+                              "\"question\""
+                            : "no question found to be sparse from: the text has none of the "
+                              "phrases of RULER's tasks; give \"question\", with which it starts");
         return;
     }
     if (mp_engine_encode(e, text, strlen(text), &item->ids.data, &count, &err) != 0) {
@@ -252,18 +256,32 @@ static int make_samples(const struct mp_workshop *w, struct mp_engine *e, bool s
     return code;
 }
 
-/* The next of a list of numbers with commas; moves on. */
-static int next_length(const char **at, int64_t *out, struct mp_error *err)
+/* Numbers with commas, none of them twice, into an empty list: *out [*count], the caller's, also
+ * after an error. */
+static int parse_lengths(const char *text, int64_t **out, size_t *count, struct mp_error *err)
 {
-    char *end;
-    errno = 0;
-    *out = strtoll(*at, &end, 10);
-    if (errno != 0 || end == *at || *out < 1 || *out > INT32_MAX || (*end != ',' && *end != '\0')) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "--tokens: found \"%s\", expected whole numbers from 1 with commas", *at);
+    for (const char *at = text;; at++) {
+        char *end;
+        errno = 0;
+        int64_t length = strtoll(at, &end, 10);
+        if (errno != 0 || end == at || length < 1 || length > INT32_MAX ||
+            (*end != ',' && *end != '\0')) {
+            return mp_fail(err, MP_ERR_USAGE,
+                           "--tokens: found \"%s\", expected whole numbers from 1 with commas",
+                           text);
+        }
+        for (size_t i = 0; i < *count; i++) {
+            if ((*out)[i] == length) {
+                return mp_fail(err, MP_ERR_USAGE, "--tokens: found %" PRId64 " twice", length);
+            }
+        }
+        *out = mp_xrealloc(*out, *count + 1, sizeof **out);
+        (*out)[(*count)++] = length;
+        at = end;
+        if (*at == '\0') {
+            return 0;
+        }
     }
-    *at = *end == ',' ? end + 1 : end;
-    return 0;
 }
 
 static int load_tasks(const struct mp_cli *cli, struct mp_engine *e, bool sparse_question,
@@ -271,7 +289,12 @@ static int load_tasks(const struct mp_cli *cli, struct mp_engine *e, bool sparse
 {
     struct mp_workshop w;
     struct mp_tokenizer *tokenizer = NULL;
+    int64_t *lengths = NULL;
+    size_t count = 0;
     int code = mp_workshop_open(cli, &w, err);
+    if (code == 0) {
+        code = parse_lengths(cli->tokens, &lengths, &count, err);
+    }
     if (code == 0) {
         code = mp_cli_open_tokenizer(cli, &tokenizer, err);
     }
@@ -279,12 +302,11 @@ static int load_tasks(const struct mp_cli *cli, struct mp_engine *e, bool sparse
         code = mp_engine_open_tokenizer(e, err);
     }
     w.maker.tokenizer = tokenizer;
-    for (const char *at = cli->tokens; *at != '\0' && code == 0;) {
-        code = next_length(&at, &w.maker.tokens, err);
-        if (code == 0) {
-            code = make_samples(&w, e, sparse_question, out, err);
-        }
+    for (size_t i = 0; i < count && code == 0; i++) {
+        w.maker.tokens = lengths[i];
+        code = make_samples(&w, e, sparse_question, out, err);
     }
+    free(lengths);
     mp_workshop_close(&w);
     mp_tokenizer_free(tokenizer);
     return code;

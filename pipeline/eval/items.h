@@ -57,8 +57,8 @@ void mp_items_free(struct mp_items *items);
  */
 int mp_items_sparse_question(const struct mp_cli *cli, bool *out, struct mp_error *err);
 
-/* Where the question starts, in bytes; -1: nowhere. question: with which it starts; NULL: as
- * RULER's tasks ask. */
+/* Where the question starts, in bytes; -1: nowhere. question: with which it starts; NULL or empty:
+ * as RULER's tasks ask. */
 int64_t mp_items_find_question(const char *text, const char *question);
 
 #endif

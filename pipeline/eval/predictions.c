@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct mp_predictions {
@@ -46,6 +47,7 @@ static int parse_line(const struct mp_json *doc, struct mp_line *out, struct mp_
     const struct cJSON *root = mp_json_root(doc);
     const struct cJSON *setting = NULL;
     int64_t steps = 0;
+    double score = NAN;
     int code = mp_json_get_object(doc, root, "setting", &setting, err);
     if (code == 0) {
         char *key = cJSON_PrintUnformatted(setting);
@@ -67,9 +69,12 @@ static int parse_line(const struct mp_json *doc, struct mp_line *out, struct mp_
     if (code == 0) {
         code = mp_json_get_int(doc, root, "steps", 0, INT64_MAX, &steps, err);
     }
+    if (code == 0) {
+        code = mp_json_get_number(doc, root, "score", 0.0, 1.0, &score, err);
+    }
     out->prediction = (struct mp_prediction){
         .done = true,
-        .score = number_or_nan(doc, "score"),
+        .score = score,
         .sampled = number_or_nan(doc, "sampled"),
         .rows = number_or_nan(doc, "rows"),
         .bytes = number_or_nan(doc, "bytes"),
@@ -119,6 +124,18 @@ static int read_line(const char *path, size_t number, const char *text, size_t l
     return 0;
 }
 
+/* A last line without its newline: cut short if it starts as ours do, else of some other file. */
+static int check_torn_line(const char *path, size_t number, const char *text, size_t length,
+                           struct mp_error *err)
+{
+    static const char start[] = "{\"id\":\"";
+    size_t n = length < sizeof start - 1 ? length : sizeof start - 1;
+    return memcmp(text, start, n) == 0
+               ? 0
+               : mp_fail(err, MP_ERR_FORMAT, "%s:%zu: found a line that eval does not write", path,
+                         number);
+}
+
 int mp_lines_read(const char *path, struct mp_line **lines, size_t *count, int64_t *end,
                   struct mp_error *err)
 {
@@ -141,6 +158,9 @@ int mp_lines_read(const char *path, struct mp_line **lines, size_t *count, int64
     }
     if (code == 0 && ferror(file)) {
         code = mp_fail(err, MP_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
+    }
+    if (code == 0 && length > 0) {
+        code = check_torn_line(path, *count + 1, text, (size_t)length, err);
     }
     free(text);
     fclose(file);
@@ -193,7 +213,8 @@ static int read_file(struct mp_predictions *p, size_t *left, struct mp_error *er
     int64_t end;
     int code = mp_lines_read(p->path, &lines, &count, &end, err);
     if (code != 0) {
-        return code;
+        err->code = code == MP_ERR_FORMAT ? MP_ERR_USAGE : err->code;
+        return mp_fail_prefix(err, "--output");
     }
     for (size_t i = 0; i < count; i++) {
         take_line(p, &lines[i]);
@@ -205,6 +226,13 @@ static int read_file(struct mp_predictions *p, size_t *left, struct mp_error *er
                        strerror(errno));
     }
     return code;
+}
+
+/* A pipe or a device has nothing to be taken over, and reading it might not end. */
+static bool is_regular(FILE *file)
+{
+    struct stat status;
+    return fstat(fileno(file), &status) == 0 && S_ISREG(status.st_mode);
 }
 
 int mp_predictions_open(const char *path, const struct mp_items *items,
@@ -225,7 +253,7 @@ int mp_predictions_open(const char *path, const struct mp_items *items,
                            strerror(errno));
         } else if (flock(fileno(p->file), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
             code = mp_fail(err, MP_ERR_USAGE, "--output: %s: another run writes to it", path);
-        } else {
+        } else if (is_regular(p->file)) {
             code = read_file(p, left, err);
         }
     }
@@ -245,11 +273,35 @@ const struct mp_prediction *mp_predictions_get(const struct mp_predictions *p, s
 
 /* ---- what comes ---- */
 
+#define FIGURE "%.6g"
+#define SECONDS "%.6f"
+
 static void add_number(cJSON *line, const char *key, const char *format, double value)
 {
     char text[32];
     snprintf(text, sizeof text, format, value);
     cJSON_AddRawToObject(line, key, isnan(value) ? "null" : text);
+}
+
+static double as_written(const char *format, double value)
+{
+    char text[32];
+    snprintf(text, sizeof text, format, value);
+    return strtod(text, NULL);
+}
+
+/* What the line of an answer says of it: results must not depend on who has it from there. */
+static struct mp_prediction written(const struct mp_prediction *p)
+{
+    return (struct mp_prediction){
+        .done = true,
+        .score = as_written(FIGURE, p->score),
+        .sampled = as_written(FIGURE, p->sampled),
+        .rows = as_written(FIGURE, p->rows),
+        .bytes = as_written(FIGURE, p->bytes),
+        .steps = p->steps,
+        .seconds = as_written(SECONDS, p->seconds),
+    };
 }
 
 static void add_text(cJSON *line, const char *key, const char *text, size_t length)
@@ -278,14 +330,14 @@ static cJSON *make_line(const struct mp_item *item, const struct mp_setting *set
     cJSON_AddItemToObject(
         line, "outputs",
         cJSON_CreateStringArray((const char *const *)item->outputs, (int)item->num_outputs));
-    add_number(line, "score", "%.6g", prediction->score);
+    add_number(line, "score", FIGURE, prediction->score);
     cJSON_AddStringToObject(line, "finish_reason", answer->finish);
     cJSON_AddNumberToObject(line, "generated_tokens", (double)answer->tokens);
-    add_number(line, "sampled", "%.6g", prediction->sampled);
-    add_number(line, "rows", "%.6g", prediction->rows);
-    add_number(line, "bytes", "%.6g", prediction->bytes);
+    add_number(line, "sampled", FIGURE, prediction->sampled);
+    add_number(line, "rows", FIGURE, prediction->rows);
+    add_number(line, "bytes", FIGURE, prediction->bytes);
     cJSON_AddNumberToObject(line, "steps", (double)prediction->steps);
-    add_number(line, "decode_seconds", "%.6f", prediction->seconds);
+    add_number(line, "decode_seconds", SECONDS, prediction->seconds);
     return line;
 }
 
@@ -293,7 +345,7 @@ int mp_predictions_add(struct mp_predictions *p, size_t setting, size_t item,
                        const struct mp_answer *answer, const struct mp_prediction *prediction,
                        struct mp_error *err)
 {
-    *at(p, setting, item) = *prediction;
+    *at(p, setting, item) = written(prediction);
     if (p->file == NULL) {
         return 0;
     }

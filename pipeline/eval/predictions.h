@@ -36,16 +36,16 @@ struct mp_line {
 struct mp_predictions; /* opaque */
 
 /* Reads the lines of a file. MP_ERR_IO; MP_ERR_FORMAT names the line that eval does not write. A
- * last line cut short is left out: *end gets the offset after the last whole line, if not NULL.
- * mp_lines_free. */
+ * last line of its own cut short is left out: *end gets the offset after the last whole line, if
+ * not NULL. mp_lines_free. */
 int mp_lines_read(const char *path, struct mp_line **lines, size_t *count, int64_t *end,
                   struct mp_error *err);
 void mp_lines_free(struct mp_line *lines, size_t count);
 
 /* Takes over from the file, if there is one, the answers to these items with these settings, and
- * opens it for more; path NULL: nothing is written. One run at a time has it. *left gets the number
- * of lines that are about others. MP_ERR_USAGE: it cannot be written, another run has it, or it
- * holds something else. */
+ * opens it for more, as it does a pipe or a device; path NULL: nothing is written. One run at a
+ * time has it. *left gets the number of lines that are about others. MP_ERR_USAGE: it cannot be
+ * written, another run has it, or it holds something else. */
 int mp_predictions_open(const char *path, const struct mp_items *items,
                         const struct mp_settings *settings, struct mp_predictions **out,
                         size_t *left, struct mp_error *err);
@@ -62,7 +62,7 @@ struct mp_answer {
     int64_t tokens;
 };
 
-/* Keeps an answer, and writes its line at once. */
+/* Keeps an answer, its figures as rounded as in its line, and writes that at once. */
 int mp_predictions_add(struct mp_predictions *p, size_t setting, size_t item,
                        const struct mp_answer *answer, const struct mp_prediction *prediction,
                        struct mp_error *err);

@@ -14,14 +14,25 @@ void mp_print_number(FILE *out, int width, const char *format, double value)
     fprintf(out, " %*s", width, text);
 }
 
-int mp_print_name_width(const struct mp_settings *settings)
+static int width_of(const struct mp_settings *s, size_t setting)
 {
-    size_t width = strlen("setting");
-    for (size_t s = 0; s < settings->count; s++) {
-        size_t own = strlen(settings->items[s].name);
+    return snprintf(NULL, 0, "[%zu] %s", setting + 1, s->items[setting].name);
+}
+
+int mp_print_name_width(const struct mp_settings *s)
+{
+    int width = (int)strlen("[1] setting");
+    for (size_t i = 0; i < s->count; i++) {
+        int own = width_of(s, i);
         width = own > width ? own : width;
     }
-    return (int)width;
+    return width;
+}
+
+void mp_print_name(FILE *out, const struct mp_settings *s, size_t setting, int width)
+{
+    fprintf(out, "  [%zu] %s%*s", setting + 1, s->items[setting].name, width - width_of(s, setting),
+            "");
 }
 
 void mp_csv_text(FILE *out, const char *text)

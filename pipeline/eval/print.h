@@ -11,8 +11,11 @@ struct cJSON;
 /* A blank and a number, right-aligned; "-" for NAN. */
 void mp_print_number(FILE *out, int width, const char *format, double value);
 
-/* Characters of the longest name, and of the column's head. */
+/* Characters of the widest of their column: "[1] name" of each, and its head. */
 int mp_print_name_width(const struct mp_settings *s);
+
+/* A setting in that column, after two blanks. */
+void mp_print_name(FILE *out, const struct mp_settings *s, size_t setting, int width);
 
 /* A quoted field; a comma and a number, or nothing behind it for NAN. */
 void mp_csv_text(FILE *out, const char *text);

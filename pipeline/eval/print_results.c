@@ -13,7 +13,7 @@ static void print_settings(const struct mp_results *r, size_t context, FILE *out
 {
     int width = mp_print_name_width(r->settings);
     fprintf(out, "%lld tokens\n  %-*s %8s %14s %10s %10s %12s %10s\n",
-            (long long)r->contexts[context], width + 4, "setting", "score %", "95 % interval",
+            (long long)r->contexts[context], width, "setting", "score %", "95 % interval",
             "rows read", "sampled %", "KiB a token", "ms a step");
     for (size_t s = 0; s < r->settings->count; s++) {
         const struct mp_result *x = mp_results_get(r, s, context, -1);
@@ -21,7 +21,7 @@ static void print_settings(const struct mp_results *r, size_t context, FILE *out
         if (!isnan(x->low)) {
             snprintf(interval, sizeof interval, "%.1f to %.1f", 100.0 * x->low, 100.0 * x->high);
         }
-        fprintf(out, "  [%zu] %-*s", s + 1, width, r->settings->items[s].name);
+        mp_print_name(out, r->settings, s, width);
         mp_print_number(out, 8, "%.1f", 100.0 * x->score);
         fprintf(out, " %14s", interval);
         mp_print_number(out, 10, "%.1f", x->rows);

@@ -204,12 +204,28 @@ static void add_keys(cJSON *to, const struct mp_config *c, const char *const *pa
     cJSON_Delete(all);
 }
 
+/* In one line, as it will be when a line with it has been read: whole numbers from 1e15 are then
+ * written in another way. Frees json. */
+static char *print_key(cJSON *json)
+{
+    char *text = cJSON_PrintUnformatted(json);
+    cJSON *again = cJSON_Parse(text);
+    cJSON_free(text);
+    text = cJSON_PrintUnformatted(again);
+    char *copy = mp_xstrdup(text);
+    cJSON_free(text);
+    cJSON_Delete(again);
+    cJSON_Delete(json);
+    return copy;
+}
+
 static char *key_of(const struct mp_config *c, const struct mp_engine *base,
                     const char *sparse_from)
 {
     static const char *const common[] = {"cache_layers", "device_budget", "window_size", NULL};
     static const char *const drawn[] = {"sampling.temperature", "sampling.top_p", "sampling.top_k",
                                         "sampling.seed", NULL};
+    static const char *const end[] = {"eos", NULL};
     cJSON *key = mp_attention_json(c);
     if (!is_exact(c)) {
         add_keys(key, c, common);
@@ -217,13 +233,12 @@ static char *key_of(const struct mp_config *c, const struct mp_engine *base,
     if (c->sampling.temperature > 0.0f) {
         add_keys(key, c, drawn);
     }
+    if (c->num_eos >= 0) {
+        add_keys(key, c, end);
+    }
     cJSON_AddStringToObject(key, "sparse_from", sparse_from);
     cJSON_AddStringToObject(key, "model", mp_engine_model(base));
-    char *text = cJSON_PrintUnformatted(key);
-    char *copy = mp_xstrdup(text);
-    cJSON_free(text);
-    cJSON_Delete(key);
-    return copy;
+    return print_key(key);
 }
 
 int mp_settings_open(struct mp_settings *s, struct mp_engine *base, const char *sparse_from,

@@ -13,11 +13,11 @@ static void print_settings(const struct mp_attention_results *r, FILE *out)
 {
     int width = mp_print_name_width(r->settings);
     fprintf(out, "%lld token%s of %lld prompt%s\n  %-*s %8s %10s %10s %12s\n", (long long)r->tokens,
-            r->tokens == 1 ? "" : "s", (long long)r->prompts, r->prompts == 1 ? "" : "s", width + 4,
+            r->tokens == 1 ? "" : "s", (long long)r->prompts, r->prompts == 1 ? "" : "s", width,
             "setting", "error %", "rows read", "sampled %", "KiB a token");
     for (size_t s = 0; s < r->settings->count; s++) {
         const struct mp_attention_result *x = &r->items[s];
-        fprintf(out, "  [%zu] %-*s", s + 1, width, r->settings->items[s].name);
+        mp_print_name(out, r->settings, s, width);
         mp_print_number(out, 8, "%.2f", 100.0 * x->error);
         mp_print_number(out, 10, "%.1f", x->rows);
         mp_print_number(out, 10, "%.2f", 100.0 * x->sampled);
