@@ -130,7 +130,9 @@ static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph
             s->num_rows,
             &(struct sampled_attention_weight){
                 .function = method->weight != NULL ? method->weight(g->attention) : NULL,
-                .expected_nnz = mp_expected_nnz(g, s, layer, shard),
+                .shared = method->shared_rows,
+                .expected_nnz =
+                    mp_expected_nnz(g, s, layer, shard) / (method->shared_rows ? group : 1),
             });
         parts[i] = (struct output_part){&of->o, &of->lse, shard->first_kv_head * group,
                                         shard->num_kv_heads * group};
