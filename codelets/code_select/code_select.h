@@ -10,7 +10,9 @@
 #include "codelets/common/attention/key_rotation.h"
 #include "core/base/shape.h"
 
+struct mp_buffer;
 struct mp_shard;
+struct mp_submit;
 
 struct code_select_args {
     const float *q;                       /* [rows][num_heads][head_dim], rows q_stride apart */
