@@ -6,13 +6,17 @@
 #ifndef MP_CODELETS_CODE_SELECT_H
 #define MP_CODELETS_CODE_SELECT_H
 
-#include "codelets/encode_keys/encode_keys.h"
+#include "codelets/common/attention/codes.h"
+#include "codelets/common/attention/key_rotation.h"
 #include "core/base/shape.h"
 
+struct mp_buffer;
 struct mp_shard;
+struct mp_submit;
 
 struct code_select_args {
-    const float *q;                       /* [rows][num_heads][head_dim] */
+    const float *q;                       /* [rows][num_heads][head_dim], rows q_stride apart */
+    int64_t q_stride;                     /* floats from a row of q to the next */
     const struct key_codes *const *codes; /* [rows]; NULL or count 0: nothing is selected */
     struct key_rotation rotation;         /* that the codes were made with */
     const int64_t *samples;               /* [rows] S >= 1: all tokens, with log-weight 0, if there

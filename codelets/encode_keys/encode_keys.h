@@ -3,29 +3,11 @@
 #define MP_CODELETS_ENCODE_KEYS_H
 
 #include "codelets/common/attention/codes.h"
+#include "codelets/common/attention/key_rotation.h"
 #include "codelets/common/attention/kv.h"
 
 struct mp_buffer;
 struct mp_submit;
-
-/* The rotation R of a layer group, drawn from a seed: for a head_dim that is a power of two, a
- * Hadamard matrix of random signs, R = H D / sqrt(d); else any orthogonal matrix. */
-struct key_rotation {
-    const float *data; /* power of two: [head_dim] signs, 1 or -1; else [head_dim][head_dim] rows of
-                          R */
-    int head_dim;
-};
-
-/* Floats of data. */
-size_t key_rotation_size(int head_dim);
-
-/* Draws it; the same everywhere. */
-void key_rotation_draw(int head_dim, uint64_t seed, float *data);
-
-/* y = R x, [head_dim] each, y not x. The same bits on every device: sums in the order of a fast
- * Walsh-Hadamard transform with strides 1, 2, 4, ..., then times 1 / sqrtf(d); or, row by row,
- * fused multiply-adds from channel 0 on. */
-void key_rotate(const struct key_rotation *r, const float *x, float *y);
 
 struct encode_keys_args {
     const struct offloaded_kv *kv; /* keys of tokens 0 .. count - 1, centered or not */
@@ -33,12 +15,13 @@ struct encode_keys_args {
     struct key_codes *codes; /* out; count, shape and bits are there */
 };
 
-/* What every variant of the op is. All give the same bits: |k|^2 and <y, c> are added as
- * encode_sum does. */
+/* What every variant of the op is. All give the same bits: |k|^2, of k as it is stored, and <y, c>
+ * are added as encode_sum does, over products that are rounded each. Of the tokens that fill the
+ * last block the words are 0, as the factors. */
 typedef void encode_keys_kernel(const struct encode_keys_args *);
 
 void encode_keys_ref(const struct encode_keys_args *a);
-/* Keys are MP_BF16. */
+/* Keys are MP_BF16, head_dim a multiple of 8 (AVX2) or 16 (AVX-512). */
 void encode_keys_avx2(const struct encode_keys_args *a);
 void encode_keys_avx512(const struct encode_keys_args *a);
 /* Keys are MP_BF16 in device or pinned host memory; codes and rotation in device memory. */

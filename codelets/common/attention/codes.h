@@ -5,7 +5,7 @@
  * and c_j = u_j - (2^bits - 1) / 2,
  *   u_j = clamp(floor(y_j / s), -2^(bits-1), 2^(bits-1) - 1) + 2^(bits-1),  s = step |k| / sqrt(d),
  *   f = |k|^2 / <y, c>, so that f <R q, c> estimates q.k without bias in the direction of k.
- * (1 bit: u_j = [y_j >= 0].) A zero key has f = 0.
+ * (1 bit: u_j = [y_j >= 0].) A zero key has f = 0, and the levels of y = 0.
  *
  * What is selected by them is the same on every device and with any number of threads: every sum
  * that decides is one of integers, and everything else is arithmetic of IEEE floats one token at a
@@ -64,6 +64,33 @@ CODES_FUNCTION float codes_step(int bits)
     return bits == 2 ? 0.9957f : 0.3352f;
 }
 
+/* s of a key, 0 for a zero key; not read for 1 bit. */
+CODES_FUNCTION float codes_key_step(float norm_squared, int head_dim, int bits)
+{
+    return codes_step(bits) * sqrtf(norm_squared / (float)head_dim);
+}
+
+/* The level of a rotated channel. */
+CODES_FUNCTION int codes_level(float y, float step, int bits)
+{
+    float half = (float)(1 << (bits - 1));
+    float at = bits == 1 ? (y >= 0.0f ? 0.0f : -1.0f) : (step > 0.0f ? floorf(y / step) : 0.0f);
+    return (int)(fminf(fmaxf(at, -half), half - 1.0f) + half);
+}
+
+/* c of a level. */
+CODES_FUNCTION float codes_center(int level, int bits)
+{
+    return (float)level - 0.5f * (float)((1 << bits) - 1);
+}
+
+/* f: dot is <y, c>, which is never negative. */
+CODES_FUNCTION float codes_factor(float norm_squared, float dot)
+{
+    float f = norm_squared / dot;
+    return f < INFINITY ? f : 0.0f; /* 0 too where it is not a number */
+}
+
 /* ---- a step: the query ---- */
 
 /* A rotated query channel as an integer, inverse = 127 / the largest magnitude of all channels, 0
@@ -92,7 +119,11 @@ CODES_FUNCTION float codes_logit(int32_t twice_dot, float query_scale, float fac
     return (float)twice_dot * query_scale * factor;
 }
 
-/* ---- a step: softmax ---- */
+/* ---- a step: softmax ----
+ *
+ * The weight of a token is codes_exp2 of its codes_logit less the largest one of all tokens. Both
+ * are rounded to float before that: a compiler that fuses the product with the difference gives
+ * other ids. */
 
 enum { CODES_ONE_BITS = 30 }; /* fixed-point numbers have 2^30 as their 1 */
 #define CODES_ONE (INT32_C(1) << CODES_ONE_BITS)
@@ -162,8 +193,8 @@ CODES_FUNCTION int32_t codes_inclusion(float x, float c)
 }
 
 /* The next c' of the iteration that starts from capped = 0, capped_sum = 0 and ends once capped no
- * longer changes: capped: tokens with c' x >= 1; total: sum of codes_small and codes_large over all
- * tokens; capped_sum: sum of codes_large over the capped ones. */
+ * longer grows: capped: tokens with x >= 1 and c' x >= 1; total: sum of codes_small and codes_large
+ * over all tokens; capped_sum: sum of codes_large over the capped ones. */
 CODES_FUNCTION float codes_next_scale(int64_t samples, int64_t capped, uint64_t total,
                                       uint64_t capped_sum)
 {
