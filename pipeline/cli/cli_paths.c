@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A file that a flag or key names. */
@@ -33,18 +34,24 @@ static int check_no_model_file(const struct mp_cli *cli, const struct named_file
     return code;
 }
 
-/* A path that cannot be written is better known before the work than after it. */
+/* A path that cannot be written is better known before the work than after it. Leaves no file that
+ * was not there. */
 static int check_writable(const char *key, const char *path, struct mp_error *err)
 {
     if (path == NULL) {
         return 0;
     }
+    struct stat status;
+    bool existed = lstat(path, &status) == 0; /* a link that points nowhere does too */
     FILE *file = fopen(path, "a");
     if (file == NULL) {
         return mp_fail(err, MP_ERR_USAGE, "%s: %s: cannot open for writing: %s", key, path,
                        strerror(errno));
     }
     fclose(file);
+    if (!existed) {
+        unlink(path);
+    }
     return 0;
 }
 
@@ -79,11 +86,9 @@ int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
             }
         }
     }
-    if (code == 0) {
-        code = check_writable("trace.file", cli->config.trace_path, err);
-    }
-    if (code == 0) {
-        code = check_writable("trace.report", cli->config.report_path, err);
+    /* --output is its verb's to open. */
+    for (size_t i = 1; i < WRITTEN && code == 0; i++) {
+        code = check_writable(all[i].key, all[i].path, err);
     }
     return code;
 }

@@ -1,6 +1,7 @@
 #include "pipeline/eval/compare.h"
 
 #include "core/base/memory.h"
+#include "core/json/json.h"
 #include "pipeline/eval/predictions.h"
 
 #include <math.h>
@@ -51,14 +52,18 @@ static struct mp_line *find(struct file *f, const struct mp_line *line, bool by_
     return NULL;
 }
 
-/* The beginning of an answer, in one line. */
+/* The beginning of an answer, in one line, up to the end of a character. */
 static void print_text(FILE *out, const char *name, const char *text)
 {
+    const size_t nul = strlen(MP_JSON_NUL);
+    const char *c = text;
     fprintf(out, "      %s: ", name);
-    for (int i = 0; text[i] != '\0' && i < TEXT_WIDTH; i++) {
-        fputc((unsigned char)text[i] < 0x20 ? ' ' : text[i], out);
+    while (*c != '\0' && (c - text < TEXT_WIDTH || (*c & 0xc0) == 0x80)) {
+        bool is_nul = strncmp(c, MP_JSON_NUL, nul) == 0;
+        fputc(is_nul || (unsigned char)*c < 0x20 ? ' ' : *c, out);
+        c += is_nul ? nul : 1;
     }
-    fputs(strlen(text) > TEXT_WIDTH ? "...\n" : "\n", out);
+    fputs(*c != '\0' ? "...\n" : "\n", out);
 }
 
 struct tally {
@@ -93,8 +98,9 @@ static void print_tally(const struct tally *t, const char *const paths[2], FILE 
     }
     fprintf(out, "a: %s, score %.1f\nb: %s, score %.1f\n", paths[0],
             100.0 * t->sum[0] / (double)t->pairs, paths[1], 100.0 * t->sum[1] / (double)t->pairs);
-    fprintf(out, "%zu answers in both: a is better in %zu, b in %zu; sign test p = %.3g\n",
-            t->pairs, t->better[0], t->better[1], mp_sign_test(t->better[0], t->better[1]));
+    fprintf(out, "%zu answer%s in both: a is better in %zu, b in %zu; sign test p = %.3g\n",
+            t->pairs, t->pairs == 1 ? "" : "s", t->better[0], t->better[1],
+            mp_sign_test(t->better[0], t->better[1]));
 }
 
 int mp_eval_compare(const char *const paths[2], FILE *out, struct mp_error *err)

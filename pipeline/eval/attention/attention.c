@@ -221,12 +221,13 @@ static double median_error(const struct mp_attention_result *r, int layers)
     return n == 0 ? NAN : (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0;
 }
 
-/* Layers with a larger error. */
+/* Layers with a larger error; of those with the same the first one counts as worst. */
 static int count_worse(const struct mp_attention_result *r, int layers, int layer)
 {
     int n = 0;
     for (int l = 0; l < layers; l++) {
-        n += r->layer_error[l] > r->layer_error[layer];
+        n += r->layer_error[l] > r->layer_error[layer] ||
+             (l < layer && r->layer_error[l] == r->layer_error[layer]);
     }
     return n;
 }
@@ -312,6 +313,9 @@ int mp_attention_measure(struct mp_eval *e, int64_t most, struct mp_attention_re
             mp_xcalloc((size_t)(out->layers * out->heads), sizeof *out->items[s].head_error);
     }
     int code = append_answers(e, err);
+    if (code == 0) {
+        code = mp_items_report_errors(&e->items, err);
+    }
     if (code == 0) {
         code = mp_engine_open_variant(e->engine, &e->config, &m.exact, err);
     }

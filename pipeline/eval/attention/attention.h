@@ -30,8 +30,9 @@ struct mp_attention_results {
 
 /* Each prompt is read to the end of its expected answer; the tokens that come after what is to be
  * exact, `most` of them at most, go through each setting once more, every layer with the input that
- * exact attention gives it. The engine of e has been opened for one prompt at a time, and not
- * started. mp_attention_results_free, also after an error. */
+ * exact attention gives it. Prompts that cannot be read are logged; MP_ERR_FORMAT: none can. The
+ * engine of e has been opened for one prompt at a time, and not started.
+ * mp_attention_results_free, also after an error. */
 int mp_attention_measure(struct mp_eval *e, int64_t most, struct mp_attention_results *out,
                          struct mp_error *err);
 void mp_attention_results_free(struct mp_attention_results *r);

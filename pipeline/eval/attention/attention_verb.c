@@ -37,9 +37,6 @@ int mp_verb_eval_attention(const struct mp_cli *cli, struct mp_error *err)
     }
     code = mp_eval_open(cli, 1, &e, err);
     if (code == 0) {
-        code = mp_items_report_errors(&e.items, err);
-    }
-    if (code == 0) {
         code = mp_attention_measure(&e, cli->steps > 0 ? cli->steps : DEFAULT_STEPS, &results, err);
     }
     if (code == 0) {

@@ -47,14 +47,11 @@ static void print_layers(const struct mp_attention_results *r, FILE *out)
 static void print_recommendation(const struct mp_attention_results *r, size_t setting, FILE *out)
 {
     const struct mp_attention_result *x = &r->items[setting];
-    if (x->num_keep_dense == 0) {
-        return;
-    }
-    fprintf(out, "\n  [%zu] layer%s", setting + 1, x->num_keep_dense == 1 ? "" : "s");
+    fprintf(out, "  [%zu] layer%s", setting + 1, x->num_keep_dense == 1 ? "" : "s");
     for (int i = 0; i < x->num_keep_dense; i++) {
         fprintf(out, "%s %d", i > 0 ? "," : "", x->keep_dense[i]);
     }
-    fprintf(out, " kept dense as well would lower the mean error from %.2f to %.2f %%",
+    fprintf(out, " kept dense as well would lower the mean error from %.2f to %.2f %%\n",
             100.0 * x->error, 100.0 * x->error_if_dense);
 }
 
@@ -62,10 +59,14 @@ void mp_attention_print(const struct mp_attention_results *r, FILE *out)
 {
     print_settings(r, out);
     print_layers(r, out);
+    bool any = false;
     for (size_t s = 0; s < r->settings->count; s++) {
-        print_recommendation(r, s, out);
+        if (r->items[s].num_keep_dense > 0) {
+            fputs(any ? "" : "\n", out);
+            print_recommendation(r, s, out);
+            any = true;
+        }
     }
-    fputc('\n', out);
 }
 
 int mp_attention_write_csv(const struct mp_attention_results *r, const char *path,
