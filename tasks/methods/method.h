@@ -130,7 +130,8 @@ int mp_method_choose(const struct mp_config *c, const struct mp_method **out, st
     X(streaming)                                                                                   \
     X(quest)                                                                                       \
     X(topk)                                                                                        \
-    X(oracle)
+    X(oracle)                                                                                      \
+    X(pps)
 
 #define MP_DECLARE_METHOD(name) extern const struct mp_method mp_method_##name;
 MP_METHODS(MP_DECLARE_METHOD)
