@@ -62,6 +62,9 @@ static int open_slot(const struct mp_session *s, struct mp_slot *r, const struct
         memcpy(r->ids + a->exact, from->ids + a->exact, (size_t)left * sizeof *r->ids);
         r->given = a->exact + left;
     }
+    if (code == 0 && left == 0 && r->sampling.temperature > 0.0f) {
+        mp_rng_uniform(&r->rng); /* the first token was drawn there with this one */
+    }
     return code;
 }
 
