@@ -43,11 +43,6 @@ CODE_INLINE vi vi_sub(vi a, vi b)
     return _mm512_sub_epi32(a, b);
 }
 
-CODE_INLINE vi vi_min(vi a, vi b)
-{
-    return _mm512_min_epi32(a, b);
-}
-
 CODE_INLINE vi vi_max(vi a, vi b)
 {
     return _mm512_max_epi32(a, b);
@@ -85,9 +80,12 @@ CODE_INLINE uint64_t vi_sum_wide(vi sums)
     return (uint64_t)_mm512_reduce_add_epi64(sums);
 }
 
-CODE_INLINE int vf_any_at_least(vf a, vf b)
+/* The lanes below 1, and 0 in the others, whose bits are set in *others. */
+CODE_INLINE vf vf_below_one(vf a, uint32_t *others)
 {
-    return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ) != 0;
+    __mmask16 mask = _mm512_cmp_ps_mask(a, _mm512_set1_ps(1.0f), _CMP_GE_OQ);
+    *others = mask;
+    return _mm512_maskz_mov_ps((__mmask16)~mask, a);
 }
 
 /* Words whose products one sum of vi_dot holds. */
@@ -97,10 +95,11 @@ CODE_INLINE int dot_words(int bits)
     return MP_MAX_HEAD_DIM;
 }
 
-/* Adds, lane by lane, the products of four levels and four channels. */
-CODE_INLINE vi vi_dot(vi sum, vi levels, vi channels)
+/* Adds, lane by lane, the products of four levels and four channels. In assembly because the
+ * compiler otherwise copies the sums from register to register. */
+CODE_INLINE void vi_dot(vi *sum, vi levels, vi channels)
 {
-    return _mm512_dpbusd_epi32(sum, levels, channels);
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(levels), "v"(channels));
 }
 
 /* The sum in 32 bits. */
@@ -143,11 +142,6 @@ CODE_INLINE vi vi_sub(vi a, vi b)
     return _mm256_sub_epi32(a, b);
 }
 
-CODE_INLINE vi vi_min(vi a, vi b)
-{
-    return _mm256_min_epi32(a, b);
-}
-
 CODE_INLINE vi vi_max(vi a, vi b)
 {
     return _mm256_max_epi32(a, b);
@@ -186,9 +180,11 @@ CODE_INLINE uint64_t vi_sum_wide(vi sums)
     return lanes[0] + lanes[1] + lanes[2] + lanes[3];
 }
 
-CODE_INLINE int vf_any_at_least(vf a, vf b)
+CODE_INLINE vf vf_below_one(vf a, uint32_t *others)
 {
-    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GE_OQ)) != 0;
+    __m256 mask = _mm256_cmp_ps(a, _mm256_set1_ps(1.0f), _CMP_GE_OQ);
+    *others = (uint32_t)_mm256_movemask_ps(mask);
+    return _mm256_andnot_ps(mask, a);
 }
 
 /* A sum of 16 bits holds two products at a time, each at most 127 times the highest level: 15 of
@@ -198,9 +194,9 @@ CODE_INLINE int dot_words(int bits)
     return bits == 4 ? 4 : 8;
 }
 
-CODE_INLINE vi vi_dot(vi sum, vi levels, vi channels)
+CODE_INLINE void vi_dot(vi *sum, vi levels, vi channels)
 {
-    return _mm256_add_epi16(sum, _mm256_maddubs_epi16(levels, channels));
+    *sum = _mm256_add_epi16(*sum, _mm256_maddubs_epi16(levels, channels));
 }
 
 CODE_INLINE vi vi_dot_sum(vi sum)
@@ -238,8 +234,8 @@ CODE_INLINE void code_dot(const uint32_t *words, int num_words, int bits, int he
                 vi level_b = vi_and(vi_shift_right(b, s * bits), mask);
                 for (int g = 0; g < heads; g++) {
                     vi channels = vi_set1(q[(m * slots + s) * group + g]);
-                    dots[g][0] = vi_dot(dots[g][0], level_a, channels);
-                    dots[g][1] = vi_dot(dots[g][1], level_b, channels);
+                    vi_dot(&dots[g][0], level_a, channels);
+                    vi_dot(&dots[g][1], level_b, channels);
                 }
             }
         }

@@ -143,32 +143,35 @@ static void score_part(const struct code_select_args *a, const struct code_unit 
 
 /* ---- weights ---- */
 
-/* codes_exp2 */
+/* codes_exp2: the polynomial times 2^30, which rounds as it does; for x <= 0 it is at most that. */
 CODE_INLINE vi exp2_fixed(vf x)
 {
+    const float one = (float)CODES_ONE;
     x = vf_max(x, vf_set1(-31.0f));
     vf whole = vf_round(x);
     vf r = vf_sub(x, whole);
-    vf p = vf_set1(1.5403530e-4f);
-    p = vf_fma(p, r, vf_set1(1.3333558e-3f));
-    p = vf_fma(p, r, vf_set1(9.6181291e-3f));
-    p = vf_fma(p, r, vf_set1(5.5504109e-2f));
-    p = vf_fma(p, r, vf_set1(2.4022651e-1f));
-    p = vf_fma(p, r, vf_set1(6.9314718e-1f));
-    p = vf_fma(p, r, vf_set1(1.0f));
-    vi value = vf_truncate(vf_scale2(p, vf_add(whole, vf_set1((float)CODES_ONE_BITS))));
-    return vi_min(value, vi_set1(CODES_ONE));
+    vf p = vf_set1(1.5403530e-4f * one);
+    p = vf_fma(p, r, vf_set1(1.3333558e-3f * one));
+    p = vf_fma(p, r, vf_set1(9.6181291e-3f * one));
+    p = vf_fma(p, r, vf_set1(5.5504109e-2f * one));
+    p = vf_fma(p, r, vf_set1(2.4022651e-1f * one));
+    p = vf_fma(p, r, vf_set1(6.9314718e-1f * one));
+    p = vf_fma(p, r, vf_set1(one));
+    return vf_truncate(vf_scale2(p, whole));
 }
 
 /* Makes one head's logits its weights; returns their sum. */
 static uint64_t weigh(float *row, struct code_range range, float max)
 {
     int32_t *weights = (int32_t *)(void *)row;
+    vf shift = vf_set1(max);
     vi sums = vi_zero();
-    for (int64_t i = range.first; i < range.whole; i += VF_LANES) {
-        vi w = exp2_fixed(vf_sub(vf_load(row + i), vf_set1(max)));
-        sums = vi_add_wide(sums, w);
-        vi_store(weights + i, w);
+    for (int64_t i = range.first; i < range.whole; i += CODE_TILE) {
+        vi a = exp2_fixed(vf_sub(vf_load(row + i), shift));
+        vi b = exp2_fixed(vf_sub(vf_load(row + i + VF_LANES), shift));
+        sums = vi_add_wide(sums, vi_add(a, b)); /* each at most 2^30 */
+        vi_store(weights + i, a);
+        vi_store(weights + i + VF_LANES, b);
     }
     uint64_t z = vi_sum_wide(sums);
     for (int64_t i = range.whole; i < range.end; i++) {
@@ -193,13 +196,24 @@ static void weigh_part(const struct code_plan *plan, const struct code_unit *u, 
 
 /* ---- x ---- */
 
-/* x of a whole chunk, in place of the first head's weights. Returns whether any is at least 1. */
-CODE_INLINE int add_heads(const struct code_unit *u, int64_t i, const float *scales, int group,
-                          float uniform, vi *total)
+/* One x that is at least 1 joins the unit's list; returns it as a fixed-point number. */
+static uint64_t add_large(struct code_unit *u, float x)
+{
+    int64_t at;
+#pragma omp atomic capture
+    at = u->num_large++;
+    u->large[at] = x;
+    return codes_large(x);
+}
+
+/* x of a whole chunk, in place of the first head's weights. Returns their sum, but for what it adds
+ * to *sums. */
+CODE_INLINE uint64_t add_chunk(struct code_unit *u, int64_t i, const float *scales, int group,
+                               float uniform, vi *sums)
 {
     enum { N = CODE_CHUNK / VF_LANES };
     vf x[N];
-    int large = 0;
+    uint64_t total = 0;
     for (int v = 0; v < N; v++) {
         x[v] = vf_set1(uniform);
     }
@@ -210,30 +224,14 @@ CODE_INLINE int add_heads(const struct code_unit *u, int64_t i, const float *sca
             x[v] = vf_fma(w, vf_set1(scales[g]), x[v]);
         }
     }
-    vi sums = *total;
     for (int v = 0; v < N; v++) {
-        large |= vf_any_at_least(x[v], vf_set1(1.0f));
-        sums = vi_add_wide(sums, vf_truncate(vf_mul(x[v], vf_set1((float)CODES_ONE))));
-        vf_store(u->logits + i + v * VF_LANES, x[v]);
-    }
-    *total = large ? *total : sums;
-    return large;
-}
-
-/* The sum of x of some tokens; those that are at least 1 join the unit's list. */
-static uint64_t sum_x(struct code_unit *u, int64_t first, int64_t end)
-{
-    uint64_t total = 0;
-    for (int64_t i = first; i < end; i++) {
-        float x = u->logits[i];
-        if (x >= 1.0f) {
-            int64_t at;
-#pragma omp atomic capture
-            at = u->num_large++;
-            u->large[at] = x;
-            total += codes_large(x);
-        } else {
-            total += (uint64_t)codes_small(x);
+        float *out = u->logits + i + v * VF_LANES;
+        uint32_t large;
+        vf small = vf_below_one(x[v], &large);
+        *sums = vi_add_wide(*sums, vf_truncate(vf_mul(small, vf_set1((float)CODES_ONE))));
+        vf_store(out, x[v]);
+        for (; large != 0; large &= large - 1) {
+            total += add_large(u, out[__builtin_ctz(large)]);
         }
     }
     return total;
@@ -255,9 +253,7 @@ static void add_part(const struct code_plan *plan, struct code_unit *u, struct c
         scales[g] = codes_head_scale(z, group, u->samples);
     }
     for (int64_t i = range.first; i < range.whole; i += CODE_CHUNK) {
-        if (add_heads(u, i, scales, group, uniform, &sums)) {
-            total += sum_x(u, i, i + CODE_CHUNK);
-        }
+        total += add_chunk(u, i, scales, group, uniform, &sums);
     }
     for (int64_t i = range.whole; i < range.end; i++) {
         float x = uniform;
@@ -267,8 +263,9 @@ static void add_part(const struct code_plan *plan, struct code_unit *u, struct c
             x = fmaf((float)w, scales[g], x);
         }
         u->logits[i] = x;
+        total += x >= 1.0f ? add_large(u, x) : (uint64_t)codes_small(x);
     }
-    p->total = total + vi_sum_wide(sums) + sum_x(u, range.whole, range.end);
+    p->total = total + vi_sum_wide(sums);
 }
 
 /* ---- pi ---- */
