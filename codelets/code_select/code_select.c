@@ -1,5 +1,6 @@
 #include "codelets/code_select/code_select.h"
 
+#include "codelets/code_select/code_scratch.h"
 #include "codelets/code_select/code_select_cpu.h"
 #include "codelets/common/task/codelet.h"
 #include "core/machine/cpu.h"
@@ -72,7 +73,7 @@ static void code_select_run(void *buffers[], const struct code_select_task *t,
     });
 }
 
-MP_OP_FUNCTIONS(code_select, MP_KERNEL(variants), NULL)
+MP_OP_FUNCTIONS(code_select, MP_KERNEL(variants), MP_CUDA_KERNEL(code_select_cuda))
 
 static struct mp_work code_select_work(const void *arg)
 {
@@ -86,7 +87,7 @@ static struct mp_work code_select_work(const void *arg)
     };
 }
 
-static struct starpu_codelet code_select_codelet = MP_CODELET(code_select, 0xe7ba52, STARPU_CPU);
+static struct starpu_codelet code_select_codelet = MP_CODELET(code_select, 0xe7ba52, MP_WORKERS);
 
 void code_select_insert(struct mp_submit *sub, const struct mp_shape *shape,
                         const struct mp_shard *shard, const struct mp_buffer *q,
@@ -122,5 +123,7 @@ void code_select_insert(struct mp_submit *sub, const struct mp_shape *shape,
 size_t code_select_scratch(int num_heads, int num_kv_heads, int64_t tokens, int64_t samples)
 {
     int64_t floats = code_select_floats(num_heads / num_kv_heads, tokens, samples);
-    return (size_t)(num_kv_heads * floats) * sizeof(float);
+    size_t cpu = (size_t)(num_kv_heads * floats) * sizeof(float);
+    size_t gpu = (size_t)code_scratch_bytes(num_heads, num_kv_heads, tokens);
+    return cpu > gpu ? cpu : gpu;
 }

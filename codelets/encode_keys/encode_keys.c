@@ -27,7 +27,7 @@ static void encode_keys_run(void *buffers[], const struct encode_keys_task *t,
     });
 }
 
-MP_OP_FUNCTIONS(encode_keys, MP_KERNEL(variants), NULL)
+MP_OP_FUNCTIONS(encode_keys, MP_KERNEL(variants), MP_CUDA_KERNEL(encode_keys_cuda))
 
 static struct mp_work encode_keys_work(const void *arg)
 {
@@ -49,7 +49,7 @@ static struct mp_work encode_keys_work(const void *arg)
     };
 }
 
-static struct starpu_codelet encode_keys_codelet = MP_CODELET(encode_keys, 0x8c6d31, STARPU_CPU);
+static struct starpu_codelet encode_keys_codelet = MP_CODELET(encode_keys, 0x8c6d31, MP_WORKERS);
 
 void encode_keys_insert(struct mp_submit *sub, const struct mp_buffer *kv,
                         const struct mp_buffer *rotation, const struct mp_buffer *codes,
