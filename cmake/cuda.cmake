@@ -34,6 +34,11 @@ function(magicpig_cuda_kernels)
   list(FILTER hopper INCLUDE REGEX "wgmma.*_cuda\\.cu$")
   list(REMOVE_ITEM sources ${hopper})
 
+  # Codes of keys and what is selected by them are the same bits as on the CPU.
+  set(exact ${sources})
+  list(FILTER exact INCLUDE REGEX "/(encode_keys|code_select)[a-z_]*_cuda\\.cu$")
+  set_property(SOURCE ${exact} APPEND PROPERTY COMPILE_OPTIONS "--fmad=false")
+
   add_library(magicpig_hopper OBJECT ${hopper})
   set_target_properties(magicpig_hopper PROPERTIES CUDA_ARCHITECTURES 90a-real)
   target_link_libraries(magicpig_hopper PRIVATE magicpig_flags CUDA::cudart CUDA::cublas)

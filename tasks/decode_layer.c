@@ -46,7 +46,9 @@ double mp_expected_nnz(const struct mp_graph *g, const struct mp_decode_step *s,
  * makes nothing of them on the GPU. */
 static bool waits_for_queries(const struct mp_graph *g, int layer)
 {
-    return mp_handed_to_cpu(&g->placements, layer) && g->attention->method->query_bytes == NULL;
+    const struct mp_method *method = g->attention->method;
+    return mp_handed_to_cpu(&g->placements, layer) && method->query_bytes == NULL &&
+           !method->on_dense;
 }
 
 /* Of the queries of a layer: the shards that cannot read the step's own get theirs. */
@@ -128,7 +130,9 @@ static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph
             s->num_rows,
             &(struct sampled_attention_weight){
                 .function = method->weight != NULL ? method->weight(g->attention) : NULL,
-                .expected_nnz = mp_expected_nnz(g, s, layer, shard),
+                .shared = method->shared_rows,
+                .expected_nnz =
+                    mp_expected_nnz(g, s, layer, shard) / (method->shared_rows ? group : 1),
             });
         parts[i] = (struct output_part){&of->o, &of->lse, shard->first_kv_head * group,
                                         shard->num_kv_heads * group};

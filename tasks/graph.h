@@ -83,7 +83,8 @@ struct mp_layer_kv {
 /* Room for what a request's steps select for the query heads of one shard. Each layer that is cut
  * so uses it in turn. */
 struct mp_selection {
-    struct mp_buffer ids;         /* [query heads of the shard][room] u32 */
+    struct mp_buffer ids;         /* [query heads of the shard][room] u32; or [KV heads] for a method
+                                     with shared rows */
     struct mp_buffer log_weights; /* the same of f32, if the method gives any */
     struct mp_buffer scratch;     /* what the method needs to select; empty if nothing */
     int64_t room;                 /* tokens */
@@ -168,7 +169,8 @@ struct mp_step_shard {
                                   where the shard has all heads and sees it */
     struct mp_buffer own_q;
     struct mp_buffer query; /* [max_rows][..] what the method makes of the queries */
-    struct mp_buffer *nnz;  /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected */
+    struct mp_buffer *nnz;  /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected; of KV
+                               heads for a method with shared rows */
     struct mp_buffer o;     /* as q */
     struct mp_buffer lse;   /* [max_rows][heads] f32 */
 };

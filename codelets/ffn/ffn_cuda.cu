@@ -21,7 +21,7 @@ static __global__ void split_silu_kernel(const float *__restrict__ gate_up, cons
     for (int i = threadIdx.x; i < width; i += ROW_THREADS) {
         float value = bias != NULL ? silu_mul(gate[i] + bias[i], up[i] + bias[width + i])
                                    : silu_mul(gate[i], up[i]);
-        split_bf16(&high[out + i], &low[out + i], value);
+        store_parts(high, low, out + i, value);
     }
 }
 

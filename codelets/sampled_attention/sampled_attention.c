@@ -17,7 +17,9 @@ static sampled_attention_kernel *const variants[MP_ISA_COUNT] = {
 struct sampled_attention_task {
     int num_heads; /* of the shard */
     int head_dim;
+    int num_kv_heads;
     bool log_weights; /* there are */
+    bool shared;      /* one list of ids a KV head, otherwise a query head */
     const struct lsh_weight *weight;
     double expected_nnz;
     int64_t rows;
@@ -52,6 +54,7 @@ static void sampled_attention_run(void *buffers[], const struct sampled_attentio
         .num_heads = t->num_heads,
         .head_dim = t->head_dim,
         .scale = 1.0f / sqrtf((float)t->head_dim),
+        .shared = t->shared,
     });
 }
 
@@ -61,10 +64,11 @@ static struct mp_work sampled_attention_work(const void *arg)
 {
     const struct sampled_attention_task *t = arg;
     double heads = (double)t->rows * t->num_heads;
+    double heads_of_list = t->shared ? (double)t->num_heads / t->num_kv_heads : 1.0;
     double head_dim = t->head_dim;
     return (struct mp_work){
-        .flops = 4.0 * t->expected_nnz * head_dim,
-        /* A key, a value and an id a token, gathered; q in, o and lse out. */
+        .flops = 4.0 * t->expected_nnz * heads_of_list * head_dim,
+        /* A key, a value and an id a token of a list, gathered; q in, o and lse out. */
         .bytes = t->expected_nnz * (4.0 * head_dim + 4.0) + heads * (8.0 * head_dim + 4.0),
     };
 }
@@ -84,6 +88,8 @@ void sampled_attention_insert(struct mp_submit *sub, const struct mp_shape *shap
     struct sampled_attention_task *arg =
         mp_task_argument(t, sizeof *arg + (size_t)rows * sizeof arg->room[0]);
     arg->num_heads = shard->num_kv_heads * mp_shape_group(shape);
+    arg->num_kv_heads = shard->num_kv_heads;
+    arg->shared = weight->shared;
     arg->head_dim = shape->head_dim;
     arg->log_weights = log_weights;
     arg->weight = weight->function;

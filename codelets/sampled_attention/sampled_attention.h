@@ -4,13 +4,18 @@
  * where the log weight is a number given for each token, or follows from its sampling probability
  * as in MagicPIG (arXiv 2410.16179), equations 5 to 7:
  *   -ln(u(cos) + 1e-4),  cos = q.k_c / (|q| |k_c|);
- * or it is 0. */
+ * or it is 0.
+ *
+ * Each query head has a selection of its own, or all query heads of a KV head share one; then each
+ * row of K and V is read once for all of them. */
 #ifndef MP_CODELETS_SAMPLED_ATTENTION_H
 #define MP_CODELETS_SAMPLED_ATTENTION_H
 
 #include "codelets/common/attention/kv.h"
 #include "codelets/common/attention/lsh.h"
 #include "core/base/shape.h"
+
+#include <stdbool.h>
 
 struct mp_buffer;
 struct mp_shard;
@@ -34,6 +39,9 @@ struct sampled_attention_args {
     int num_heads; /* query heads attended for */
     int head_dim;
     float scale; /* 1 / sqrt(head_dim) */
+    bool shared; /* one selection a KV head, which all of its query heads attend to: then ids and
+                    log_weights are [num_kv_heads][ids_stride[row]], nnz is
+                    [rows][num_kv_heads], and all rows' kv that are not NULL have as many heads */
 };
 
 /* What every variant of the op is. */
@@ -49,25 +57,26 @@ void sampled_attention_avx512(const struct sampled_attention_args *a);
 void sampled_attention_cuda(const struct sampled_attention_args *a);
 size_t sampled_attention_cuda_workspace(int64_t rows, int num_heads, int head_dim);
 
-/* A request's offloaded tokens, and which of them are selected. */
+/* A request's offloaded tokens, and which of them are selected. There is one list for each query
+ * head of the shard; for each KV head if they are shared. */
 struct sampled_attention_row {
     const struct mp_buffer *kv;          /* wraps the struct offloaded_kv of the shard's KV heads */
-    const struct mp_buffer *ids;         /* [query heads of the shard][room] u32 */
-    const struct mp_buffer *log_weights; /* [query heads of the shard][room] f32; NULL in all rows:
-                                            see the weight */
+    const struct mp_buffer *ids;         /* [lists][room] u32 */
+    const struct mp_buffer *log_weights; /* [lists][room] f32; NULL in all rows: see the weight */
     int64_t room;
 };
 
 struct sampled_attention_buffers {
     const struct mp_buffer *q;   /* [rows][heads of the shard][head_dim] f32 */
-    const struct mp_buffer *nnz; /* [rows][heads of the shard] i32: ids selected */
+    const struct mp_buffer *nnz; /* [rows][lists] i32: ids selected */
     const struct mp_buffer *o;   /* out, as q */
     const struct mp_buffer *lse; /* out [rows][heads of the shard] f32 */
 };
 
 struct sampled_attention_weight {
     const struct lsh_weight *function; /* as in the args; stays in place */
-    double expected_nnz;               /* tokens over all rows and heads, for the cost estimate */
+    double expected_nnz;               /* tokens over all rows and lists, for the cost estimate */
+    bool shared;                       /* as in the args */
 };
 
 /* The attention of a shard's query heads over what is selected. */

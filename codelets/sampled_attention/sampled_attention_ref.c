@@ -1,6 +1,5 @@
-#include "codelets/sampled_attention/sampled_attention.h"
-
 #include "codelets/common/scratch.h"
+#include "codelets/sampled_attention/sampled_attention_lists.h"
 
 #include <math.h>
 #include <string.h>
@@ -65,21 +64,23 @@ static void attend(const struct sampled_attention_args *a, const struct offloade
 
 void sampled_attention_ref(const struct sampled_attention_args *a)
 {
+    const struct sampled_lists lists = sampled_lists(a);
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int h = 0; h < a->num_heads; h++) {
             int64_t head = r * a->num_heads + h;
             float *o = a->o + head * a->head_dim;
             const struct offloaded_kv *kv = a->kv[r];
-            if (kv == NULL || kv->count == 0 || a->nnz[head] == 0) {
+            int64_t list = h / lists.heads;
+            if (kv == NULL || kv->count == 0 || a->nnz[r * lists.per_row + list] == 0) {
                 memset(o, 0, (size_t)a->head_dim * sizeof *o);
                 a->lse[head] = -INFINITY;
                 continue;
             }
-            int64_t list = h * a->ids_stride[r];
+            int64_t first = list * a->ids_stride[r];
             attend(a, kv, h / (a->num_heads / kv->num_kv_heads), a->q + head * a->head_dim,
-                   a->ids[r] + list, a->log_weights == NULL ? NULL : a->log_weights[r] + list,
-                   a->nnz[head], o, &a->lse[head]);
+                   a->ids[r] + first, a->log_weights == NULL ? NULL : a->log_weights[r] + first,
+                   a->nnz[r * lists.per_row + list], o, &a->lse[head]);
         }
     }
 }

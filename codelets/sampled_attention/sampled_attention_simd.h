@@ -2,7 +2,7 @@
 #include "codelets/common/attention/attention_simd.h"
 #include "codelets/common/attention/support.h"
 #include "codelets/common/scratch.h"
-#include "codelets/sampled_attention/sampled_attention.h"
+#include "codelets/sampled_attention/sampled_attention_lists.h"
 
 #include <float.h>
 #include <string.h>
@@ -15,16 +15,16 @@ enum weighting {
     BY_COSINE,  /* a->weight */
 };
 
-/* One list a query head: its selected tokens. */
-static struct attention_split split_heads(const struct sampled_attention_args *a)
+static struct attention_split split_lists(const struct sampled_attention_args *a,
+                                          const struct sampled_lists *lists)
 {
-    int64_t heads = a->rows * a->num_heads;
-    int64_t *lengths = mp_scratch((size_t)heads, sizeof *lengths);
-    for (int64_t i = 0; i < heads; i++) {
-        const struct offloaded_kv *kv = a->kv[i / a->num_heads];
+    int64_t count = a->rows * lists->per_row;
+    int64_t *lengths = mp_scratch((size_t)count, sizeof *lengths);
+    for (int64_t i = 0; i < count; i++) {
+        const struct offloaded_kv *kv = a->kv[i / lists->per_row];
         lengths[i] = kv == NULL || kv->count == 0 ? 0 : a->nnz[i];
     }
-    return attention_split(lengths, heads);
+    return attention_split(lengths, count);
 }
 
 /* ln(u(cos) + 1e-4) of each lane; cos is clamped, NaN counts as -1. */
@@ -63,71 +63,131 @@ static void logits_listed(const struct sampled_attention_args *a, const float *d
     }
 }
 
-/* Always inlined, so that with a constant head_dim the loops over channels unroll. */
+/* What a piece is attended for. */
+struct piece_heads {
+    const float *q;         /* [heads][head_dim] */
+    const float *q_squared; /* [heads] |q|^2; set if BY_COSINE */
+    const float *added;     /* log-weight of each token of the piece; set if LISTED */
+    float *partials;        /* [heads][attention_partial_size] */
+};
+
+/* The n tokens from `first` on for `heads` query heads from g on, which share each row once
+ * loaded. */
 static inline __attribute__((always_inline)) void
-attend_piece(const struct sampled_attention_args *a, const struct attention_piece *piece,
-             const enum weighting weighting, const int head_dim, float *partial)
+attend_tile(const struct sampled_attention_args *a, const struct token_rows *tokens, int64_t first,
+            int n, const struct piece_heads *p, int g, const int heads,
+            const enum weighting weighting)
 {
-    int64_t row = piece->list / a->num_heads;
-    int64_t head = piece->list % a->num_heads;
-    const struct offloaded_kv *kv = a->kv[row];
-    const float *q = a->q + piece->list * head_dim;
-    int64_t kv_head = head / (a->num_heads / kv->num_kv_heads);
-    int64_t base = kv_head * kv->capacity * head_dim;
-    int64_t selected = head * a->ids_stride[row] + piece->first;
-    const float *log_weights = weighting == LISTED ? a->log_weights[row] + selected : NULL;
-    struct token_rows tokens = {.k = (const uint16_t *)kv->k + base,
-                                .v = (const uint16_t *)kv->v + base,
-                                .ids = a->ids[row] + selected,
-                                .count = piece->count,
-                                .head_dim = head_dim};
-    prefetch_first_tile(&tokens);
-    float q_squared = 0.0f;
-    for (int c = 0; weighting == BY_COSINE && c < head_dim; c++) {
-        q_squared += q[c] * q[c];
-    }
-    partial_clear(partial, head_dim);
-    for (int64_t first = 0; first < piece->count; first += TILE) {
-        float dot[TILE] = {0};
-        float k_squared[TILE] = {0};
-        float z[TILE];
-        int n = piece->count - first < TILE ? (int)(piece->count - first) : TILE;
-        tile_dots(&tokens, first, n, q, 1, dot, weighting == BY_COSINE ? k_squared : NULL, true);
+    float dots[HEADS_AT_ONCE * TILE] = {0};
+    float k_squared[TILE] = {0};
+    float z[HEADS_AT_ONCE * TILE];
+    int64_t size = attention_partial_size(tokens->head_dim);
+    tile_dots(tokens, first, n, p->q + g * tokens->head_dim, heads, dots,
+              weighting == BY_COSINE ? k_squared : NULL, g == 0);
+    for (int i = 0; i < heads; i++) {
         if (weighting == BY_COSINE) {
-            logits_by_cosine(a, dot, k_squared, q_squared, z);
+            logits_by_cosine(a, dots + i * TILE, k_squared, p->q_squared[g + i], z + i * TILE);
         } else {
-            logits_listed(a, dot, weighting == LISTED ? log_weights + first : NULL, n, z);
+            logits_listed(a, dots + i * TILE, weighting == LISTED ? p->added + first : NULL, n,
+                          z + i * TILE);
         }
-        tile_softmax(z, n, partial, head_dim);
-        tile_values(&tokens, first, n, z, 1, partial, true);
+        tile_softmax(z + i * TILE, n, p->partials + (g + i) * size, tokens->head_dim);
+    }
+    tile_values(tokens, first, n, z, heads, p->partials + g * size, g == 0);
+}
+
+/* Always inlined, so that with a constant head_dim the loops over channels unroll. All heads go
+ * over each tile while it is in the cache. */
+static inline __attribute__((always_inline)) void
+attend_tiles(const struct sampled_attention_args *a, const struct token_rows *tokens,
+             const struct piece_heads *p, const int heads, const enum weighting weighting)
+{
+    prefetch_first_tile(tokens);
+    for (int64_t first = 0; first < tokens->count; first += TILE) {
+        int n = tokens->count - first < TILE ? (int)(tokens->count - first) : TILE;
+        int g = 0;
+        for (; g + HEADS_AT_ONCE <= heads; g += HEADS_AT_ONCE) {
+            attend_tile(a, tokens, first, n, p, g, HEADS_AT_ONCE, weighting);
+        }
+        for (; HEADS_AT_ONCE > 2 && g + 2 <= heads; g += 2) {
+            attend_tile(a, tokens, first, n, p, g, 2, weighting);
+        }
+        for (; g < heads; g++) {
+            attend_tile(a, tokens, first, n, p, g, 1, weighting);
+        }
     }
 }
 
 static inline __attribute__((always_inline)) void
-attend_piece_unrolled(const struct sampled_attention_args *a, const struct attention_piece *piece,
-                      const enum weighting weighting, float *partial)
+attend_tiles_unrolled(const struct sampled_attention_args *a, struct token_rows *tokens,
+                      const struct piece_heads *p, const int heads, const enum weighting weighting)
 {
     switch (a->head_dim) {
     case 64:
-        attend_piece(a, piece, weighting, 64, partial);
+        tokens->head_dim = 64;
+        attend_tiles(a, tokens, p, heads, weighting);
         break;
     case 128:
-        attend_piece(a, piece, weighting, 128, partial);
+        tokens->head_dim = 128;
+        attend_tiles(a, tokens, p, heads, weighting);
         break;
     default:
-        attend_piece(a, piece, weighting, a->head_dim, partial);
+        attend_tiles(a, tokens, p, heads, weighting);
     }
 }
 
-static void attend_piece_weighted(const struct sampled_attention_args *a,
-                                  const struct attention_piece *piece, float *partial)
+static inline __attribute__((always_inline)) void
+attend_tiles_weighted(const struct sampled_attention_args *a, const struct token_rows *tokens,
+                      const struct piece_heads *p, const int heads)
 {
+    struct token_rows own = *tokens;
     if (a->log_weights != NULL) {
-        attend_piece_unrolled(a, piece, LISTED, partial);
+        attend_tiles_unrolled(a, &own, p, heads, LISTED);
     } else if (a->weight != NULL) {
-        attend_piece_unrolled(a, piece, BY_COSINE, partial);
+        attend_tiles_unrolled(a, &own, p, heads, BY_COSINE);
     } else {
-        attend_piece_unrolled(a, piece, UNWEIGHTED, partial);
+        attend_tiles_unrolled(a, &own, p, heads, UNWEIGHTED);
+    }
+}
+
+static float squared_norm(const float *x, int n)
+{
+    float sum = 0.0f;
+    for (int c = 0; c < n; c++) {
+        sum += x[c] * x[c];
+    }
+    return sum;
+}
+
+static void attend_piece(const struct sampled_attention_args *a, const struct sampled_lists *lists,
+                         const struct attention_piece *piece, float *partials)
+{
+    int64_t row = piece->list / lists->per_row;
+    int64_t list = piece->list % lists->per_row;
+    const struct offloaded_kv *kv = a->kv[row];
+    int64_t kv_head = list / (lists->per_row / kv->num_kv_heads);
+    int64_t base = kv_head * kv->capacity * a->head_dim;
+    int64_t selected = list * a->ids_stride[row] + piece->first;
+    const struct token_rows tokens = {.k = (const uint16_t *)kv->k + base,
+                                      .v = (const uint16_t *)kv->v + base,
+                                      .ids = a->ids[row] + selected,
+                                      .count = piece->count,
+                                      .head_dim = a->head_dim};
+    float q_squared[lists->heads];
+    const struct piece_heads p = {.q = a->q + piece->list * lists->heads * a->head_dim,
+                                  .q_squared = q_squared,
+                                  .added = a->log_weights == NULL ? NULL
+                                                                  : a->log_weights[row] + selected,
+                                  .partials = partials};
+    bool by_cosine = a->log_weights == NULL && a->weight != NULL;
+    for (int g = 0; g < lists->heads; g++) {
+        q_squared[g] = by_cosine ? squared_norm(p.q + g * a->head_dim, a->head_dim) : 0.0f;
+        partial_clear(partials + g * attention_partial_size(a->head_dim), a->head_dim);
+    }
+    if (lists->heads == 1) {
+        attend_tiles_weighted(a, &tokens, &p, 1);
+    } else {
+        attend_tiles_weighted(a, &tokens, &p, lists->heads);
     }
 }
 
@@ -139,13 +199,14 @@ void VF_NAME(sampled_attention)(const struct sampled_attention_args *a)
         }
     }
     mp_scratch_reset();
-    struct attention_split split = split_heads(a);
-    int64_t size = attention_partial_size(a->head_dim);
+    const struct sampled_lists lists = sampled_lists(a);
+    struct attention_split split = split_lists(a, &lists);
+    int64_t size = lists.heads * attention_partial_size(a->head_dim);
     float *partials = mp_scratch((size_t)(split.num_pieces * size), sizeof *partials);
 #pragma omp parallel for schedule(dynamic)
     for (int64_t i = 0; i < split.num_pieces; i++) {
-        attend_piece_weighted(a, &split.pieces[i], partials + i * size);
+        attend_piece(a, &lists, &split.pieces[i], partials + i * size);
     }
-    attention_merge(&split, partials, 1, a->head_dim,
+    attention_merge(&split, partials, lists.heads, a->head_dim,
                     &(struct attention_output){.o = a->o, .lse = a->lse});
 }

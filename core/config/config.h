@@ -66,6 +66,10 @@ struct mp_config {
     float attention_budget; /* attention.budget: offloaded tokens that a head attends to; up to 1: a
                                share of them; above: a number of tokens; default 0.02 */
     int page_size;          /* attention.page_size: tokens, 1..65536, default 16 */
+    int64_t samples;        /* attention.samples: offloaded tokens that a KV head samples, default
+                               512 */
+    int code_bits;          /* attention.code_bits: of a channel in the code of a key, 1, 2 or 4;
+                               default 2 */
     bool attention_center;  /* attention.center: the keys of a sparse layer are stored less their
                                mean over the offloaded ones; default 1 */
     /* sampling: temperature, top_p, top_k, seed */
@@ -83,6 +87,8 @@ struct mp_config {
                             while others decode, in (0, 1], default 0.5 */
     char *isa;           /* runtime.isa: auto | ref | avx2 | avx512 */
     char *devices;       /* runtime.devices: auto | cpu | gpu */
+    char *activations;   /* runtime.activations: auto | bf16 | bf16x2: in how many bf16 parts those of
+                            a prompt are multiplied with weights; auto: bf16 */
     int64_t gpu_memory;  /* runtime.gpu_memory, bytes; 0: what is free */
     int gpu_kv_layers; /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
                           GPU memory; -1: as many as fit */

@@ -87,7 +87,7 @@ int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
                        "--sampled needs --shape and no --kv prompt: the queries and keys of a "
                        "model are its own");
     }
-    if (cli->sampled > 0.0 && !mp_attention_has_chance(&cli->config)) {
+    if (cli->sampled > 0.0 && !mp_attention_has_chance(&cli->config) && !cli->compare) {
         return fail_attention(cli, "--sampled", "one that samples by direction", err);
     }
     return 0;
@@ -139,24 +139,38 @@ struct mp_config mp_bench_config(const struct mp_cli *cli)
 
 /* ---- decode and prefill ---- */
 
-/* One row for each placement: KV and tables in CPU memory, on the GPU, and full attention. */
-static int measure_placements(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
+/* A row of --compare: a method, by its name, and how many layers keep their KV on the GPU. */
+static int add_placement(struct rows *rows, const struct mp_cli *cli, const char *method,
+                         int gpu_kv_layers, const char *what, struct mp_error *err)
 {
     struct mp_config config = mp_bench_config(cli);
-    bool gpu = strcmp(config.devices, "cpu") != 0 && mp_hook_find_gpu(NULL, 0, NULL) == 0;
-    config.gpu_kv_layers = 0;
-    int code =
-        add_row_if_it_fits(rows, mp_bench_decode, cli, &config, "KV and tables in CPU memory", err);
+    config.gpu_kv_layers = gpu_kv_layers;
+    config.attention_method = (char *)method; /* only read */
+    char *title = mp_xasprintf("%s, %s", method, what);
+    int code = add_row_if_it_fits(rows, mp_bench_decode, cli, &config, title, err);
+    free(title);
+    return code;
+}
+
+/* One row for each placement: KV in CPU memory, on the GPU; then, beside another one, the default
+ * method with KV in CPU memory; and full attention. */
+static int measure_placements(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
+{
+    const struct mp_config *c = &cli->config;
+    bool gpu = strcmp(c->devices, "cpu") != 0 && mp_hook_find_gpu(NULL, 0, NULL) == 0;
+    const char *usual, *summary;
+    mp_attention_method(0, &usual, &summary);
+    const char *method = c->attention_method != NULL ? c->attention_method : usual;
+    int code = add_placement(rows, cli, method, 0, "KV in CPU memory", err);
     if (code == 0 && gpu) {
-        config.gpu_kv_layers = INT_MAX;
-        code = add_row_if_it_fits(rows, mp_bench_decode, cli, &config, "KV and tables on the GPU",
-                                  err);
+        code = add_placement(rows, cli, method, INT_MAX, "KV on the GPU", err);
+    }
+    if (code == 0 && strcmp(method, usual) != 0) {
+        code = add_placement(rows, cli, usual, 0, "KV in CPU memory", err);
     }
     if (code == 0) {
-        config.attention_method = (char *)mp_attention_exact(); /* only read */
-        code = add_row_if_it_fits(rows, mp_bench_decode, cli, &config,
-                                  gpu ? "full attention on the GPU" : "full attention on the CPU",
-                                  err);
+        code = add_placement(rows, cli, mp_attention_exact(), 0,
+                             gpu ? "all on the GPU" : "all on the CPU", err);
     }
     if (code == 0 && rows->count == 0) {
         code = mp_fail(err, MP_ERR_MEMORY, "--compare: no placement has the memory it needs");

@@ -325,12 +325,14 @@ static int read_verb(int argc, char **argv, int *verb)
     return 3;
 }
 
-/* The command line as one string. */
+/* The command line as one string, as it could be typed. */
 static char *join(int argc, char **argv)
 {
     char *command = mp_xstrdup(argc > 0 ? argv[0] : "");
     for (int i = 1; i < argc; i++) {
-        char *longer = mp_xasprintf("%s %s", command, argv[i]);
+        const char *quote =
+            argv[i][0] == '\0' || strpbrk(argv[i], " \t\n*?$&;|<>()\"") != NULL ? "'" : "";
+        char *longer = mp_xasprintf("%s %s%s%s", command, quote, argv[i], quote);
         free(command);
         command = longer;
     }

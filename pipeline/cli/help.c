@@ -103,7 +103,8 @@ const char mp_help_bench_decode[] =
     "  --kv KIND        synthetic: random keys and values (default); prompt: read a prompt\n"
     "  --steps N        steps to time (32)\n"
     "  --warmup N       steps before them (8)\n"
-    "  --compare        KV and tables in CPU memory, on the GPU, and full attention\n" BENCH_JSON
+    "  --compare        the method with KV in CPU memory and on the GPU, the default one\n"
+    "                   beside another, and full attention\n" BENCH_JSON
     "  --config FILE    configuration (JSON); the flags below override it\n"
     "\n" BENCH_TABLE "\n"
     "Example:\n"

@@ -1,5 +1,6 @@
 /* The engine: a model in memory and the runtime it runs on. */
 #include "codelets/common/attention/support.h"
+#include "codelets/common/linear/linear.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/machine/cpu.h"
@@ -111,6 +112,7 @@ static int choose_kernels(struct mp_engine *e, struct mp_error *err)
         code = mp_isa_select(mp_isa_name(MP_ISA_AVX2), err);
     }
     e->dtype = mp_isa_current() == MP_ISA_REF ? MP_F32 : MP_BF16;
+    linear_set_parts(strcmp(e->config->activations, "bf16x2") == 0 ? 2 : 1);
     return code;
 }
 

@@ -144,7 +144,7 @@ static void complete(struct mp_item *item)
         item->fingerprint = fingerprint(&item->ids);
         item->any = strncmp(item->task, "qa", 2) == 0;
         if (item->context <= 0) {
-            item->context = context_class((int64_t)item->ids.count + item->max_new_tokens);
+            item->context = context_class((int64_t)item->ids.count);
         }
     }
 }

@@ -1,5 +1,6 @@
 #include "pipeline/eval/run.h"
 
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "pipeline/cli/interrupt.h"
@@ -143,17 +144,20 @@ static int read_prompt(struct group *g, int i, struct mp_error *err)
 
 static int read_prompts(struct group *g, struct mp_error *err)
 {
+    double since = mp_clock_seconds();
     int code = mp_session_open(g->eval->engine, &g->reader, err);
     for (int i = 0; i < g->count && code == 0; i++) {
         code = mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted")
                                 : read_prompt(g, i, err);
     }
+    g->eval->times.reading += mp_clock_seconds() - since;
     return code;
 }
 
 /* Puts the prompts into a session of the setting; slots[i] of prompt i, -1: there is none. */
 static int adopt(struct group *g, struct mp_session *s, int *slots, struct mp_error *err)
 {
+    double since = mp_clock_seconds();
     int code = 0;
     for (int i = 0; i < g->count && code == 0; i++) {
         struct mp_item *item = &g->eval->items.items[g->items[i]];
@@ -174,17 +178,20 @@ static int adopt(struct group *g, struct mp_session *s, int *slots, struct mp_er
             code = 0;
         }
     }
+    g->eval->times.adopting += mp_clock_seconds() - since;
     return code;
 }
 
-static int step_to_the_end(struct mp_session *s, struct mp_error *err)
+static int step_to_the_end(struct group *g, struct mp_session *s, struct mp_error *err)
 {
+    double since = mp_clock_seconds();
     int active = mp_session_decoding(s);
     int code = 0;
     while (active > 0 && code == 0) {
         code = mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted")
                                 : mp_session_step(s, &active, err);
     }
+    g->eval->times.decoding += mp_clock_seconds() - since;
     return code;
 }
 
@@ -248,7 +255,7 @@ static int answer(struct group *g, size_t setting, struct mp_error *err)
         code = adopt(g, s, slots, err);
     }
     if (code == 0) {
-        code = step_to_the_end(s, err);
+        code = step_to_the_end(g, s, err);
     }
     double bytes = code == 0 ? bytes_per_token(s, slots, g->count) : NAN;
     for (int i = 0; i < g->count && code == 0; i++) {
@@ -283,6 +290,7 @@ int mp_eval_run(struct mp_eval *e, struct mp_error *err)
 {
     struct mp_progress *progress =
         mp_progress_start("answers", "answer", (int64_t)(e->items.count * e->settings.count));
+    double since = mp_clock_seconds();
     int64_t done = 0;
     int code = 0;
     for (size_t next = 0; next < e->items.count && code == 0;) {
@@ -295,5 +303,10 @@ int mp_eval_run(struct mp_eval *e, struct mp_error *err)
         code = run_group(&g, progress, &done, err);
     }
     mp_progress_end(progress);
+    e->times.all = mp_clock_seconds() - since;
+    const struct mp_eval_times *t = &e->times;
+    mp_log(MP_LOG_INFO,
+           "%.2f s: %.2f reading prompts, %.2f making caches and indexes of them, %.2f decoding",
+           t->all, t->reading, t->adopting, t->decoding);
     return code;
 }

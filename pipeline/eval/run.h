@@ -7,6 +7,14 @@
 #include "pipeline/eval/predictions.h"
 #include "pipeline/eval/settings.h"
 
+/* Where the time of a run went, in seconds. */
+struct mp_eval_times {
+    double reading;  /* prompts */
+    double adopting; /* making caches and indexes of them for the settings */
+    double decoding; /* answers */
+    double all;
+};
+
 /* An evaluation's engine, which reads prompts, with a variant a setting; what is asked, and what
  * has been answered. */
 struct mp_eval {
@@ -16,6 +24,7 @@ struct mp_eval {
     struct mp_settings settings;
     struct mp_items items;
     struct mp_predictions *predictions; /* NULL until there are any */
+    struct mp_eval_times times;
 };
 
 /* Opens the engine and its variants, for so many prompts at a time, and reads what is asked. Errors

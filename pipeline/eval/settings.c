@@ -141,6 +141,11 @@ static char *name_of(const struct mp_config *c, const struct mp_config *usual)
     if (c->attention_center != usual->attention_center) {
         name = add(name, c->attention_center ? "centered" : "not centered");
     }
+    if (c->lsh_seed != usual->lsh_seed) {
+        char *seed = mp_xasprintf("seed %llu", (unsigned long long)c->lsh_seed);
+        name = add(name, seed);
+        free(seed);
+    }
     return name;
 }
 

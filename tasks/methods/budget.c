@@ -1,7 +1,5 @@
 #include "tasks/methods/budget.h"
 
-#include "codelets/common/random_draw.h"
-
 #include <stdio.h>
 
 int64_t mp_budget_tokens(const struct mp_config *c, int64_t offloaded)
@@ -44,13 +42,6 @@ int64_t mp_budget_room(const struct mp_attention *a, const struct mp_shard_size 
     return mp_budget_tokens(a->config, size->tokens);
 }
 
-/* Of the draws of a row in a layer. */
-static uint64_t seed_of(const struct mp_graph *g, const struct mp_decode_row *row, int layer)
-{
-    uint64_t request = random_state(g->attention->config->lsh_seed, row->stream);
-    return random_state(random_state(request, (uint64_t)row->position), (uint64_t)layer);
-}
-
 void mp_select_by_key(struct mp_submit *sub, const struct mp_graph *g,
                       const struct mp_decode_step *s, int layer, enum key_select_mode mode)
 {
@@ -70,7 +61,7 @@ void mp_select_by_key(struct mp_submit *sub, const struct mp_graph *g,
                 .room = to->room,
                 .scratch = &to->scratch,
                 .budget = mp_budget_tokens(g->attention->config, kv->offloaded),
-                .seed = seed_of(g, &s->rows[r], layer),
+                .seed = mp_draw_seed(g, &s->rows[r], layer),
             };
         }
         sub->device = shards->list[i].device;

@@ -93,7 +93,7 @@ static struct hashing_functions functions_of(const struct mp_attention *a, int l
 /* ---- tables ---- */
 
 static void *create_index(const struct mp_attention *a, struct mp_allocator *alloc,
-                          const struct mp_shard *shard, const struct mp_shard_size *size,
+                          struct mp_place place, const struct mp_shard_size *size,
                           struct mp_buffer *wrap)
 {
     struct lsh_tables *t = mp_xcalloc(1, sizeof *t);
@@ -104,17 +104,15 @@ static void *create_index(const struct mp_attention *a, struct mp_allocator *all
         .K = a->config->lsh_K,
         .L = a->config->lsh_L,
     };
-    struct mp_place place = mp_index_place(shard);
     t->ids = mp_allocate(alloc, place, lsh_ids_bytes(t), "hash tables");
     t->offsets = mp_allocate(alloc, place, lsh_offsets_bytes(t), "hash table offsets");
     mp_buffer_wrap(alloc, wrap, MP_HOST, t, sizeof *t);
     return t;
 }
 
-static void destroy_index(const struct mp_shard *shard, void *index)
+static void destroy_index(struct mp_place place, void *index)
 {
     struct lsh_tables *t = index;
-    struct mp_place place = mp_index_place(shard);
     mp_memory_free(place, t->ids, lsh_ids_bytes(t));
     mp_memory_free(place, t->offsets, lsh_offsets_bytes(t));
     free(t);

@@ -42,6 +42,11 @@ struct mp_method {
     bool keeps;  /* what such layers offload is kept, to be selected from; otherwise it is dropped.
                     What follows is for methods that keep it, and used if there is such a layer */
 
+    bool on_dense; /* if the layer's dense device is a GPU, its index and its selecting are there,
+                      though the offloaded tokens may not be; otherwise with the shard's device */
+    bool shared_rows; /* the query heads of a KV head attend to one selection: there is one a KV
+                         head instead of one a query head */
+
     /* ---- what all layers of a run share, e.g. hash functions ---- */
     const char *shared_name; /* for the memory plan; NULL: nothing is shared */
     void (*create_shared)(struct mp_attention *a, struct mp_allocator *alloc,
@@ -51,9 +56,9 @@ struct mp_method {
     /* ---- the index of a layer's offloaded keys, a shard of a request ---- */
     const char *index_name; /* for the memory plan; NULL: there is no index */
     void *(*create_index)(const struct mp_attention *a, struct mp_allocator *alloc,
-                          const struct mp_shard *shard, const struct mp_shard_size *size,
+                          struct mp_place place, const struct mp_shard_size *size,
                           struct mp_buffer *wrap);
-    void (*destroy_index)(const struct mp_shard *shard, void *index);
+    void (*destroy_index)(struct mp_place place, void *index);
     /* Bytes that building it needs in memory that the layer's dense device and the shard see. */
     size_t (*scratch_bytes)(const struct mp_attention *a, const struct mp_shard_size *size);
     /* Inserts what builds the index of kv->shards[shard]. */
@@ -66,8 +71,8 @@ struct mp_method {
     const struct lsh_weight *(*weight)(const struct mp_attention *a);
     /* Most tokens that a head selects of those of one request; NULL: all of them. */
     int64_t (*room)(const struct mp_attention *a, const struct mp_shard_size *size);
-    /* Bytes that selecting from them needs beside the selection, in the shard's own memory; NULL:
-     * none. Each layer that is cut so uses them in turn. */
+    /* Bytes that selecting from them needs beside the selection, in the memory of the device that
+     * selects; NULL: none. Each layer that is cut so uses them in turn. */
     size_t (*selection_scratch)(const struct mp_attention *a, const struct mp_shard_size *size);
     /* Bytes a row of what it makes of the queries, by a task on the layer's dense device, in memory
      * that this and the shard see; if the layer is handed to the CPU, that task is not in_stream.
@@ -86,6 +91,24 @@ struct mp_method {
     /* Bytes of GPU workspace that its ops need, one at a time; NULL: none. */
     size_t (*workspace)(const struct mp_attention *a);
 };
+
+/* Selections of a shard: one a KV head or one a query head. */
+static inline int mp_selections_of(const struct mp_method *m, const struct mp_shard_size *size)
+{
+    return m->shared_rows ? size->kv_heads : size->query_heads;
+}
+
+/* Who selects for a shard; where its index is; and where a selection is, which the shard reads. */
+struct mp_device mp_selecting_device(const struct mp_method *m, const struct mp_placements *p,
+                                     const struct mp_shard *shard);
+struct mp_place mp_selecting_place(const struct mp_method *m, const struct mp_placements *p,
+                                   const struct mp_shard *shard);
+struct mp_place mp_selection_place(const struct mp_method *m, const struct mp_placements *p,
+                                   const struct mp_shard *shard);
+
+/* Seed of what is drawn for a row in a layer: of attention.seed, the request's stream, and the
+ * position. */
+uint64_t mp_draw_seed(const struct mp_graph *g, const struct mp_decode_row *row, int layer);
 
 /* Method `index`, from 0; NULL past the last. */
 const struct mp_method *mp_method_at(int index);
@@ -107,7 +130,8 @@ int mp_method_choose(const struct mp_config *c, const struct mp_method **out, st
     X(streaming)                                                                                   \
     X(quest)                                                                                       \
     X(topk)                                                                                        \
-    X(oracle)
+    X(oracle)                                                                                      \
+    X(pps)
 
 #define MP_DECLARE_METHOD(name) extern const struct mp_method mp_method_##name;
 MP_METHODS(MP_DECLARE_METHOD)

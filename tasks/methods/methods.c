@@ -1,5 +1,7 @@
 #include "tasks/methods/method.h"
 
+#include "codelets/common/random_draw.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -42,4 +44,35 @@ int mp_method_choose(const struct mp_config *c, const struct mp_method **out, st
     }
     *out = method;
     return method->check == NULL ? 0 : method->check(c, err);
+}
+
+/* ---- where and how a method selects ---- */
+
+static bool on_gpu(const struct mp_method *m, const struct mp_placements *p)
+{
+    return m->on_dense && p->dense.kind == MP_GPU;
+}
+
+struct mp_device mp_selecting_device(const struct mp_method *m, const struct mp_placements *p,
+                                     const struct mp_shard *shard)
+{
+    return on_gpu(m, p) ? p->dense : shard->device;
+}
+
+struct mp_place mp_selecting_place(const struct mp_method *m, const struct mp_placements *p,
+                                   const struct mp_shard *shard)
+{
+    return on_gpu(m, p) ? mp_memory_of(p->dense) : mp_index_place(shard);
+}
+
+struct mp_place mp_selection_place(const struct mp_method *m, const struct mp_placements *p,
+                                   const struct mp_shard *shard)
+{
+    return on_gpu(m, p) ? mp_exchange_place(p, shard) : mp_index_place(shard);
+}
+
+uint64_t mp_draw_seed(const struct mp_graph *g, const struct mp_decode_row *row, int layer)
+{
+    uint64_t request = random_state(g->attention->config->lsh_seed, row->stream);
+    return random_state(random_state(request, (uint64_t)row->position), (uint64_t)layer);
 }

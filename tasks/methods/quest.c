@@ -49,7 +49,7 @@ static double expected_share(const struct mp_attention *a, int64_t offloaded)
 /* ---- bounds of the pages ---- */
 
 static void *create_index(const struct mp_attention *a, struct mp_allocator *alloc,
-                          const struct mp_shard *shard, const struct mp_shard_size *size,
+                          struct mp_place place, const struct mp_shard_size *size,
                           struct mp_buffer *wrap)
 {
     struct key_pages *p = mp_xcalloc(1, sizeof *p);
@@ -61,15 +61,15 @@ static void *create_index(const struct mp_attention *a, struct mp_allocator *all
         .page_size = a->config->page_size,
         .dtype = size->dtype,
     };
-    p->bounds = mp_allocate(alloc, mp_index_place(shard), key_pages_bytes(p), "page bounds");
+    p->bounds = mp_allocate(alloc, place, key_pages_bytes(p), "page bounds");
     mp_buffer_wrap(alloc, wrap, MP_HOST, p, sizeof *p);
     return p;
 }
 
-static void destroy_index(const struct mp_shard *shard, void *index)
+static void destroy_index(struct mp_place place, void *index)
 {
     struct key_pages *p = index;
-    mp_memory_free(mp_index_place(shard), p->bounds, key_pages_bytes(p));
+    mp_memory_free(place, p->bounds, key_pages_bytes(p));
     free(p);
 }
 

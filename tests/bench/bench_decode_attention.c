@@ -1,6 +1,7 @@
 /* Times one decode step's CPU attention for one layer of the Llama-3.1-8B shape: table_lookup,
  * sampled_attention, and static_attention over the whole context (a dense layer), beside the
- * bandwidth of this machine; and once the building of the tables.
+ * bandwidth of this machine; and once the building of the tables. Beside it sampled_attention over
+ * rows that the query heads of a KV head share.
  *
  *     bench_decode_attention [context] [K] [L] [threads] [isa]
  *
@@ -22,7 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADS = 32, KV_HEADS = 8, GROUP = HEADS / KV_HEADS, HEAD_DIM = 128, REPEATS = 31 };
+enum { HEADS = 32, KV_HEADS = 8, HEAD_DIM = 128, REPEATS = 31 };
+enum { SHARED_ROWS = 512 }; /* that a KV head's query heads attend to */
 
 #ifdef __x86_64__
 #define VARIANTS(op)                                                                               \
@@ -48,9 +50,11 @@ struct bench {
     float *w;        /* [HEAD_DIM][K * L], one projection for all heads */
     float *q;        /* [REPEATS][HEADS][HEAD_DIM] */
     uint16_t *codes; /* [REPEATS][HEADS][L] */
-    uint32_t *ids;   /* [HEADS][count] */
+    uint32_t *ids;   /* [HEADS][count]; of the first KV_HEADS if shared */
     int32_t nnz[HEADS];
-    float *o; /* [HEADS][HEAD_DIM] */
+    float *log_weights; /* [KV_HEADS][count], of shared rows */
+    int lists;          /* HEADS, or KV_HEADS if shared */
+    float *o;           /* [HEADS][HEAD_DIM] */
     float lse[HEADS];
 };
 
@@ -165,6 +169,7 @@ static struct bench make_bench(int64_t context, int K, int L)
         .q = allocate(REPEATS * HEADS * HEAD_DIM, sizeof(float)),
         .codes = allocate((size_t)(REPEATS * HEADS * L), sizeof(uint16_t)),
         .ids = allocate((size_t)context * HEADS, sizeof(uint32_t)),
+        .log_weights = allocate((size_t)context * KV_HEADS, sizeof(float)),
         .o = allocate(HEADS * HEAD_DIM, sizeof(float)),
     };
     lsh_weight_init(b.weight, K, L);
@@ -177,8 +182,8 @@ static struct bench make_bench(int64_t context, int K, int L)
 
 static void release(struct bench *b)
 {
-    void *all[] = {b->kv.k,  b->kv.v, b->tables.ids, b->tables.offsets, b->weight, b->w, b->q,
-                   b->codes, b->ids,  b->o};
+    void *all[] = {b->kv.k, b->kv.v,  b->tables.ids, b->tables.offsets, b->weight, b->w,
+                   b->q,    b->codes, b->ids,        b->log_weights,    b->o};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_free(all[i]);
     }
@@ -186,6 +191,7 @@ static void release(struct bench *b)
 
 static void run_lookup(struct bench *b, int repeat)
 {
+    b->lists = HEADS;
     MP_KERNEL(lookup_variants)
     (&(struct table_lookup_args){.codes = b->codes + (int64_t)repeat * HEADS * b->tables.L,
                                  .tables = (const struct lsh_tables *[]){&b->tables},
@@ -195,6 +201,42 @@ static void run_lookup(struct bench *b, int repeat)
                                  .rows = 1,
                                  .num_heads = HEADS,
                                  .L = b->tables.L});
+}
+
+/* One token of each of SHARED_ROWS equal parts of the context. */
+static void select_shared(struct bench *b, int repeat)
+{
+    struct mp_rng rng;
+    mp_rng_init(&rng, 4, (uint64_t)repeat);
+    int64_t n = b->kv.count;
+    int64_t rows = n < SHARED_ROWS ? n : SHARED_ROWS;
+    b->lists = KV_HEADS;
+    for (int h = 0; h < KV_HEADS; h++) {
+        b->nnz[h] = (int32_t)rows;
+        for (int64_t i = 0; i < rows; i++) {
+            double part = (double)i + mp_rng_uniform(&rng);
+            b->ids[h * n + i] = (uint32_t)(part * (double)n / (double)rows);
+            b->log_weights[h * n + i] = (float)mp_rng_uniform(&rng);
+        }
+    }
+}
+
+static void run_shared(struct bench *b, int repeat)
+{
+    MP_KERNEL(sampled_variants)
+    (&(struct sampled_attention_args){.q = b->q + (int64_t)repeat * HEADS * HEAD_DIM,
+                                      .kv = (const struct offloaded_kv *[]){&b->kv},
+                                      .ids = (const uint32_t *[]){b->ids},
+                                      .ids_stride = &b->kv.count,
+                                      .nnz = b->nnz,
+                                      .log_weights = (const float *[]){b->log_weights},
+                                      .o = b->o,
+                                      .lse = b->lse,
+                                      .rows = 1,
+                                      .num_heads = HEADS,
+                                      .head_dim = HEAD_DIM,
+                                      .scale = 1.0f / sqrtf(HEAD_DIM),
+                                      .shared = true});
 }
 
 static void run_sampled(struct bench *b, int repeat)
@@ -239,9 +281,9 @@ static void run_gather(struct bench *b, int repeat)
 {
     int64_t total = 0;
 #pragma omp parallel for collapse(2) schedule(dynamic) reduction(+ : total)
-    for (int h = 0; h < HEADS; h++) {
+    for (int h = 0; h < b->lists; h++) {
         for (int part = 0; part < 4; part++) {
-            int64_t base = h / GROUP * b->kv.capacity;
+            int64_t base = h / (b->lists / KV_HEADS) * b->kv.capacity;
             for (int32_t j = b->nnz[h] * part / 4; j < b->nnz[h] * (part + 1) / 4; j++) {
                 int64_t at = (base + b->ids[h * b->kv.count + j]) * HEAD_DIM;
                 for (int c = 0; c < HEAD_DIM; c += 32) {
@@ -282,19 +324,19 @@ struct timing {
 
 typedef void (*step)(struct bench *, int repeat);
 
-/* Times `run` with the queries of each repetition, looked up beforehand. */
-static struct timing measure(struct bench *b, step run)
+/* Times `run` with the queries of each repetition, for which `select` selects beforehand. */
+static struct timing measure(struct bench *b, step select, step run)
 {
     double seconds[REPEATS];
     double rows = 0.0;
     for (int i = 0; i < REPEATS; i++) {
-        if (run != run_lookup) {
-            run_lookup(b, i);
+        if (run != select) {
+            select(b, i);
         }
         double start = mp_clock_seconds();
         run(b, i);
         seconds[i] = mp_clock_seconds() - start;
-        for (int h = 0; h < HEADS; h++) {
+        for (int h = 0; h < b->lists; h++) {
             rows += b->nnz[h];
         }
     }
@@ -341,17 +383,21 @@ int main(int argc, char **argv)
            omp_get_max_threads(), mp_isa_name(mp_isa_current()));
     struct bench b = make_bench(context, K, L);
     double all = (double)context * KV_HEADS * HEAD_DIM * 2 * sizeof(uint16_t);
-    struct timing stream = measure(&b, run_stream);
-    struct timing gather = measure(&b, run_gather);
-    struct timing lookup = measure(&b, run_lookup);
-    struct timing sampled = measure(&b, run_sampled);
-    struct timing dense = measure(&b, run_static);
+    struct timing stream = measure(&b, run_lookup, run_stream);
+    struct timing gather = measure(&b, run_lookup, run_gather);
+    struct timing lookup = measure(&b, run_lookup, run_lookup);
+    struct timing sampled = measure(&b, run_lookup, run_sampled);
+    struct timing dense = measure(&b, run_lookup, run_static);
+    struct timing shared_gather = measure(&b, select_shared, run_gather);
+    struct timing shared = measure(&b, select_shared, run_shared);
     double share = sampled.bytes / (2 * HEAD_DIM * sizeof(uint16_t)) / (double)(context * HEADS);
     printf("selected           %9.3f %%\n", share * 100.0);
     print_line("stream (bound)", stream.seconds, all, 0.0);
     print_line("gather (bound)", gather.seconds, gather.bytes, 0.0);
     printf("%-18s %9.3f ms\n", "table_lookup", lookup.seconds * 1e3);
     print_line("sampled_attention", sampled.seconds, sampled.bytes, gather.seconds);
+    print_line("gather of shared", shared_gather.seconds, shared_gather.bytes, 0.0);
+    print_line("shared rows", shared.seconds, shared.bytes, shared_gather.seconds);
     print_line("static_attention", dense.seconds, all, stream.seconds);
     printf("%-18s %9.3f ms\n", "lookup + sampled", (lookup.seconds + sampled.seconds) * 1e3);
     release(&b);

@@ -55,8 +55,8 @@ case_bench() {
     run bench decode "${arguments[@]}" "${steps[@]}" --kv prompt --compare
     expect_status 0
     expect_match 'rows' out '^ +ms/step +tokens/s +GPU ms +CPU ms +idle ms +sampled$'
-    expect_lines 'sampled' out '^KV and tables in CPU memory( +[0-9.]+){6} %$' 1
-    expect_lines 'full' out '^full attention on the CPU( +[0-9.]+){5} +all$' 1
+    expect_lines 'sampled' out '^magicpig, KV in CPU memory( +[0-9.]+){6} %$' 1
+    expect_lines 'full' out '^full, all on the CPU( +[0-9.]+){5} +all$' 1
     expect_lines 'full, at length' out '^  attention +full, on the CPU$' 1
 
     run bench prefill "${arguments[@]}"

@@ -120,6 +120,32 @@ case_oracle() {
     demo_4k --attention oracle --attention-budget 0.05 --lsh-seed 7
 }
 
+# As many tokens for any length, or all there are; the same ones with any kernels.
+case_pps() {
+    local isa
+    demo_4k --attention full
+    cp out all
+    demo_4k --attention pps --attention-samples 100000
+    expect 'all tokens' "$(<out)" "$(<all)"
+    sampled_within 100 100
+    demo_4k --attention pps --attention-samples 256 --code-bits 4
+    sampled_within 6.5 7
+    demo_4k --attention pps
+    cp out some
+    demo_4k --attention pps --isa avx2
+    expect "pps, AVX2" "$(<out)" "$(<some)"
+    demo_4k --attention pps --cpu-workers 2 --sched dmda
+    expect 'pps, two workers' "$(<out)" "$(<some)"
+    run plan --model "$demo" --devices cpu --attention pps --context 32068
+    expect_status 0
+    # 32000 tokens of 2 KV heads in 7 layers: 64 channels of 2 bits, and a factor.
+    expect_lines 'codes' out '^  codes of keys +8\.5 MiB$' 1
+    expect_refusal 2 'attention.code_bits: expected 1, 2 or 4, found 3' \
+        --model "$demo" --attention pps --code-bits 3 --prompt x
+    expect_refusal 2 '--attention-budget does not act for attention pps' \
+        --model "$demo" --attention pps --attention-budget 0.1 --prompt x
+}
+
 case_presets() {
     local preset count=0
     for preset in "$source_dir"/configs/*_config.json "$source_dir"/configs/original/*.json; do
@@ -128,13 +154,13 @@ case_presets() {
         expect_match "$preset" err '^  answers +1\.0 of 1 '
         count=$((count + 1))
     done
-    expect 'presets' "$count" 10
+    expect 'presets' "$count" 11
 }
 
 # Nothing of a prompt stays in the static cache of a sparse layer; prompts of one token and of more.
 case_nothing_static() {
     local method isa arguments=(--input records.jsonl --gen-len 6 --eos none --batch 3)
-    printf '{"input": ""}\n{"input": "Hello world"}\n{"input": "%s"}\n' "$(story 5 60)" >records.jsonl
+    printf '{"input": ""}\n{"input": "Hello world"}\n{"input": "%s"}\n' "$(story 5 12)" >records.jsonl
     generate "${arguments[@]}" --attention full --devices cpu
     expect_status 0
     cp out all
@@ -147,14 +173,14 @@ case_nothing_static() {
             expect "$method, $isa: all tokens selected" "$(<out)" "$(<all)"
             sampled_within 100 100
         done
-        for method in magicpig quest topk oracle streaming; do
+        for method in magicpig quest topk oracle pps streaming; do
             generate "${arguments[@]}" --attention "$method" --isa "$isa"
             expect_status 0
             expect_match "$method, $isa" err '^  prompts +3 requests, '
             expect_match "$method, $isa" err '^  generated +18 tokens'
         done
     done
-    for method in magicpig quest topk oracle; do
+    for method in magicpig quest topk oracle pps; do
         demo_4k --attention "$method" --device-budget 0 --window-size 0
     done
 }

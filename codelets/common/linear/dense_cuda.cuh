@@ -11,6 +11,17 @@ static __device__ __forceinline__ void split_bf16(uint16_t *high, uint16_t *low,
     *low = float_to_bf16(x - bf16_to_float(*high));
 }
 
+/* The parts of x as element `at` of theirs; low NULL: there is one. */
+static __device__ __forceinline__ void store_parts(uint16_t *high, uint16_t *low, int64_t at,
+                                                   float x)
+{
+    if (low == NULL) {
+        high[at] = float_to_bf16(x);
+    } else {
+        split_bf16(&high[at], &low[at], x);
+    }
+}
+
 /* The same of two floats, packed. */
 static __device__ __forceinline__ void split_bf16_pair(unsigned *high, unsigned *low, float x0,
                                                        float x1)

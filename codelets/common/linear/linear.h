@@ -21,6 +21,13 @@ struct linear_args {
 /* Up to this many rows the product is bound by reading W, and our own kernels stream it once. */
 enum { LINEAR_GEMV_MAX_ROWS = 16 };
 
+/* In how many bf16 parts the activations of more rows go into products with bf16 weights: 2 keep
+ * some 16 bits of them, 1 rounds them as is usual, in half the time. For the whole program; 2 at
+ * first. Not while a product is under way. linear_ref and our own kernels for few rows do not
+ * round. */
+void linear_set_parts(int parts);
+int linear_num_parts(void);
+
 /* Plain C, float32: the oracle. */
 void linear_ref(const struct linear_args *a);
 
@@ -39,8 +46,7 @@ void linear_gemv_avx2(const struct linear_args *a);
 void linear_gemv_avx512(const struct linear_args *a);
 
 /* bf16 x bf16 -> float32 through oneDNN (AVX-512 BF16 or AMX); bias must be NULL. x is split into
- * two bf16 parts and multiplied twice: rounding it to one would cost more accuracy than all other
- * roundings of a layer together, and prefill's time goes to its attention. */
+ * linear_num_parts() bf16 parts, which are multiplied one after the other. */
 void linear_matmul_bf16(const struct linear_args *a);
 
 #endif

@@ -39,7 +39,7 @@ __global__ void split_kernel(const float *__restrict__ x, int64_t x_stride, line
 #pragma unroll 4
     for (int i = threadIdx.x; i < n; i += ROW_THREADS) {
         float value = normed ? row[i] * scale * norm.gain[i] : row[i];
-        split_bf16(&high[out + i], &low[out + i], value);
+        store_parts(high, low, out + i, value);
     }
 }
 
@@ -72,7 +72,7 @@ size_t linear_cuda_workspace(int64_t rows, int in)
         return 0;
     }
     size_t elements = (size_t)linear_cuda_block(0, rows) * (size_t)in;
-    return 2 * cuda_workspace_round(elements * sizeof(uint16_t));
+    return linear_num_parts() * cuda_workspace_round(elements * sizeof(uint16_t));
 }
 
 struct linear_parts linear_cuda_take_parts(int64_t rows, int in)
@@ -81,7 +81,9 @@ struct linear_parts linear_cuda_take_parts(int64_t rows, int in)
     if (rows > LINEAR_GEMV_MAX_ROWS) {
         size_t elements = (size_t)linear_cuda_block(0, rows) * (size_t)in;
         parts.high = static_cast<uint16_t *>(cuda_workspace(elements * sizeof *parts.high));
-        parts.low = static_cast<uint16_t *>(cuda_workspace(elements * sizeof *parts.low));
+        if (linear_num_parts() == 2) {
+            parts.low = static_cast<uint16_t *>(cuda_workspace(elements * sizeof *parts.low));
+        }
     }
     return parts;
 }
@@ -120,8 +122,11 @@ void linear_matmul_cuda(const struct linear_args *a, const struct linear_parts *
             a->y, a->y_stride, a->bias, a->out, a->accumulate);
         CUDA_CHECK_LAUNCH();
     }
-    multiply_part(*a, parts->low, accumulate ? 1.0f : 0.0f);
-    multiply_part(*a, parts->high, 1.0f);
+    if (parts->low != NULL) {
+        multiply_part(*a, parts->low, accumulate ? 1.0f : 0.0f);
+        accumulate = true;
+    }
+    multiply_part(*a, parts->high, accumulate ? 1.0f : 0.0f);
 }
 
 void linear_cuda(const struct linear_args *a, const struct linear_norm *norm,

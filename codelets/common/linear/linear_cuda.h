@@ -2,9 +2,8 @@
  * x, + bias, added to y. Up to LINEAR_GEMV_MAX_ROWS rows an own kernel streams W once; more rows go
  * through cuBLAS.
  *
- * Both multiply bf16 weights with activations split into two bf16 parts, x = high + low, and
- * accumulate in float32: rounding activations to one part would cost more accuracy than all other
- * roundings of a layer together.
+ * Both multiply bf16 weights with activations as bf16 parts and accumulate in float32: the own
+ * kernel with two, x = high + low; cuBLAS with linear_num_parts().
  *
  * The args structs of linear.h mean what they mean there; arrays lie in device memory, small ones
  * may lie in pinned host memory. C and C++. */
@@ -26,10 +25,10 @@ struct linear_norm {
     float eps;
 };
 
-/* Activations as two bf16 parts in the calling thread's workspace, [rows][in] each. */
+/* Activations as bf16 parts in the calling thread's workspace, [rows][in] each. */
 struct linear_parts {
     uint16_t *high;
-    uint16_t *low;
+    uint16_t *low; /* NULL: there is one part */
 };
 
 /* Above LINEAR_GEMV_MAX_ROWS rows are processed in blocks, so that workspace does not grow with the

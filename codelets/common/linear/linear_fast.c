@@ -11,6 +11,18 @@
 /* Elements of W that are widened to float32 at a time where there is no bf16 product. */
 enum { WIDEN_ELEMENTS = 1 << 20 };
 
+static int num_parts = 2;
+
+void linear_set_parts(int parts)
+{
+    num_parts = parts;
+}
+
+int linear_num_parts(void)
+{
+    return num_parts;
+}
+
 static void (*const gemv[MP_ISA_COUNT])(const struct linear_args *) = {
     [MP_ISA_REF] = linear_ref,
     [MP_ISA_AVX2] = MP_X86(linear_gemv_avx2),

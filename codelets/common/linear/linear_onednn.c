@@ -209,13 +209,21 @@ static void run_product(const struct linear_args *a, uint16_t *x, bool accumulat
 void linear_matmul_bf16(const struct linear_args *a)
 {
     const struct elementwise *e = elementwise_current();
+    bool split = linear_num_parts() == 2;
     size_t size = (size_t)a->rows * (size_t)a->in;
     uint16_t *high = mp_scratch(size, sizeof *high);
-    uint16_t *low = mp_scratch(size, sizeof *low);
+    uint16_t *low = split ? mp_scratch(size, sizeof *low) : NULL;
 #pragma omp parallel for schedule(static)
     for (int64_t r = 0; r < a->rows; r++) {
-        e->split_bf16(high + r * a->in, low + r * a->in, a->x + r * a->x_stride, a->in);
+        const float *x = a->x + r * a->x_stride;
+        if (split) {
+            e->split_bf16(high + r * a->in, low + r * a->in, x, a->in);
+        } else {
+            e->to_bf16(high + r * a->in, x, a->in);
+        }
     }
     run_product(a, high, a->accumulate);
-    run_product(a, low, true);
+    if (split) {
+        run_product(a, low, true);
+    }
 }

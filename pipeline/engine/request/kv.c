@@ -154,8 +154,9 @@ void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struc
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     for (int i = 0; shards != NULL && method->create_index != NULL && i < shards->count; i++) {
         struct mp_shard_size size = mp_kv_shard_size(e, &shards->list[i], kv->offloaded);
-        kv->shards[i].index = method->create_index(&e->attention, a, &shards->list[i], &size,
-                                                   &kv->shards[i].index_buffer);
+        struct mp_place place = mp_selecting_place(method, &e->graph.placements, &shards->list[i]);
+        kv->shards[i].index =
+            method->create_index(&e->attention, a, place, &size, &kv->shards[i].index_buffer);
     }
 }
 
@@ -178,7 +179,8 @@ static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shar
     mp_memory_free(place, kv->offloaded.k, offloaded_bytes(&kv->offloaded));
     mp_memory_free(place, kv->offloaded.v, offloaded_bytes(&kv->offloaded));
     if (kv->index != NULL) {
-        e->attention.method->destroy_index(shard, kv->index);
+        const struct mp_method *method = e->attention.method;
+        method->destroy_index(mp_selecting_place(method, &e->graph.placements, shard), kv->index);
     }
 }
 
@@ -209,17 +211,18 @@ static void create_selection(const struct mp_engine *e, struct mp_allocator *a,
                              struct mp_selection *out)
 {
     struct mp_shard_size size = mp_kv_shard_size(e, shard, offloaded);
-    struct mp_place place = mp_index_place(shard);
+    const struct mp_placements *p = &e->graph.placements;
     const struct mp_method *method = e->attention.method;
+    struct mp_place place = mp_selection_place(method, p, shard);
     out->room = method->room != NULL ? method->room(&e->attention, &size) : size.tokens;
-    size_t room = (size_t)size.query_heads * (size_t)out->room;
+    size_t room = (size_t)mp_selections_of(method, &size) * (size_t)out->room;
     mp_buffer_create(a, &out->ids, place, room * sizeof(uint32_t), "selected tokens");
     if (method->log_weights) {
         mp_buffer_create(a, &out->log_weights, place, room * sizeof(float), "their weights");
     }
     if (method->selection_scratch != NULL) {
-        mp_buffer_create(a, &out->scratch, place, method->selection_scratch(&e->attention, &size),
-                         "what selects them");
+        mp_buffer_create(a, &out->scratch, mp_selecting_place(method, p, shard),
+                         method->selection_scratch(&e->attention, &size), "what selects them");
     }
 }
 

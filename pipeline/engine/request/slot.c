@@ -163,10 +163,11 @@ static double count_selected(const struct mp_engine *e, const struct mp_step_buf
     double nnz = 0.0;
     for (int i = 0; shards != NULL && i < shards->count; i++) {
         const struct mp_step_shard *part = &b->shards[e->graph.placements.layers[layer].cut][i];
-        int heads = shards->list[i].num_kv_heads * mp_shape_group(e->shape);
-        const int32_t *counts = (const int32_t *)part->nnz[layer].data + (int64_t)n * heads;
-        for (int h = 0; h < heads; h++) {
-            nnz += counts[h];
+        int served = e->attention.method->shared_rows ? mp_shape_group(e->shape) : 1;
+        int selections = shards->list[i].num_kv_heads * mp_shape_group(e->shape) / served;
+        const int32_t *counts = (const int32_t *)part->nnz[layer].data + (int64_t)n * selections;
+        for (int h = 0; h < selections; h++) {
+            nnz += (double)counts[h] * served;
         }
     }
     return nnz;

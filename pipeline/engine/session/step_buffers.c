@@ -22,6 +22,8 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a, int 
     struct mp_place place = mp_exchange_place(p, shard);
     int query_heads = shard->num_kv_heads * mp_shape_group(e->shape);
     size_t heads = (size_t)rows * (size_t)query_heads;
+    size_t selections =
+        (size_t)rows * (size_t)(method->shared_rows ? shard->num_kv_heads : query_heads);
     size_t vectors = heads * (size_t)e->shape->head_dim * sizeof(float);
 
     out->q = &b->q;
@@ -36,7 +38,7 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a, int 
     out->nnz = mp_xcalloc((size_t)p->num_layers, sizeof *out->nnz);
     for (int l = 0; l < p->num_layers; l++) {
         if (p->layers[l].cut == cut) {
-            mp_buffer_create(a, &out->nnz[l], MP_PINNED, heads * sizeof(int32_t),
+            mp_buffer_create(a, &out->nnz[l], MP_PINNED, selections * sizeof(int32_t),
                              "selection sizes");
         }
     }

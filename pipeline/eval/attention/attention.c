@@ -250,7 +250,7 @@ void mp_attention_conclude(struct mp_attention_result *r, int layers, int heads)
     }
     double median = median_error(r, layers);
     for (int l = 0; l < layers; l++) {
-        if (r->layer_error[l] > 2.0 * median && count_worse(r, layers, l) < layers / 4) {
+        if (r->layer_error[l] > 1.5 * median && count_worse(r, layers, l) < layers / 4) {
             r->keep_dense[r->num_keep_dense++] = l;
         } else if (!isnan(r->layer_error[l])) {
             rest += r->layer_error[l];

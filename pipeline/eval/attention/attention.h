@@ -15,8 +15,8 @@ struct mp_attention_result {
     double sampled;      /* mean share of the offloaded tokens that a head attends to */
     double rows;         /* the same as a number of tokens */
     double bytes;        /* that attention moves for a token */
-    int *keep_dense; /* [num_keep_dense] layers whose error is more than twice the median, at most
-                        a quarter of all, ascending: better dense */
+    int *keep_dense; /* [num_keep_dense] layers whose error is more than 1.5 times the median, at
+                        most a quarter of all, ascending: better dense */
     int num_keep_dense;
     double error_if_dense; /* the mean error then, if these layers' were 0 */
 };

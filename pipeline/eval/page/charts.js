@@ -143,7 +143,7 @@ function costLines({ rows, sampled, bytes: read, ms }) {
 function linearScale(values, least, most, from, to) {
   const low = Math.min(...values), high = Math.max(...values);
   const step = niceStep(Math.max(high - low, 5) / 5);
-  const first = Math.max(least, Math.floor(low / step) * step);
+  const first = Math.max(least, Math.min(Math.floor(low / step) * step, most - step));
   const last = Math.min(most, Math.max(Math.ceil(high / step) * step, first + step));
   const ticks = [];
   for (let value = first; value <= last * (1 + 1e-9); value += step) ticks.push(value);

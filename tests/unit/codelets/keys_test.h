@@ -170,22 +170,28 @@ static inline struct attention_sums sums_of(const float *o, float lse)
     return sums;
 }
 
-/* The mean of `found` is `expected` within three standard errors, and what rounding may do. */
-static inline void assert_mean(const double *found, double expected, double magnitude,
-                               const char *what)
+/* The mean of n numbers is `expected` within three standard errors, and what rounding may do. */
+static inline void assert_mean_of(const double *found, int n, double expected, double magnitude,
+                                  const char *what)
 {
     double mean = 0.0;
     double square = 0.0;
-    for (int i = 0; i < MEAN_SEEDS; i++) {
-        mean += found[i] / MEAN_SEEDS;
+    for (int i = 0; i < n; i++) {
+        mean += found[i] / n;
     }
-    for (int i = 0; i < MEAN_SEEDS; i++) {
+    for (int i = 0; i < n; i++) {
         square += (found[i] - mean) * (found[i] - mean);
     }
-    double error = sqrt(square / (MEAN_SEEDS - 1) / MEAN_SEEDS);
+    double error = sqrt(square / (n - 1) / n);
     if (!(fabs(mean - expected) <= 3.0 * error + 1e-4 * magnitude)) {
         fail_msg("%s: mean %g, expected %g, standard error %g", what, mean, expected, error);
     }
+}
+
+static inline void assert_mean(const double *found, double expected, double magnitude,
+                               const char *what)
+{
+    assert_mean_of(found, MEAN_SEEDS, expected, magnitude, what);
 }
 
 /* Numerators and denominator, over the seeds. */

@@ -12,6 +12,7 @@ struct problem {
     bool accumulate;
 };
 
+static const double ROUNDED = 2e-2;    /* activations in one bf16 part keep 8 bits */
 static const float PADDING = 12345.0f; /* what lies between the rows of y */
 
 static float start_value(const float *start, const struct problem *p, int64_t i)
@@ -79,6 +80,9 @@ static void check_all(const struct problem *p)
     FOR_EACH_ISA(isa)
     {
         check_function(linear_fast, p, f32_tolerance(isa, p->rows), mp_isa_name(isa));
+        linear_set_parts(1);
+        check_function(linear_fast, p, ROUNDED, mp_isa_name(isa));
+        linear_set_parts(2);
     }
 }
 
