@@ -58,7 +58,8 @@ static double mean_of(const struct mean *m)
     return m->count > 0.0 ? m->sum / m->count : NAN;
 }
 
-/* The answers of a setting to the prompts of one length and one task, or of all. */
+/* The answers of a setting to the prompts of one length and one task, or of all. A prompt that
+ * failed with one setting counts for none. */
 struct cell {
     const struct mp_prediction **answers; /* [count] */
     size_t count;
@@ -71,7 +72,7 @@ static struct cell collect(const struct mp_eval *e, size_t setting, int64_t cont
     for (size_t i = 0; i < e->items.count; i++) {
         const struct mp_item *item = &e->items.items[i];
         const struct mp_prediction *p = mp_predictions_get(e->predictions, setting, i);
-        if (p->done && item->context == context &&
+        if (p->done && item->error == NULL && item->context == context &&
             (task == NULL || strcmp(item->task, task) == 0)) {
             c.answers[c.count++] = p;
         }
