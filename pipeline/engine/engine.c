@@ -295,6 +295,11 @@ void mp_engine_close(struct mp_engine *e)
     free(e);
 }
 
+const char *mp_engine_model_dir(const struct mp_engine *e)
+{
+    return e->host.model_dir;
+}
+
 const char *mp_engine_model(const struct mp_engine *e)
 {
     return mp_model_description(e->model);

@@ -44,6 +44,9 @@ int mp_engine_check_length(const struct mp_engine *e, int64_t count, struct mp_e
 /* Logs the workers of a started engine, their kernels and their cores. */
 void mp_engine_log_workers(const struct mp_engine *e);
 
+/* The model's directory; NULL: it is a shape alone. The engine's. */
+const char *mp_engine_model_dir(const struct mp_engine *e);
+
 int mp_engine_num_layers(const struct mp_engine *e);
 const struct mp_shape *mp_engine_shape(const struct mp_engine *e);
 

@@ -219,6 +219,18 @@ static char *print_key(cJSON *json)
     return copy;
 }
 
+/* The last part of the model's directory, wherever that is and whatever links to it: fine-tuned
+ * models are described as what they were made from is. The caller's. */
+static char *model_name(const struct mp_engine *base)
+{
+    const char *dir = mp_engine_model_dir(base);
+    char *path = dir != NULL ? realpath(dir, NULL) : NULL;
+    const char *slash = path != NULL ? strrchr(path, '/') : NULL;
+    char *name = mp_xstrdup(slash != NULL ? slash + 1 : "");
+    free(path);
+    return name;
+}
+
 static char *key_of(const struct mp_config *c, const struct mp_engine *base,
                     const char *sparse_from)
 {
@@ -237,7 +249,11 @@ static char *key_of(const struct mp_config *c, const struct mp_engine *base,
         add_keys(key, c, end);
     }
     cJSON_AddStringToObject(key, "sparse_from", sparse_from);
-    cJSON_AddStringToObject(key, "model", mp_engine_model(base));
+    char *name = model_name(base);
+    char *model = mp_xasprintf("%s: %s", name, mp_engine_model(base));
+    cJSON_AddStringToObject(key, "model", model);
+    free(model);
+    free(name);
     return print_key(key);
 }
 
