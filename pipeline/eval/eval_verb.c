@@ -69,6 +69,26 @@ static int run(struct mp_eval *e, struct mp_error *err)
     return code == 0 ? mp_items_check_failed(&e->items, err) : code;
 }
 
+/* A comparison reads two files and asks nothing. */
+static int check_comparison(const struct mp_cli *cli, struct mp_error *err)
+{
+    const struct {
+        const char *name;
+        bool given;
+    } of_runs[] = {
+        {"--input", cli->input != NULL},   {"--task", cli->task != NULL},
+        {"--tokens", cli->tokens != NULL}, {"--setting", cli->num_settings > 0},
+        {"--output", cli->output != NULL}, {"--sparse-from", cli->sparse_from != NULL},
+        {"--csv", cli->csv != NULL},       {"--html", cli->html != NULL},
+    };
+    for (size_t i = 0; i < sizeof of_runs / sizeof of_runs[0]; i++) {
+        if (of_runs[i].given) {
+            return mp_fail(err, MP_ERR_USAGE, "%s does not act with --compare", of_runs[i].name);
+        }
+    }
+    return 0;
+}
+
 int mp_verb_eval(const struct mp_cli *cli, struct mp_error *err)
 {
     struct mp_eval e;
@@ -76,7 +96,8 @@ int mp_verb_eval(const struct mp_cli *cli, struct mp_error *err)
         mp_log_set_level(MP_LOG_WARNING);
     }
     if (cli->compared[0] != NULL) {
-        return mp_eval_compare(cli->compared, stdout, err);
+        int code = check_comparison(cli, err);
+        return code == 0 ? mp_eval_compare(cli->compared, stdout, err) : code;
     }
     int code = mp_items_check_options(cli, err);
     if (code != 0) {
