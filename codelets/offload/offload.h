@@ -35,8 +35,8 @@ void offload_ref(const struct offload_args *a);
 /* The fast ones need dtype MP_BF16 and head_dim a multiple of 8 (AVX2) or 16 (AVX-512). */
 void offload_avx2(const struct offload_args *a);
 void offload_avx512(const struct offload_args *a);
-/* Needs dtype MP_BF16, 16-byte aligned k and v, head_dim a multiple of 8 up to 256. Staging and
- * static cache in device memory; offloaded k and v there or in pinned host memory. */
+/* Needs dtype MP_BF16, 16-byte aligned k and v, head_dim a multiple of 8 up to 256. All of it
+ * in device memory or in pinned host memory. */
 void offload_cuda(const struct offload_args *a);
 size_t offload_cuda_workspace(int num_kv_heads, int head_dim);
 

@@ -333,6 +333,15 @@ const struct mp_shape *mp_engine_shape(const struct mp_engine *e)
     return e->shape;
 }
 
+char *mp_engine_fingerprint(const struct mp_engine *e)
+{
+    const char *activations = e->dtype == MP_F32        ? "f32"
+                              : linear_num_parts() == 2 ? "bf16x2"
+                                                        : "bf16";
+    return mp_xasprintf("%016llx-%s%s", (unsigned long long)mp_model_fingerprint(e->model),
+                        activations, e->config->mem_efficient ? "" : "-plain");
+}
+
 bool mp_engine_is_dense(const struct mp_engine *e, int layer)
 {
     return !is_sparse(e, layer);

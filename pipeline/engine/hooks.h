@@ -47,6 +47,10 @@ void mp_engine_log_workers(const struct mp_engine *e);
 int mp_engine_num_layers(const struct mp_engine *e);
 const struct mp_shape *mp_engine_shape(const struct mp_engine *e);
 
+/* What answers depend on beside prompts and settings, in one word: the model's weights and the
+ * arithmetic of a prompt's activations. For programs; the caller's: free. */
+char *mp_engine_fingerprint(const struct mp_engine *e);
+
 /* Whether a layer attends to all tokens, whatever the method. */
 bool mp_engine_is_dense(const struct mp_engine *e, int layer);
 

@@ -69,6 +69,21 @@ static int run(struct mp_eval *e, struct mp_error *err)
     return code == 0 ? mp_items_check_failed(&e->items, err) : code;
 }
 
+/* It takes nothing else. */
+static int check_compare(const struct mp_cli *cli, struct mp_error *err)
+{
+    bool more = cli->config_path != NULL || cli->input != NULL || cli->output != NULL ||
+                cli->task != NULL || cli->tokens != NULL || cli->csv != NULL || cli->html != NULL ||
+                cli->sparse_from != NULL || cli->num_settings > 0 || cli->num_flags > 0 ||
+                cli->samples > 0 || cli->data_seed >= 0 || cli->chat_template != NULL ||
+                cli->essay != NULL || cli->words != NULL || cli->squad != NULL ||
+                cli->hotpot != NULL;
+    return more ? mp_fail(err, MP_ERR_USAGE,
+                          "--compare: found other options beside it, expected "
+                          "--quiet at most")
+                : 0;
+}
+
 int mp_verb_eval(const struct mp_cli *cli, struct mp_error *err)
 {
     struct mp_eval e;
@@ -76,7 +91,8 @@ int mp_verb_eval(const struct mp_cli *cli, struct mp_error *err)
         mp_log_set_level(MP_LOG_WARNING);
     }
     if (cli->compared[0] != NULL) {
-        return mp_eval_compare(cli->compared, stdout, err);
+        int refused = check_compare(cli, err);
+        return refused != 0 ? refused : mp_eval_compare(cli->compared, stdout, err);
     }
     int code = mp_items_check_options(cli, err);
     if (code != 0) {

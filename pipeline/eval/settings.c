@@ -237,7 +237,9 @@ static char *key_of(const struct mp_config *c, const struct mp_engine *base,
         add_keys(key, c, end);
     }
     cJSON_AddStringToObject(key, "sparse_from", sparse_from);
-    cJSON_AddStringToObject(key, "model", mp_engine_model(base));
+    char *fingerprint = mp_engine_fingerprint(base);
+    cJSON_AddStringToObject(key, "model", fingerprint);
+    free(fingerprint);
     return print_key(key);
 }
 
@@ -249,7 +251,7 @@ int mp_settings_open(struct mp_settings *s, struct mp_engine *base, const char *
         struct mp_setting *item = &s->items[i];
         code = mp_engine_open_variant(base, &item->config, &item->engine, err);
         if (code != 0) {
-            mp_fail_prefix(err, "%s", item->name);
+            mp_fail_prefix(err, "--setting: %s", item->name);
         } else {
             item->key = key_of(&item->config, base, sparse_from);
         }
