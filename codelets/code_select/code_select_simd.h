@@ -341,20 +341,25 @@ static void include_part(const struct code_plan *plan, const struct code_unit *u
 
 /* ---- what is selected ---- */
 
-/* Writes the tokens of a chunk that are selected. at: as codes_selected has it, of the tokens
- * before the chunk: its upper bits say how many of those are selected. end: that of the chunk. */
+/* Writes the tokens of a chunk, from i on, that are selected. at: as codes_selected has it, of the
+ * tokens before the chunk: its upper bits say how many of those are selected. end: that of the
+ * chunk. Every token is written, and the next one over it unless it is selected: which they are
+ * cannot be predicted. */
 static void draw_chunk(const struct code_unit *u, int64_t i, float scale, uint64_t at, uint64_t end,
                        uint32_t *ids, float *log_weights)
 {
-    while (at >> CODES_ONE_BITS != end >> CODES_ONE_BITS) {
-        int32_t pi = codes_inclusion(u->logits[i], scale);
-        uint64_t next = at + (uint64_t)pi;
-        if (at >> CODES_ONE_BITS != next >> CODES_ONE_BITS) {
-            ids[at >> CODES_ONE_BITS] = (uint32_t)i;
-            log_weights[at >> CODES_ONE_BITS] = codes_log_weight(pi);
-        }
-        at = next;
-        i++;
+    uint64_t first = at >> CODES_ONE_BITS;
+    uint64_t last = end >> CODES_ONE_BITS;
+    int32_t pi;
+    while (at >> CODES_ONE_BITS != last) {
+        pi = codes_inclusion(u->logits[i], scale);
+        ids[at >> CODES_ONE_BITS] = (uint32_t)i++;
+        memcpy(log_weights + (at >> CODES_ONE_BITS), &pi, sizeof pi);
+        at += (uint64_t)pi;
+    }
+    for (uint64_t j = first; j < last; j++) {
+        memcpy(&pi, log_weights + j, sizeof pi);
+        log_weights[j] = codes_log_weight(pi);
     }
 }
 
