@@ -58,7 +58,8 @@ static double mean_of(const struct mean *m)
     return m->count > 0.0 ? m->sum / m->count : NAN;
 }
 
-/* The answers of a setting to the prompts of one length and one task, or of all. */
+/* The answers of a setting to the prompts of one length and one task, or of all. A prompt that
+ * failed with one setting counts for none. */
 struct cell {
     const struct mp_prediction **answers; /* [count] */
     size_t count;

@@ -28,7 +28,7 @@ timeless() { # timeless FILE
 # The settings below, and the same as flags of generate.
 settings=('attention=full' 'lsh-k=6 lsh-l=60' 'attention=quest attention-budget=0.1 page-size=8'
     'attention=topk attention-budget=0.02' 'attention=oracle attention-budget=0.05'
-    'attention=streaming window-size=32')
+    'attention=pps attention-samples=60' 'attention=streaming window-size=32')
 
 settings_as_options() { # into $options
     local setting
@@ -61,12 +61,12 @@ case_eval() {
         --html page.html --quiet "${options[@]}" --setting "$preset"
     expect_status 0
     expect 'stderr' "$(<err)" ''
-    expect_lines 'answers' answers.jsonl '"pred":' $((7 * count))
+    expect_lines 'answers' answers.jsonl '"pred":' $((8 * count))
     for i in "${!settings[@]}"; do
         # shellcheck disable=SC2046,SC2086  # a setting's words
         expect_generated "$i" --cache-layers 0 $(printf -- '--%s ' ${settings[i]})
     done
-    expect_generated 6 --config "$preset"
+    expect_generated 7 --config "$preset"
     (($(sed 's/.*"pred"/"pred"/; s/"outputs".*//' answers.jsonl | sort -u | wc -l) > count)) ||
         fail 'answers' 'the same ones with all settings' 'others with few tokens'
     expect_tables
@@ -78,14 +78,14 @@ expect_tables() {
         --setting "$source_dir/configs/original/method1_K16_L64.json"
     expect_status 0
     expect_lines 'length' out '^1000 tokens$' 1
-    expect_lines 'settings' out '^  \[[1-7]\] [a-z]+.* [0-9.]+ +[0-9.]+ to [0-9.]+ ' 7
+    expect_lines 'settings' out '^  \[[1-8]\] [a-z]+.* [0-9.]+ +[0-9.]+ to [0-9.]+ ' 8
     expect_match 'full attention' out '^  \[1\] full +[0-9.]+ +[0-9.]+ to [0-9.]+ +- +- +[0-9]+ +[0-9.]+$'
     expect_match 'name' out \
-        '^  \[7\] quest, budget 1024 tokens, pages of 16; dense 0, 1; sink 0, window 64; not centered '
-    expect_lines 'tasks' out '^  (niah_single_1|vt) +2( +[0-9.]+){7}$' 2
+        '^  \[8\] quest, budget 1024 tokens, pages of 16; dense 0, 1; sink 0, window 64; not centered '
+    expect_lines 'tasks' out '^  (niah_single_1|vt) +2( +[0-9.]+){8}$' 2
     expect_match 'CSV' scores.csv \
         '^setting,context,task,prompts,score,low,high,sampled,rows,bytes_a_token,ms_a_step$'
-    expect_lines 'CSV' scores.csv '^"[a-z].*",1000,"(mean|niah_single_1|vt)",[24],[0-9.]+,' $((7 * 3))
+    expect_lines 'CSV' scores.csv '^"[a-z].*",1000,"(mean|niah_single_1|vt)",[24],[0-9.]+,' $((8 * 3))
     expect_match 'CSV' scores.csv '^"streaming; sink 36, window 32",1000,"mean",4,'
     expect_match 'page' page.html '"kind":"scores","command":"[^"]*magicpig-pipe eval '
     expect_match 'page' page.html '"tasks":\["niah_single_1","vt"\],"lengths":\[1000\]'
@@ -122,7 +122,7 @@ expect_whole() { # expect_whole WHAT FILE
 # Killed wherever it may be, EVAL_KILLS times, and started again.
 case_eval_kill() {
     local i seconds kills=${EVAL_KILLS:-4}
-    write_prompts prompts.jsonl niah_single_1,vt 40
+    write_prompts prompts.jsonl niah_single_1,vt 25
     seconds=$(date +%s%N)
     run "${evaluation[@]}" --eos none --output whole.jsonl --csv whole.csv
     expect_status 0
@@ -152,7 +152,7 @@ case_eval_kill() {
 }
 
 case_eval_interrupt() {
-    write_prompts prompts.jsonl niah_single_1,vt 100
+    write_prompts prompts.jsonl niah_single_1,vt 60
     run "${evaluation[@]}" --eos none --output whole.jsonl
     expect_status 0
     : >err
@@ -266,9 +266,9 @@ case_eval_prompts_once() {
     once=$(prefill_spans --setting attention=full)
     ((once > 0)) || fail 'spans' "$once" 'some'
     settings_as_options
-    expect 'six settings' "$(prefill_spans "${options[@]}")" "$once"
-    expect_lines 'answers' answers.jsonl '"pred":' 12
-    expect 'six settings, together' "$(prefill_spans --batch 2 "${options[@]}")" "$once"
+    expect 'seven settings' "$(prefill_spans "${options[@]}")" "$once"
+    expect_lines 'answers' answers.jsonl '"pred":' 14
+    expect 'seven settings, together' "$(prefill_spans --batch 2 "${options[@]}")" "$once"
     # Nothing is read for what is there.
     sed -i '/vt-1/d' answers.jsonl
     run_eval --input prompts.jsonl --trace trace.json --devices cpu --output answers.jsonl "${options[@]}"

@@ -35,6 +35,8 @@ static const struct {
     {"attention.seed", "9007199254740992", ATTENTION},
     {"attention.budget", "0.375", ATTENTION},
     {"attention.page_size", "8", ATTENTION},
+    {"attention.samples", "99", ATTENTION},
+    {"attention.code_bits", "4", ATTENTION},
     {"attention.center", "0", ATTENTION},
     {"sampling.temperature", "0.5", OTHER},
     {"sampling.top_p", "0.25", OTHER},
@@ -48,6 +50,7 @@ static const struct {
     {"runtime.micro_batches", "2", OTHER},
     {"runtime.prefill_share", "0.25", OTHER},
     {"runtime.isa", "avx2", OTHER},
+    {"runtime.activations", "bf16x2", OTHER},
     {"runtime.devices", "cpu", OTHER},
     {"runtime.gpu_memory", "4GiB", OTHER},
     {"runtime.gpu_kv_layers", "1", OTHER},
@@ -222,7 +225,8 @@ static void test_is_attention(void **state)
     static const char *const flags[] = {"cache-layers",     "lsh-k",           "lsh-l",
                                         "device-budget",    "window-size",     "attention",
                                         "lsh-projection",   "lsh-layer-group", "lsh-seed",
-                                        "attention-budget", "page-size",       "center"};
+                                        "attention-budget", "page-size",       "attention-samples",
+                                        "code-bits",        "center"};
     int count = 0;
     for (int i = 0; i < NUM_KEYS; i++) {
         count += KEYS[i].of == ATTENTION;

@@ -56,17 +56,15 @@ static void check(const double *errors, int layers, const int *kept, double erro
 
 #define KEPT(...) ((const int[]){__VA_ARGS__})
 
-/* More than twice the median of the sparse layers. */
+/* More than 1.5 times the median of the sparse layers. */
 static void test_median(void **state)
 {
     (void)state;
-    static const double odd[] = {NAN, 0.1, 0.1, 0.5, 0.1, 0.1, 0.2, 0.1};
-    check(odd, 8, KEPT(3, -1), 1.2 / 7.0, 0.7 / 7.0); /* 0.2 is just twice */
-    /* The median of an even number is between two: 0.2, and 0.41 is more than twice. */
-    static const double even[] = {0.1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.41, 0.3};
-    check(even, 8, KEPT(6, -1), 1.71 / 8.0, 1.3 / 8.0);
-    static const double not_twice[] = {0.1, 0.1, 0.1, 0.1, 0.3, 0.3, 0.3, 0.39};
-    check(not_twice, 8, KEPT(-1), 1.69 / 8.0, 1.69 / 8.0);
+    static const double odd[] = {NAN, 0.125, 0.125, 0.5, 0.125, 0.125, 0.1875, 0.125};
+    check(odd, 8, KEPT(3, -1), 1.3125 / 7.0, 0.8125 / 7.0); /* 0.1875 is just that */
+    /* The median of an even number is between two, 0.25. */
+    static const double even[] = {0.125, 0.125, 0.125, 0.125, 0.375, 0.375, 0.4375, 0.375};
+    check(even, 8, KEPT(6, -1), 2.0625 / 8.0, 1.625 / 8.0);
 }
 
 /* The worst of them, ascending. */

@@ -132,6 +132,24 @@ static void test_what_is_missing(void **state)
     close_eval(&e);
 }
 
+/* A prompt that one setting had no memory for counts for none of them. */
+static void test_what_has_failed(void **state)
+{
+    (void)state;
+    struct mp_eval e;
+    struct mp_results r;
+    open_small(&e);
+    small_items[0].error = "no memory";
+    mp_results_make(&e, &r);
+    const struct mp_result *x = mp_results_get(&r, 0, 0, -1);
+    assert_int_equal(x->prompts, 2);
+    assert_near(x->score, (0.0 + 0.5) / 2.0);
+    assert_int_equal(mp_results_get(&r, 1, 0, -1)->prompts, 1);
+    mp_results_free(&r);
+    small_items[0].error = NULL;
+    close_eval(&e);
+}
+
 /* ---- intervals ---- */
 
 enum { MOST_PROMPTS = 400 };
@@ -397,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_tasks_and_lengths),
         cmocka_unit_test(test_means),
         cmocka_unit_test(test_what_is_missing),
+        cmocka_unit_test(test_what_has_failed),
         cmocka_unit_test(test_interval_contains_the_score),
         cmocka_unit_test(test_interval_is_the_same_again),
         cmocka_unit_test(test_interval_without_width),

@@ -84,7 +84,7 @@ static void test_keys_differ(void **state)
     }
     static const char *const quest[] = {"attention=quest page-size=8", "attention=topk",
                                         "attention=quest attention-budget=0.03",
-                                        "attention=quest center=0"};
+                                        "attention=quest center=0", "attention=pps"};
     for (size_t i = 0; i < sizeof quest / sizeof quest[0]; i++) {
         check_keys(WORDS("--setting", "attention=quest"), WORDS("--setting", quest[i]), false);
     }

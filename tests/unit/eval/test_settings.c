@@ -47,6 +47,9 @@ static void test_every_flag(void **state)
     assert_true(c->lsh_projection == MP_LSH_SHARED && c->lsh_layer_group == 2 && c->lsh_seed == 3);
     assert_false(c->attention_center);
     free_parsed(&p);
+    SETTINGS(&p, "--setting", "attention=pps attention-samples=9 code-bits=4");
+    assert_true(config_of(&p, 0)->samples == 9 && config_of(&p, 0)->code_bits == 4);
+    free_parsed(&p);
 }
 
 /* ---- files ---- */
@@ -78,6 +81,7 @@ static void test_files(void **state)
     (void)state;
     check_file(CONFIGS "magicpig_config.json", "magicpig, (K, L) = (10, 150)");
     check_file(CONFIGS "quest_config.json", "quest, budget 1024 tokens, pages of 16; dense 0, 1");
+    check_file(CONFIGS "pps_config.json", "pps, 512 samples, codes of 2 bits");
     check_file(CONFIGS "topk_config.json", "topk, budget 2 %; dense 0, 1");
     check_file(CONFIGS "oracle_config.json", "oracle, budget 2 %; dense 0, 1");
     check_file(CONFIGS "original/method0_K10_L150.json",
@@ -195,6 +199,10 @@ static void test_names(void **state)
         {"attention=streaming window-size=10", "streaming; sink 58, window 10"},
         {"attention=topk attention-budget=100", "topk, budget 100 tokens"},
         {"attention=full cache-layers=1 device-budget=70", "full"},
+        {"lsh-seed=7", "magicpig, (K, L) = (10, 150); seed 7"},
+        {"attention=oracle lsh-seed=9007199254740992", "oracle, budget 2 %; seed 9007199254740992"},
+        {"attention=pps attention-samples=64 code-bits=1 center=0",
+         "pps, 64 samples, codes of 1 bit; not centered"},
         {"cache-layers=2 device-budget=70 center=0",
          "magicpig, (K, L) = (10, 150); dense 2; sink 6, window 64; not centered"},
     };
@@ -224,8 +232,9 @@ static void test_names_are_unique(void **state)
 {
     (void)state;
     struct parsed p;
-    SETTINGS(&p, "--setting", "lsh-seed=1", "--setting", "lsh-k=9", "--setting", "lsh-seed=2",
-             "--setting", "lsh-projection=shared", "--setting", "lsh-k=9 lsh-seed=1");
+    SETTINGS(&p, "--setting", "lsh-layer-group=1", "--setting", "lsh-k=9", "--setting",
+             "lsh-layer-group=2", "--setting", "lsh-projection=shared", "--setting",
+             "lsh-k=9 lsh-projection=shared");
     assert_string_equal(name_of(&p, 0), "magicpig, (K, L) = (10, 150)");
     assert_string_equal(name_of(&p, 1), "magicpig, (K, L) = (9, 150)");
     assert_string_equal(name_of(&p, 2), "magicpig, (K, L) = (10, 150); setting 3");
