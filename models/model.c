@@ -7,6 +7,7 @@
 #include "models/weights.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct mp_model {
@@ -134,6 +135,35 @@ const int32_t *mp_model_eos(const struct mp_model *m, int *count)
 {
     *count = m->config.num_eos;
     return m->config.eos;
+}
+
+/* FNV-1a. */
+static uint64_t add_bytes(uint64_t hash, const void *data, size_t bytes)
+{
+    const unsigned char *at = data;
+    for (size_t i = 0; i < bytes; i++) {
+        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+uint64_t mp_model_fingerprint(const struct mp_model *m)
+{
+    enum { SAMPLES = 16, WIDTH = 16 }; /* bytes of a sample: a few pages of each tensor are read */
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    if (m->tensors == NULL) {
+        return 0;
+    }
+    for (size_t i = 0; i < mp_tensors_count(m->tensors); i++) {
+        const struct mp_tensor *t = mp_tensors_at(m->tensors, i);
+        hash = add_bytes(hash, t->name, strlen(t->name));
+        hash = add_bytes(hash, t->shape, (size_t)t->rank * sizeof t->shape[0]);
+        for (size_t n = 0; n < SAMPLES && t->bytes >= WIDTH; n++) {
+            size_t at = (t->bytes - WIDTH) / SAMPLES * n;
+            hash = add_bytes(hash, (const char *)t->data + at, WIDTH);
+        }
+    }
+    return hash;
 }
 
 const char *mp_model_description(const struct mp_model *m)

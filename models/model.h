@@ -39,6 +39,10 @@ const int32_t *mp_model_eos(const struct mp_model *m, int *count);
 
 /* One line for people: "llama, 8 layers, 8/2 heads of 64, 8.0 M parameters", or by its name and
  * with ", random weights" at the end for models of mp_model_open_shape. */
+/* A number that other weights will hardly have: of the tensors' names, shapes and some of their
+ * values. 0 for a shape without weights. */
+uint64_t mp_model_fingerprint(const struct mp_model *m);
+
 const char *mp_model_description(const struct mp_model *m);
 
 /* RoPE for a sequence of seq_len tokens: inv_freq [head_dim / 2], and the factor on cos and sin.

@@ -2,6 +2,7 @@
 
 #include "codelets/common/attention/kv.h"
 #include "codelets/common/task/codelet.h"
+#include "core/base/error.h"
 #include "core/machine/cpu.h"
 #include "core/machine/shard.h"
 
@@ -81,6 +82,9 @@ static void hashing_keys_run(void *buffers[], const struct hashing_keys_task *t,
                              hashing_kernel *kernel)
 {
     const struct offloaded_kv *kv = MP_BUFFER(buffers, 0);
+    if (kv->dtype == MP_I8) {
+        mp_panic("hashing: keys of int8: they are hashed before they are rounded");
+    }
     kernel(&(struct hashing_args){
         .x = kv->k,
         .dtype = kv->dtype,

@@ -1,5 +1,6 @@
 #include "codelets/common/scratch.h"
 #include "codelets/key_select/key_select_cpu.h"
+#include "core/base/error.h"
 
 #include <string.h>
 
@@ -31,6 +32,9 @@ static int32_t select_for_head(const struct key_select_args *a, int64_t r, int h
 {
     mp_scratch_reset();
     const struct offloaded_kv *kv = a->kv[r];
+    if (kv->dtype == MP_I8) {
+        mp_panic("key_select: keys of int8");
+    }
     int64_t kv_head = h / (a->num_heads / kv->num_kv_heads);
     size_t head = kv_bytes(1, kv->head_dim, kv->dtype, kv->capacity);
     float *scores = mp_scratch((size_t)kv->count, sizeof *scores);

@@ -24,7 +24,9 @@ struct offload_args {
                                        k_mean = 0 */
     struct offloaded_kv *offloaded; /* out: k and v of tokens sink .. tokens - window - 1, whose
                                        number is in count. NULL: those tokens are dropped, and
-                                       k_mean = 0 */
+                                       k_mean = 0. If it is MP_I8, the scale of a token is its
+                                       largest magnitude / 127, its elements are rint(x / scale); 0
+                                       if all of it is 0 */
 };
 
 /* What every variant of the op is. */
@@ -32,11 +34,12 @@ typedef void offload_kernel(const struct offload_args *);
 
 /* Mean over the offloaded keys per KV head and channel, in double; then k - mean and v. */
 void offload_ref(const struct offload_args *a);
-/* The fast ones need dtype MP_BF16 and head_dim a multiple of 8 (AVX2) or 16 (AVX-512). */
+/* The fast ones need dtype MP_BF16, of the offloaded tokens MP_BF16 or MP_I8, and head_dim a
+ * multiple of 8 (AVX2) or 16 (AVX-512). */
 void offload_avx2(const struct offload_args *a);
 void offload_avx512(const struct offload_args *a);
-/* Needs dtype MP_BF16, 16-byte aligned k and v, head_dim a multiple of 8 up to 256. Staging and
- * static cache in device memory; offloaded k and v there or in pinned host memory. */
+/* Needs dtype MP_BF16, of the offloaded tokens MP_BF16 or MP_I8, 16-byte aligned k and v, head_dim
+ * a multiple of 8 up to 256. All of it in device memory or in pinned host memory. */
 void offload_cuda(const struct offload_args *a);
 size_t offload_cuda_workspace(int num_kv_heads, int head_dim);
 

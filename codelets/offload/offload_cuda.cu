@@ -3,6 +3,7 @@
 #include "codelets/common/cuda/cuda_internal.h"
 
 extern "C" {
+#include "codelets/offload/offload_int8.h"
 #include "codelets/offload/offload_slot.h"
 }
 
@@ -114,6 +115,89 @@ __global__ void store_kernel(span from, span to, int64_t n, int chunks, const fl
     }
 }
 
+/* ---- int8 ---- */
+
+enum {
+    INT8_TOKENS = 32
+}; /* that a warp stores in a row, so that it writes whole lines of scales */
+
+/* As span, in chunks of 8 bytes; all of one head's memory at a time. */
+struct int8_span {
+    uint2 *k;
+    uint2 *v;
+    float *k_scale;
+    float *v_scale;
+    int64_t capacity; /* tokens between two heads */
+};
+
+/* The largest magnitude over the warp's channels; NaN if there is one, as its bits are above those
+ * of all numbers. */
+__device__ __forceinline__ float warp_largest(const channels &c)
+{
+    unsigned largest = 0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        largest = max(largest, __float_as_uint(c.x[i]) & 0x7fffffffu);
+    }
+    return __uint_as_float(__reduce_max_sync(0xffffffffu, largest));
+}
+
+__device__ __forceinline__ uint2 pack_int8(const channels &c, float scale)
+{
+    unsigned word[2] = {0, 0};
+    if (int8_is_regular(scale)) {
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            word[i / 4] |= ((unsigned)(int)rintf(c.x[i] / scale) & 0xffu) << 8 * (i % 4);
+        }
+    }
+    return make_uint2(word[0], word[1]);
+}
+
+/* n tokens of each head: to = from, keys minus their mean. A warp a token, a lane a chunk. Grid: x
+ * any, y heads. */
+__global__ void store_int8_kernel(span from, int8_span to, int64_t n, int chunks, const float *mean)
+{
+    const int lane = threadIdx.x % 32;
+    const bool active = lane < chunks;
+    const int64_t read = blockIdx.y * from.head_chunks;
+    const int64_t head = blockIdx.y * to.capacity;
+    float m[8];
+#pragma unroll
+    for (int c = 0; c < 8; c++) {
+        m[c] = active ? mean[((int64_t)blockIdx.y * chunks + lane) * 8 + c] : 0.0f;
+    }
+    const int64_t warp = (int64_t)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+    const int64_t stride = (int64_t)gridDim.x * (blockDim.x / 32) * INT8_TOKENS;
+    for (int64_t first = warp * INT8_TOKENS; first < n; first += stride) {
+        const int tokens = (int)min(n - first, (int64_t)INT8_TOKENS);
+        float k_scale = 0.0f; /* of token `lane` */
+        float v_scale = 0.0f;
+#pragma unroll 4
+        for (int j = 0; j < tokens; j++) {
+            const int64_t at = (first + j) * chunks + lane;
+            channels key = unpack(active ? __ldg(from.k + read + at) : make_uint4(0, 0, 0, 0));
+            channels value = unpack(active ? __ldg(from.v + read + at) : make_uint4(0, 0, 0, 0));
+#pragma unroll
+            for (int c = 0; c < 8; c++) {
+                key.x[c] -= m[c];
+            }
+            const float by_k = int8_scale(warp_largest(key));
+            const float by_v = int8_scale(warp_largest(value));
+            if (active) {
+                to.k[head * chunks + at] = pack_int8(key, by_k);
+                to.v[head * chunks + at] = pack_int8(value, by_v);
+            }
+            k_scale = lane == j ? by_k : k_scale;
+            v_scale = lane == j ? by_v : v_scale;
+        }
+        if (lane < tokens) {
+            to.k_scale[head + first + lane] = k_scale;
+            to.v_scale[head + first + lane] = v_scale;
+        }
+    }
+}
+
 /* ---- host ---- */
 
 /* Token `token` on of memory with `capacity` tokens a head. */
@@ -161,11 +245,27 @@ void store_tokens(const offload_args *a, int64_t first, int64_t n, span to)
     CUDA_CHECK_LAUNCH();
 }
 
+/* Tokens first .. first + n - 1 of the prompt, to the offloaded ones, which are int8. */
+void store_int8(const offload_args *a, int64_t first, int64_t n)
+{
+    if (n == 0) {
+        return;
+    }
+    const offloaded_kv *off = a->offloaded;
+    const int heads = a->staging->num_kv_heads;
+    const int8_span to = {static_cast<uint2 *>(off->k), static_cast<uint2 *>(off->v), off->k_scale,
+                          off->v_scale, off->capacity};
+    dim3 grid((unsigned)((STORE_CTAS + heads - 1) / heads), (unsigned)heads);
+    store_int8_kernel<<<grid, THREADS, 0, cuda_stream()>>>(
+        cache_span(a->staging, first), to, n, a->staging->head_dim / 8, a->static_cache->k_mean);
+    CUDA_CHECK_LAUNCH();
+}
+
 void check_args(const offload_args *a)
 {
     const kv_cache *s = a->staging;
     const mp_dtype offloaded = a->offloaded != NULL ? a->offloaded->dtype : MP_BF16;
-    if (s->dtype != MP_BF16 || a->static_cache->dtype != MP_BF16 || offloaded != MP_BF16 ||
+    if (s->dtype != MP_BF16 || a->static_cache->dtype != MP_BF16 || offloaded == MP_F32 ||
         s->head_dim % 8 != 0 || s->head_dim > 256) {
         mp_panic("offload: dtypes %d, %d, %d, head_dim %d", (int)s->dtype,
                  (int)a->static_cache->dtype, (int)offloaded, s->head_dim);
@@ -188,7 +288,9 @@ void offload_cuda(const struct offload_args *a)
     const int64_t head = count > 0 ? a->sink : a->tokens; /* tokens before the offloaded ones */
     mean_keys(a, offload_mean_count(a));
     store_tokens(a, 0, head, cache_span(a->static_cache, 0));
-    if (off != NULL) {
+    if (off != NULL && off->dtype == MP_I8) {
+        store_int8(a, head, count);
+    } else if (off != NULL) {
         store_tokens(a, head, count,
                      span_from(off->k, off->v, off->capacity, 0, a->staging->head_dim / 8));
     }

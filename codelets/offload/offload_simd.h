@@ -2,6 +2,7 @@
 #include "codelets/common/attention/support.h"
 #include "codelets/common/scratch.h"
 #include "codelets/common/simd.h"
+#include "codelets/offload/offload_int8.h"
 #include "codelets/offload/offload_slot.h"
 
 #include <string.h>
@@ -62,6 +63,47 @@ static void store_key(const uint16_t *k, const float *mean, int head_dim, uint16
     }
 }
 
+/* Writes the row of x - mean as MP_I8; mean NULL: 0. Returns its scale. */
+static float store_int8(const uint16_t *x, const float *mean, int head_dim, int8_t *out)
+{
+    float y[MP_MAX_HEAD_DIM];
+    float lanes[VF_LANES];
+    vf magnitude = vf_zero();
+    for (int c = 0; c < head_dim; c += VF_LANES) {
+        vf own = vf_load_bf16(x + c);
+        own = mean != NULL ? vf_sub(own, vf_load(mean + c)) : own;
+        vf_store(y + c, own);
+        magnitude = vf_max_magnitude(magnitude, own);
+    }
+    vf_store(lanes, magnitude);
+    float largest = lanes[0];
+    for (int i = 1; i < VF_LANES; i++) {
+        largest = lanes[i] <= largest || largest != largest ? largest : lanes[i]; /* NaN too */
+    }
+    float scale = int8_scale(largest);
+    if (!int8_is_regular(scale)) {
+        memset(out, 0, (size_t)head_dim);
+        return scale;
+    }
+    for (int c = 0; c < head_dim; c += VF_LANES) {
+        vf_store_i8(out + c, vf_div(vf_load(y + c), vf_set1(scale)));
+    }
+    return scale;
+}
+
+/* Writes k - mean and v to row `token` of the offloaded ones. */
+static void store_offloaded(const struct offloaded_kv *off, int64_t token, const uint16_t *k,
+                            const uint16_t *v, const float *mean, int head_dim)
+{
+    if (off->dtype == MP_I8) {
+        off->k_scale[token] = store_int8(k, mean, head_dim, (int8_t *)off->k + token * head_dim);
+        off->v_scale[token] = store_int8(v, NULL, head_dim, (int8_t *)off->v + token * head_dim);
+    } else {
+        store_key(k, mean, head_dim, (uint16_t *)off->k + token * head_dim);
+        memcpy((uint16_t *)off->v + token * head_dim, v, (size_t)head_dim * sizeof *v);
+    }
+}
+
 static void store_tokens(const struct offload_args *a, int h, int64_t first, int64_t end)
 {
     const struct kv_cache *staging = a->staging;
@@ -71,15 +113,15 @@ static void store_tokens(const struct offload_args *a, int h, int64_t first, int
     const float *mean = kept->k_mean + (int64_t)h * d;
     for (int64_t i = first; i < end; i++) {
         struct offload_slot slot = offload_slot(a, i);
-        if (slot.offloaded && off == NULL) {
-            continue;
+        const uint16_t *k = (const uint16_t *)staging->k + (h * staging->capacity + i) * d;
+        const uint16_t *v = (const uint16_t *)staging->v + (h * staging->capacity + i) * d;
+        if (!slot.offloaded) {
+            int64_t token = h * kept->capacity + slot.index;
+            store_key(k, mean, d, (uint16_t *)kept->k + token * d);
+            memcpy((uint16_t *)kept->v + token * d, v, (size_t)d * sizeof *v);
+        } else if (off != NULL) {
+            store_offloaded(off, h * off->capacity + slot.index, k, v, mean, d);
         }
-        int64_t from = (h * staging->capacity + i) * d;
-        int64_t token = h * (slot.offloaded ? off->capacity : kept->capacity) + slot.index;
-        uint16_t *k = slot.offloaded ? off->k : kept->k;
-        uint16_t *v = slot.offloaded ? off->v : kept->v;
-        store_key((const uint16_t *)staging->k + from, mean, d, k + token * d);
-        memcpy(v + token * d, (const uint16_t *)staging->v + from, (size_t)d * sizeof *v);
     }
 }
 
@@ -88,7 +130,7 @@ void VF_NAME(offload)(const struct offload_args *a)
     mp_kernel_demand("offload", a->staging->dtype, a->staging->head_dim, VF_LANES);
     mp_kernel_demand("offload", a->static_cache->dtype, a->static_cache->head_dim, VF_LANES);
     if (a->offloaded != NULL) {
-        mp_kernel_demand("offload", a->offloaded->dtype, a->offloaded->head_dim, VF_LANES);
+        mp_kernel_demand_rows("offload", a->offloaded->dtype, a->offloaded->head_dim, VF_LANES);
     }
     offload_check_count(a);
     mean_keys(a);

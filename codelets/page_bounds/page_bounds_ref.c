@@ -1,4 +1,5 @@
 #include "codelets/page_bounds/page_bounds.h"
+#include "core/base/error.h"
 
 /* The bounds of n tokens, from element `first` of the keys on, to element `out` of the bounds. */
 static void bound_page(const struct page_bounds_args *a, size_t first, int64_t n, size_t out)
@@ -20,6 +21,9 @@ static void bound_page(const struct page_bounds_args *a, size_t first, int64_t n
 void page_bounds_ref(const struct page_bounds_args *a)
 {
     const struct offloaded_kv *kv = a->kv;
+    if (kv->dtype == MP_I8) {
+        mp_panic("page_bounds: keys of int8");
+    }
     int size = a->pages->page_size;
     int64_t pages = key_pages_of(kv->count, size);
     int64_t row = key_pages_of(a->pages->capacity, size); /* pages a head has room for */

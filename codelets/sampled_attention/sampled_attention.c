@@ -19,6 +19,7 @@ struct sampled_attention_task {
     int head_dim;
     int num_kv_heads;
     bool log_weights; /* there are */
+    bool int8;        /* rows are */
     bool shared;      /* one list of ids a KV head, otherwise a query head */
     const struct lsh_weight *weight;
     double expected_nnz;
@@ -66,10 +67,11 @@ static struct mp_work sampled_attention_work(const void *arg)
     double heads = (double)t->rows * t->num_heads;
     double heads_of_list = t->shared ? (double)t->num_heads / t->num_kv_heads : 1.0;
     double head_dim = t->head_dim;
+    double rows = t->int8 ? 2.0 * head_dim + 8.0 : 4.0 * head_dim; /* bytes a token, with scales */
     return (struct mp_work){
         .flops = 4.0 * t->expected_nnz * heads_of_list * head_dim,
         /* A key, a value and an id a token of a list, gathered; q in, o and lse out. */
-        .bytes = t->expected_nnz * (4.0 * head_dim + 4.0) + heads * (8.0 * head_dim + 4.0),
+        .bytes = t->expected_nnz * (rows + 4.0) + heads * (8.0 * head_dim + 4.0),
     };
 }
 
@@ -90,6 +92,7 @@ void sampled_attention_insert(struct mp_submit *sub, const struct mp_shape *shap
     arg->num_heads = shard->num_kv_heads * mp_shape_group(shape);
     arg->num_kv_heads = shard->num_kv_heads;
     arg->shared = weight->shared;
+    arg->int8 = weight->int8;
     arg->head_dim = shape->head_dim;
     arg->log_weights = log_weights;
     arg->weight = weight->function;

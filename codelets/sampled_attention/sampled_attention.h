@@ -48,12 +48,13 @@ struct sampled_attention_args {
 typedef void sampled_attention_kernel(const struct sampled_attention_args *);
 
 void sampled_attention_ref(const struct sampled_attention_args *a);
-/* The fast ones need kv dtype MP_BF16 and head_dim a multiple of 8 (AVX2) or 16 (AVX-512). */
+/* The fast ones need kv dtype MP_BF16 or MP_I8 and head_dim a multiple of 8 (AVX2) or 16 (AVX-512).
+ */
 void sampled_attention_avx2(const struct sampled_attention_args *a);
 void sampled_attention_avx512(const struct sampled_attention_args *a);
-/* Needs kv dtype MP_BF16, 16-byte aligned k, v and q, head_dim a multiple of 8 up to 256. Of
- * weight only K and L are used. ids and log_weights in device memory, nnz there or in pinned host
- * memory. */
+/* Needs kv dtype MP_BF16 or, in all rows, MP_I8, 16-byte aligned k, v and q, head_dim a multiple of
+ * 8 up to 256. Of weight only K and L are used. k, v, their scales and nnz in device or in pinned
+ * host memory, ids and log_weights in device memory. */
 void sampled_attention_cuda(const struct sampled_attention_args *a);
 size_t sampled_attention_cuda_workspace(int64_t rows, int num_heads, int head_dim);
 
@@ -77,6 +78,7 @@ struct sampled_attention_weight {
     const struct lsh_weight *function; /* as in the args; stays in place */
     double expected_nnz;               /* tokens over all rows and lists, for the cost estimate */
     bool shared;                       /* as in the args */
+    bool int8;                         /* rows are MP_I8, for the cost estimate */
 };
 
 /* The attention of a shard's query heads over what is selected. */

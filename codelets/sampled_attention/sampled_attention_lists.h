@@ -10,7 +10,7 @@ struct sampled_lists {
 };
 
 /* One a KV head if they are shared, otherwise one a query head. */
-static inline struct sampled_lists sampled_lists(const struct sampled_attention_args *a)
+static inline struct sampled_lists sampled_lists_of(const struct sampled_attention_args *a)
 {
     struct sampled_lists lists = {a->num_heads, 1};
     for (int64_t r = 0; a->shared && r < a->rows; r++) {

@@ -4,16 +4,23 @@
 #include <math.h>
 #include <string.h>
 
+/* What the elements of a row are multiplied with. */
+static double row_scale(const struct offloaded_kv *kv, const float *scales, size_t token)
+{
+    return kv->dtype == MP_I8 ? (double)scales[token] : 1.0;
+}
+
 /* The logit of token `id` of KV head h. log_weight: what is given for it, NULL if nothing is. */
 static double logit(const struct sampled_attention_args *a, const struct offloaded_kv *kv, int h,
                     uint32_t id, const float *log_weight, const float *q)
 {
     size_t token = (size_t)(h * kv->capacity + id);
+    double scale = row_scale(kv, kv->k_scale, token);
     double dot = 0.0;
     double q_squared = 0.0;
     double k_squared = 0.0;
     for (int c = 0; c < a->head_dim; c++) {
-        double k = (double)mp_load(kv->k, kv->dtype, token * (size_t)a->head_dim + c);
+        double k = scale * (double)mp_load(kv->k, kv->dtype, token * (size_t)a->head_dim + c);
         dot += (double)q[c] * k;
         q_squared += (double)q[c] * (double)q[c];
         k_squared += k * k;
@@ -50,8 +57,10 @@ static void attend(const struct sampled_attention_args *a, const struct offloade
     double total = 0.0;
     for (int32_t j = 0; j < n; j++) {
         double p = exp(z[j] - max);
-        size_t first = (size_t)(h * kv->capacity + ids[j]) * (size_t)a->head_dim;
+        size_t token = (size_t)(h * kv->capacity + ids[j]);
+        size_t first = token * (size_t)a->head_dim;
         total += p;
+        p *= row_scale(kv, kv->v_scale, token);
         for (int c = 0; c < a->head_dim; c++) {
             sum[c] += p * (double)mp_load(kv->v, kv->dtype, first + c);
         }
@@ -64,7 +73,7 @@ static void attend(const struct sampled_attention_args *a, const struct offloade
 
 void sampled_attention_ref(const struct sampled_attention_args *a)
 {
-    const struct sampled_lists lists = sampled_lists(a);
+    const struct sampled_lists lists = sampled_lists_of(a);
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int64_t r = 0; r < a->rows; r++) {
         for (int h = 0; h < a->num_heads; h++) {

@@ -63,6 +63,20 @@ static void logits_listed(const struct sampled_attention_args *a, const float *d
     }
 }
 
+/* By the scales of int8 keys. */
+static void scale_dots(const struct token_rows *tokens, int64_t first, int n, const int heads,
+                       float *dots, float *k_squared)
+{
+    float by[TILE];
+    tile_scales(tokens, tokens->k_scale, first, n, by);
+    for (int j = 0; j < TILE; j++) {
+        k_squared[j] *= by[j] * by[j];
+    }
+    for (int i = 0; i < heads * TILE; i++) {
+        dots[i] *= by[i % TILE];
+    }
+}
+
 /* What a piece is attended for. */
 struct piece_heads {
     const float *q;         /* [heads][head_dim] */
@@ -84,6 +98,9 @@ attend_tile(const struct sampled_attention_args *a, const struct token_rows *tok
     int64_t size = attention_partial_size(tokens->head_dim);
     tile_dots(tokens, first, n, p->q + g * tokens->head_dim, heads, dots,
               weighting == BY_COSINE ? k_squared : NULL, g == 0);
+    if (tokens->int8) {
+        scale_dots(tokens, first, n, heads, dots, k_squared);
+    }
     for (int i = 0; i < heads; i++) {
         if (weighting == BY_COSINE) {
             logits_by_cosine(a, dots + i * TILE, k_squared, p->q_squared[g + i], z + i * TILE);
@@ -92,6 +109,13 @@ attend_tile(const struct sampled_attention_args *a, const struct token_rows *tok
                           z + i * TILE);
         }
         tile_softmax(z + i * TILE, n, p->partials + (g + i) * size, tokens->head_dim);
+    }
+    if (tokens->int8) {
+        float by[TILE];
+        tile_scales(tokens, tokens->v_scale, first, n, by);
+        for (int i = 0; i < heads * TILE; i++) {
+            z[i] *= by[i % TILE];
+        }
     }
     tile_values(tokens, first, n, z, heads, p->partials + g * size, g == 0);
 }
@@ -104,7 +128,8 @@ attend_tiles(const struct sampled_attention_args *a, const struct token_rows *to
 {
     prefetch_first_tile(tokens);
     for (int64_t first = 0; first < tokens->count; first += TILE) {
-        int n = tokens->count - first < TILE ? (int)(tokens->count - first) : TILE;
+        int64_t rest = tokens->count - first;
+        int n = rest < TILE ? (int)rest : TILE;
         int g = 0;
         for (; g + HEADS_AT_ONCE <= heads; g += HEADS_AT_ONCE) {
             attend_tile(a, tokens, first, n, p, g, HEADS_AT_ONCE, weighting);
@@ -137,18 +162,32 @@ attend_tiles_unrolled(const struct sampled_attention_args *a, struct token_rows 
 }
 
 static inline __attribute__((always_inline)) void
-attend_tiles_weighted(const struct sampled_attention_args *a, const struct token_rows *tokens,
+attend_tiles_weighted(const struct sampled_attention_args *a, struct token_rows *tokens,
                       const struct piece_heads *p, const int heads)
 {
-    struct token_rows own = *tokens;
     if (a->log_weights != NULL) {
-        attend_tiles_unrolled(a, &own, p, heads, LISTED);
+        attend_tiles_unrolled(a, tokens, p, heads, LISTED);
     } else if (a->weight != NULL) {
-        attend_tiles_unrolled(a, &own, p, heads, BY_COSINE);
+        attend_tiles_unrolled(a, tokens, p, heads, BY_COSINE);
     } else {
-        attend_tiles_unrolled(a, &own, p, heads, UNWEIGHTED);
+        attend_tiles_unrolled(a, tokens, p, heads, UNWEIGHTED);
     }
 }
+
+/* A function for each type of rows and for one head and for several, so that these are constant. */
+#define ATTEND_TILES(name, is_int8, heads)                                                         \
+    static void name(const struct sampled_attention_args *a, const struct token_rows *tokens,      \
+                     const struct piece_heads *p, int num_heads)                                   \
+    {                                                                                              \
+        (void)num_heads;                                                                           \
+        struct token_rows own = *tokens;                                                           \
+        own.int8 = is_int8;                                                                        \
+        attend_tiles_weighted(a, &own, p, heads);                                                  \
+    }
+ATTEND_TILES(attend_bf16, false, 1)
+ATTEND_TILES(attend_bf16_shared, false, num_heads)
+ATTEND_TILES(attend_int8, true, 1)
+ATTEND_TILES(attend_int8_shared, true, num_heads)
 
 static float squared_norm(const float *x, int n)
 {
@@ -166,10 +205,14 @@ static void attend_piece(const struct sampled_attention_args *a, const struct sa
     int64_t list = piece->list % lists->per_row;
     const struct offloaded_kv *kv = a->kv[row];
     int64_t kv_head = list / (lists->per_row / kv->num_kv_heads);
-    int64_t base = kv_head * kv->capacity * a->head_dim;
+    int64_t base = kv_head * kv->capacity;
     int64_t selected = list * a->ids_stride[row] + piece->first;
-    const struct token_rows tokens = {.k = (const uint16_t *)kv->k + base,
-                                      .v = (const uint16_t *)kv->v + base,
+    size_t bytes = (size_t)a->head_dim * mp_dtype_size(kv->dtype);
+    bool int8 = kv->dtype == MP_I8;
+    const struct token_rows tokens = {.k = (const char *)kv->k + (size_t)base * bytes,
+                                      .v = (const char *)kv->v + (size_t)base * bytes,
+                                      .k_scale = int8 ? kv->k_scale + base : NULL,
+                                      .v_scale = int8 ? kv->v_scale + base : NULL,
                                       .ids = a->ids[row] + selected,
                                       .count = piece->count,
                                       .head_dim = a->head_dim};
@@ -185,9 +228,9 @@ static void attend_piece(const struct sampled_attention_args *a, const struct sa
         partial_clear(partials + g * attention_partial_size(a->head_dim), a->head_dim);
     }
     if (lists->heads == 1) {
-        attend_tiles_weighted(a, &tokens, &p, 1);
+        (int8 ? attend_int8 : attend_bf16)(a, &tokens, &p, 1);
     } else {
-        attend_tiles_weighted(a, &tokens, &p, lists->heads);
+        (int8 ? attend_int8_shared : attend_bf16_shared)(a, &tokens, &p, lists->heads);
     }
 }
 
@@ -195,11 +238,11 @@ void VF_NAME(sampled_attention)(const struct sampled_attention_args *a)
 {
     for (int64_t r = 0; r < a->rows; r++) {
         if (a->kv[r] != NULL) {
-            mp_kernel_demand("sampled_attention", a->kv[r]->dtype, a->head_dim, VF_LANES);
+            mp_kernel_demand_rows("sampled_attention", a->kv[r]->dtype, a->head_dim, VF_LANES);
         }
     }
     mp_scratch_reset();
-    const struct sampled_lists lists = sampled_lists(a);
+    const struct sampled_lists lists = sampled_lists_of(a);
     struct attention_split split = split_lists(a, &lists);
     int64_t size = lists.heads * attention_partial_size(a->head_dim);
     float *partials = mp_scratch((size_t)(split.num_pieces * size), sizeof *partials);

@@ -41,13 +41,18 @@ template <int STEP> struct cached_tokens {
         return (unsigned)(first + min(slot, left - 1));
     }
 
-    template <int D>
-    __device__ void logits(float (&z)[4], const float (&dots)[4], const key_tile<D> &) const
+    template <class Tile>
+    __device__ void logits(float (&z)[4], const float (&dots)[4], const Tile &) const
     {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             z[i] = dots[i] * scale;
         }
+    }
+
+    __device__ void value_scales(float (&by)[4]) const
+    {
+        by[0] = by[1] = by[2] = by[3] = 1.0f;
     }
 
     __device__ void next()
@@ -56,21 +61,6 @@ template <int STEP> struct cached_tokens {
         left -= STEP;
     }
 };
-
-/* The A fragments of `queries` heads, and 0 for the other rows and channels. */
-template <int D>
-__device__ void put_queries(uint4 *fragments, const float *q, int queries, int head_dim)
-{
-    for (int i = threadIdx.x; i < ATTENTION_QUERIES * D / 4; i += 32 * attention_warps<D>) {
-        int query = i / (D / 4);
-        int quad = i % (D / 4);
-        float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (query < queries && 4 * quad < head_dim) {
-            x = *reinterpret_cast<const float4 *>(q + (int64_t)query * head_dim + 4 * quad);
-        }
-        put_query(fragments, query, quad, x);
-    }
-}
 
 /* Grid: x pieces of all rows, y (KV head, block of its query heads). */
 template <int D>
@@ -100,7 +90,7 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
     const int64_t end = r.length * (piece + 1) / count;
     const int64_t chunks = p.head_dim / 8;
     const int64_t base = kv_head * r.head_chunks + begin * chunks;
-    const kv_rows kv = {r.k + base, r.v + base, (int)chunks};
+    const kv_rows<uint4> kv = {r.k + base, r.v + base, (int)chunks};
     const int offset = threadIdx.x / 32 * ATTENTION_TILE;
     const cached_tokens<attention_warps<D> *ATTENTION_TILE> tokens = {
         offset, (int)(end - begin) - offset, p.scale};

@@ -45,7 +45,8 @@ static void attend_piece(const struct static_attention_args *a, const struct att
     struct token_rows tokens = {.k = (const uint16_t *)cache->k + base,
                                 .v = (const uint16_t *)cache->v + base,
                                 .count = piece->count,
-                                .head_dim = a->head_dim};
+                                .head_dim = a->head_dim,
+                                .int8 = false};
     const float *q = a->q + piece->list * group * a->head_dim;
     int64_t size = attention_partial_size(a->head_dim);
     prefetch_first_tile(&tokens);

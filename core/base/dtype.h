@@ -9,11 +9,13 @@
 enum mp_dtype {
     MP_F32,  /* float: the reference path */
     MP_BF16, /* uint16_t holding the upper half of a float: the fast path */
+    MP_I8,   /* int8_t in -127 .. 127, to be multiplied with a scale that is kept elsewhere: only of
+                offloaded keys and values */
 };
 
 static inline size_t mp_dtype_size(enum mp_dtype t)
 {
-    return t == MP_F32 ? sizeof(float) : sizeof(uint16_t);
+    return t == MP_F32 ? sizeof(float) : t == MP_BF16 ? sizeof(uint16_t) : sizeof(int8_t);
 }
 
 static inline float mp_bf16_to_f32(uint16_t h)
@@ -35,18 +37,32 @@ static inline uint16_t mp_f32_to_bf16(float f)
     return (uint16_t)((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
 }
 
-/* Element i of a tensor stored as t. For reference code; fast kernels know their type. */
+/* Element i of a tensor stored as t; of MP_I8, before it is multiplied with its scale. For
+ * reference code; fast kernels know their type. */
 static inline float mp_load(const void *p, enum mp_dtype t, size_t i)
 {
-    return t == MP_F32 ? ((const float *)p)[i] : mp_bf16_to_f32(((const uint16_t *)p)[i]);
+    switch (t) {
+    case MP_F32:
+        return ((const float *)p)[i];
+    case MP_BF16:
+        return mp_bf16_to_f32(((const uint16_t *)p)[i]);
+    default:
+        return (float)((const int8_t *)p)[i];
+    }
 }
 
+/* Of MP_I8, value is an integer. */
 static inline void mp_store(void *p, enum mp_dtype t, size_t i, float value)
 {
-    if (t == MP_F32) {
+    switch (t) {
+    case MP_F32:
         ((float *)p)[i] = value;
-    } else {
+        break;
+    case MP_BF16:
         ((uint16_t *)p)[i] = mp_f32_to_bf16(value);
+        break;
+    default:
+        ((int8_t *)p)[i] = (int8_t)value;
     }
 }
 

@@ -290,6 +290,7 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
                 code = store_option(cli, option, a.value, err);
             } else {
                 flags[num_flags++] = a;
+                cli->gen_len_given = cli->gen_len_given || strcmp(a.name, "gen-len") == 0;
             }
         }
     }
@@ -305,6 +306,7 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
     if (code == 0 && !cli->help) {
         code = check_attention(cli, flags, num_flags, err);
     }
+    cli->num_flags = num_flags;
     free(flags);
     return code;
 }

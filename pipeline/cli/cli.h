@@ -41,6 +41,8 @@ struct mp_cli {
     const char *sparse_from; /* "answer" or "question"; NULL: answer */
     const char *csv, *html;  /* files to write; NULL: not given */
     const char *compared[2]; /* files of answers; NULL: not given */
+    int num_flags;           /* of the configuration, given */
+    bool gen_len_given;
     bool json_output;
     bool resume;
     bool no_special;

@@ -1,5 +1,6 @@
 /* The files that a command line names. */
 #include "core/base/file.h"
+#include "core/base/memory.h"
 #include "pipeline/cli/cli.h"
 
 #include <errno.h>
@@ -55,6 +56,27 @@ static int check_writable(const char *key, const char *path, struct mp_error *er
     return 0;
 }
 
+/* No file that is written is one that a setting names. */
+static int check_settings(const struct mp_cli *cli, const struct named_file *written,
+                          struct mp_error *err)
+{
+    int code = 0;
+    for (int i = 0; i < cli->num_settings && code == 0; i++) {
+        char *words = mp_xstrdup(cli->settings[i]);
+        char *rest;
+        for (char *word = strtok_r(words, " ", &rest); word != NULL && code == 0;
+             word = strtok_r(NULL, " ", &rest)) {
+            if (mp_file_same(written->path, word)) {
+                code = mp_fail(err, MP_ERR_USAGE,
+                               "%s: found the file of --setting, %s, expected another",
+                               written->key, word);
+            }
+        }
+        free(words);
+    }
+    return code;
+}
+
 int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
 {
     enum { WRITTEN = 5 };
@@ -79,6 +101,9 @@ int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
             continue;
         }
         code = check_no_model_file(cli, &all[i], err);
+        if (code == 0) {
+            code = check_settings(cli, &all[i], err);
+        }
         for (size_t j = i + 1; j < sizeof all / sizeof all[0] && code == 0; j++) {
             if (all[j].path != NULL && mp_file_same(all[i].path, all[j].path)) {
                 code = mp_fail(err, MP_ERR_USAGE, "%s: found the file of %s, %s, expected another",

@@ -295,11 +295,6 @@ void mp_engine_close(struct mp_engine *e)
     free(e);
 }
 
-const char *mp_engine_model_dir(const struct mp_engine *e)
-{
-    return e->host.model_dir;
-}
-
 const char *mp_engine_model(const struct mp_engine *e)
 {
     return mp_model_description(e->model);
@@ -336,6 +331,15 @@ int mp_engine_num_layers(const struct mp_engine *e)
 const struct mp_shape *mp_engine_shape(const struct mp_engine *e)
 {
     return e->shape;
+}
+
+char *mp_engine_fingerprint(const struct mp_engine *e)
+{
+    const char *activations = e->dtype == MP_F32        ? "f32"
+                              : linear_num_parts() == 2 ? "bf16x2"
+                                                        : "bf16";
+    return mp_xasprintf("%016llx-%s%s", (unsigned long long)mp_model_fingerprint(e->model),
+                        activations, e->config->mem_efficient ? "" : "-plain");
 }
 
 bool mp_engine_is_dense(const struct mp_engine *e, int layer)

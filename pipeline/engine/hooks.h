@@ -44,11 +44,12 @@ int mp_engine_check_length(const struct mp_engine *e, int64_t count, struct mp_e
 /* Logs the workers of a started engine, their kernels and their cores. */
 void mp_engine_log_workers(const struct mp_engine *e);
 
-/* The model's directory; NULL: it is a shape alone. The engine's. */
-const char *mp_engine_model_dir(const struct mp_engine *e);
-
 int mp_engine_num_layers(const struct mp_engine *e);
 const struct mp_shape *mp_engine_shape(const struct mp_engine *e);
+
+/* What answers depend on beside prompts and settings, in one word: the model's weights and the
+ * arithmetic of a prompt's activations. For programs; the caller's: free. */
+char *mp_engine_fingerprint(const struct mp_engine *e);
 
 /* Whether a layer attends to all tokens, whatever the method. */
 bool mp_engine_is_dense(const struct mp_engine *e, int layer);

@@ -32,7 +32,8 @@ struct mp_engine {
     char *calibration_trouble; /* what is wrong with the machine's own file; NULL: nothing */
     /* Variants have model, weights, runtime and host of their base, and neither hold nor free
      * them. */
-    struct mp_engine *base;      /* of a variant; NULL: it is none */
+    struct mp_engine *base; /* of a variant; NULL: it is none */
+    bool lends;             /* it has, or had, variants, whose sessions take its prompts over */
     struct mp_engine **variants; /* [num_variants] that are open, in the order of their opening */
     int num_variants;
 };
@@ -112,8 +113,7 @@ int mp_weights_fill(struct mp_engine *e, struct mp_error *err);
  * variants only writes them: its prompts are taken over by sessions of those. */
 static inline struct mp_place mp_cache_place(const struct mp_engine *e)
 {
-    return e->num_variants > 0 && mp_dense(e).kind == MP_GPU ? MP_PINNED
-                                                             : mp_memory_of(mp_dense(e));
+    return e->lends && mp_dense(e).kind == MP_GPU ? MP_PINNED : mp_memory_of(mp_dense(e));
 }
 
 /* A cache of capacity tokens; centered: with key means, 0 at first. */

@@ -15,6 +15,7 @@ int mp_engine_open_variant(struct mp_engine *base, const struct mp_config *confi
     e->base = base;
     e->variants = NULL;
     e->num_variants = 0;
+    e->lends = false;
     int code = mp_engine_set_attention(e, config, err);
     if (code != 0) {
         free(e);
@@ -23,6 +24,7 @@ int mp_engine_open_variant(struct mp_engine *base, const struct mp_config *confi
     base->variants =
         mp_xrealloc(base->variants, (size_t)base->num_variants + 1, sizeof *base->variants);
     base->variants[base->num_variants++] = e;
+    base->lends = true;
     *out = e;
     return 0;
 }

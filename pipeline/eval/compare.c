@@ -4,6 +4,7 @@
 #include "core/json/json.h"
 #include "pipeline/eval/predictions.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,28 @@ double mp_sign_test(size_t fewer, size_t more)
                    lgamma((double)(n - k) + 1.0) - (double)n * log(2.0));
     }
     return fmin(1.0, 2.0 * sum);
+}
+
+/* The setting without what is the same in a whole run: set-up and model. The caller's. */
+static char *attention_of(const char *setting)
+{
+    cJSON *json = cJSON_Parse(setting);
+    cJSON_DeleteItemFromObjectCaseSensitive(json, "sparse_from");
+    cJSON_DeleteItemFromObjectCaseSensitive(json, "model");
+    char *text = cJSON_PrintUnformatted(json);
+    char *copy = mp_xstrdup(text);
+    cJSON_free(text);
+    cJSON_Delete(json);
+    return copy;
+}
+
+static void keep_attention(struct file *f)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        char *attention = attention_of(f->lines[i].setting);
+        free(f->lines[i].setting);
+        f->lines[i].setting = attention;
+    }
 }
 
 static bool one_setting(const struct file *f)
@@ -68,7 +91,8 @@ static void print_text(FILE *out, const char *name, const char *text)
 
 struct tally {
     size_t pairs, better[2];
-    double sum[2]; /* of scores */
+    size_t lines[2]; /* of each file */
+    double sum[2];   /* of scores */
 };
 
 static void compare_pair(const struct mp_line *a, const struct mp_line *b, struct tally *t,
@@ -101,6 +125,11 @@ static void print_tally(const struct tally *t, const char *const paths[2], FILE 
     fprintf(out, "%zu answer%s in both: a is better in %zu, b in %zu; sign test p = %.3g\n",
             t->pairs, t->pairs == 1 ? "" : "s", t->better[0], t->better[1],
             mp_sign_test(t->better[0], t->better[1]));
+    for (int i = 0; i < 2; i++) {
+        if (t->lines[i] > t->pairs) {
+            fprintf(out, "%zu answers are in %c alone\n", t->lines[i] - t->pairs, 'a' + i);
+        }
+    }
 }
 
 int mp_eval_compare(const char *const paths[2], FILE *out, struct mp_error *err)
@@ -110,6 +139,7 @@ int mp_eval_compare(const char *const paths[2], FILE *out, struct mp_error *err)
     int code = 0;
     for (int i = 0; i < 2 && code == 0; i++) {
         code = mp_lines_read(paths[i], &files[i].lines, &files[i].count, NULL, err);
+        keep_attention(&files[i]);
     }
     bool by_setting = code == 0 && !(one_setting(&files[0]) && one_setting(&files[1]));
     for (size_t i = 0; i < files[0].count && code == 0; i++) {
@@ -123,6 +153,8 @@ int mp_eval_compare(const char *const paths[2], FILE *out, struct mp_error *err)
         code = mp_fail(err, MP_ERR_USAGE, "--compare: %s and %s have no prompt%s in common",
                        paths[0], paths[1], by_setting ? " with the same setting" : "");
     }
+    tally.lines[0] = files[0].count;
+    tally.lines[1] = files[1].count;
     if (code == 0) {
         print_tally(&tally, paths, out);
     }

@@ -9,7 +9,8 @@
 /* Which prompts have other scores in the one than in the other, and a sign test of that: the
  * probability that as many or more of them would go one way if both ways were equally likely.
  * Prompts are matched by their tokens; where a file has more than one setting, answers by their
- * settings too. MP_ERR_IO, MP_ERR_FORMAT: a file; MP_ERR_USAGE: nothing matches. */
+ * attention too: two files may be of different set-ups or models. MP_ERR_IO, MP_ERR_FORMAT: a file;
+ * MP_ERR_USAGE: nothing matches. */
 int mp_eval_compare(const char *const paths[2], FILE *out, struct mp_error *err);
 
 /* The two-sided sign test of `fewer` against `more`: 1 if both are 0. */

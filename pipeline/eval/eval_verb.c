@@ -69,24 +69,19 @@ static int run(struct mp_eval *e, struct mp_error *err)
     return code == 0 ? mp_items_check_failed(&e->items, err) : code;
 }
 
-/* A comparison reads two files and asks nothing. */
-static int check_comparison(const struct mp_cli *cli, struct mp_error *err)
+/* It takes nothing else. */
+static int check_compare(const struct mp_cli *cli, struct mp_error *err)
 {
-    const struct {
-        const char *name;
-        bool given;
-    } of_runs[] = {
-        {"--input", cli->input != NULL},   {"--task", cli->task != NULL},
-        {"--tokens", cli->tokens != NULL}, {"--setting", cli->num_settings > 0},
-        {"--output", cli->output != NULL}, {"--sparse-from", cli->sparse_from != NULL},
-        {"--csv", cli->csv != NULL},       {"--html", cli->html != NULL},
-    };
-    for (size_t i = 0; i < sizeof of_runs / sizeof of_runs[0]; i++) {
-        if (of_runs[i].given) {
-            return mp_fail(err, MP_ERR_USAGE, "%s does not act with --compare", of_runs[i].name);
-        }
-    }
-    return 0;
+    bool more = cli->config_path != NULL || cli->input != NULL || cli->output != NULL ||
+                cli->task != NULL || cli->tokens != NULL || cli->csv != NULL || cli->html != NULL ||
+                cli->sparse_from != NULL || cli->num_settings > 0 || cli->num_flags > 0 ||
+                cli->samples > 0 || cli->data_seed >= 0 || cli->chat_template != NULL ||
+                cli->essay != NULL || cli->words != NULL || cli->squad != NULL ||
+                cli->hotpot != NULL;
+    return more ? mp_fail(err, MP_ERR_USAGE,
+                          "--compare: found other options beside it, expected "
+                          "--quiet at most")
+                : 0;
 }
 
 int mp_verb_eval(const struct mp_cli *cli, struct mp_error *err)
@@ -96,8 +91,8 @@ int mp_verb_eval(const struct mp_cli *cli, struct mp_error *err)
         mp_log_set_level(MP_LOG_WARNING);
     }
     if (cli->compared[0] != NULL) {
-        int code = check_comparison(cli, err);
-        return code == 0 ? mp_eval_compare(cli->compared, stdout, err) : code;
+        int refused = check_compare(cli, err);
+        return refused != 0 ? refused : mp_eval_compare(cli->compared, stdout, err);
     }
     int code = mp_items_check_options(cli, err);
     if (code != 0) {

@@ -5,6 +5,7 @@
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/generate/records.h"
+#include "pipeline/generate/score.h"
 #include "pipeline/make_data/workshop.h"
 
 #include <errno.h>
@@ -142,7 +143,7 @@ static void complete(struct mp_item *item)
 {
     if (item->error == NULL) {
         item->fingerprint = fingerprint(&item->ids);
-        item->any = strncmp(item->task, "qa", 2) == 0;
+        item->any = mp_answer_any(item->task);
         if (item->context <= 0) {
             item->context = context_class((int64_t)item->ids.count);
         }
@@ -303,6 +304,12 @@ static int load_tasks(const struct mp_cli *cli, struct mp_engine *e, bool sparse
     }
     w.maker.tokenizer = tokenizer;
     for (size_t i = 0; i < count && code == 0; i++) {
+        code = mp_engine_check_length(e, lengths[i], err);
+        if (code != 0) {
+            mp_fail_prefix(err, "--tokens %" PRId64, lengths[i]);
+        }
+    }
+    for (size_t i = 0; i < count && code == 0; i++) {
         w.maker.tokens = lengths[i];
         code = make_samples(&w, e, sparse_question, out, err);
     }
@@ -328,6 +335,10 @@ int mp_items_check_options(const struct mp_cli *cli, struct mp_error *err)
     if (cli->input == NULL && (cli->task == NULL || cli->tokens == NULL)) {
         return mp_fail(err, MP_ERR_USAGE, "%s needs --input FILE, or --task NAMES and --tokens N",
                        cli->verb);
+    }
+    if (cli->input == NULL && cli->gen_len_given) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "--gen-len: the tasks of --task say how much is generated");
     }
     for (size_t i = 0; cli->input != NULL && i < sizeof of_tasks / sizeof of_tasks[0]; i++) {
         if (of_tasks[i].given) {

@@ -23,7 +23,7 @@ struct mp_item {
     char **outputs; /* [num_outputs] expected answers, at least one */
     size_t num_outputs;
     bool any;    /* one of them is enough */
-    char *error; /* why it cannot be asked: then ids and outputs are empty; NULL */
+    char *error; /* why it cannot be asked; NULL */
 };
 
 struct mp_items {

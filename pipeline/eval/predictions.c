@@ -2,6 +2,7 @@
 
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "pipeline/generate/score.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -189,6 +190,18 @@ static struct mp_prediction *at(const struct mp_predictions *p, size_t setting, 
     return &p->all[setting * p->items->count + item];
 }
 
+/* By the answers that are expected now. MP_JSON_NUL is how a NUL was read. */
+static double score_again(const struct mp_line *line, const struct mp_item *item)
+{
+    char *text = mp_xstrdup(line->text);
+    for (char *nul = strstr(text, MP_JSON_NUL); nul != NULL; nul = strstr(nul, MP_JSON_NUL)) {
+        memcpy(nul, "\n\n", 2); /* a newline as every control character */
+    }
+    double score = mp_answer_score(text, strlen(text), item->outputs, item->num_outputs, item->any);
+    free(text);
+    return score;
+}
+
 /* Each line counts for one item, so that items may share an id. */
 static void take_line(struct mp_predictions *p, struct mp_line *line)
 {
@@ -200,6 +213,7 @@ static void take_line(struct mp_predictions *p, struct mp_line *line)
             if (!at(p, s, i)->done && p->items->items[i].error == NULL &&
                 matches(line, &p->items->items[i])) {
                 *at(p, s, i) = line->prediction;
+                at(p, s, i)->score = score_again(line, &p->items->items[i]);
                 line->taken = true;
             }
         }
@@ -333,6 +347,7 @@ static cJSON *make_line(const struct mp_item *item, const struct mp_setting *set
     add_number(line, "score", FIGURE, prediction->score);
     cJSON_AddStringToObject(line, "finish_reason", answer->finish);
     cJSON_AddNumberToObject(line, "generated_tokens", (double)answer->tokens);
+    cJSON_AddNumberToObject(line, "batch", answer->batch);
     add_number(line, "sampled", FIGURE, prediction->sampled);
     add_number(line, "rows", FIGURE, prediction->rows);
     add_number(line, "bytes", FIGURE, prediction->bytes);

@@ -59,6 +59,7 @@ struct mp_answer {
     const char *text; /* [length], may contain NUL */
     size_t length;
     const char *finish;
+    int batch; /* prompts at a time, at most */
     int64_t tokens;
 };
 

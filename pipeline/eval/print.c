@@ -80,6 +80,7 @@ cJSON *mp_eval_page_data(const char *kind, const struct mp_eval *e)
     cJSON_AddStringToObject(json, "command", e->cli->command);
     cJSON_AddStringToObject(json, "version", mp_version());
     cJSON_AddStringToObject(json, "model", mp_engine_model(e->engine));
+    cJSON_AddNumberToObject(json, "batch", e->config.batch);
     cJSON_AddStringToObject(json, "sparse_from",
                             e->cli->sparse_from != NULL ? e->cli->sparse_from : "answer");
     return json;

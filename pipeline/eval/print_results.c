@@ -12,8 +12,8 @@
 static void print_settings(const struct mp_results *r, size_t context, FILE *out)
 {
     int width = mp_print_name_width(r->settings);
-    fprintf(out, "%lld tokens\n  %-*s %8s %14s %10s %10s %12s %10s\n",
-            (long long)r->contexts[context], width, "setting", "score %", "95 % interval",
+    fprintf(out, "%lld tokens, batch %d\n  %-*s %8s %14s %10s %10s %12s %10s\n",
+            (long long)r->contexts[context], r->batch, width, "setting", "score %", "95 % interval",
             "rows read", "sampled %", "KiB a token", "ms a step");
     for (size_t s = 0; s < r->settings->count; s++) {
         const struct mp_result *x = mp_results_get(r, s, context, -1);

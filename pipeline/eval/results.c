@@ -157,7 +157,7 @@ const struct mp_result *mp_results_get(const struct mp_results *r, size_t settin
 /* A setting at one length: each task, then all of them. */
 static void fill(const struct mp_eval *e, struct mp_results *r, size_t setting, size_t context)
 {
-    struct cell tasks[r->num_tasks];
+    struct cell *tasks = mp_xcalloc(r->num_tasks + 1, sizeof *tasks);
     struct mean score = {0};
     for (size_t t = 0; t < r->num_tasks; t++) {
         struct mp_result *out = at(r, setting, context, (int)t);
@@ -174,12 +174,13 @@ static void fill(const struct mp_eval *e, struct mp_results *r, size_t setting, 
     for (size_t t = 0; t < r->num_tasks; t++) {
         free(tasks[t].answers);
     }
+    free(tasks);
     free(all.answers);
 }
 
 void mp_results_make(const struct mp_eval *e, struct mp_results *out)
 {
-    *out = (struct mp_results){.settings = &e->settings};
+    *out = (struct mp_results){.settings = &e->settings, .batch = e->config.batch};
     for (size_t i = 0; i < e->items.count; i++) {
         if (e->items.items[i].error == NULL) {
             add_task(out, e->items.items[i].task);

@@ -23,6 +23,7 @@ struct mp_result {
 
 struct mp_results {
     const struct mp_settings *settings;
+    int batch;    /* prompts at a time, which the costs of a step depend on */
     char **tasks; /* [num_tasks] in the order of the items, as are the classes of length */
     size_t num_tasks;
     int64_t *contexts; /* [num_contexts] ascending */

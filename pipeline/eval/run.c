@@ -122,7 +122,7 @@ static int read_prompt(struct group *g, int i, struct mp_error *err)
         .ids = item->ids.data,
         .count = (int64_t)item->ids.count,
         .max_new_tokens = 1, /* the first one: it comes with the prompt */
-        .stream = g->items[i],
+        .stream = item->fingerprint,
     };
     g->slots[i] = -1;
     int slot;
@@ -166,7 +166,7 @@ static int adopt(struct group *g, struct mp_session *s, int *slots, struct mp_er
             .slot = g->slots[i],
             .exact = item->exact,
             .max_new_tokens = item->max_new_tokens,
-            .stream = g->items[i],
+            .stream = item->fingerprint,
         };
         slots[i] = -1;
         if (item->error == NULL) {
@@ -220,6 +220,7 @@ static int keep_answer(struct group *g, size_t setting, size_t index, const stru
     int64_t offloaded =
         r->prompt_tokens > c->device_budget ? r->prompt_tokens - c->device_budget : 0;
     struct mp_answer answer = {
+        .batch = e->config.batch,
         .finish = r->finish == MP_FINISH_EOS ? "eos" : "length",
         .tokens = r->generated_tokens - given,
     };
@@ -286,6 +287,26 @@ static int run_group(struct group *g, struct mp_progress *progress, int64_t *don
     return code;
 }
 
+/* Takes prompts from item `next` on, of one class of length: what a step costs is shared. Returns
+ * the item after them. */
+static size_t fill(struct group *g, size_t next)
+{
+    const struct mp_items *items = &g->eval->items;
+    int64_t context = 0;
+    for (; next < items->count && g->count < g->eval->config.batch; next++) {
+        const struct mp_item *item = &items->items[next];
+        if (item->error != NULL) {
+            continue;
+        }
+        if (g->count > 0 && item->context != context) {
+            break;
+        }
+        context = item->context;
+        g->items[g->count++] = next;
+    }
+    return next;
+}
+
 int mp_eval_run(struct mp_eval *e, struct mp_error *err)
 {
     struct mp_progress *progress =
@@ -295,11 +316,7 @@ int mp_eval_run(struct mp_eval *e, struct mp_error *err)
     int code = 0;
     for (size_t next = 0; next < e->items.count && code == 0;) {
         struct group g = {.eval = e};
-        for (; next < e->items.count && g.count < e->config.batch; next++) {
-            if (e->items.items[next].error == NULL) {
-                g.items[g.count++] = next;
-            }
-        }
+        next = fill(&g, next);
         code = run_group(&g, progress, &done, err);
     }
     mp_progress_end(progress);

@@ -219,18 +219,6 @@ static char *print_key(cJSON *json)
     return copy;
 }
 
-/* The last part of the model's directory, wherever that is and whatever links to it: fine-tuned
- * models are described as what they were made from is. The caller's. */
-static char *model_name(const struct mp_engine *base)
-{
-    const char *dir = mp_engine_model_dir(base);
-    char *path = dir != NULL ? realpath(dir, NULL) : NULL;
-    const char *slash = path != NULL ? strrchr(path, '/') : NULL;
-    char *name = mp_xstrdup(slash != NULL ? slash + 1 : "");
-    free(path);
-    return name;
-}
-
 static char *key_of(const struct mp_config *c, const struct mp_engine *base,
                     const char *sparse_from)
 {
@@ -249,11 +237,9 @@ static char *key_of(const struct mp_config *c, const struct mp_engine *base,
         add_keys(key, c, end);
     }
     cJSON_AddStringToObject(key, "sparse_from", sparse_from);
-    char *name = model_name(base);
-    char *model = mp_xasprintf("%s: %s", name, mp_engine_model(base));
-    cJSON_AddStringToObject(key, "model", model);
-    free(model);
-    free(name);
+    char *fingerprint = mp_engine_fingerprint(base);
+    cJSON_AddStringToObject(key, "model", fingerprint);
+    free(fingerprint);
     return print_key(key);
 }
 
@@ -265,7 +251,7 @@ int mp_settings_open(struct mp_settings *s, struct mp_engine *base, const char *
         struct mp_setting *item = &s->items[i];
         code = mp_engine_open_variant(base, &item->config, &item->engine, err);
         if (code != 0) {
-            mp_fail_prefix(err, "%s", item->name);
+            mp_fail_prefix(err, "--setting: %s", item->name);
         } else {
             item->key = key_of(&item->config, base, sparse_from);
         }

@@ -111,9 +111,9 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
     struct answer *a = &g->answers[record];
 
     a->closed = true;
-    double score = r->num_outputs > 0
-                       ? mp_answer_score(a->text, a->length, r->outputs, r->num_outputs, false)
-                       : NAN;
+    double score = r->num_outputs > 0 ? mp_answer_score(a->text, a->length, r->outputs,
+                                                        r->num_outputs, mp_answer_any(r->task))
+                                      : NAN;
     int code = 0;
     if (g->output != NULL) {
         code = mp_output_write(g->output, r->id, a->text, a->length, request, score, err);

@@ -58,3 +58,8 @@ double mp_answer_score(const char *text, size_t length, char *const *expected, s
     free(cleaned);
     return any ? (found > 0 ? 1.0 : 0.0) : (double)found / (double)count;
 }
+
+bool mp_answer_any(const char *task)
+{
+    return task != NULL && strncmp(task, "qa", 2) == 0 && (task[2] == '\0' || task[2] == '_');
+}

@@ -12,4 +12,7 @@
 double mp_answer_score(const char *text, size_t length, char *const *expected, size_t count,
                        bool any);
 
+/* Whether one expected text is enough in a task of this name: qa_1, qa_2, qa. NULL: it is not. */
+bool mp_answer_any(const char *task);
+
 #endif

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { MOST_TOKENS = 100000000 }; /* a text of them has less than 2 GiB */
+
 struct make_data {
     const struct mp_cli *cli;
     struct mp_workshop workshop;
@@ -138,6 +140,10 @@ int mp_verb_make_data(const struct mp_cli *cli, struct mp_error *err)
     if (cli->task == NULL || cli->length == 0 || cli->output == NULL) {
         return mp_fail(err, MP_ERR_USAGE,
                        "make-data needs --task NAMES, --tokens N and --output FILE");
+    }
+    if (cli->length > MOST_TOKENS) {
+        return mp_fail(err, MP_ERR_USAGE, "--tokens: expected at most %d, found %" PRId64,
+                       (int)MOST_TOKENS, cli->length);
     }
     int code = mp_workshop_open(cli, &d.workshop, err);
     if (code == 0) {

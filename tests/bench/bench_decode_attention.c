@@ -1,7 +1,7 @@
 /* Times one decode step's CPU attention for one layer of the Llama-3.1-8B shape: table_lookup,
  * sampled_attention, and static_attention over the whole context (a dense layer), beside the
  * bandwidth of this machine; and once the building of the tables. Beside it sampled_attention over
- * rows that the query heads of a KV head share.
+ * rows that the query heads of a KV head share, of bf16 and of int8.
  *
  *     bench_decode_attention [context] [K] [L] [threads] [isa]
  *
@@ -45,6 +45,8 @@ static static_attention_kernel *const static_variants[MP_ISA_COUNT] = VARIANTS(s
 /* One layer of one request, and what a step reads and writes. */
 struct bench {
     struct offloaded_kv kv;
+    struct offloaded_kv int8;            /* as many rows of MP_I8 */
+    const struct offloaded_kv *attended; /* one of the two */
     struct lsh_tables tables;
     struct lsh_weight *weight;
     float *w;        /* [HEAD_DIM][K * L], one projection for all heads */
@@ -82,6 +84,21 @@ static void fill_kv(struct offloaded_kv *kv)
                 mp_store(kv->k, MP_BF16, (size_t)(token * HEAD_DIM + c), x);
                 mp_store(kv->v, MP_BF16, (size_t)(token * HEAD_DIM + c), -x);
             }
+        }
+    }
+}
+
+static void fill_int8(struct offloaded_kv *kv)
+{
+#pragma omp parallel for
+    for (int64_t i = 0; i < KV_HEADS * kv->capacity; i++) {
+        struct mp_rng rng;
+        mp_rng_init(&rng, 5, (uint64_t)i);
+        kv->k_scale[i] = kv->v_scale[i] = 1.0f / 127.0f;
+        for (int c = 0; c < HEAD_DIM; c++) {
+            int8_t x = (int8_t)(254.0 * mp_rng_uniform(&rng) - 127.0);
+            ((int8_t *)kv->k)[i * HEAD_DIM + c] = x;
+            ((int8_t *)kv->v)[i * HEAD_DIM + c] = (int8_t)-x;
         }
     }
 }
@@ -156,6 +173,15 @@ static struct bench make_bench(int64_t context, int K, int L)
                .num_kv_heads = KV_HEADS,
                .head_dim = HEAD_DIM,
                .dtype = MP_BF16},
+        .int8 = {.k = allocate(n * HEAD_DIM, sizeof(int8_t)),
+                 .v = allocate(n * HEAD_DIM, sizeof(int8_t)),
+                 .k_scale = allocate(n, sizeof(float)),
+                 .v_scale = allocate(n, sizeof(float)),
+                 .count = context,
+                 .capacity = context,
+                 .num_kv_heads = KV_HEADS,
+                 .head_dim = HEAD_DIM,
+                 .dtype = MP_I8},
         .tables = {.ids = allocate(n * (size_t)L, sizeof(uint16_t)),
                    .offsets = allocate((size_t)(KV_HEADS * L * lsh_num_blocks(context)) * buckets,
                                        sizeof(uint32_t)),
@@ -175,6 +201,7 @@ static struct bench make_bench(int64_t context, int K, int L)
     lsh_weight_init(b.weight, K, L);
     lsh_projection_draw(b.w, HEAD_DIM, K, L, 3, 0);
     fill_kv(&b.kv);
+    fill_int8(&b.int8);
     build_tables(&b);
     make_queries(&b);
     return b;
@@ -182,8 +209,21 @@ static struct bench make_bench(int64_t context, int K, int L)
 
 static void release(struct bench *b)
 {
-    void *all[] = {b->kv.k, b->kv.v,  b->tables.ids, b->tables.offsets, b->weight, b->w,
-                   b->q,    b->codes, b->ids,        b->log_weights,    b->o};
+    void *all[] = {b->kv.k,
+                   b->kv.v,
+                   b->int8.k,
+                   b->int8.v,
+                   b->int8.k_scale,
+                   b->int8.v_scale,
+                   b->tables.ids,
+                   b->tables.offsets,
+                   b->weight,
+                   b->w,
+                   b->q,
+                   b->codes,
+                   b->ids,
+                   b->log_weights,
+                   b->o};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_free(all[i]);
     }
@@ -192,6 +232,7 @@ static void release(struct bench *b)
 static void run_lookup(struct bench *b, int repeat)
 {
     b->lists = HEADS;
+    b->attended = &b->kv;
     MP_KERNEL(lookup_variants)
     (&(struct table_lookup_args){.codes = b->codes + (int64_t)repeat * HEADS * b->tables.L,
                                  .tables = (const struct lsh_tables *[]){&b->tables},
@@ -211,6 +252,7 @@ static void select_shared(struct bench *b, int repeat)
     int64_t n = b->kv.count;
     int64_t rows = n < SHARED_ROWS ? n : SHARED_ROWS;
     b->lists = KV_HEADS;
+    b->attended = &b->kv;
     for (int h = 0; h < KV_HEADS; h++) {
         b->nnz[h] = (int32_t)rows;
         for (int64_t i = 0; i < rows; i++) {
@@ -221,11 +263,17 @@ static void select_shared(struct bench *b, int repeat)
     }
 }
 
+static void select_shared_int8(struct bench *b, int repeat)
+{
+    select_shared(b, repeat);
+    b->attended = &b->int8;
+}
+
 static void run_shared(struct bench *b, int repeat)
 {
     MP_KERNEL(sampled_variants)
     (&(struct sampled_attention_args){.q = b->q + (int64_t)repeat * HEADS * HEAD_DIM,
-                                      .kv = (const struct offloaded_kv *[]){&b->kv},
+                                      .kv = &b->attended,
                                       .ids = (const uint32_t *[]){b->ids},
                                       .ids_stride = &b->kv.count,
                                       .nnz = b->nnz,
@@ -276,19 +324,29 @@ static void run_static(struct bench *b, int repeat)
                                      .scale = 1.0f / sqrtf(HEAD_DIM)});
 }
 
+static size_t row_bytes(const struct bench *b)
+{
+    return HEAD_DIM * mp_dtype_size(b->attended->dtype);
+}
+
 /* Reads the selected rows of K and V and does nothing with them: one word of each cache line. */
 static void run_gather(struct bench *b, int repeat)
 {
+    const struct offloaded_kv *kv = b->attended;
+    size_t bytes = row_bytes(b);
     int64_t total = 0;
 #pragma omp parallel for collapse(2) schedule(dynamic) reduction(+ : total)
     for (int h = 0; h < b->lists; h++) {
         for (int part = 0; part < 4; part++) {
-            int64_t base = h / (b->lists / KV_HEADS) * b->kv.capacity;
+            int64_t base = h / (b->lists / KV_HEADS) * kv->capacity;
             for (int32_t j = b->nnz[h] * part / 4; j < b->nnz[h] * (part + 1) / 4; j++) {
-                int64_t at = (base + b->ids[h * b->kv.count + j]) * HEAD_DIM;
-                for (int c = 0; c < HEAD_DIM; c += 32) {
-                    total += ((const uint16_t *)b->kv.k)[at + c];
-                    total += ((const uint16_t *)b->kv.v)[at + c];
+                int64_t row = base + b->ids[h * kv->count + j];
+                for (size_t c = 0; c < bytes; c += 64) {
+                    total += *((const char *)kv->k + (size_t)row * bytes + c);
+                    total += *((const char *)kv->v + (size_t)row * bytes + c);
+                }
+                if (kv->dtype == MP_I8) {
+                    total += kv->k_scale[row] + kv->v_scale[row] > 0.0f;
                 }
             }
         }
@@ -341,8 +399,9 @@ static struct timing measure(struct bench *b, step select, step run)
         }
     }
     qsort(seconds, REPEATS, sizeof seconds[0], compare_doubles);
+    size_t bytes = row_bytes(b) + kv_scale_bytes(1, b->attended->dtype, 1);
     return (struct timing){.seconds = seconds[REPEATS / 2],
-                           .bytes = rows / REPEATS * 2 * HEAD_DIM * sizeof(uint16_t)};
+                           .bytes = rows / REPEATS * 2.0 * (double)bytes};
 }
 
 static void print_line(const char *name, double seconds, double bytes, double bound)
@@ -390,6 +449,8 @@ int main(int argc, char **argv)
     struct timing dense = measure(&b, run_lookup, run_static);
     struct timing shared_gather = measure(&b, select_shared, run_gather);
     struct timing shared = measure(&b, select_shared, run_shared);
+    struct timing int8_gather = measure(&b, select_shared_int8, run_gather);
+    struct timing int8 = measure(&b, select_shared_int8, run_shared);
     double share = sampled.bytes / (2 * HEAD_DIM * sizeof(uint16_t)) / (double)(context * HEADS);
     printf("selected           %9.3f %%\n", share * 100.0);
     print_line("stream (bound)", stream.seconds, all, 0.0);
@@ -398,6 +459,8 @@ int main(int argc, char **argv)
     print_line("sampled_attention", sampled.seconds, sampled.bytes, gather.seconds);
     print_line("gather of shared", shared_gather.seconds, shared_gather.bytes, 0.0);
     print_line("shared rows", shared.seconds, shared.bytes, shared_gather.seconds);
+    print_line("gather of int8", int8_gather.seconds, int8_gather.bytes, 0.0);
+    print_line("shared int8 rows", int8.seconds, int8.bytes, int8_gather.seconds);
     print_line("static_attention", dense.seconds, all, stream.seconds);
     printf("%-18s %9.3f ms\n", "lookup + sampled", (lookup.seconds + sampled.seconds) * 1e3);
     release(&b);

@@ -27,6 +27,7 @@
 #ifndef MP_CODELETS_COMMON_ATTENTION_CUDA_CUH
 #define MP_CODELETS_COMMON_ATTENTION_CUDA_CUH
 
+#include "codelets/common/attention/kv_rows_cuda.cuh"
 #include "codelets/common/cuda/launch_cuda.cuh"
 #include "codelets/common/linear/dense_cuda.cuh"
 
@@ -45,23 +46,16 @@ enum {
  * missing channels count as 0. Warps of a CTA: */
 template <int D> constexpr int attention_warps = D == ATTENTION_ANY_DIM ? 4 : 6;
 
-/* Keys and values of one KV head from some token on, in units of 16 bytes (8 channels). */
-struct kv_rows {
-    const uint4 *k;
-    const uint4 *v;
-    int chunks; /* of a row: head_dim / 8 */
-};
-
 /* ---- tiles in registers ---- */
 
 /* Keys of tokens g and g + 8 of a tile; chunk s: channels 8 (4s + t) and the 7 after. */
-template <int D> struct key_tile {
-    uint4 chunk[2][D / 32];
+template <int D, class Chunk> struct key_tile {
+    Chunk chunk[2][D / 32];
 };
 
 /* Values of tokens 2t, 2t + 1, 2t + 8, 2t + 9; chunk s: channels 8 (8s + g) and the 7 after. */
-template <int D> struct value_tile {
-    uint4 chunk[4][D / 64];
+template <int D, class Chunk> struct value_tile {
+    Chunk chunk[4][D / 64];
 };
 
 /* What a warp has seen so far, with z in units of ln 2. */
@@ -80,18 +74,18 @@ template <int D> static __device__ attention_state<D> attention_start()
 }
 
 /* Chunk `chunk` of a row. */
-template <int D>
-static __device__ __forceinline__ const uint4 *kv_chunk(const kv_rows &kv, const uint4 *base,
+template <int D, class Chunk>
+static __device__ __forceinline__ const Chunk *kv_chunk(const kv_rows<Chunk> &kv, const Chunk *base,
                                                         unsigned row, unsigned chunk)
 {
     return base + chunk + (size_t)row * (D == ATTENTION_ANY_DIM ? kv.chunks : D / 8);
 }
 
 /* p[i], or 0 if the row has no more than i chunks from p on. */
-template <int D>
-static __device__ __forceinline__ uint4 load_chunk(const uint4 *p, int i, int chunks)
+template <int D, class Chunk>
+static __device__ __forceinline__ Chunk load_chunk(const Chunk *p, int i, int chunks)
 {
-    return D < ATTENTION_ANY_DIM || i < chunks ? p[i] : make_uint4(0, 0, 0, 0);
+    return D < ATTENTION_ANY_DIM || i < chunks ? p[i] : Chunk{};
 }
 
 /* Slot in the tile of the lane's i-th value row and logit. */
@@ -101,15 +95,15 @@ static __device__ __forceinline__ int logit_slot(int i)
 }
 
 /* The token in slot j of the tile is row tokens.row(j). */
-template <int D, class Tokens>
-static __device__ __forceinline__ void load_keys(key_tile<D> &keys, const kv_rows &kv,
+template <int D, class Chunk, class Tokens>
+static __device__ __forceinline__ void load_keys(key_tile<D, Chunk> &keys, const kv_rows<Chunk> &kv,
                                                  const Tokens &tokens)
 {
     const int g = threadIdx.x % 32 / 4;
     const int t = threadIdx.x % 4;
 #pragma unroll
     for (int n = 0; n < 2; n++) {
-        const uint4 *p = kv_chunk<D>(kv, kv.k, tokens.row(8 * n + g), t);
+        const Chunk *p = kv_chunk<D>(kv, kv.k, tokens.row(8 * n + g), t);
 #pragma unroll
         for (int s = 0; s < D / 32; s++) {
             keys.chunk[n][s] = load_chunk<D>(p, 4 * s, kv.chunks - t);
@@ -117,14 +111,14 @@ static __device__ __forceinline__ void load_keys(key_tile<D> &keys, const kv_row
     }
 }
 
-template <int D, class Tokens>
-static __device__ __forceinline__ void load_values(value_tile<D> &values, const kv_rows &kv,
-                                                   const Tokens &tokens)
+template <int D, class Chunk, class Tokens>
+static __device__ __forceinline__ void load_values(value_tile<D, Chunk> &values,
+                                                   const kv_rows<Chunk> &kv, const Tokens &tokens)
 {
     const int g = threadIdx.x % 32 / 4;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const uint4 *p = kv_chunk<D>(kv, kv.v, tokens.row(logit_slot(i)), g);
+        const Chunk *p = kv_chunk<D>(kv, kv.v, tokens.row(logit_slot(i)), g);
 #pragma unroll
         for (int s = 0; s < D / 64; s++) {
             values.chunk[i][s] = load_chunk<D>(p, 8 * s, kv.chunks - g);
@@ -146,6 +140,21 @@ static __device__ __forceinline__ void put_query(uint4 *fragments, int query, in
     fragments[step * 32 + query * 4 + t] = a;
 }
 
+/* The A fragments of `queries` query heads, and 0 for the other rows and channels. */
+template <int D>
+static __device__ void put_queries(uint4 *fragments, const float *q, int queries, int head_dim)
+{
+    for (int i = threadIdx.x; i < ATTENTION_QUERIES * D / 4; i += 32 * attention_warps<D>) {
+        int query = i / (D / 4);
+        int quad = i % (D / 4);
+        float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (query < queries && 4 * quad < head_dim) {
+            x = *reinterpret_cast<const float4 *>(q + (int64_t)query * head_dim + 4 * quad);
+        }
+        put_query(fragments, query, quad, x);
+    }
+}
+
 /* The lane's part of a step's A fragment. Volatile: the compiler would rather keep the fragments of
  * all steps in registers, and spill the tiles. */
 static __device__ __forceinline__ uint4 load_fragment(const uint4 *step)
@@ -158,9 +167,9 @@ static __device__ __forceinline__ uint4 load_fragment(const uint4 *step)
 }
 
 /* dots[i]: query g with token slot(i) of the tile. */
-template <int D>
-static __device__ __forceinline__ void tile_dots(const uint4 *fragments, const key_tile<D> &keys,
-                                                 float (&dots)[4])
+template <int D, class Chunk>
+static __device__ __forceinline__ void tile_dots(const uint4 *fragments,
+                                                 const key_tile<D, Chunk> &keys, float (&dots)[4])
 {
     float c[2][4] = {};
 #pragma unroll
@@ -169,8 +178,9 @@ static __device__ __forceinline__ void tile_dots(const uint4 *fragments, const k
         uint4 odd = load_fragment(fragments + (2 * s + 1) * 32);
 #pragma unroll
         for (int n = 0; n < 2; n++) {
-            mma_bf16(c[n], even, keys.chunk[n][s].x, keys.chunk[n][s].y);
-            mma_bf16(c[n], odd, keys.chunk[n][s].z, keys.chunk[n][s].w);
+            const uint4 k = widen(keys.chunk[n][s]);
+            mma_bf16(c[n], even, k.x, k.y);
+            mma_bf16(c[n], odd, k.z, k.w);
         }
     }
 #pragma unroll
@@ -207,10 +217,19 @@ static __device__ __forceinline__ void tile_softmax(attention_state<D> &state, f
     }
 }
 
+/* p by the scales of the values. */
+static __device__ __forceinline__ void scale_weights(float (&p)[4], const float (&by)[4])
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        p[i] *= by[i];
+    }
+}
+
 /* Adds p v for the 16 tokens of the tile. */
-template <int D>
-static __device__ __forceinline__ void tile_values(attention_state<D> &state,
-                                                   const value_tile<D> &values, const float (&p)[4])
+template <int D, class Chunk>
+static __device__ __forceinline__ void
+tile_values(attention_state<D> &state, const value_tile<D, Chunk> &values, const float (&p)[4])
 {
     uint32_t high[2];
     uint32_t low[2];
@@ -218,10 +237,12 @@ static __device__ __forceinline__ void tile_values(attention_state<D> &state,
     split_bf16_pair(&high[1], &low[1], p[2], p[3]);
 #pragma unroll
     for (int s = 0; s < D / 64; s++) {
-        const uint32_t *v0 = &values.chunk[0][s].x; /* word w: channels 2w, 2w + 1 of a token */
-        const uint32_t *v1 = &values.chunk[1][s].x;
-        const uint32_t *v2 = &values.chunk[2][s].x;
-        const uint32_t *v3 = &values.chunk[3][s].x;
+        const uint4 v[4] = {widen(values.chunk[0][s]), widen(values.chunk[1][s]),
+                            widen(values.chunk[2][s]), widen(values.chunk[3][s])};
+        const uint32_t *v0 = &v[0].x; /* word w: channels 2w, 2w + 1 of a token */
+        const uint32_t *v1 = &v[1].x;
+        const uint32_t *v2 = &v[2].x;
+        const uint32_t *v3 = &v[3].x;
 #pragma unroll
         for (int w = 0; w < 4; w++) {
             uint4 a =
@@ -239,23 +260,26 @@ static __device__ __forceinline__ void tile_values(attention_state<D> &state,
  *   left: tokens from the start of the warp's tile to the end of the piece; none if <= 0
  *   row(j): row of slot j, an unsigned; that of any valid token if j >= left
  *   logits(z, dots, keys): from the dot products, in units of ln 2
+ *   value_scales(by): what the values of the lane's slots are multiplied with
  *   next(): goes to the warp's next tile. */
-template <int D, class Tokens>
-static __device__ __forceinline__ void attend(attention_state<D> &state, const kv_rows &kv,
+template <int D, class Chunk, class Tokens>
+static __device__ __forceinline__ void attend(attention_state<D> &state, const kv_rows<Chunk> &kv,
                                               const uint4 *fragments, Tokens tokens)
 {
     if (tokens.left <= 0) {
         return;
     }
-    key_tile<D> keys;
-    value_tile<D> values;
+    key_tile<D, Chunk> keys;
+    value_tile<D, Chunk> values;
     load_keys(keys, kv, tokens);
     do {
         load_values(values, kv, tokens);
         float dots[4];
         float z[4];
+        float by[4];
         tile_dots(fragments, keys, dots);
         tokens.logits(z, dots, keys);
+        tokens.value_scales(by);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             z[i] = logit_slot(i) < tokens.left ? z[i] : -INFINITY;
@@ -265,6 +289,7 @@ static __device__ __forceinline__ void attend(attention_state<D> &state, const k
             load_keys(keys, kv, tokens);
         }
         tile_softmax(state, z);
+        scale_weights(z, by);
         tile_values(state, values, z);
     } while (tokens.left > 0);
 }

@@ -21,27 +21,58 @@ enum {
 
 /* The tokens of a piece: token j has row ids[j], or row j if ids is NULL. */
 struct token_rows {
-    const uint16_t *k; /* bf16 rows of head_dim */
-    const uint16_t *v;
+    const void *k; /* rows of head_dim elements: bf16, or int8 */
+    const void *v;
+    const float *k_scale; /* [rows] of int8 rows, otherwise not looked at */
+    const float *v_scale;
     const uint32_t *ids;
     int64_t count;
     int head_dim; /* a multiple of VF_LANES */
+    bool int8;
 };
 
-static inline const uint16_t *token_row(const struct token_rows *t, const uint16_t *base, int64_t j)
+static inline size_t token_index(const struct token_rows *t, int64_t j)
 {
-    return base + (size_t)(t->ids != NULL ? t->ids[j] : j) * (size_t)t->head_dim;
+    return (size_t)(t->ids != NULL ? t->ids[j] : j);
 }
 
-/* Prefetches channels [c, end) of row j of base, if there is such a token. Always inlined: GCC
- * takes a function that only prefetches for one without effect, and drops the calls. */
-static inline __attribute__((always_inline)) void
-prefetch_row(const struct token_rows *t, const uint16_t *base, int64_t j, int c, int end)
+static inline const void *token_row(const struct token_rows *t, const void *base, int64_t j)
+{
+    size_t bytes = (size_t)t->head_dim * (t->int8 ? sizeof(int8_t) : sizeof(uint16_t));
+    return (const char *)base + token_index(t, j) * bytes;
+}
+
+/* Channels c .. c + VF_LANES - 1 of a row. */
+static inline vf row_load(const struct token_rows *t, const void *row, int c)
+{
+    return t->int8 ? vf_load_i8((const int8_t *)row + c) : vf_load_bf16((const uint16_t *)row + c);
+}
+
+/* scales: those of the tile's n tokens from `first` on, 1 beyond them. */
+static inline void tile_scales(const struct token_rows *t, const float *base, int64_t first, int n,
+                               float *scales)
+{
+    for (int j = 0; j < TILE; j++) {
+        scales[j] = j < n ? base[token_index(t, first + j)] : 1.0f;
+    }
+}
+
+/* Prefetches channels [c, end) of row j of base, if there is such a token, and the scale of int8
+ * with the first ones. Always inlined: GCC takes a function that only prefetches for one without
+ * effect, and drops the calls. */
+static inline __attribute__((always_inline)) void prefetch_row(const struct token_rows *t,
+                                                               const void *base,
+                                                               const float *scales, int64_t j,
+                                                               int c, int end)
 {
     if (j < t->count) {
-        const uint16_t *row = token_row(t, base, j);
-        for (; c < end; c += 32) { /* a cache line */
-            _mm_prefetch((const char *)(row + c), _MM_HINT_T0);
+        const char *row = token_row(t, base, j);
+        int size = t->int8 ? 1 : 2;
+        if (t->int8 && c == 0) {
+            _mm_prefetch((const char *)(scales + token_index(t, j)), _MM_HINT_T0);
+        }
+        for (; c < end; c += 64 / size) { /* a cache line */
+            _mm_prefetch(row + c * size, _MM_HINT_T0);
         }
     }
 }
@@ -50,20 +81,20 @@ prefetch_row(const struct token_rows *t, const uint16_t *base, int64_t j, int c,
 static inline __attribute__((always_inline)) void prefetch_first_tile(const struct token_rows *t)
 {
     for (int64_t j = 0; j < TILE; j++) {
-        prefetch_row(t, t->k, j, 0, t->head_dim);
+        prefetch_row(t, t->k, t->k_scale, j, 0, t->head_dim);
     }
 }
 
-/* dots[g][j] = q[g] . k_j and, unless it is NULL, k_squared[j] = k_j . k_j for the n tokens from
- * `first`. q is [heads][head_dim] with heads <= HEADS_AT_ONCE, the results have rows of TILE.
- * Prefetches the values of the same tokens if asked to. */
+/* dots[g][j] = q[g] . k_j, of int8 before scaling, and, unless it is NULL, k_squared[j] = k_j . k_j
+ * for the n tokens from `first`. q is [heads][head_dim] with heads <= HEADS_AT_ONCE, the results
+ * have rows of TILE. Prefetches the values of the same tokens if asked to. */
 static inline __attribute__((always_inline)) void tile_dots(const struct token_rows *t,
                                                             int64_t first, int n, const float *q,
                                                             const int heads, float *dots,
                                                             float *k_squared, bool prefetch)
 {
     for (int j = 0; j < n; j += 4) {
-        const uint16_t *row[4]; /* the last token stands in for those beyond n */
+        const void *row[4]; /* the last token stands in for those beyond n */
         vf d[HEADS_AT_ONCE][4];
         vf s[4];
         for (int i = 0; i < 4; i++) {
@@ -74,13 +105,13 @@ static inline __attribute__((always_inline)) void tile_dots(const struct token_r
                 d[g][i] = vf_zero();
             }
             if (prefetch) {
-                prefetch_row(t, t->v, token, 0, t->head_dim);
+                prefetch_row(t, t->v, t->v_scale, token, 0, t->head_dim);
             }
         }
         for (int c = 0; c < t->head_dim; c += VF_LANES) {
             vf k[4];
             for (int i = 0; i < 4; i++) {
-                k[i] = vf_load_bf16(row[i] + c);
+                k[i] = row_load(t, row[i], c);
                 s[i] = k_squared != NULL ? vf_fma(k[i], k[i], s[i]) : s[i];
             }
             for (int g = 0; g < heads; g++) {
@@ -144,19 +175,19 @@ tile_values_block(const struct token_rows *t, int64_t first, int n, const float 
         }
     }
     for (int j = 0; j < n; j++) {
-        const uint16_t *row = token_row(t, t->v, first + j) + c;
+        const void *row = token_row(t, t->v, first + j);
         vf weight[HEADS_AT_ONCE];
         for (int g = 0; g < heads; g++) {
             weight[g] = vf_set1(p[g * TILE + j]);
         }
         for (int i = 0; i < vectors; i++) {
-            vf v = vf_load_bf16(row + i * VF_LANES);
+            vf v = row_load(t, row, c + i * VF_LANES);
             for (int g = 0; g < heads; g++) {
                 sum[g][i] = vf_fma(weight[g], v, sum[g][i]);
             }
         }
         if (prefetch) {
-            prefetch_row(t, t->k, first + TILE + j, c, c + vectors * VF_LANES);
+            prefetch_row(t, t->k, t->k_scale, first + TILE + j, c, c + vectors * VF_LANES);
         }
     }
     for (int g = 0; g < heads; g++) {

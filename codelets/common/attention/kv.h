@@ -16,6 +16,13 @@ static inline size_t kv_bytes(int num_kv_heads, int head_dim, enum mp_dtype dtyp
     return (size_t)num_kv_heads * (size_t)head_dim * (size_t)capacity * mp_dtype_size(dtype);
 }
 
+/* Bytes of the scales of the keys, or of the values, of `capacity` offloaded tokens; 0 unless they
+ * are MP_I8. */
+static inline size_t kv_scale_bytes(int num_kv_heads, enum mp_dtype dtype, int64_t capacity)
+{
+    return dtype == MP_I8 ? (size_t)num_kv_heads * (size_t)capacity * sizeof(float) : 0;
+}
+
 /* A cache that is always attended as a whole. Three uses: the static cache of a sparse layer
  * (sink, local window, generated tokens; keys centered), the whole KV of a dense layer (its mean is
  * 0), and the staging area of one layer during prefill (not centered). */
@@ -47,6 +54,9 @@ static inline struct kv_cache kv_cache_heads(const struct kv_cache *c, int first
 struct offloaded_kv {
     void *k;          /* [num_kv_heads][capacity][head_dim], dtype, centered */
     void *v;          /* the same shape */
+    float *k_scale;   /* [num_kv_heads][capacity] what a token's elements are multiplied with; NULL
+                         unless MP_I8 */
+    float *v_scale;   /* the same shape */
     int64_t count;    /* tokens, may be 0 */
     int64_t capacity; /* tokens allocated per head, >= count */
     int num_kv_heads;

@@ -20,7 +20,7 @@ static const struct demand on_gpu = {.bf16 = true, .multiple = 8};
 
 static const char *dtype_name(enum mp_dtype t)
 {
-    return t == MP_F32 ? "float32" : "bfloat16";
+    return t == MP_F32 ? "float32" : t == MP_BF16 ? "bfloat16" : "int8";
 }
 
 static bool meets(const struct demand *d, enum mp_dtype kv, int head_dim)
@@ -70,4 +70,9 @@ void mp_kernel_demand(const char *op, enum mp_dtype kv, int head_dim, int multip
                  "with bfloat16",
                  op, head_dim, dtype_name(kv), multiple, MP_MAX_HEAD_DIM);
     }
+}
+
+void mp_kernel_demand_rows(const char *op, enum mp_dtype kv, int head_dim, int multiple)
+{
+    mp_kernel_demand(op, kv == MP_I8 ? MP_BF16 : kv, head_dim, multiple);
 }

@@ -20,4 +20,7 @@ int mp_kernels_check(enum mp_isa isa, enum mp_dtype kv, int head_dim, bool gpu,
  * up to MP_MAX_HEAD_DIM. */
 void mp_kernel_demand(const char *op, enum mp_dtype kv, int head_dim, int multiple);
 
+/* The same for one that reads or writes offloaded tokens, which may be MP_I8 as well. */
+void mp_kernel_demand_rows(const char *op, enum mp_dtype kv, int head_dim, int multiple);
+
 #endif

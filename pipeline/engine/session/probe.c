@@ -115,6 +115,9 @@ int mp_session_probe(struct mp_session *s, const float *given, const struct mp_p
         code = sub.code;
     }
     mp_task_one_at_a_time(false);
+    if (code == 0 && s->step.num_rows == 0) {
+        return mp_fail(err, MP_ERR_MEMORY, "no memory for another token of the request");
+    }
     if (code == 0) {
         mp_session_collect(s, mp_clock_seconds() - s->step.since);
     }

@@ -166,8 +166,11 @@ static int probe_setting(struct measure *m, const struct mp_item *item, size_t s
         int64_t offloaded =
             item->exact > of->config.device_budget ? item->exact - of->config.device_budget : 0;
         r->bytes += mp_session_attention_bytes(s);
-        r->sampled += request->sampled_mean * (double)m->num_steps;
-        r->rows += request->sampled_mean * (double)offloaded * (double)m->num_steps;
+        if (!isnan(request->sampled_mean)) {
+            r->selecting += (double)m->num_steps;
+            r->sampled += request->sampled_mean * (double)m->num_steps;
+            r->rows += request->sampled_mean * (double)offloaded * (double)m->num_steps;
+        }
     }
     mp_session_close(s);
     free_probe(&probe);
@@ -273,8 +276,8 @@ static void conclude(struct measure *m, size_t setting)
             *error = dense || tokens == 0.0 ? NAN : *error / tokens;
         }
     }
-    r->sampled /= tokens;
-    r->rows /= tokens;
+    r->sampled = r->selecting > 0.0 ? r->sampled / r->selecting : NAN;
+    r->rows = r->selecting > 0.0 ? r->rows / r->selecting : NAN;
     r->bytes /= tokens;
     mp_attention_conclude(r, m->out->layers, heads);
 }

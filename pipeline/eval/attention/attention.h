@@ -12,6 +12,7 @@ struct mp_attention_result {
     double error;        /* mean over sparse layers and heads; NAN: there are none */
     double *head_error;  /* [layers][heads] */
     double *layer_error; /* [layers] mean over the heads */
+    double selecting;    /* tokens of prompts that had something to select from */
     double sampled;      /* mean share of the offloaded tokens that a head attends to */
     double rows;         /* the same as a number of tokens */
     double bytes;        /* that attention moves for a token */

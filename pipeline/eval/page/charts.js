@@ -134,7 +134,7 @@ function costLines({ rows, sampled, bytes: read, ms }) {
   if (isNumber(rows)) lines.push(`${exact(rows)} rows read`);
   if (isNumber(sampled)) lines.push(`${exact(100 * sampled)} % of the offloaded tokens sampled`);
   if (isNumber(read)) lines.push(`${integer(read)} bytes a token`);
-  if (isNumber(ms)) lines.push(`${exact(ms)} ms a token`);
+  if (isNumber(ms)) lines.push(`${exact(ms)} ms a step`);
   return lines;
 }
 

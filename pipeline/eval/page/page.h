@@ -19,7 +19,7 @@ struct cJSON;
  *               mean of the tasks; "prompts"; "score", 0 to 100, with its interval "low" to "high";
  *               "rows" (offloaded tokens that a query head attends to in a layer and step) and
  *               "sampled" (their share), null if the method does not select; "bytes" that attention
- *               reads and "ms" that pass for a generated token
+ *               moves for a token and "ms" of a step of the batch
  *
  * "kind" is "attention": distance of the attention's output from exact attention.
  *   "prompts", "tokens", "layers", "heads"   how many

@@ -71,7 +71,14 @@ function showScores() {
     drawLabels(svg, ends);
   }
 
+  // A mean over other tasks at one length than at another is no line.
+  const tasksAt = (length) => data.tasks.filter((_, task) =>
+    data.settings.some((__, setting) => hasScore(resultOf(setting, length, task)))).join();
+
   function drawLengths(width) {
+    if (shown.task === MEAN && new Set(lengths.map(tasksAt)).size > 1) {
+      return make("p", { class: "note" }, "The lengths have different tasks: choose one.");
+    }
     const series = data.settings.map((_, setting) => lengths.map((length) =>
       resultOf(setting, length, shown.task)).filter(hasScore)).filter((line) => line.length > 0);
     if (series.length === 0) return nothing();
@@ -135,7 +142,7 @@ function showScores() {
 
   function showTable(length) {
     const heads = ["Setting", "Mean, 95 % interval", "Rows read", "Sampled", "Bytes a token",
-      "ms a token"].map((name) => make("th", { scope: "col" }, name));
+      "ms a step"].map((name) => make("th", { scope: "col" }, name));
     const many = data.tasks.length > 6;
     for (const name of data.tasks) {
       const kind = many ? "upright" : "";
@@ -188,6 +195,9 @@ function showScores() {
     byId("choose-length").hidden = lengths.length < 2;
   }
 
+  if (isNumber(data.batch)) {
+    addFact("Batch", `${plural(data.batch, "prompt")} at a time, which a step's time and bytes depend on`);
+  }
   addFact("Prompts", `${plural(data.tasks.length, "task")}; ${
     lengths.map((length) => integer(data.lengths[length])).join(" · ")} tokens`);
   showLegend(byId("legend"));

@@ -11,6 +11,10 @@ static inline struct offloaded_kv offloaded_heads(const struct offloaded_kv *kv,
     struct offloaded_kv part = *kv;
     part.k = (char *)kv->k + skip;
     part.v = (char *)kv->v + skip;
+    if (kv->dtype == MP_I8) {
+        part.k_scale = kv->k_scale + first * kv->capacity;
+        part.v_scale = kv->v_scale + first * kv->capacity;
+    }
     part.num_kv_heads = count;
     return part;
 }

@@ -198,6 +198,142 @@ static void test_wrong_count(void **state)
     release_fixture(&f);
 }
 
+/* ---- int8 ---- */
+
+/* A fixture whose offloaded tokens are MP_I8. Free with release_int8_fixture. */
+static struct fixture make_int8_fixture(int64_t tokens, int head_dim, enum mp_dtype dtype)
+{
+    struct fixture f = make_fixture(tokens, head_dim, dtype);
+    f.off.dtype = MP_I8;
+    f.off.k_scale = random_floats((size_t)(HEADS * f.off.capacity), 1.0f, 93);
+    f.off.v_scale = random_floats((size_t)(HEADS * f.off.capacity), 1.0f, 94);
+    return f;
+}
+
+static void release_int8_fixture(struct fixture *f)
+{
+    free(f->off.k_scale);
+    free(f->off.v_scale);
+    release_fixture(f);
+}
+
+/* A row of d elements is x to half a step, the largest one exactly +-127 steps. x = 0: so is the
+ * row. */
+static void check_int8_row(const int8_t *row, float scale, const float *x, int d)
+{
+    float largest = 0.0f;
+    int most = 0;
+    for (int c = 0; c < d; c++) {
+        largest = fmaxf(largest, fabsf(x[c]));
+        most = abs(row[c]) > most ? abs(row[c]) : most;
+        assert_true(fabsf(scale * (float)row[c] - x[c]) <= 0.5f * scale * 1.0001f);
+    }
+    assert_true(scale == largest / 127.0f);
+    assert_int_equal(most, largest > 0.0f ? 127 : 0);
+}
+
+static void check_int8(const struct fixture *f)
+{
+    int d = f->staging.head_dim;
+    float k[MP_MAX_HEAD_DIM], v[MP_MAX_HEAD_DIM];
+    for (int h = 0; h < HEADS; h++) {
+        for (int64_t i = 0; i < f->off.count; i++) {
+            size_t from = (size_t)(h * f->staging.capacity + SINK + i) * (size_t)d;
+            for (int c = 0; c < d; c++) {
+                k[c] = mp_load(f->staging.k, f->staging.dtype, from + (size_t)c) -
+                       f->static_cache.k_mean[h * d + c];
+                v[c] = mp_load(f->staging.v, f->staging.dtype, from + (size_t)c);
+            }
+            int64_t to = h * f->off.capacity + i;
+            check_int8_row((int8_t *)f->off.k + to * d, f->off.k_scale[to], k, d);
+            check_int8_row((int8_t *)f->off.v + to * d, f->off.v_scale[to], v, d);
+        }
+    }
+}
+
+static void run_int8_case(int64_t tokens, int head_dim, enum mp_dtype dtype)
+{
+    FOR_EACH_SUPPORTED(isa, variants, dtype, head_dim)
+    {
+        struct fixture f = make_int8_fixture(tokens, head_dim, dtype);
+        size_t row = (size_t)head_dim * mp_dtype_size(dtype);
+        memset((char *)f.staging.v + (size_t)SINK * row, 0, row); /* a value that is 0 */
+        run_heads(variants[isa], &f, 0, HEADS);
+        check_int8(&f);
+        release_int8_fixture(&f);
+    }
+}
+
+static void test_int8(void **state)
+{
+    (void)state;
+    run_int8_case(SINK + WINDOW, 64, MP_BF16);
+    run_int8_case(SINK + WINDOW + 1, 64, MP_BF16); /* one offloaded token: centered to 0 */
+    run_int8_case(SINK + WINDOW + 1, 64, MP_F32);
+    run_int8_case(3001, 128, MP_BF16);
+    run_int8_case(300, 80, MP_BF16);
+    run_int8_case(300, 24, MP_BF16);
+    run_int8_case(200, 18, MP_BF16);
+    run_int8_case(200, 256, MP_F32);
+}
+
+/* Head by head, through views; and what is kept in the static cache is what it is beside bf16. */
+static void test_int8_views_of_heads(void **state)
+{
+    (void)state;
+    enum { D = 32, TOKENS = 500 };
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        struct fixture all = make_int8_fixture(TOKENS, D, MP_BF16);
+        struct fixture parts = make_int8_fixture(TOKENS, D, MP_BF16);
+        struct fixture bf16 = make_fixture(TOKENS, D, MP_BF16);
+        run_heads(variants[isa], &all, 0, HEADS);
+        run_heads(variants[isa], &bf16, 0, HEADS);
+        for (int h = 0; h < HEADS; h++) {
+            run_heads(variants[isa], &parts, h, 1);
+        }
+        assert_same_cache(all.static_cache.k, all.static_cache.v, bf16.static_cache.k,
+                          bf16.static_cache.v, bf16.static_cache.capacity, D);
+        size_t bytes = kv_bytes(HEADS, D, MP_I8, all.off.capacity);
+        size_t scales = kv_scale_bytes(HEADS, MP_I8, all.off.capacity);
+        assert_memory_equal(parts.off.k, all.off.k, bytes);
+        assert_memory_equal(parts.off.v, all.off.v, bytes);
+        assert_memory_equal(parts.off.k_scale, all.off.k_scale, scales);
+        assert_memory_equal(parts.off.v_scale, all.off.v_scale, scales);
+        release_int8_fixture(&all);
+        release_int8_fixture(&parts);
+        release_fixture(&bf16);
+    }
+    assert_int_equal(kv_bytes(2, 64, MP_I8, 10), 2 * 64 * 10);
+    assert_int_equal(kv_scale_bytes(2, MP_I8, 10), 2 * 10 * sizeof(float));
+    assert_int_equal(kv_scale_bytes(2, MP_BF16, 10), 0);
+}
+
+/* What is not a number stays none: its scale says so. Rows too small for a scale are 0. */
+static void test_int8_limits(void **state)
+{
+    (void)state;
+    enum { D = 32, FIRST = SINK };
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        struct fixture f = make_int8_fixture(SINK + WINDOW + 3, D, MP_BF16);
+        f.center = false;
+        mp_store(f.staging.v, MP_BF16, (FIRST + 0) * D + 7, NAN);
+        mp_store(f.staging.v, MP_BF16, (FIRST + 1) * D + 30, -INFINITY);
+        for (size_t c = 0; c < D; c++) {
+            mp_store(f.staging.v, MP_BF16, (FIRST + 2) * D + c, c == 5 ? -1e-37f : 0.0f);
+        }
+        run_heads(variants[isa], &f, 0, HEADS);
+        assert_true(isnan(f.off.v_scale[0]));
+        assert_true(isinf(f.off.v_scale[1]));
+        assert_true(f.off.v_scale[2] == 0.0f);
+        for (int i = 0; i < 3 * D; i++) {
+            assert_int_equal(((int8_t *)f.off.v)[i], 0);
+        }
+        release_int8_fixture(&f);
+    }
+}
+
 static void test_short_prompts(void **state)
 {
     (void)state;
@@ -219,10 +355,10 @@ static void test_long_prompts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_short_prompts),
-        cmocka_unit_test(test_long_prompts),
-        cmocka_unit_test(test_views_of_heads),
-        cmocka_unit_test(test_wrong_count),
+        cmocka_unit_test(test_short_prompts),  cmocka_unit_test(test_long_prompts),
+        cmocka_unit_test(test_views_of_heads), cmocka_unit_test(test_wrong_count),
+        cmocka_unit_test(test_int8),           cmocka_unit_test(test_int8_views_of_heads),
+        cmocka_unit_test(test_int8_limits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

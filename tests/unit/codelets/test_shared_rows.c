@@ -1,5 +1,5 @@
-/* sampled_attention where the query heads of a KV head share one selection: every variant against
- * the reference, and the reference against a call with the list of each query head. */
+/* sampled_attention where the query heads of a KV head share one selection, and on int8 rows: every
+ * variant against the reference with the list of each query head, on what the rows mean. */
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "tests/unit/codelets/kernel_test.h"
 #include "tests/unit/codelets/shared_rows_test.h"
@@ -12,52 +12,31 @@ static sampled_attention_kernel *const variants[MP_ISA_COUNT] = {
 #endif
 };
 
-/* The reference with every list written out for each query head that shares it. */
-static void attend_unshared(const struct shared_case *t, const struct shared_rows *s,
-                            enum shared_form form, float *o, float *lse)
-{
-    int heads = t->num_kv_heads * t->group;
-    size_t all = (size_t)(SHARED_ROWS * heads) * (size_t)s->stride;
-    uint32_t *ids = mp_xcalloc(all, sizeof *ids);
-    float *log_weights = mp_xcalloc(all, sizeof *log_weights);
-    int32_t *nnz = mp_xcalloc((size_t)(SHARED_ROWS * heads), sizeof *nnz);
-    for (int i = 0; i < SHARED_ROWS * heads; i++) {
-        size_t bytes = (size_t)s->stride * sizeof *ids;
-        memcpy(ids + i * s->stride, s->ids + i / t->group * s->stride, bytes);
-        memcpy(log_weights + i * s->stride, s->log_weights + i / t->group * s->stride, bytes);
-        nnz[i] = s->nnz[i / t->group];
-    }
-    struct shared_rows unshared = *s;
-    unshared.ids = ids;
-    unshared.log_weights = log_weights;
-    unshared.nnz = nnz;
-    shared_call(sampled_attention_ref, t, &unshared, form, false, o, lse);
-    free(ids);
-    free(log_weights);
-    free(nnz);
-}
-
 static void run_case(const struct shared_case *t, enum shared_form form)
 {
     size_t heads = (size_t)(SHARED_ROWS * t->num_kv_heads * t->group);
     size_t width = heads * (size_t)t->head_dim;
     struct shared_rows *s = make_shared_rows(t);
+    struct shared_rows *u = make_unshared_rows(t, s);
     float *expected = mp_xcalloc(width, sizeof *expected);
     float *expected_lse = mp_xcalloc(heads, sizeof *expected_lse);
     float *o = mp_xcalloc(width, sizeof *o);
     float *lse = mp_xcalloc(heads, sizeof *lse);
-    attend_unshared(t, s, form, expected, expected_lse);
-    FOR_EACH_SUPPORTED(isa, variants, t->dtype, t->head_dim)
+    shared_expected(t, s, form, expected, expected_lse);
+    FOR_EACH_SUPPORTED(isa, variants, shared_demand(t), t->head_dim)
     {
-        memset(o, 0xff, width * sizeof *o);
-        memset(lse, 0xff, heads * sizeof *lse);
-        shared_call(variants[isa], t, s, form, true, o, lse);
-        check_shared(t, s, o, lse, expected, expected_lse, mp_isa_name(isa));
+        for (int shared = 0; shared < 2; shared++) {
+            memset(o, 0xff, width * sizeof *o);
+            memset(lse, 0xff, heads * sizeof *lse);
+            shared_call(variants[isa], t, shared ? s : u, form, shared, o, lse);
+            check_shared(t, s, o, lse, expected, expected_lse, mp_isa_name(isa));
+        }
     }
     free(expected);
     free(expected_lse);
     free(o);
     free(lse);
+    release_unshared_rows(u);
     release_shared_rows(s);
 }
 

@@ -118,12 +118,24 @@ static void test_no_silent_reference(void **state)
     }
 }
 
+/* Rows of int8 are for what reads or writes offloaded tokens alone. */
+static void test_int8(void **state)
+{
+    (void)state;
+    mp_kernel_demand_rows("op", MP_I8, 64, 16);
+    mp_kernel_demand_rows("op", MP_BF16, 64, 16);
+    ASSERT_PANICS(mp_kernel_demand_rows("op", MP_I8, 24, 16));
+    ASSERT_PANICS(mp_kernel_demand_rows("op", MP_F32, 64, 16));
+    ASSERT_PANICS(mp_kernel_demand("op", MP_I8, 64, 16));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_supported),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_no_silent_reference),
+        cmocka_unit_test(test_int8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

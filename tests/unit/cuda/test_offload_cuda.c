@@ -17,6 +17,17 @@ static size_t static_elements(const struct result *r)
     return (size_t)(HEADS * r->static_cache.capacity * r->static_cache.head_dim);
 }
 
+static size_t off_bytes_of(const struct result *r)
+{
+    return kv_bytes(HEADS, r->off.head_dim, r->off.dtype, r->off.capacity);
+}
+
+/* At least a float, so that there are some to allocate. */
+static size_t scale_bytes_of(const struct result *r)
+{
+    return kv_scale_bytes(HEADS, r->off.dtype, r->off.capacity) + sizeof(float);
+}
+
 static size_t off_elements(const struct result *r)
 {
     return (size_t)(HEADS * r->off.capacity * r->off.head_dim);
@@ -27,7 +38,7 @@ static int64_t offloaded_tokens(int64_t tokens)
     return tokens > SINK + WINDOW ? tokens - SINK - WINDOW : 0;
 }
 
-static struct result make_result(int64_t tokens, int head_dim)
+static struct result make_result(int64_t tokens, int head_dim, enum mp_dtype offloaded)
 {
     struct result r = {.static_cache = {.capacity = SINK + WINDOW + 10,
                                         .num_kv_heads = HEADS,
@@ -37,12 +48,14 @@ static struct result make_result(int64_t tokens, int head_dim)
                                .capacity = tokens + 2,
                                .num_kv_heads = HEADS,
                                .head_dim = head_dim,
-                               .dtype = MP_BF16}};
+                               .dtype = offloaded}};
     r.static_cache.k = mp_xcalloc(static_elements(&r), sizeof(uint16_t));
     r.static_cache.v = mp_xcalloc(static_elements(&r), sizeof(uint16_t));
     r.static_cache.k_mean = mp_xcalloc((size_t)(HEADS * head_dim), sizeof(float));
-    r.off.k = mp_xcalloc(off_elements(&r), sizeof(uint16_t));
-    r.off.v = mp_xcalloc(off_elements(&r), sizeof(uint16_t));
+    r.off.k = mp_xcalloc(1, off_bytes_of(&r));
+    r.off.v = mp_xcalloc(1, off_bytes_of(&r));
+    r.off.k_scale = mp_xcalloc(1, scale_bytes_of(&r));
+    r.off.v_scale = mp_xcalloc(1, scale_bytes_of(&r));
     return r;
 }
 
@@ -53,6 +66,8 @@ static void release_result(struct result *r)
     free(r->static_cache.k_mean);
     free(r->off.k);
     free(r->off.v);
+    free(r->off.k_scale);
+    free(r->off.v_scale);
 }
 
 static void *pinned_copy(const void *host, size_t bytes)
@@ -94,7 +109,8 @@ static void run_heads(const struct offload_args *a, int first, int count)
 static void run_on_gpu(struct offload_args a, int heads, struct result *r)
 {
     size_t static_bytes = static_elements(r) * sizeof(uint16_t);
-    size_t off_bytes = off_elements(r) * sizeof(uint16_t);
+    size_t off_bytes = off_bytes_of(r);
+    size_t scale_bytes = scale_bytes_of(r);
     size_t mean_bytes = (size_t)(HEADS * r->static_cache.head_dim) * sizeof(float);
     size_t staging_bytes =
         (size_t)(HEADS * a.staging->capacity * a.staging->head_dim) * sizeof(uint16_t);
@@ -108,6 +124,8 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     static_cache.k_mean = device_copy(NULL, mean_bytes);
     off.k = pinned_copy(r->off.k, off_bytes);
     off.v = pinned_copy(r->off.v, off_bytes);
+    off.k_scale = pinned_copy(r->off.k_scale, scale_bytes);
+    off.v_scale = pinned_copy(r->off.v_scale, scale_bytes);
     a.staging = &staging;
     a.static_cache = &static_cache;
     a.offloaded = a.offloaded != NULL ? &off : NULL;
@@ -117,6 +135,8 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     cuda_synchronize();
     memcpy(r->off.k, off.k, off_bytes);
     memcpy(r->off.v, off.v, off_bytes);
+    memcpy(r->off.k_scale, off.k_scale, scale_bytes);
+    memcpy(r->off.v_scale, off.v_scale, scale_bytes);
     take_back(r->static_cache.k, static_cache.k, static_bytes);
     take_back(r->static_cache.v, static_cache.v, static_bytes);
     take_back(r->static_cache.k_mean, static_cache.k_mean, mean_bytes);
@@ -124,6 +144,8 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     ASSERT_CUDA(cudaFree(staging.v));
     ASSERT_CUDA(cudaFreeHost(off.k));
     ASSERT_CUDA(cudaFreeHost(off.v));
+    ASSERT_CUDA(cudaFreeHost(off.k_scale));
+    ASSERT_CUDA(cudaFreeHost(off.v_scale));
 }
 
 /* Means may differ in the last bits, and keys by their rounding; values are copies. */
@@ -136,6 +158,27 @@ static void check_keys(const uint16_t *k, const uint16_t *expected, size_t n)
     }
 }
 
+/* The same of int8: by a step, where the mean or the scale is on the edge. Values are equal. */
+static void check_int8(const struct result *r, const struct result *expected)
+{
+    const int d = r->off.head_dim;
+    const int8_t *k = r->off.k;
+    const int8_t *expected_k = expected->off.k;
+    for (int h = 0; h < HEADS; h++) {
+        for (int64_t i = 0; i < r->off.count; i++) {
+            int64_t token = h * r->off.capacity + i;
+            float scale = expected->off.k_scale[token];
+            assert_true(fabsf(r->off.k_scale[token] - scale) <= 1e-5f * scale + 1e-8f);
+            for (int c = 0; c < d; c++) {
+                assert_true(scale < 1e-6f ||
+                            abs(k[token * d + c] - expected_k[token * d + c]) <= 1);
+            }
+        }
+    }
+    assert_memory_equal(r->off.v, expected->off.v, off_bytes_of(r));
+    assert_memory_equal(r->off.v_scale, expected->off.v_scale, scale_bytes_of(r));
+}
+
 static void check(const struct result *r, const struct result *expected)
 {
     for (int i = 0; i < HEADS * r->static_cache.head_dim; i++) {
@@ -143,10 +186,14 @@ static void check(const struct result *r, const struct result *expected)
         assert_true(fabsf(r->static_cache.k_mean[i] - mean) <= 1e-6f * (1.0f + fabsf(mean)));
     }
     check_keys(r->static_cache.k, expected->static_cache.k, static_elements(r));
-    check_keys(r->off.k, expected->off.k, off_elements(r));
     assert_memory_equal(r->static_cache.v, expected->static_cache.v,
                         static_elements(r) * sizeof(uint16_t));
-    assert_memory_equal(r->off.v, expected->off.v, off_elements(r) * sizeof(uint16_t));
+    if (r->off.dtype == MP_I8) {
+        check_int8(r, expected);
+        return;
+    }
+    check_keys(r->off.k, expected->off.k, off_elements(r));
+    assert_memory_equal(r->off.v, expected->off.v, off_bytes_of(r));
 }
 
 /* Head by head, through views of the caches, gives the same bits. */
@@ -158,11 +205,13 @@ static void check_same(const struct result *r, const struct result *expected)
                         static_elements(r) * sizeof(uint16_t));
     assert_memory_equal(r->static_cache.k_mean, expected->static_cache.k_mean,
                         (size_t)(HEADS * r->static_cache.head_dim) * sizeof(float));
-    assert_memory_equal(r->off.k, expected->off.k, off_elements(r) * sizeof(uint16_t));
-    assert_memory_equal(r->off.v, expected->off.v, off_elements(r) * sizeof(uint16_t));
+    assert_memory_equal(r->off.k, expected->off.k, off_bytes_of(r));
+    assert_memory_equal(r->off.v, expected->off.v, off_bytes_of(r));
+    assert_memory_equal(r->off.k_scale, expected->off.k_scale, scale_bytes_of(r));
+    assert_memory_equal(r->off.v_scale, expected->off.v_scale, scale_bytes_of(r));
 }
 
-static void run_offload(int64_t tokens, int head_dim, bool dropped)
+static void run_offload(int64_t tokens, int head_dim, enum mp_dtype offloaded, bool dropped)
 {
     size_t n = (size_t)(HEADS * (tokens + 9) * head_dim);
     struct kv_cache staging = {.k = random_tensor(MP_BF16, n, 1.0f, 90),
@@ -171,9 +220,9 @@ static void run_offload(int64_t tokens, int head_dim, bool dropped)
                                .num_kv_heads = HEADS,
                                .head_dim = head_dim,
                                .dtype = MP_BF16};
-    struct result expected = make_result(tokens, head_dim);
-    struct result result = make_result(tokens, head_dim);
-    struct result by_head = make_result(tokens, head_dim);
+    struct result expected = make_result(tokens, head_dim, offloaded);
+    struct result result = make_result(tokens, head_dim, offloaded);
+    struct result by_head = make_result(tokens, head_dim, offloaded);
     struct offload_args a = {.staging = &staging,
                              .tokens = tokens,
                              .sink = SINK,
@@ -193,11 +242,12 @@ static void run_offload(int64_t tokens, int head_dim, bool dropped)
     free(staging.v);
 }
 
-/* With the tokens between sink and window offloaded, and dropped. */
+/* With the tokens between sink and window offloaded, as bf16 and as int8, and dropped. */
 static void run_case(int64_t tokens, int head_dim)
 {
-    run_offload(tokens, head_dim, false);
-    run_offload(tokens, head_dim, true);
+    run_offload(tokens, head_dim, MP_BF16, false);
+    run_offload(tokens, head_dim, MP_I8, false);
+    run_offload(tokens, head_dim, MP_BF16, true);
 }
 
 static void test_short_prompts(void **state)
