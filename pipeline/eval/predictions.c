@@ -309,7 +309,7 @@ static struct mp_prediction written(const struct mp_prediction *p)
 {
     return (struct mp_prediction){
         .done = true,
-        .score = as_written(FIGURE, p->score),
+        .score = p->score, /* which is worked out anew from the text */
         .sampled = as_written(FIGURE, p->sampled),
         .rows = as_written(FIGURE, p->rows),
         .bytes = as_written(FIGURE, p->bytes),
