@@ -6,7 +6,7 @@
 
 #include "pipeline/eval/predictions.h"
 
-/* An item of one expected answer; "fingerprint" stands for its tokens. */
+/* An item of two expected answers; "fingerprint" stands for its tokens. */
 #define ITEM(name, of_task, prompt)                                                                \
     {                                                                                              \
         .id = (name), .task = (of_task), .context = 1024, .ids = {.count = 900}, .exact = 800,     \
@@ -14,6 +14,11 @@
     }
 
 static char *some_outputs[] = {"4711", "a \"quoted\" one"};
+
+/* Answers that have both of these, one, and none. */
+static const char right[] = "It is 4711, or a \"quoted\" one.";
+static const char half_right[] = "It is 4711.";
+static const char wrong[] = "It is 4712.";
 
 #define SETTING(text, of_key)                                                                      \
     {                                                                                              \
@@ -51,15 +56,18 @@ static inline int add_text(struct mp_predictions *p, size_t setting, size_t item
                            size_t length, const struct mp_prediction *prediction,
                            struct mp_error *err)
 {
-    struct mp_answer answer = {.text = text, .length = length, .finish = "eos", .tokens = 3};
+    struct mp_answer answer = {
+        .text = text, .length = length, .finish = "eos", .batch = 4, .tokens = 3};
     return mp_predictions_add(p, setting, item, &answer, prediction, err);
 }
 
+/* One of this score: 1, 0.5 or 0. */
 static inline void add_answer(struct mp_predictions *p, size_t setting, size_t item, double score)
 {
     struct mp_error err;
-    struct mp_prediction prediction = figures(score, 0.25, 30.0, 4096.0, 2, 0.5);
-    ASSERT_OK(add_text(p, setting, item, "yes", 3, &prediction, &err));
+    const struct mp_prediction prediction = figures(score, 0.25, 30.0, 4096.0, 2, 0.5);
+    const char *text = score == 1.0 ? right : score == 0.5 ? half_right : wrong;
+    ASSERT_OK(add_text(p, setting, item, text, strlen(text), &prediction, &err));
 }
 
 #endif

@@ -98,7 +98,7 @@ static char *compare(const struct given *a, const struct given *b)
     return text;
 }
 
-/* The last three lines, with these figures. */
+/* The last lines, with these figures. */
 static void assert_summary(const char *text, const char *score_a, const char *score_b,
                            const char *rest)
 {
@@ -131,7 +131,8 @@ static void test_by_prompt(void **state)
                                  "  vt p2: 25.0 -> 75.0\n      a: three\n      b: drei\na: ";
     assert_int_equal(strncmp(text, wanted, strlen(wanted)), 0);
     assert_summary(text, "58.3", "41.7",
-                   "3 answers in both: a is better in 1, b in 1; sign test p = 1");
+                   "3 answers in both: a is better in 1, b in 1; sign test p = 1\n"
+                   "1 answer is in a alone\n1 answer is in b alone");
     free(text);
 }
 
@@ -144,7 +145,8 @@ static void test_other_tokens(void **state)
         {"p", "full", "x", 7, 0.0}, {"r", "full", "x", 1, 0.0}, {"q", "full", "x", 2, 1.0}, {0}};
     char *text = compare(a, b);
     assert_summary(text, "0.0", "100.0",
-                   "1 answer in both: a is better in 0, b in 1; sign test p = 1");
+                   "1 answer in both: a is better in 0, b in 1; sign test p = 1\n"
+                   "1 answer is in a alone\n2 answers are in b alone");
     free(text);
 }
 
@@ -157,7 +159,8 @@ static void test_same_prompt_twice(void **state)
         {"p", "full", "x", 1, 0.0}, {"p", "full", "x", 1, 1.0}, {"p", "full", "x", 1, 0.0}, {0}};
     char *text = compare(a, b);
     assert_summary(text, "100.0", "50.0",
-                   "2 answers in both: a is better in 1, b in 0; sign test p = 1");
+                   "2 answers in both: a is better in 1, b in 0; sign test p = 1\n"
+                   "1 answer is in b alone");
     free(text);
 }
 
@@ -172,11 +175,31 @@ static void test_by_setting(void **state)
     static const struct given one[] = {{"p", "topk", "x", 1, 0.5}, {"q", "topk", "x", 2, 0.0}, {0}};
     char *text = compare(a, b);
     assert_summary(text, "50.0", "75.0",
-                   "2 answers in both: a is better in 0, b in 1; sign test p = 1");
+                   "2 answers in both: a is better in 0, b in 1; sign test p = 1\n"
+                   "1 answer is in a alone\n1 answer is in b alone");
     free(text);
     text = compare(a, one); /* one of the files is enough */
     assert_summary(text, "0.0", "50.0",
-                   "1 answer in both: a is better in 0, b in 1; sign test p = 1");
+                   "1 answer in both: a is better in 0, b in 1; sign test p = 1\n"
+                   "2 answers are in a alone\n1 answer is in b alone");
+    free(text);
+}
+
+/* Settings are the same where nothing but the model and where they begin to act differ. */
+static void test_other_models(void **state)
+{
+    (void)state;
+    static const struct given a[] = {
+        {"p", "full\",\"sparse_from\":\"answer\",\"model\":\"one", "x", 1, 1.0},
+        {"p", "topk\",\"sparse_from\":\"answer\",\"model\":\"one", "x", 1, 0.0},
+        {0}};
+    static const struct given b[] = {
+        {"p", "topk\",\"sparse_from\":\"question\",\"model\":\"two", "x", 1, 1.0},
+        {"p", "full\",\"sparse_from\":\"question\",\"model\":\"two", "x", 1, 1.0},
+        {0}};
+    char *text = compare(a, b);
+    assert_summary(text, "50.0", "100.0",
+                   "2 answers in both: a is better in 0, b in 1; sign test p = 1");
     free(text);
 }
 
@@ -295,6 +318,7 @@ int main(void)
         cmocka_unit_test(test_other_tokens),
         cmocka_unit_test(test_same_prompt_twice),
         cmocka_unit_test(test_by_setting),
+        cmocka_unit_test(test_other_models),
         cmocka_unit_test(test_many_differ),
         cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_nothing_in_common),

@@ -11,7 +11,8 @@ static void open_eval(struct mp_eval *e, struct mp_item *items, size_t num_items
 {
     struct mp_error err;
     size_t left;
-    *e = (struct mp_eval){.items = {items, num_items}, .settings = {settings, num_settings}};
+    *e = (struct mp_eval){
+        .config = {.batch = 4}, .items = {items, num_items}, .settings = {settings, num_settings}};
     ASSERT_OK(mp_predictions_open(NULL, &e->items, &e->settings, &e->predictions, &left, &err));
 }
 
@@ -291,7 +292,7 @@ static void test_table(void **state)
     char *text = print_results(&e);
     assert_string_equal(
         text,
-        "1024 tokens\n"
+        "1024 tokens, batch 4\n"
         "  setting       score %  95 % interval  rows read  sampled %  KiB a token  ms a step\n"
         "  [1] full         37.5   25.0 to 50.0       15.0      37.50            4     187.50\n"
         "  [2] a \"b\", c     50.0   50.0 to 50.0        0.0       0.00            2      31.25\n"
@@ -301,7 +302,7 @@ static void test_table(void **state)
         "  vt                    2   75.0    0.0      -\n"
         "  qa                    1    0.0  100.0      -\n"
         "\n"
-        "4096 tokens\n"
+        "4096 tokens, batch 4\n"
         "  setting       score %  95 % interval  rows read  sampled %  KiB a token  ms a step\n"
         "  [1] full         25.0   25.0 to 25.0       30.0      12.50            0     500.00\n"
         "  [2] a \"b\", c        -              -          -          -            -          -\n"
@@ -376,6 +377,7 @@ static void check_page_data(const cJSON *json, const struct mp_results *r)
     assert_int_equal(strncmp(text, head, strlen(head)), 0);
     assert_contains(text, lists);
     assert_contains(text, "\"model\":\"llama, 8 layers");
+    assert_contains(text, "\"batch\":4,");
     cJSON_free(text);
     const cJSON *x = cJSON_GetObjectItemCaseSensitive(json, "results");
     assert_int_equal(cJSON_GetArraySize(x), 3 * 2 * 3);

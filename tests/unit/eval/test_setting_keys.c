@@ -152,38 +152,55 @@ static char *key_with_model(const char *dir)
     return key;
 }
 
-/* Models of the same shape are told apart by the names of their directories, not by the way there.
- */
-static void test_keys_name_the_model(void **state)
+/* The demo model in another directory: links, but for the first of its weights. The caller's. */
+static char *copy_model(char *links[4])
 {
-    (void)state;
     static const char *const files[] = {"config.json", "model.safetensors.index.json",
                                         "model-00001-of-00002.safetensors",
                                         "model-00002-of-00002.safetensors"};
-    char *links[4];
     char *dir = scratch_path("model");
-    char *link = scratch_path("link");
     assert_int_equal(mkdir(dir, 0700), 0);
-    assert_int_equal(symlink(DEMO_MODEL, link), 0);
     for (int i = 0; i < 4; i++) {
         char *target = mp_xasprintf("%s/%s", DEMO_MODEL, files[i]);
         links[i] = mp_xasprintf("%s/%s", dir, files[i]);
         assert_int_equal(symlink(target, links[i]), 0);
         free(target);
     }
+    return dir;
+}
+
+/* Changes the first weight of a file, which has been a link. */
+static void change_weight(const char *path)
+{
+    uint64_t header;
+    size_t length;
+    char *data = read_file(path, &length);
+    memcpy(&header, data, sizeof header);
+    assert_true(sizeof header + header < length);
+    data[sizeof header + header] ^= 1;
+    unlink(path);
+    write_file(path, data, length);
+    free(data);
+}
+
+/* Models of the same shape are told apart by their weights, not by their directories. */
+static void test_keys_name_the_model(void **state)
+{
+    (void)state;
+    char *links[4];
+    char *dir = copy_model(links);
     char *usual = key_with_model(DEMO_MODEL);
+    char *copy = key_with_model(dir);
+    change_weight(links[2]);
     char *other = key_with_model(dir);
-    char *linked = key_with_model(link);
-    assert_contains(usual, "\"model\":\"demo: llama, 8 layers");
+    assert_string_equal(copy, usual);
     assert_string_not_equal(other, usual);
-    assert_string_equal(linked, usual);
     free(usual);
+    free(copy);
     free(other);
-    free(linked);
     for (int i = 0; i < 4; i++) {
         remove_file(links[i]);
     }
-    remove_file(link);
     rmdir(dir);
     free(dir);
 }

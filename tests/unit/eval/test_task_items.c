@@ -119,6 +119,9 @@ static void test_bad_tokens(void **state)
                   MP_ERR_USAGE, "--tokens: found 1024 twice");
     check_refused(WITH("--task", "vt", "--samples", "1", "--tokens", "1024,10"), MP_ERR_USAGE,
                   "--tokens: found 10, but vt needs at least");
+    /* Before the other lengths are made. */
+    check_refused(WITH("--task", "vt", "--tokens", "1024,65537"), MP_ERR_USAGE,
+                  "--tokens 65537: the prompt is too long: found 65537 tokens");
 }
 
 static void test_bad_tasks(void **state)
@@ -159,6 +162,9 @@ static void test_options(void **state)
     ASSERT_FAILS(check_options(NOTHING, &err), MP_ERR_USAGE, wanted);
     ASSERT_FAILS(check_options(WITH("--task", "vt"), &err), MP_ERR_USAGE, wanted);
     ASSERT_FAILS(check_options(WITH("--tokens", "1"), &err), MP_ERR_USAGE, wanted);
+    ASSERT_OK(check_options(WITH("--input", "x", "--gen-len", "3"), &err));
+    ASSERT_FAILS(check_options(WITH("--task", "vt", "--tokens", "1", "--gen-len", "3"), &err),
+                 MP_ERR_USAGE, "--gen-len: the tasks of --task say how much is generated");
 }
 
 /* What only acts where samples are made. */
