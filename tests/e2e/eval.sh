@@ -52,9 +52,10 @@ expect_generated() { # expect_generated N ARGUMENT...
         "$(sed 's/^{"id":"\([^"]*\)","text":\(.*\),"token_ids".*/\1 \2/' generated.jsonl | sort)"
 }
 
-# Every setting says what generate says with its flags, to all prompts at once.
+# Every setting says what generate says with its flags, to all prompts at once. What oracle and pps draw
+# depends on the prompt here, and there on its place in the file (case_eval_drawn).
 case_eval() {
-    local setting i preset=$source_dir/configs/original/method1_K16_L64.json count=4
+    local i preset=$source_dir/configs/original/method1_K16_L64.json count=4
     write_prompts prompts.jsonl niah_single_1,vt
     settings_as_options
     run_eval --input prompts.jsonl --batch "$count" --output answers.jsonl --csv scores.csv \
@@ -63,11 +64,12 @@ case_eval() {
     expect 'stderr' "$(<err)" ''
     expect_lines 'answers' answers.jsonl '"pred":' $((8 * count))
     for i in "${!settings[@]}"; do
+        [[ ${settings[i]} =~ oracle|pps ]] && continue
         # shellcheck disable=SC2046,SC2086  # a setting's words
         expect_generated "$i" --cache-layers 0 $(printf -- '--%s ' ${settings[i]})
     done
     expect_generated 7 --config "$preset"
-    (($(sed 's/.*"pred"/"pred"/; s/"outputs".*//' answers.jsonl | sort -u | wc -l) > count)) ||
+    (($(values answers.jsonl pred | sort -u | wc -l) > count)) ||
         fail 'answers' 'the same ones with all settings' 'others with few tokens'
     expect_tables
 }
@@ -77,7 +79,7 @@ expect_tables() {
     run_eval --input prompts.jsonl --batch 4 --output answers.jsonl "${options[@]}" \
         --setting "$source_dir/configs/original/method1_K16_L64.json"
     expect_status 0
-    expect_lines 'length' out '^1000 tokens$' 1
+    expect_lines 'length' out '^1000 tokens, batch 4$' 1
     expect_lines 'settings' out '^  \[[1-8]\] [a-z]+.* [0-9.]+ +[0-9.]+ to [0-9.]+ ' 8
     expect_match 'full attention' out '^  \[1\] full +[0-9.]+ +[0-9.]+ to [0-9.]+ +- +- +[0-9]+ +[0-9.]+$'
     expect_match 'name' out \
@@ -91,21 +93,35 @@ expect_tables() {
     expect_match 'page' page.html '"tasks":\["niah_single_1","vt"\],"lengths":\[1000\]'
 }
 
-# Drawn tokens are those of generate too.
-case_eval_sampling() {
-    local count=4 setting=('attention=full' 'attention=oracle attention-budget=0.1')
+texts() { # texts FILE: by id and method
+    paste -d ' ' <(values "$1" id) <(values "$1" method) <(values "$1" pred) | sort
+}
+
+# What is drawn depends on the prompt and the seed alone: not on its place, or on who is beside it.
+case_eval_drawn() {
+    local arguments=(--eos none --setting attention=full --setting 'attention=oracle attention-budget=0.1'
+        --setting 'attention=pps attention-samples=60')
     write_prompts prompts.jsonl niah_single_1,vt
-    run_eval --input prompts.jsonl --batch "$count" --output answers.jsonl --temperature 1.5 --seed 3 \
-        --eos none --setting "${setting[0]}" --setting "${setting[1]}"
+    tac prompts.jsonl >reversed.jsonl
+    run_eval --input prompts.jsonl --batch 4 --output answers.jsonl --temperature 1.5 "${arguments[@]}"
     expect_status 0
-    expect_generated 0 --temperature 1.5 --seed 3 --eos none --attention full
-    expect_generated 1 --temperature 1.5 --seed 3 --eos none --attention oracle --attention-budget 0.1
-    # Other end tokens are another question.
-    run_eval --input prompts.jsonl --batch "$count" --output answers.jsonl --temperature 1.5 --seed 3 \
-        --setting "${setting[0]}"
+    run_eval --input reversed.jsonl --batch 3 --output reversed --temperature 1.5 "${arguments[@]}"
     expect_status 0
-    expect_match 'other answers' err 'answers.jsonl: 8 answers are there of other prompts or settings$'
-    expect_lines 'answers' answers.jsonl '"pred":' 12
+    expect 'in another order' "$(texts reversed)" "$(texts answers.jsonl)"
+    (($(values answers.jsonl pred | sort -u | wc -l) > 6)) ||
+        fail 'drawn' "$(texts answers.jsonl)" 'other texts with other methods'
+    # Another seed makes other answers, and the file has both; other end tokens are another question too.
+    run_eval --input prompts.jsonl --batch 4 --output answers.jsonl --temperature 1.5 --seed 1 \
+        "${arguments[@]}"
+    expect_status 0
+    expect_match 'another seed' err 'answers.jsonl: 12 answers are there of other prompts or settings$'
+    (($(values answers.jsonl pred | sort -u | wc -l) > 12)) ||
+        fail 'another seed' "$(texts answers.jsonl)" 'other texts'
+    run_eval --input prompts.jsonl --batch 4 --output answers.jsonl --temperature 1.5 "${arguments[@]}" \
+        --eos 64
+    expect_status 0
+    expect_match 'other end tokens' err ': 24 answers are there of other prompts or settings$'
+    expect_lines 'answers' answers.jsonl '"pred":' 36
 }
 
 # ---- interruptions ----

@@ -78,11 +78,11 @@ case_eval_compare() {
     expect_refusal 2 '--compare needs two values' eval --compare a.jsonl
     expect_refusal 2 '--compare needs two values' eval --compare a.jsonl --quiet
     local option
-    for option in input task tokens setting output sparse-from csv html; do
-        expect_refusal 2 "--$option does not act with --compare" \
-            eval --compare a.jsonl b.jsonl "--$option" x
+    for option in config input task tokens samples setting output sparse-from csv html lsh-k; do
+        printf "{}" >./5
+        expect_refusal 2 '--compare: found other options beside it' \
+            eval --compare a.jsonl b.jsonl "--$option" 5
     done
-    [[ ! -e x ]] || fail '--compare with --output' 'a file' 'none'
 }
 
 # ---- what is refused, and what fails ----
@@ -123,6 +123,13 @@ case_eval_usage() {
     expect_refusal 2 '--output: absent/x: cannot open for writing' \
         "${ask[@]}" --input records.jsonl --output absent/x
     expect_refusal 2 'no model: give --model DIR' eval --input records.jsonl
+    expect_refusal 2 '--gen-len: the tasks of --task say how much is generated' \
+        "${ask[@]}" --task vt --tokens 1024 --gen-len 3
+    expect_refusal 2 '--tokens 70000: the prompt is too long: found 70000 tokens' \
+        "${ask[@]}" --task vt --tokens 1024,70000
+    printf '{}\n' >mine.json
+    expect_refusal 2 '--csv: found the file of --setting, mine.json, expected another' \
+        "${ask[@]}" --input records.jsonl --setting 'lsh-k=4 mine.json' --csv mine.json
     expect_refusal 2 'has no option --output' eval attention --model "$demo" --output x
     expect_refusal 2 'has no option --steps' "${ask[@]}" --steps 3
     expect_refusal 2 'has no option --batch' eval attention --model "$demo" --batch 2
@@ -140,7 +147,7 @@ case_eval_usage() {
     expect_refusal 2 '--output: answers.jsonl: another run writes to it' \
         "${ask[@]}" --input records.jsonl --output answers.jsonl
     exec 9>&-
-    expect 'files' "$(echo *)" 'answers.jsonl err mine.jsonl mine.txt out records.jsonl'
+    expect 'files' "$(echo *)" 'answers.jsonl err mine.json mine.jsonl mine.txt out records.jsonl'
 }
 
 # Records that cannot be asked fail the run in the end; the others are answered.
