@@ -127,7 +127,8 @@ static void print_tally(const struct tally *t, const char *const paths[2], FILE 
             mp_sign_test(t->better[0], t->better[1]));
     for (int i = 0; i < 2; i++) {
         if (t->lines[i] > t->pairs) {
-            fprintf(out, "%zu answers are in %c alone\n", t->lines[i] - t->pairs, 'a' + i);
+            size_t alone = t->lines[i] - t->pairs;
+            fprintf(out, "%zu answer%s in %c alone\n", alone, alone == 1 ? "" : "s", 'a' + i);
         }
     }
 }

@@ -27,6 +27,7 @@ struct mp_line {
     char *task;
     char *setting; /* its key */
     char *text;    /* the answer */
+    char *outputs; /* what was expected then: a JSON array */
     uint64_t fingerprint;
     int64_t exact, max_new_tokens;
     struct mp_prediction prediction;

@@ -75,11 +75,11 @@ static void write_answers(const char *path, const struct given *answers)
     FILE *out = fopen(path, "w");
     assert_non_null(out);
     for (const struct given *a = answers; a->id != NULL; a++) {
-        fprintf(
-            out,
-            "{\"id\":\"%s\",\"task\":\"vt\",\"setting\":{\"method\":\"%s\"},\"prompt\":\"%x\","
-            "\"exact_tokens\":8,\"max_new_tokens\":3,\"pred\":\"%s\",\"score\":%g,\"steps\":2}\n",
-            a->id, a->setting, a->prompt, a->text, a->score);
+        fprintf(out,
+                "{\"id\":\"%s\",\"task\":\"vt\",\"setting\":{\"method\":\"%s\"},\"prompt\":\"%x\","
+                "\"exact_tokens\":8,\"max_new_tokens\":3,\"pred\":\"%s\",\"outputs\":[],\"score\":%"
+                "g,\"steps\":2}\n",
+                a->id, a->setting, a->prompt, a->text, a->score);
     }
     assert_int_equal(fclose(out), 0);
 }
@@ -98,7 +98,7 @@ static char *compare(const struct given *a, const struct given *b)
     return text;
 }
 
-/* The last three lines, with these figures. */
+/* The last lines, with these figures. */
 static void assert_summary(const char *text, const char *score_a, const char *score_b,
                            const char *rest)
 {
@@ -131,7 +131,8 @@ static void test_by_prompt(void **state)
                                  "  vt p2: 25.0 -> 75.0\n      a: three\n      b: drei\na: ";
     assert_int_equal(strncmp(text, wanted, strlen(wanted)), 0);
     assert_summary(text, "58.3", "41.7",
-                   "3 answers in both: a is better in 1, b in 1; sign test p = 1");
+                   "3 answers in both: a is better in 1, b in 1; sign test p = 1\n"
+                   "1 answer in a alone\n1 answer in b alone");
     free(text);
 }
 
@@ -144,7 +145,8 @@ static void test_other_tokens(void **state)
         {"p", "full", "x", 7, 0.0}, {"r", "full", "x", 1, 0.0}, {"q", "full", "x", 2, 1.0}, {0}};
     char *text = compare(a, b);
     assert_summary(text, "0.0", "100.0",
-                   "1 answer in both: a is better in 0, b in 1; sign test p = 1");
+                   "1 answer in both: a is better in 0, b in 1; sign test p = 1\n"
+                   "1 answer in a alone\n2 answers in b alone");
     free(text);
 }
 
@@ -156,8 +158,9 @@ static void test_same_prompt_twice(void **state)
     static const struct given b[] = {
         {"p", "full", "x", 1, 0.0}, {"p", "full", "x", 1, 1.0}, {"p", "full", "x", 1, 0.0}, {0}};
     char *text = compare(a, b);
-    assert_summary(text, "100.0", "50.0",
-                   "2 answers in both: a is better in 1, b in 0; sign test p = 1");
+    assert_summary(
+        text, "100.0", "50.0",
+        "2 answers in both: a is better in 1, b in 0; sign test p = 1\n1 answer in b alone");
     free(text);
 }
 
@@ -172,11 +175,13 @@ static void test_by_setting(void **state)
     static const struct given one[] = {{"p", "topk", "x", 1, 0.5}, {"q", "topk", "x", 2, 0.0}, {0}};
     char *text = compare(a, b);
     assert_summary(text, "50.0", "75.0",
-                   "2 answers in both: a is better in 0, b in 1; sign test p = 1");
+                   "2 answers in both: a is better in 0, b in 1; sign test p = 1\n"
+                   "1 answer in a alone\n1 answer in b alone");
     free(text);
     text = compare(a, one); /* one of the files is enough */
     assert_summary(text, "0.0", "50.0",
-                   "1 answer in both: a is better in 0, b in 1; sign test p = 1");
+                   "1 answer in both: a is better in 0, b in 1; sign test p = 1\n"
+                   "2 answers in a alone\n1 answer in b alone");
     free(text);
 }
 
