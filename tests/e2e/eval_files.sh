@@ -77,6 +77,12 @@ case_eval_compare() {
         eval --compare a.jsonl prompts.jsonl
     expect_refusal 2 '--compare needs two values' eval --compare a.jsonl
     expect_refusal 2 '--compare needs two values' eval --compare a.jsonl --quiet
+    local option
+    for option in input task tokens setting output sparse-from csv html; do
+        expect_refusal 2 "--$option does not act with --compare" \
+            eval --compare a.jsonl b.jsonl "--$option" x
+    done
+    [[ ! -e x ]] || fail '--compare with --output' 'a file' 'none'
 }
 
 # ---- what is refused, and what fails ----

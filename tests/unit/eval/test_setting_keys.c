@@ -3,6 +3,7 @@
 #include "settings_fixture.h"
 
 #include <cjson/cJSON.h>
+#include <sys/stat.h>
 
 static int open_settings(struct parsed *p, const char *sparse_from, struct mp_error *err)
 {
@@ -139,6 +140,54 @@ static void test_keys_survive_reading(void **state)
     }
 }
 
+/* The key of the first setting with a model of this directory. The caller's. */
+static char *key_with_model(const char *dir)
+{
+    struct parsed p;
+    struct mp_error err;
+    SETTINGS(&p, "--model", dir, "--setting", "attention=full");
+    ASSERT_OK(open_settings(&p, "answer", &err));
+    char *key = mp_xstrdup(p.settings.items[0].key);
+    free_parsed(&p);
+    return key;
+}
+
+/* Models of the same shape are told apart by the names of their directories, not by the way there.
+ */
+static void test_keys_name_the_model(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"config.json", "model.safetensors.index.json",
+                                        "model-00001-of-00002.safetensors",
+                                        "model-00002-of-00002.safetensors"};
+    char *links[4];
+    char *dir = scratch_path("model");
+    char *link = scratch_path("link");
+    assert_int_equal(mkdir(dir, 0700), 0);
+    assert_int_equal(symlink(DEMO_MODEL, link), 0);
+    for (int i = 0; i < 4; i++) {
+        char *target = mp_xasprintf("%s/%s", DEMO_MODEL, files[i]);
+        links[i] = mp_xasprintf("%s/%s", dir, files[i]);
+        assert_int_equal(symlink(target, links[i]), 0);
+        free(target);
+    }
+    char *usual = key_with_model(DEMO_MODEL);
+    char *other = key_with_model(dir);
+    char *linked = key_with_model(link);
+    assert_contains(usual, "\"model\":\"demo: llama, 8 layers");
+    assert_string_not_equal(other, usual);
+    assert_string_equal(linked, usual);
+    free(usual);
+    free(other);
+    free(linked);
+    for (int i = 0; i < 4; i++) {
+        remove_file(links[i]);
+    }
+    remove_file(link);
+    rmdir(dir);
+    free(dir);
+}
+
 static void test_key_says_what_is_sparse(void **state)
 {
     (void)state;
@@ -153,9 +202,13 @@ static void test_key_says_what_is_sparse(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused_twice),        cmocka_unit_test(test_refused_layer),
-        cmocka_unit_test(test_keys_differ),          cmocka_unit_test(test_keys_are_the_same),
-        cmocka_unit_test(test_keys_survive_reading), cmocka_unit_test(test_key_says_what_is_sparse),
+        cmocka_unit_test(test_refused_twice),
+        cmocka_unit_test(test_refused_layer),
+        cmocka_unit_test(test_keys_differ),
+        cmocka_unit_test(test_keys_are_the_same),
+        cmocka_unit_test(test_keys_survive_reading),
+        cmocka_unit_test(test_keys_name_the_model),
+        cmocka_unit_test(test_key_says_what_is_sparse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
