@@ -84,12 +84,13 @@ static void test_line(void **state)
     size_t length;
     char *text = read_file(path, &length); /* before it is closed */
     assert_string_equal(
-        text, "{\"id\":\"b\",\"task\":\"qa_1\",\"context\":1024,\"setting\":{\"method\":\"topk\","
-              "\"b\":0.02},\"prompt\":\"ffffffffffffffff\",\"prompt_tokens\":900,"
-              "\"exact_tokens\":800,\"max_new_tokens\":20,\"pred\":\"yes\",\"outputs\":[\"4711\","
-              "\"a \\\"quoted\\\" one\"],\"score\":0.333333,\"finish_reason\":\"eos\","
-              "\"generated_tokens\":3,\"sampled\":0.0625,\"rows\":62.5,\"bytes\":1.04858e+06,"
-              "\"steps\":7,\"decode_seconds\":0.123457}\n");
+        text,
+        "{\"id\":\"b\",\"task\":\"qa_1\",\"context\":1024,\"setting\":{\"method\":\"topk\","
+        "\"b\":0.02},\"prompt\":\"ffffffffffffffff\",\"prompt_tokens\":900,"
+        "\"exact_tokens\":800,\"max_new_tokens\":20,\"pred\":\"yes\",\"outputs\":[\"4711\","
+        "\"a \\\"quoted\\\" one\"],\"score\":0.333333,\"finish_reason\":\"eos\","
+        "\"generated_tokens\":3,\"batch\":0,\"sampled\":0.0625,\"rows\":62.5,\"bytes\":1.04858e+06,"
+        "\"steps\":7,\"decode_seconds\":0.123457}\n");
     free(text);
     close_file(p);
 }

@@ -291,7 +291,7 @@ static void test_table(void **state)
     char *text = print_results(&e);
     assert_string_equal(
         text,
-        "1024 tokens\n"
+        "1024 tokens, batch 0\n"
         "  setting       score %  95 % interval  rows read  sampled %  KiB a token  ms a step\n"
         "  [1] full         37.5   25.0 to 50.0       15.0      37.50            4     187.50\n"
         "  [2] a \"b\", c     50.0   50.0 to 50.0        0.0       0.00            2      31.25\n"
@@ -301,7 +301,7 @@ static void test_table(void **state)
         "  vt                    2   75.0    0.0      -\n"
         "  qa                    1    0.0  100.0      -\n"
         "\n"
-        "4096 tokens\n"
+        "4096 tokens, batch 0\n"
         "  setting       score %  95 % interval  rows read  sampled %  KiB a token  ms a step\n"
         "  [1] full         25.0   25.0 to 25.0       30.0      12.50            0     500.00\n"
         "  [2] a \"b\", c        -              -          -          -            -          -\n"
