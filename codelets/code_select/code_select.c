@@ -8,6 +8,8 @@
 
 static code_select_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = code_select_ref,
+    [MP_ISA_AVX2] = MP_X86(code_select_avx2),
+    [MP_ISA_AVX512] = MP_X86(code_select_avx512),
 };
 
 /* Buffers: q R, rotation R, nnz W, then for each row struct key_codes R, ids W, log-weights W,
@@ -118,8 +120,6 @@ void code_select_insert(struct mp_submit *sub, const struct mp_shape *shape,
     mp_task_submit(t);
 }
 
-/* On the CPU for each KV head the logits of its query heads, then x of the tokens that may have
- * pi = 1. */
 size_t code_select_scratch(int num_heads, int num_kv_heads, int64_t tokens, int64_t samples)
 {
     int64_t floats = code_select_floats(num_heads / num_kv_heads, tokens, samples);

@@ -63,11 +63,20 @@ static inline int64_t code_select_most_large(int64_t tokens, int64_t samples)
     return most < tokens ? most : tokens;
 }
 
-/* Floats of scratch for a KV head, in multiples of 64 bytes. */
+/* Tokens whose pi the fast variants add up before they look for what is selected of them. */
+enum { CODE_CHUNK = 2 * CODES_BLOCK };
+
+static inline int64_t code_select_chunks(int64_t tokens)
+{
+    return (tokens + CODE_CHUNK - 1) / CODE_CHUNK;
+}
+
+/* Floats of scratch for a KV head, in multiples of 64 bytes: logits of its query heads, a sum of 64
+ * bits for each chunk, x of the tokens that may have pi = 1. */
 static inline int64_t code_select_floats(int group, int64_t tokens, int64_t samples)
 {
-    int64_t large = (code_select_most_large(tokens, samples) + 15) / 16 * 16;
-    return group * codes_blocks(tokens) * CODES_BLOCK + large;
+    int64_t rest = 2 * code_select_chunks(tokens) + code_select_most_large(tokens, samples);
+    return group * codes_blocks(tokens) * CODES_BLOCK + (rest + 15) / 16 * 16;
 }
 
 /* c' from x of n tokens, of which only those that are at least 1 matter; total: as

@@ -5,6 +5,8 @@
 
 static encode_keys_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = encode_keys_ref,
+    [MP_ISA_AVX2] = MP_X86(encode_keys_avx2),
+    [MP_ISA_AVX512] = MP_X86(encode_keys_avx512),
 };
 
 /* Buffers: struct offloaded_kv R, rotation R, struct key_codes RW. */

@@ -28,7 +28,7 @@ enum mp_isa mp_isa_detect(void)
                 __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt");
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                  __builtin_cpu_supports("avx512bf16");
+                  __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
     if (!avx2) {
         return MP_ISA_REF;
     }

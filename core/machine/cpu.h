@@ -9,7 +9,7 @@
 enum mp_isa {
     MP_ISA_REF,    /* plain C, float32 throughout: the oracle */
     MP_ISA_AVX2,   /* AVX2 + FMA + F16C + BMI2 */
-    MP_ISA_AVX512, /* AVX-512 F, BW, DQ, VL and BF16 */
+    MP_ISA_AVX512, /* AVX-512 F, BW, DQ, VL, VNNI and BF16 */
     MP_ISA_COUNT,
 };
 

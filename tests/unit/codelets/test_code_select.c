@@ -5,6 +5,10 @@
 
 static code_select_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = code_select_ref,
+#ifdef __x86_64__
+    [MP_ISA_AVX2] = code_select_avx2,
+    [MP_ISA_AVX512] = code_select_avx512,
+#endif
 };
 
 /* ---- by hand ---- */

@@ -4,6 +4,10 @@
 
 static encode_keys_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = encode_keys_ref,
+#ifdef __x86_64__
+    [MP_ISA_AVX2] = encode_keys_avx2,
+    [MP_ISA_AVX512] = encode_keys_avx512,
+#endif
 };
 
 /* ---- rotations ---- */

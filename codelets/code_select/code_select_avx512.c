@@ -1,0 +1,1 @@
+#include "codelets/code_select/code_select_simd.h"

@@ -1,0 +1,1 @@
+#include "codelets/encode_keys/encode_keys_simd.h"
