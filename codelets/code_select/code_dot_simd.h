@@ -88,6 +88,13 @@ CODE_INLINE vf vf_below_one(vf a, uint32_t *others)
     return _mm512_maskz_mov_ps((__mmask16)~mask, a);
 }
 
+/* p[i * stride] for each lane i. */
+CODE_INLINE vf vf_load_apart(const float *p, int stride)
+{
+    vi lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_i32gather_ps(_mm512_mullo_epi32(lanes, vi_set1(stride)), p, sizeof *p);
+}
+
 /* Words whose products one sum of vi_dot holds. */
 CODE_INLINE int dot_words(int bits)
 {
@@ -185,6 +192,12 @@ CODE_INLINE vf vf_below_one(vf a, uint32_t *others)
     __m256 mask = _mm256_cmp_ps(a, _mm256_set1_ps(1.0f), _CMP_GE_OQ);
     *others = (uint32_t)_mm256_movemask_ps(mask);
     return _mm256_andnot_ps(mask, a);
+}
+
+CODE_INLINE vf vf_load_apart(const float *p, int stride)
+{
+    vi lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_i32gather_ps(p, _mm256_mullo_epi32(lanes, vi_set1(stride)), sizeof *p);
 }
 
 /* A sum of 16 bits holds two products at a time, each at most 127 times the highest level: 15 of

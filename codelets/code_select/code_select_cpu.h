@@ -21,22 +21,25 @@ struct code_query {
 };
 
 /* Query head h of row r. */
-static inline void code_query_make(const struct code_select_args *a, int64_t r, int h,
-                                   struct code_query *out)
+static inline const float *code_select_query(const struct code_select_args *a, int64_t r, int h)
 {
-    float y[MP_MAX_HEAD_DIM];
-    key_rotate(&a->rotation, a->q + r * a->q_stride + (int64_t)h * a->head_dim, y);
+    return a->q + r * a->q_stride + (int64_t)h * a->head_dim;
+}
+
+/* Of a rotated query y. */
+static inline void code_query_make(const float *y, int head_dim, struct code_query *out)
+{
     float largest = 0.0f;
-    for (int c = 0; c < a->head_dim; c++) {
+    for (int c = 0; c < head_dim; c++) {
         largest = fmaxf(largest, fabsf(y[c]));
     }
     float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
     memset(out, 0, sizeof *out);
-    for (int c = 0; c < a->head_dim; c++) {
+    for (int c = 0; c < head_dim; c++) {
         out->channels[c] = codes_round_query(y[c], inverse);
         out->sum += out->channels[c];
     }
-    out->scale = codes_query_scale(largest, a->head_dim);
+    out->scale = codes_query_scale(largest, head_dim);
 }
 
 /* U of KV head h of row r, in [0, 2^30). */

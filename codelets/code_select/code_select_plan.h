@@ -29,6 +29,7 @@ struct code_part {
     int64_t end;
     uint64_t total;     /* of x */
     uint64_t inclusion; /* of pi */
+    float scale;        /* c' */
     float *max;         /* [group] of the logits */
     uint64_t *z;        /* [group] of the weights */
 };

@@ -85,7 +85,9 @@ static int32_t select_for_head(const struct code_select_args *a, int64_t r, int 
     }
     for (int g = 0; g < group; g++) {
         struct code_query query;
-        code_query_make(a, r, h * group + g, &query);
+        float y[MP_MAX_HEAD_DIM];
+        key_rotate(&a->rotation, code_select_query(a, r, h * group + g), y);
+        code_query_make(y, a->head_dim, &query);
         float max = score(codes, h, &query, logits);
         add_head(logits, max, tokens, group, samples, x);
     }

@@ -32,13 +32,39 @@ struct code_queries {
     int group;
 };
 
+/* key_rotate; where R is a matrix, a lane is a row of it. */
+static void rotate_query(const struct key_rotation *r, const float *x, float *y)
+{
+    int d = r->head_dim;
+    if (key_rotation_is_hadamard(d)) {
+        key_rotate(r, x, y);
+        return;
+    }
+    int j = 0;
+    for (; j + VF_LANES <= d; j += VF_LANES) {
+        vf sum = vf_zero();
+        for (int c = 0; c < d; c++) {
+            sum = vf_fma(vf_load_apart(r->data + j * d + c, d), vf_set1(x[c]), sum);
+        }
+        vf_store(y + j, sum);
+    }
+    for (; j < d; j++) {
+        y[j] = 0.0f;
+        for (int c = 0; c < d; c++) {
+            y[j] = fmaf(r->data[j * d + c], x[c], y[j]);
+        }
+    }
+}
+
 static void queries_make(const struct code_select_args *a, const struct code_unit *u,
                          struct code_queries *out)
 {
     int quads = codes_words(a->head_dim, u->codes->bits) * (8 / u->codes->bits);
     for (int g = 0; g < out->group; g++) {
         struct code_query query;
-        code_query_make(a, u->row, u->kv_head * out->group + g, &query);
+        float y[MP_MAX_HEAD_DIM];
+        rotate_query(&a->rotation, code_select_query(a, u->row, u->kv_head * out->group + g), y);
+        code_query_make(y, a->head_dim, &query);
         for (int i = 0; i < quads; i++) {
             memcpy(&out->channels[i * out->group + g], query.channels + 4 * i, 4);
         }
@@ -291,9 +317,9 @@ static void include_part(const struct code_plan *plan, const struct code_unit *u
                          struct code_part *p)
 {
     struct code_range range = range_of(u, p);
-    float scale = scale_of(plan, u);
-    vf c = vf_set1(scale);
+    p->scale = scale_of(plan, u);
     p->inclusion = 0;
+    vf c = vf_set1(p->scale);
     for (int64_t i = range.first; i < range.whole; i += CODE_CHUNK) {
         vi sums = vi_zero();
         for (int v = 0; v < CODE_CHUNK; v += 2 * VF_LANES) { /* two of at most 2^30 */
@@ -306,7 +332,7 @@ static void include_part(const struct code_plan *plan, const struct code_unit *u
     if (range.whole < range.end) {
         uint64_t sum = 0;
         for (int64_t i = range.whole; i < range.end; i++) {
-            sum += (uint64_t)codes_inclusion(u->logits[i], scale);
+            sum += (uint64_t)codes_inclusion(u->logits[i], p->scale);
         }
         u->sums[range.whole / CODE_CHUNK] = sum;
         p->inclusion += sum;
@@ -315,27 +341,31 @@ static void include_part(const struct code_plan *plan, const struct code_unit *u
 
 /* ---- what is selected ---- */
 
-/* Writes the tokens of a chunk that are selected. at: as codes_selected has it, of the tokens
- * before the chunk: its upper bits say how many of those are selected. end: that of the chunk. */
+/* Writes the tokens of a chunk, from i on, that are selected. at: as codes_selected has it, of the
+ * tokens before the chunk: its upper bits say how many of those are selected. end: that of the
+ * chunk. Every token is written, and the next one over it unless it is selected: which they are
+ * cannot be predicted. */
 static void draw_chunk(const struct code_unit *u, int64_t i, float scale, uint64_t at, uint64_t end,
                        uint32_t *ids, float *log_weights)
 {
-    while (at >> CODES_ONE_BITS != end >> CODES_ONE_BITS) {
-        int32_t pi = codes_inclusion(u->logits[i], scale);
-        uint64_t next = at + (uint64_t)pi;
-        if (at >> CODES_ONE_BITS != next >> CODES_ONE_BITS) {
-            ids[at >> CODES_ONE_BITS] = (uint32_t)i;
-            log_weights[at >> CODES_ONE_BITS] = codes_log_weight(pi);
-        }
-        at = next;
-        i++;
+    uint64_t first = at >> CODES_ONE_BITS;
+    uint64_t last = end >> CODES_ONE_BITS;
+    int32_t pi;
+    while (at >> CODES_ONE_BITS != last) {
+        pi = codes_inclusion(u->logits[i], scale);
+        ids[at >> CODES_ONE_BITS] = (uint32_t)i++;
+        memcpy(log_weights + (at >> CODES_ONE_BITS), &pi, sizeof pi);
+        at += (uint64_t)pi;
+    }
+    for (uint64_t j = first; j < last; j++) {
+        memcpy(&pi, log_weights + j, sizeof pi);
+        log_weights[j] = codes_log_weight(pi);
     }
 }
 
 static void draw_part(const struct code_select_args *a, const struct code_plan *plan,
                       const struct code_unit *u, const struct code_part *p)
 {
-    float scale = scale_of(plan, u);
     uint32_t *ids = a->ids[u->row] + u->kv_head * a->ids_stride[u->row];
     float *log_weights = a->log_weights[u->row] + u->kv_head * a->ids_stride[u->row];
     uint64_t at = (uint64_t)(CODES_ONE - 1 - code_select_draw(a, u->row, u->kv_head));
@@ -344,7 +374,7 @@ static void draw_part(const struct code_select_args *a, const struct code_plan *
     }
     for (int64_t chunk = p->first; chunk < p->end; chunk++) {
         uint64_t end = at + u->sums[chunk];
-        draw_chunk(u, chunk * CODE_CHUNK, scale, at, end, ids, log_weights);
+        draw_chunk(u, chunk * CODE_CHUNK, p->scale, at, end, ids, log_weights);
         at = end;
     }
     if (p->end == u->chunks) {
