@@ -128,8 +128,7 @@ static void print_tally(const struct tally *t, const char *const paths[2], FILE 
     for (int i = 0; i < 2; i++) {
         if (t->lines[i] > t->pairs) {
             size_t alone = t->lines[i] - t->pairs;
-            fprintf(out, "%zu answer%s in %c alone\n", alone, alone == 1 ? " is" : "s are",
-                    'a' + i);
+            fprintf(out, "%zu answer%s in %c alone\n", alone, alone == 1 ? "" : "s", 'a' + i);
         }
     }
 }

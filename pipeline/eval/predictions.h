@@ -27,6 +27,7 @@ struct mp_line {
     char *task;
     char *setting; /* its key */
     char *text;    /* the answer */
+    char *outputs; /* what was expected then: a JSON array */
     uint64_t fingerprint;
     int64_t exact, max_new_tokens;
     struct mp_prediction prediction;
@@ -63,7 +64,7 @@ struct mp_answer {
     int64_t tokens;
 };
 
-/* Keeps an answer, its costs as rounded as in its line, and writes that at once. */
+/* Keeps an answer, its figures as rounded as in its line, and writes that at once. */
 int mp_predictions_add(struct mp_predictions *p, size_t setting, size_t item,
                        const struct mp_answer *answer, const struct mp_prediction *prediction,
                        struct mp_error *err);

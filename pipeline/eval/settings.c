@@ -238,7 +238,9 @@ static char *key_of(const struct mp_config *c, const struct mp_engine *base,
     }
     cJSON_AddStringToObject(key, "sparse_from", sparse_from);
     char *fingerprint = mp_engine_fingerprint(base);
-    cJSON_AddStringToObject(key, "model", fingerprint);
+    char *model = mp_xasprintf("%s, %s", mp_engine_model(base), fingerprint);
+    cJSON_AddStringToObject(key, "model", model);
+    free(model);
     free(fingerprint);
     return print_key(key);
 }

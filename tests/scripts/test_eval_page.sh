@@ -120,14 +120,14 @@ say(document.querySelectorAll("#legend button[aria-pressed='true']").length);
 SCRIPT
 expect driven "12 | Score against rows read: qa_2, 8,192 tokens |\
  sink and window; qa_2, 8,192 tokens; score 41, 95 % interval 32 to 50; 20 prompts; 0 rows read;\
- 0 % of the offloaded tokens sampled; 11,250,000 bytes a token; 14.25 ms a token |\
+ 0 % of the offloaded tokens sampled; 11,250,000 bytes a token; 14.25 ms a step |\
  magicpig, (K, L) = (10, 150); qa_2, 8,192 tokens; score 71, 95 % interval 62 to 80; 20 prompts;\
- 60 rows read; 0.732422 % of the offloaded tokens sampled; 1,250,000 bytes a token; 4.25 ms a token |\
+ 60 rows read; 0.732422 % of the offloaded tokens sampled; 1,250,000 bytes a token; 4.25 ms a step |\
  1 | hidden | magicpig, (K, L) = (10, 150), qa_2, 16,384 tokens, score 65, 95 % interval 56 to 74,\
  20 prompts, 75 rows read, 0.457764 % of the offloaded tokens sampled, 1,250,000 bytes a token,\
- 4.25 ms a token | magicpig, (K, L) = (10, 150); mean of 13 tasks, 8,192 tokens; score 77, 95 %\
+ 4.25 ms a step | magicpig, (K, L) = (10, 150); mean of 13 tasks, 8,192 tokens; score 77, 95 %\
  interval 74 to 80; 260 prompts; 60 rows read; 0.732422 % of the offloaded tokens sampled; 1,250,000\
- bytes a token; 4.25 ms a token | 12 | 1 | 1"
+ bytes a token; 4.25 ms a step | 12 | 1 | 1"
 
 # ---- attention ----
 

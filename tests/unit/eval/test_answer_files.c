@@ -33,6 +33,8 @@ static void test_foreign_lines(void **state)
         {"\"exact_tokens\":800", "\"exact_tokens\":0"},
         {"\"max_new_tokens\":20,", ""},
         {"\"pred\":\"x\"", "\"text\":\"x\""},
+        {"\"outputs\":[\"y\"],", ""},
+        {"[\"y\"]", "\"y\""},
         {"\"steps\":7", "\"steps\":-1"},
         {"\"steps\":7", "\"steps\":1.5"},
         {"\"score\":1", "\"score\":null"},

@@ -75,11 +75,11 @@ static void write_answers(const char *path, const struct given *answers)
     FILE *out = fopen(path, "w");
     assert_non_null(out);
     for (const struct given *a = answers; a->id != NULL; a++) {
-        fprintf(
-            out,
-            "{\"id\":\"%s\",\"task\":\"vt\",\"setting\":{\"method\":\"%s\"},\"prompt\":\"%x\","
-            "\"exact_tokens\":8,\"max_new_tokens\":3,\"pred\":\"%s\",\"score\":%g,\"steps\":2}\n",
-            a->id, a->setting, a->prompt, a->text, a->score);
+        fprintf(out,
+                "{\"id\":\"%s\",\"task\":\"vt\",\"setting\":{\"method\":\"%s\"},\"prompt\":\"%x\","
+                "\"exact_tokens\":8,\"max_new_tokens\":3,\"outputs\":[\"x\"],\"pred\":\"%s\","
+                "\"score\":%g,\"steps\":2}\n",
+                a->id, a->setting, a->prompt, a->text, a->score);
     }
     assert_int_equal(fclose(out), 0);
 }
@@ -132,7 +132,7 @@ static void test_by_prompt(void **state)
     assert_int_equal(strncmp(text, wanted, strlen(wanted)), 0);
     assert_summary(text, "58.3", "41.7",
                    "3 answers in both: a is better in 1, b in 1; sign test p = 1\n"
-                   "1 answer is in a alone\n1 answer is in b alone");
+                   "1 answer in a alone\n1 answer in b alone");
     free(text);
 }
 
@@ -146,7 +146,7 @@ static void test_other_tokens(void **state)
     char *text = compare(a, b);
     assert_summary(text, "0.0", "100.0",
                    "1 answer in both: a is better in 0, b in 1; sign test p = 1\n"
-                   "1 answer is in a alone\n2 answers are in b alone");
+                   "1 answer in a alone\n2 answers in b alone");
     free(text);
 }
 
@@ -160,7 +160,7 @@ static void test_same_prompt_twice(void **state)
     char *text = compare(a, b);
     assert_summary(text, "100.0", "50.0",
                    "2 answers in both: a is better in 1, b in 0; sign test p = 1\n"
-                   "1 answer is in b alone");
+                   "1 answer in b alone");
     free(text);
 }
 
@@ -176,12 +176,12 @@ static void test_by_setting(void **state)
     char *text = compare(a, b);
     assert_summary(text, "50.0", "75.0",
                    "2 answers in both: a is better in 0, b in 1; sign test p = 1\n"
-                   "1 answer is in a alone\n1 answer is in b alone");
+                   "1 answer in a alone\n1 answer in b alone");
     free(text);
     text = compare(a, one); /* one of the files is enough */
     assert_summary(text, "0.0", "50.0",
                    "1 answer in both: a is better in 0, b in 1; sign test p = 1\n"
-                   "2 answers are in a alone\n1 answer is in b alone");
+                   "2 answers in a alone\n1 answer in b alone");
     free(text);
 }
 

@@ -44,47 +44,47 @@ static void test_line(void **state)
     close_file(p);
 }
 
-/* What is in memory is what comes back: results are the same for who reads the file. */
+/* What is in memory is what the file says: results are the same for who reads it. */
 static void test_rounding(void **state)
 {
     (void)state;
-    static char *three[] = {"4711", "12", "4712"};
-    struct mp_item item[] = {some_items[0]};
-    const struct mp_items of = {item, 1};
+    struct mp_predictions *p = open_with(&items, &settings, 0);
     struct mp_error err;
     const struct mp_prediction exact =
         figures(2.0 / 3.0, 1.0 / 7.0, 123.4567891, 98765432.1, 3, 0.12345678);
-    item[0].outputs = three;
-    item[0].num_outputs = 3;
-    struct mp_predictions *p = open_with(&of, &settings, 0);
-    ASSERT_OK(add_text(p, 0, 0, wrong, strlen(wrong), &exact, &err));
+    ASSERT_OK(add_text(p, 0, 0, "x", 1, &exact, &err));
     const struct mp_prediction kept = *mp_predictions_get(p, 0, 0);
     close_file(p);
-    p = open_with(&of, &settings, 0);
+    p = open_with(&items, &settings, 0);
     assert_figures(mp_predictions_get(p, 0, 0), &kept);
-    assert_same_number(kept.score, exact.score);
-    assert_true(fabs(kept.rows / exact.rows - 1.0) < 1e-5);
+    assert_true(fabs(kept.score - exact.score) < 1e-6);
     close_file(p);
 }
 
-/* Scores are those of the answers that are expected now, whatever the file says. */
+/* Where other answers are expected than before. */
 static void test_scores_anew(void **state)
 {
     (void)state;
+    static char *corrected[] = {"4712", "it is", "x"};
     struct mp_error err;
-    const struct mp_prediction given = figures(0.0, 0, 0, 0, 1, 0);
+    const struct mp_prediction given = figures(0.25, 0, 0, 0, 1, 0);
     struct mp_item item[] = {some_items[0]};
     const struct mp_items of = {item, 1};
     struct mp_predictions *p = open_with(&of, &settings, 0);
-    ASSERT_OK(add_text(p, 0, 0, half_right, strlen(half_right), &given, &err));
+    ASSERT_OK(add_text(p, 0, 0, wrong, strlen(wrong), &given, &err));
     ASSERT_OK(add_text(p, 1, 0,
-                       "a\0"
-                       "4711\0",
-                       7, &given, &err));
+                       "it\0"
+                       "4712\0is",
+                       10, &given, &err));
     close_file(p);
     p = open_with(&of, &settings, 0);
-    assert_same_number(mp_predictions_get(p, 0, 0)->score, 0.5);
-    assert_same_number(mp_predictions_get(p, 1, 0)->score, 0.5);
+    assert_same_number(mp_predictions_get(p, 0, 0)->score, 0.25);
+    close_file(p);
+    item[0].outputs = corrected;
+    item[0].num_outputs = 3;
+    p = open_with(&of, &settings, 0);
+    assert_same_number(mp_predictions_get(p, 0, 0)->score, 2.0 / 3.0);
+    assert_same_number(mp_predictions_get(p, 1, 0)->score, 1.0 / 3.0);
     close_file(p);
     item[0].any = true; /* one of them is enough */
     p = open_with(&of, &settings, 0);

@@ -193,6 +193,7 @@ static void test_keys_name_the_model(void **state)
     char *copy = key_with_model(dir);
     change_weight(links[2]);
     char *other = key_with_model(dir);
+    assert_contains(usual, "\"model\":\"llama, 8 layers");
     assert_string_equal(copy, usual);
     assert_string_not_equal(other, usual);
     free(usual);

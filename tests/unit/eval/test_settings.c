@@ -234,12 +234,13 @@ static void test_names_are_unique(void **state)
     struct parsed p;
     SETTINGS(&p, "--setting", "lsh-layer-group=1", "--setting", "lsh-k=9", "--setting",
              "lsh-layer-group=2", "--setting", "lsh-projection=shared", "--setting",
-             "lsh-k=9 lsh-projection=shared");
+             "lsh-k=9 lsh-projection=shared", "--setting", "lsh-seed=3");
     assert_string_equal(name_of(&p, 0), "magicpig, (K, L) = (10, 150)");
     assert_string_equal(name_of(&p, 1), "magicpig, (K, L) = (9, 150)");
     assert_string_equal(name_of(&p, 2), "magicpig, (K, L) = (10, 150); setting 3");
     assert_string_equal(name_of(&p, 3), "magicpig, (K, L) = (10, 150); setting 4");
     assert_string_equal(name_of(&p, 4), "magicpig, (K, L) = (9, 150); setting 5");
+    assert_string_equal(name_of(&p, 5), "magicpig, (K, L) = (10, 150); seed 3");
     free_parsed(&p);
 }
 

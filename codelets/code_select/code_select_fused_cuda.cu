@@ -1,0 +1,307 @@
+/* code_select on the GPU in one kernel. A KV head of a row is shared by some CTAs, each of which
+ * has a piece of its tokens and keeps their logits, then weights, then x in shared memory; or in
+ * scratch, if they are too many. What all CTAs of a KV head must know, the largest logits, sums of
+ * weights, x of the tokens that may have pi = 1, and sums of inclusions, they tell each other. All
+ * CTAs are resident at once and take KV heads in the same order, so each may wait for the others.
+ */
+#include "codelets/code_select/code_inclusion_cuda.cuh"
+#include "codelets/code_select/code_score_cuda.cuh"
+
+namespace
+{
+
+struct fused_launch {
+    code_launch codes;
+    int parts;  /* CTAs that share a KV head, at most */
+    int slots;  /* KV heads at a time */
+    int phases; /* of all, for benchmarks */
+};
+
+/* ---- ids and log-weights ---- */
+
+/* Where a selected token goes: the first of the CTA's is number `begin`. */
+struct output {
+    uint32_t *ids;
+    float *log_weights;
+    int begin;
+};
+
+/* Selected tokens of a span, by a warp; sum: inclusions before it. */
+__device__ void take_span(const piece &t, int span, float c, uint64_t sum, int32_t u,
+                          const output &out)
+{
+    int32_t pi[4];
+    include(t, span, c, pi);
+    const uint64_t own = (uint64_t)pi[0] + (uint64_t)pi[1] + (uint64_t)pi[2] + (uint64_t)pi[3];
+    sum += warp_running_sum(own) - own;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        sum += (uint64_t)pi[j];
+        if (codes_selected(sum, pi[j], u)) {
+            const int position = code_selected_until(sum, u) - 1 - out.begin;
+            const int token = t.first + span * SPAN + (int)threadIdx.x % 32 * 4 + j;
+            out.ids[position] = (uint32_t)token;
+            out.log_weights[position] = codes_log_weight(pi[j]);
+        }
+    }
+}
+
+/* Ids and log-weights of the piece. They may go to host memory: unless they are many they are
+ * gathered first, so that they go there in whole lines. */
+__device__ void take(const code_launch &p, const code_row &r, const piece &t, int row, float c,
+                     int spans, const uint64_t *sums, shared &s)
+{
+    const int32_t u = code_draw(p, r, t.kv_head);
+    const int begin = code_selected_until(s.before, u);
+    const int end = code_selected_until(s.before + sums[spans], u);
+    uint32_t *ids = r.ids + t.kv_head * r.ids_stride;
+    float *log_weights = r.log_weights + t.kv_head * r.ids_stride;
+    const bool staged = end - begin <= STAGED;
+    const output out = {staged ? s.ids : ids, staged ? s.weights : log_weights, staged ? begin : 0};
+    for (int i = threadIdx.x / 32; i < spans; i += WARPS) {
+        const uint64_t before = s.before + sums[i];
+        if (code_selected_until(before, u) != code_selected_until(s.before + sums[i + 1], u)) {
+            take_span(t, i, c, before, u, out);
+        }
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; staged && i < end - begin; i += THREADS) {
+        ids[begin + i] = s.ids[i];
+        log_weights[begin + i] = s.weights[i];
+    }
+    if (threadIdx.x == 0 && t.part == t.parts - 1) {
+        p.nnz[row * p.kv_heads + t.kv_head] = end;
+    }
+}
+
+/* All tokens, if they are no more than samples. */
+__device__ void take_all(const code_row &r, int kv_head, int part, int parts)
+{
+    for (int i = part * THREADS + (int)threadIdx.x; i < r.tokens; i += parts * THREADS) {
+        r.ids[kv_head * r.ids_stride + i] = (uint32_t)i;
+        r.log_weights[kv_head * r.ids_stride + i] = 0.0f;
+    }
+}
+
+/* ---- the kernel ---- */
+
+/* Tokens of the pieces of a row, but the last ones. */
+__host__ __device__ __forceinline__ int chunk_of(int tokens, int parts)
+{
+    const int spans = (tokens + SPAN - 1) / SPAN;
+    return (spans + parts - 1) / parts * SPAN;
+}
+
+/* Room for the sums of a piece's spans, and of them all, in multiples of 16 bytes. */
+__host__ __device__ __forceinline__ int sums_floats(int chunk)
+{
+    return (chunk / SPAN / 2 + 1) * 4;
+}
+
+template <bool SPILL, int BITS, int STEPS>
+__device__ void select_piece(const fused_launch &p, const code_row &r, int row, int kv_head,
+                             int part, int parts, float *room, shared &s)
+{
+    const int group = p.codes.group;
+    const int chunk = chunk_of(r.tokens, parts);
+    piece t;
+    t.kv_head = kv_head;
+    t.part = part;
+    t.parts = parts;
+    t.first = (int)min((int64_t)part * chunk, r.scratch.stride);
+    t.padded = min(chunk, (int)r.scratch.stride - t.first);
+    t.tokens = max(0, min(chunk, r.tokens - t.first));
+    t.words = r.scratch.parts + kv_head * code_parts(r.tokens) * code_part_words(group);
+    t.large = r.scratch.large + kv_head * r.scratch.stride;
+    uint64_t *sums = reinterpret_cast<uint64_t *>(room);
+    t.store = SPILL ? r.scratch.logits + group * (kv_head * r.scratch.stride + t.first)
+                    : room + sums_floats(chunk);
+    const int spans = (t.padded + SPAN - 1) / SPAN;
+    if (threadIdx.x == 0) {
+        s.num_large = 0;
+    }
+    float c = 0.0f;
+    score<BITS, STEPS>(p.codes, r, t, s);
+    if (p.phases > 1) {
+        share_largest(p.codes, t, s);
+        weigh(p.codes, t, s);
+    }
+    if (p.phases > 2) {
+        share_weights(p.codes, r, t, s);
+        mix(p.codes, r, t, s);
+    }
+    if (p.phases > 3) {
+        float *spare = SPILL ? NULL : t.store + t.padded;
+        share_total(p.codes, t, s);
+        c = find_scale(r, t, chunk, s, spare, SPILL ? 0 : (group - 1) * t.padded);
+    }
+    if (p.phases > 4) {
+        share_inclusions(p.codes, t, c, spans, sums, s);
+    }
+    if (p.phases > 5) {
+        take(p.codes, r, t, row, c, spans, sums, s);
+    }
+    __syncthreads(); /* shared memory is free again */
+}
+
+/* Grid: slots * parts. */
+template <bool SPILL, int BITS, int STEPS>
+__global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
+    select_fused(begin_stamp stamp, const __grid_constant__ fused_launch p)
+{
+    extern __shared__ float4 room[];
+    __shared__ shared s;
+    allow_next_kernel();
+    wait_for_kernels(stamp);
+    const int part = (int)blockIdx.x % p.parts;
+    for (int i = (int)blockIdx.x / p.parts; i < p.codes.rows * p.codes.kv_heads; i += p.slots) {
+        const int row = i / p.codes.kv_heads;
+        const int kv_head = i % p.codes.kv_heads;
+        const code_row &r = p.codes.row[row];
+        const int parts = min(p.parts, (int)code_parts(r.tokens));
+        if (part >= parts) {
+            continue;
+        }
+        if (code_draws(r)) {
+            select_piece<SPILL, BITS, STEPS>(p, r, row, kv_head, part, parts,
+                                             reinterpret_cast<float *>(room), s);
+        } else {
+            take_all(r, kv_head, part, parts);
+        }
+    }
+}
+
+/* ---- host ---- */
+
+struct fused_plan {
+    int parts, slots;
+    bool spill;    /* logits in scratch */
+    size_t shared; /* dynamic shared memory of a CTA */
+};
+
+/* Dynamic shared memory that CTAS_PER_SM CTAs may have each. */
+int64_t shared_room()
+{
+    int per_sm = 0;
+    int per_cta = 0;
+    int reserved = 0;
+    int device = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(
+        cudaDeviceGetAttribute(&per_sm, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&per_cta, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&reserved, cudaDevAttrReservedSharedMemoryPerBlock, device));
+    const int64_t most = per_sm / CTAS_PER_SM - reserved;
+    return ((most < per_cta ? most : per_cta) - (int64_t)sizeof(shared)) / 1024 * 1024;
+}
+
+int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* ctas: that are resident at once, each with `room` bytes of dynamic shared memory. */
+fused_plan make_plan(const code_launch &p, int64_t longest, int64_t ctas, int64_t room)
+{
+    fused_plan plan = {};
+    const int64_t items = (int64_t)p.rows * p.kv_heads;
+    const int64_t span_bytes = (int64_t)p.group * SPAN * sizeof(float) + sizeof(uint64_t);
+    const int64_t fits = (room - 16) / span_bytes * SPAN; /* tokens of a CTA */
+    int64_t most = code_parts(longest);
+    most = most < ctas ? most : ctas;
+    int64_t need = divide_up(longest, fits);
+    plan.spill = need > most;
+    if (plan.spill) {
+        need = divide_up(longest, (int64_t)MAX_SPANS * SPAN);
+    }
+    const int64_t at_once = ctas / need < items ? ctas / need : items;
+    plan.slots = (int)divide_up(items, divide_up(items, at_once)); /* as few rounds, all full */
+    plan.parts = (int)(ctas / plan.slots < most ? ctas / plan.slots : most);
+    /* Rows that fewer CTAs share have pieces of CODE_PART_TOKENS at most. */
+    int chunk = chunk_of((int)longest, plan.parts);
+    chunk = chunk > CODE_PART_TOKENS ? chunk : (int)CODE_PART_TOKENS;
+    plan.shared = sizeof(float) * (size_t)(sums_floats(chunk) + (plan.spill ? 0 : p.group * chunk));
+    return plan;
+}
+
+template <bool SPILL, int BITS, int STEPS> void launch(const code_launch &p, const fused_plan &plan)
+{
+    begin_stamp stamp = {cuda_measure_take_stamp()};
+    const fused_launch params = {p, plan.parts, plan.slots, code_fused_phases};
+    CUDA_ALLOW_SHARED((select_fused<SPILL, BITS, STEPS>), plan.shared);
+    cudaLaunchAttribute attributes[2] = {};
+    attributes[0].id = cudaLaunchAttributeCooperative;
+    attributes[0].val.cooperative = 1;
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3((unsigned)(plan.slots * plan.parts));
+    config.blockDim = THREADS;
+    config.dynamicSmemBytes = plan.shared;
+    config.stream = cuda_stream();
+    config.attrs = attributes;
+    config.numAttrs = cuda_kernels_wait() && code_fused_overlaps ? 2 : 1;
+    CUDA_CHECK(cudaLaunchKernelEx(&config, select_fused<SPILL, BITS, STEPS>, stamp, params));
+}
+
+template <int BITS, int STEPS> void launch_for(const code_launch &p, const fused_plan &plan)
+{
+    if (plan.spill) {
+        launch<true, BITS, STEPS>(p, plan);
+    } else {
+        launch<false, BITS, STEPS>(p, plan);
+    }
+}
+
+void select_rows(const code_launch &p, int64_t longest)
+{
+    const fused_plan plan =
+        make_plan(p, longest, (int64_t)CTAS_PER_SM * cuda_multiprocessors(), shared_room());
+    if (p.bits == 1) {
+        launch_for<1, 1>(p, plan);
+    } else if (p.bits == 2 && p.words <= 8) {
+        launch_for<2, 1>(p, plan);
+    } else if (p.bits == 2) {
+        launch_for<2, 2>(p, plan);
+    } else if (p.words <= 16) {
+        launch_for<4, 2>(p, plan);
+    } else {
+        launch_for<4, 4>(p, plan);
+    }
+}
+
+} // namespace
+
+bool code_fused_overlaps = false;
+int code_fused_phases = CODE_FUSED_PHASES;
+
+bool code_select_can_fuse(const struct code_select_args *a)
+{
+    int device = 0;
+    int cooperative = 0;
+    int threads = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device));
+    int64_t longest = 0;
+    for (int64_t r = 0; r < a->rows; r++) {
+        const int64_t tokens = a->codes[r] == NULL ? 0 : a->codes[r]->count;
+        longest = tokens > longest ? tokens : longest;
+    }
+    return cooperative != 0 && threads >= THREADS * CTAS_PER_SM &&
+           a->num_heads <= MAX_GROUP * a->num_kv_heads &&
+           longest <= (int64_t)CTAS_PER_SM * cuda_multiprocessors() * MAX_SPANS * SPAN;
+}
+
+void code_select_fused_cuda(const struct code_select_args *a)
+{
+    for (int64_t first = 0; first < a->rows; first += CODE_ROWS) {
+        code_launch p;
+        const int64_t longest = code_describe(a, first, &p);
+        launch_overlapped(code_prepare, dim3((unsigned)p.kv_heads, (unsigned)p.rows),
+                          PREPARE_THREADS, 0, p, true);
+        if (longest > 0) {
+            select_rows(p, longest);
+        }
+    }
+}
