@@ -243,6 +243,13 @@ case_eval_question() {
     paste -d ' ' <(of_full answer.jsonl exact_tokens) <(of_full question.jsonl exact_tokens) |
         awk '$1 - $2 < 20 || $1 - $2 > 150 { bad = 1 } END { exit bad || NR != 2 }' ||
         fail 'exact tokens' "$(of_full question.jsonl exact_tokens)" 'some less than of all the prompt'
+    # What is not read exactly goes through the method, a token a step.
+    for from in answer question; do
+        paste -d ' ' <(values "$from.jsonl" steps) <(values "$from.jsonl" generated_tokens) \
+            <(values "$from.jsonl" prompt_tokens) <(values "$from.jsonl" exact_tokens) |
+            awk '$1 != $2 - 1 + $3 - $4 { bad = 1 } END { exit bad || NR != 6 }' ||
+            fail "$from: steps" "$(<"$from.jsonl")" 'one for each such token'
+    done
     # Full attention says the same, with the same score; so does all that topk can select.
     for from in full topk; do
         expect "$from: answers" "$(grep "\"$from\"" question.jsonl | sed 's/.*"pred"//; s/"finish.*//')" \

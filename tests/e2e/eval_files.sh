@@ -17,7 +17,8 @@ name_width() {
 case_eval_attention() {
     local arguments=(eval attention --model "$demo" --task 'niah_single_1,vt' --tokens 1024 --samples 1
         --setting attention=full --setting 'attention=topk attention-budget=1'
-        --setting 'lsh-k=6 lsh-l=60' --setting 'attention=streaming cache-layers=0,3')
+        --setting 'lsh-k=6 lsh-l=60' --setting 'attention=streaming cache-layers=0,3'
+        --setting attention=streaming)
     run "${arguments[@]}" --csv errors.csv --html errors.html --quiet
     expect_status 0
     expect 'stderr' "$(<err)" ''
@@ -29,10 +30,15 @@ case_eval_attention() {
         fail 'errors' "$(column 1)" 'all tokens below 1 %, streaming the worst'
     expect_match 'all tokens' out '^  \[2\] topk, budget 100 % +0\.[0-9]+ +[0-9.]+ +100\.00 +[0-9]+$'
     # A dense layer has none.
-    expect_match 'layer 0' out '^ +0 +- +- +- +-$'
-    expect_match 'layer 3' out '^ +3 +- +0\.[0-9]+ +[0-9.]+ +-$'
-    expect_lines 'other layers' out '^ +[124567] +- +0\.[0-9]+ +[0-9.]+ +[0-9.]+$' 6
-    expect_lines 'CSV' errors.csv '^"[a-z].*",[0-7],[0-7],' $((4 * 8 * 8))
+    expect_match 'layer 0' out '^ +0 +- +- +- +- +-$'
+    expect_match 'layer 3' out '^ +3 +- +0\.[0-9]+ +[0-9.]+ +- +[0-9.]+$'
+    # Each layer has exact inputs: what the one before makes of its own does not matter.
+    expect_lines 'other layers' out '^ +[124567] +- +0\.[0-9]+ +[0-9.]+ +([0-9.]+) +\1$' 6
+    expect 'heads of other layers' "$(grep '^"streaming",[12]' errors.csv | cut -d, -f2-)" \
+        "$(grep '^"streaming; dense 0, 3",[12]' errors.csv | sed 's/^"[^"]*",//')"
+    expect 'heads behind the dense layer' "$(grep '^"streaming",[4-7]' errors.csv | cut -d, -f2-)" \
+        "$(grep '^"streaming; dense 0, 3",[4-7]' errors.csv | sed 's/^"[^"]*",//')"
+    expect_lines 'CSV' errors.csv '^"[a-z].*",[0-7],[0-7],' $((5 * 8 * 8))
     expect_lines 'CSV: full' errors.csv '^"full",[0-7],[0-7],$' 64
     expect_lines 'CSV: dense' errors.csv '^"streaming; dense 0, 3",[03],[0-7],$' 16
     expect_lines 'CSV: topk' errors.csv '^"topk, budget 100 %",[1-7],[0-7],0\.00[0-9]+$' 56
@@ -316,6 +322,8 @@ expect_small() {
     awk -F'|' -v OFS='|' '$3 == "mean" { print $1, $5 }' scores | sort >found
     expect_near 'means of the tasks' found wanted
     expect 'intervals' "$(awk -F'|' '$6 > $5 || $7 < $5 || $6 < 0 || $7 > 1' scores)" ''
+    expect 'intervals that are wide' "$(awk -F'|' '$3 == "mean" && $7 > $6 { print $1 }' scores)" \
+        'quest, budget 10 %, pages of 8'
 
     # An empty field is "-" in the table.
     awk -F'|' '$3 == "mean" {
@@ -338,7 +346,7 @@ expect_small() {
 # Three tasks with four settings. The pages stay for tests/scripts/test_eval_page.sh.
 case_eval_small() {
     local arguments=(--model "$demo" --tokens 1024 --quiet --setting attention=full
-        --setting 'lsh-k=8 lsh-l=75' --setting 'attention=quest attention-budget=0.2'
+        --setting 'lsh-k=8 lsh-l=75' --setting 'attention=quest attention-budget=0.1 page-size=8'
         --setting attention=streaming)
     run eval "${arguments[@]}" --task niah_single_1,vt,fwe --samples 2 --batch 2 --output answers.jsonl \
         --csv scores.csv --html scores.html
