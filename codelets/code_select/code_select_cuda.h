@@ -15,11 +15,4 @@ void code_select_fused_cuda(const struct code_select_args *a);
 /* Whether it can be had: not too many query heads share a KV head, tokens are not too many, and the
  * device can hold its CTAs all at once. */
 bool code_select_can_fuse(const struct code_select_args *a);
-/* Whether it may start while the kernel before it ends (launch_cuda.cuh). */
-extern bool code_fused_overlaps;
-/* How many of its phases it goes through, for benchmarks: logits, weights, x, c', sums of
- * inclusions, ids. */
-enum { CODE_FUSED_PHASES = 6 };
-extern int code_fused_phases;
-
 #endif

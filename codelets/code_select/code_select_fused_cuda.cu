@@ -12,9 +12,8 @@ namespace
 
 struct fused_launch {
     code_launch codes;
-    int parts;  /* CTAs that share a KV head, at most */
-    int slots;  /* KV heads at a time */
-    int phases; /* of all, for benchmarks */
+    int parts; /* CTAs that share a KV head, at most */
+    int slots; /* KV heads at a time */
 };
 
 /* ---- ids and log-weights ---- */
@@ -120,27 +119,16 @@ __device__ void select_piece(const fused_launch &p, const code_row &r, int row, 
     if (threadIdx.x == 0) {
         s.num_large = 0;
     }
-    float c = 0.0f;
+    float *spare = SPILL ? NULL : t.store + t.padded;
     score<BITS, STEPS>(p.codes, r, t, s);
-    if (p.phases > 1) {
-        share_largest(p.codes, t, s);
-        weigh(p.codes, t, s);
-    }
-    if (p.phases > 2) {
-        share_weights(p.codes, r, t, s);
-        mix(p.codes, r, t, s);
-    }
-    if (p.phases > 3) {
-        float *spare = SPILL ? NULL : t.store + t.padded;
-        share_total(p.codes, t, s);
-        c = find_scale(r, t, chunk, s, spare, SPILL ? 0 : (group - 1) * t.padded);
-    }
-    if (p.phases > 4) {
-        share_inclusions(p.codes, t, c, spans, sums, s);
-    }
-    if (p.phases > 5) {
-        take(p.codes, r, t, row, c, spans, sums, s);
-    }
+    share_largest(p.codes, t, s);
+    weigh(p.codes, t, s);
+    share_weights(p.codes, r, t, s);
+    mix(p.codes, r, t, s);
+    share_total(p.codes, t, s);
+    const float c = find_scale(r, t, chunk, s, spare, SPILL ? 0 : (group - 1) * t.padded);
+    share_inclusions(p.codes, t, c, spans, sums, s);
+    take(p.codes, r, t, row, c, spans, sums, s);
     __syncthreads(); /* shared memory is free again */
 }
 
@@ -227,20 +215,18 @@ fused_plan make_plan(const code_launch &p, int64_t longest, int64_t ctas, int64_
 template <bool SPILL, int BITS, int STEPS> void launch(const code_launch &p, const fused_plan &plan)
 {
     begin_stamp stamp = {cuda_measure_take_stamp()};
-    const fused_launch params = {p, plan.parts, plan.slots, code_fused_phases};
+    const fused_launch params = {p, plan.parts, plan.slots};
     CUDA_ALLOW_SHARED((select_fused<SPILL, BITS, STEPS>), plan.shared);
-    cudaLaunchAttribute attributes[2] = {};
-    attributes[0].id = cudaLaunchAttributeCooperative;
-    attributes[0].val.cooperative = 1;
-    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3((unsigned)(plan.slots * plan.parts));
     config.blockDim = THREADS;
     config.dynamicSmemBytes = plan.shared;
     config.stream = cuda_stream();
-    config.attrs = attributes;
-    config.numAttrs = cuda_kernels_wait() && code_fused_overlaps ? 2 : 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
     CUDA_CHECK(cudaLaunchKernelEx(&config, select_fused<SPILL, BITS, STEPS>, stamp, params));
 }
 
@@ -271,9 +257,6 @@ void select_rows(const code_launch &p, int64_t longest)
 }
 
 } // namespace
-
-bool code_fused_overlaps = false;
-int code_fused_phases = CODE_FUSED_PHASES;
 
 bool code_select_can_fuse(const struct code_select_args *a)
 {

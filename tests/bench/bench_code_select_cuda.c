@@ -277,27 +277,6 @@ static void bench_selects(struct bench *b, int64_t context, int rows, int64_t sa
     report(b, "read of words", measure(b, run_read));
     report(b, "steps", measure(b, run_steps));
     report(b, "fused", measure(b, run_fused));
-    double before = 0.0;
-    for (code_fused_phases = 1; code_fused_phases < CODE_FUSED_PHASES; code_fused_phases++) {
-        double us = measure(b, run_fused);
-        printf("    to phase %d     %8.1f us  (+ %.1f)\n", code_fused_phases, us, us - before);
-        before = us;
-    }
-    release_rows(b);
-}
-
-/* Whether the fused kernel may start early: last, since it is not certain that it can. */
-static void bench_overlap(struct bench *b, int64_t samples, int bits, const uint32_t *words,
-                          const float *factors)
-{
-    b->rows = 1;
-    make_codes(b, 98304, bits, words, factors);
-    make_rows(b, 98304, samples);
-    code_fused_overlaps = true;
-    printf("98304 tokens, 1 row, started early\n");
-    compare(b);
-    report(b, "fused", measure(b, run_fused));
-    code_fused_overlaps = false;
     release_rows(b);
 }
 
@@ -388,7 +367,6 @@ int main(int argc, char **argv)
             bench_selects(&b, contexts[c], rows[r], samples, bits, words, factors);
         }
     }
-    bench_overlap(&b, samples, bits, words, factors);
     return 0;
 }
 #endif
