@@ -168,7 +168,7 @@ case_eval_kill() {
 }
 
 case_eval_interrupt() {
-    write_prompts prompts.jsonl niah_single_1,vt 60
+    write_prompts prompts.jsonl niah_single_1,vt 200
     run "${evaluation[@]}" --eos none --output whole.jsonl
     expect_status 0
     : >err
