@@ -148,7 +148,7 @@ static int read_benchmark(const struct mp_json *doc, struct mp_record *r, struct
         rc = mp_json_opt_string(doc, root, "question", &question, err);
     }
     if (rc == MP_OK) {
-        rc = mp_json_opt_int(doc, root, "context", 1, INT64_C(1) << 40, &r->context, err);
+        rc = mp_json_opt_int(doc, root, "target_tokens", 1, INT64_C(1) << 40, &r->context, err);
     }
     if (rc == MP_OK) {
         r->task = task != NULL ? mp_xstrdup(task) : NULL;

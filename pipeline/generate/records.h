@@ -21,8 +21,8 @@ struct mp_record {
     char *task;             /* "task", of a benchmark; NULL: not given */
     char *question;         /* "question": a part of the text, with which the question starts; NULL:
                                not given */
-    int64_t context;        /* "context": tokens that the benchmark asked for; -1: not given */
-    size_t line;            /* line in the file where the record starts, from 1 */
+    int64_t context; /* "target_tokens": tokens that the benchmark asked for; -1: not given */
+    size_t line;     /* line in the file where the record starts, from 1 */
     /* A record that cannot be used: error holds why (file, line, key, found, expected), the rest
      * but id and line is empty. It does not stop the others. */
     char *error;

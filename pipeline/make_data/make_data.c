@@ -50,8 +50,8 @@ static char *format_line(const struct mp_task *t, int64_t index, const struct mp
         free(quoted);
     }
     fprintf(out,
-            "], \"max_new_tokens\": %" PRId64 ", \"length\": %" PRId64 ", \"context\": %" PRId64
-            "}\n",
+            "], \"max_new_tokens\": %" PRId64 ", \"length\": %" PRId64
+            ", \"target_tokens\": %" PRId64 "}\n",
             t->new_tokens, s->tokens, context);
     fclose(out);
     return line;

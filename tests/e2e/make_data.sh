@@ -25,7 +25,7 @@ case_make_data() {
     expect_lines 'template' data.jsonl '"input": "<\|start_header_id\|>user' 9
     expect_lines 'four answers' data.jsonl '"outputs": \["[0-9]{7}"(, "[0-9]{7}"){3}\], "max_new_tokens": 128' 3
     expect_lines 'five answers' data.jsonl '"outputs": \["[A-Z]{5}"(, "[A-Z]{5}"){4}\], "max_new_tokens": 30' 3
-    expect_lines 'length' data.jsonl '"length": (15(6[89]|[789][0-9])|1600), "context": 1600\}$' 9
+    expect_lines 'length' data.jsonl '"length": (15(6[89]|[789][0-9])|1600), "target_tokens": 1600\}$' 9
 
     # The same seed gives the same file, whichever other tasks are made; another one another file.
     make_data --task vt --tokens 1600 --samples 2 --template llama3 --output again.jsonl

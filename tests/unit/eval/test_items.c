@@ -98,7 +98,7 @@ static void test_record(void **state)
          "{\"index\": 7, \"input\": \"The lamp is lit.\", \"answer_prefix\": \" It is\","
          " \"outputs\": [\"lit\", \"on\"], \"max_new_tokens\": 9}\n"
          "{\"id\": \"b\", \"input_ids\": [5, 6, 7], \"outputs\": \"x\", \"task\": \"mine\","
-         " \"context\": 4096}\n",
+         " \"target_tokens\": 4096}\n",
          WITH("--gen-len", "11"));
     const struct mp_item *a = item_of(&l, 0);
     assert_string_equal(a->id, "7");
@@ -184,7 +184,7 @@ static char *record_of_ids(int64_t count, int64_t new_tokens)
     return text;
 }
 
-/* Without "context" the power of two at or above the length of the prompt. */
+/* Without "target_tokens" the power of two at or above the length of the prompt. */
 static void test_context(void **state)
 {
     (void)state;
