@@ -94,7 +94,7 @@ case_make_data_lengths() {
         } >texts.json
         run tokenize --model "$demo" --json texts.json --no-special
         expect_status 0
-        sed -E 's/.*"id": "(.*)", "task": .*"max_new_tokens": ([0-9]+), "length": ([0-9]+)\}$/\1 \2 \3/' \
+        sed -E 's/.*"id": "(.*)", "task": .*"max_new_tokens": ([0-9]+), "length": ([0-9]+), .*/\1 \2 \3/' \
             data.jsonl >said
         expect "$tokens tokens: id, prompt, to generate, length" \
             "$(awk '{ print gsub(/,/, "") + 1 }' out | paste -d ' ' - said | awk -v most="$tokens" '
