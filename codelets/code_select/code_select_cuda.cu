@@ -419,7 +419,8 @@ void select_rows(const code_launch &p, int64_t longest)
         launch_score<4>(p, grid);
     }
     launch_overlapped(weigh, grid, THREADS, 0, p);
-    launch_overlapped(measure, grid, THREADS, p.group * sizeof(float), p);
+    /* In whole vectors: the compiler reads several of them at once. */
+    launch_overlapped(measure, grid, THREADS, (p.group + 3) / 4 * 4 * sizeof(float), p);
     launch_overlapped(find_scale, dim3(1, (unsigned)lists), SCALE_THREADS, 0, p);
     launch_overlapped(add_inclusions, sums, THREADS, 0, p);
     launch_overlapped(take, sums, THREADS, 0, p);
