@@ -39,7 +39,8 @@ static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
 /* NULL for what the engine or the method does not have. */
 static const char *row_name(const struct mp_plan *plan, enum mp_plan_row row)
 {
-    return row == MP_PLAN_SHARED                      ? plan->shared_name
+    return row == MP_PLAN_SHARED && plan->variant     ? "what layers share, of all attentions"
+           : row == MP_PLAN_SHARED                    ? plan->shared_name
            : row == MP_PLAN_INDEX                     ? plan->index_name
            : row == MP_PLAN_PROMPTS && !plan->variant ? NULL
                                                       : ROW_NAMES[row];
@@ -69,16 +70,30 @@ static void book(struct planner *p, enum mp_plan_row row, int64_t times)
     memset(counted, 0, sizeof p->counted);
 }
 
+static void plan_shared(struct planner *p, const struct mp_engine *e)
+{
+    struct mp_attention attention = e->attention;
+    const struct mp_method *method = attention.method;
+    attention.shared = NULL;
+    if (mp_engine_kept_layers(e) > 0 && method->create_shared != NULL) {
+        method->create_shared(&attention, &p->counter, mp_memory_of(mp_dense(e)));
+        method->destroy_shared(&attention);
+        book(p, MP_PLAN_SHARED, 1);
+    }
+}
+
 static void plan_model(struct planner *p)
 {
-    const struct mp_method *method = p->e->attention.method;
+    const struct mp_engine *base = p->e->base;
     mp_weights_create(p->e, &p->counter);
     mp_weights_destroy(p->e);
     book(p, MP_PLAN_WEIGHTS, 1);
-    if (p->plan->kept_layers > 0 && method->create_shared != NULL) {
-        method->create_shared(&p->e->attention, &p->counter, mp_memory_of(mp_dense(p->e)));
-        method->destroy_shared(&p->e->attention);
-        book(p, MP_PLAN_SHARED, 1);
+    /* All variants of an engine have theirs at the same time. */
+    for (int i = 0; base != NULL && i < base->num_variants; i++) {
+        plan_shared(p, base->variants[i]);
+    }
+    if (base == NULL) {
+        plan_shared(p, p->e);
     }
 }
 
@@ -153,7 +168,8 @@ static void plan_steps(struct planner *p)
         mp_step_buffers_create(e, &p->counter, mp_micro_batch_rows(e->config->batch, m), &buffers);
         mp_step_buffers_destroy(e, &buffers);
     }
-    book(p, MP_PLAN_STEP, 1);
+    /* The session that has read a variant's prompts has its own as well. */
+    book(p, MP_PLAN_STEP, e->base != NULL ? 2 : 1);
 }
 
 /* ---- the plan ---- */
