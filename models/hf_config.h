@@ -17,7 +17,7 @@ struct mp_hf_config {
     const char *model_type; /* "llama", "mistral", "qwen2" or "qwen3"; static */
     struct mp_shape shape;
     struct mp_rope rope;
-    int64_t max_positions;   /* max_position_embeddings */
+    int64_t max_positions;   /* longest context, stretched by the rope (mp_rope_positions) */
     int32_t eos[MP_MAX_EOS]; /* end-of-sequence ids, each < vocab_size */
     int num_eos;             /* 0: none given */
 };

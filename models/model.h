@@ -31,7 +31,7 @@ bool mp_model_has_weights(const struct mp_model *m);
 
 const struct mp_shape *mp_model_shape(const struct mp_model *m);
 
-/* Longest context the model was trained for (max_position_embeddings). */
+/* Longest context: max_position_embeddings, stretched by linear, dynamic or YaRN scaling. */
 int64_t mp_model_max_positions(const struct mp_model *m);
 
 /* End-of-sequence ids: generation_config.json's, else config.json's; may be none. */

@@ -1,0 +1,51 @@
+# Cases of model directories as they are found: what config.json may say, and files that are not as
+# they should be.
+# shellcheck shell=bash
+# shellcheck disable=SC2154  # variables of cli_test.sh and lib.sh
+
+# ---- config.json ----
+
+# change_config ARGUMENT...: the demo's config.json through sed, as model/config.json
+change_config() {
+    rm -f model/config.json
+    sed "$@" "$demo/config.json" >model/config.json
+}
+
+ids_record() { # ids_record COUNT: a record of so many ids
+    awk -v count="$1" 'BEGIN {
+        printf "{\"input_ids\": [64"
+        for (i = 1; i < count; i++) printf ", %d", 64 + i % 100
+        print "], \"max_new_tokens\": 2}"
+    }'
+}
+
+# A model whose rope stretches 2048 positions by 4 reads prompts of 8192 tokens, with frequencies that
+# are those of the demo up to 2048.
+case_rope_positions() {
+    make_model model config.json
+    { ids_record 2000 && ids_record 8190 && ids_record 8193; } >records.jsonl
+    generate --input records.jsonl --eos none --attention full
+    cp out plain
+    local scaling
+    for scaling in '"type": "dynamic", "factor": 4.0' '"rope_type": "yarn", "factor": 4'; do
+        change_config -e 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 2048/' \
+            -e "s/\"model_type\"/\"rope_scaling\": {$scaling}, &/"
+        run --model model --input records.jsonl --eos none --attention full
+        expect_status 1
+        expect 'prompts that were read' "$(wc -l <out)" 2
+        expect_match 'too long' err 'record 2: .*found 8193 tokens, the model has 8192 positions'
+        [[ $scaling == *dynamic* ]] &&
+            expect 'within the first positions' "$(head -n 1 out)" "$(head -n 1 plain)"
+    done
+}
+
+# A section that says nothing hides no other: the answer is the demo's.
+case_rope_sections() {
+    make_model model config.json
+    change_config -e 's/"rope_theta": *\([0-9.]*\)/"rope_parameters": {"rope_theta": \1}, "rope_scaling": {}/'
+    generate --prompt 'The old baker' --gen-len 8 --eos none
+    cp out plain
+    run --model model --prompt 'The old baker' --gen-len 8 --eos none
+    expect_status 0
+    expect 'empty section' "$(<out)" "$(<plain)"
+}
