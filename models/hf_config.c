@@ -373,8 +373,34 @@ int mp_hf_config_parse(const char *name, const char *text, struct mp_hf_config *
     return rc != 0 ? rc : read_document(name, doc, read_config, out, err);
 }
 
+/* Numbers that are missing have transformers' defaults, where top_k is 50; 0 and -1 are
+ * all tokens. */
+static int read_sampling(const struct reader *r, struct mp_hf_config *c, struct mp_error *err)
+{
+    double temperature = 1.0;
+    double top_p = 1.0;
+    int64_t top_k = 50;
+    int rc;
+    if ((rc = mp_json_opt_bool(r->doc, r->root, "do_sample", &c->samples, err)) != 0 ||
+        (rc = mp_json_opt_number(r->doc, r->root, "temperature", 0.0, 1e6, &temperature, err)) !=
+            0 ||
+        (rc = mp_json_opt_number(r->doc, r->root, "top_p", 0.0, 1.0, &top_p, err)) != 0 ||
+        (rc = mp_json_opt_int(r->doc, r->root, "top_k", -1, INT32_MAX, &top_k, err)) != 0) {
+        return rc;
+    }
+    c->sampling = (struct mp_sampling){
+        .temperature = (float)temperature, .top_p = (float)top_p, .top_k = top_k < 0 ? 0 : (int)top_k};
+    return 0;
+}
+
+static int read_generation(const struct reader *r, struct mp_hf_config *c, struct mp_error *err)
+{
+    int rc = read_eos(r, c, err);
+    return rc == 0 ? read_sampling(r, c, err) : rc;
+}
+
 int mp_hf_generation_config_read(const char *path, struct mp_hf_config *config,
                                  struct mp_error *err)
 {
-    return read_file(path, read_eos, config, err);
+    return read_file(path, read_generation, config, err);
 }

@@ -137,6 +137,12 @@ const int32_t *mp_model_eos(const struct mp_model *m, int *count)
     return m->config.eos;
 }
 
+bool mp_model_sampling(const struct mp_model *m, struct mp_sampling *out)
+{
+    *out = m->config.sampling;
+    return m->config.samples;
+}
+
 /* FNV-1a. */
 static uint64_t add_bytes(uint64_t hash, const void *data, size_t bytes)
 {

@@ -4,6 +4,7 @@
 #define MP_MODELS_MODEL_H
 
 #include "core/base/error.h"
+#include "core/base/sampling.h"
 #include "core/base/shape.h"
 
 #include <stdbool.h>
@@ -37,12 +38,16 @@ int64_t mp_model_max_positions(const struct mp_model *m);
 /* End-of-sequence ids: generation_config.json's, else config.json's; may be none. */
 const int32_t *mp_model_eos(const struct mp_model *m, int *count);
 
-/* One line for people: "llama, 8 layers, 8/2 heads of 64, 8.0 M parameters", or by its name and
- * with ", random weights" at the end for models of mp_model_open_shape. */
+/* Whether generation_config.json asks for tokens to be sampled (do_sample), and how. Nothing
+ * follows it by itself. */
+bool mp_model_sampling(const struct mp_model *m, struct mp_sampling *out);
+
 /* A number that other weights will hardly have: of the tensors' names, shapes and some of their
  * values. 0 for a shape without weights. */
 uint64_t mp_model_fingerprint(const struct mp_model *m);
 
+/* One line for people: "llama, 8 layers, 8/2 heads of 64, 8.0 M parameters", or by its name and
+ * with ", random weights" at the end for models of mp_model_open_shape. */
 const char *mp_model_description(const struct mp_model *m);
 
 /* RoPE for a sequence of seq_len tokens: inv_freq [head_dim / 2], and the factor on cos and sin.

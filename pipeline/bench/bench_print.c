@@ -122,12 +122,15 @@ static void print_tried(const struct mp_bench_result *r, FILE *out)
 
 static void print_memory(const struct mp_bench_result *r, FILE *out)
 {
-    fprintf(out, "  memory        CPU: peak %.2f GiB, planned %.2f GiB", mp_gib(r->cpu_bytes),
-            mp_gib(r->plan.total[MP_PLAN_CPU]));
+    char used[MP_SIZE_TEXT];
+    char planned[MP_SIZE_TEXT];
+    char most[MP_SIZE_TEXT];
+    fprintf(out, "  memory        CPU: peak %s, planned %s", mp_size_text(r->cpu_bytes, used),
+            mp_size_text(r->plan.total[MP_PLAN_CPU], planned));
     if (r->plan.gpu) {
-        fprintf(out, "; GPU: %.2f GiB taken, planned %.2f GiB, at most %.2f GiB",
-                mp_gib(r->gpu_bytes), mp_gib(r->plan.total[MP_PLAN_GPU]),
-                mp_gib(r->plan.gpu_limit));
+        fprintf(out, "; GPU: %s taken, planned %s, at most %s", mp_size_text(r->gpu_bytes, used),
+                mp_size_text(r->plan.total[MP_PLAN_GPU], planned),
+                mp_size_text(r->plan.gpu_limit, most));
     }
     fputc('\n', out);
 }

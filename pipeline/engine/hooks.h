@@ -31,7 +31,13 @@ int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out,
  */
 int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err);
 
+/* Whether there is a tokenizer to open: the model's folder has a tokenizer.json. */
+bool mp_engine_has_tokenizer(const struct mp_engine *e);
+
 /* ---- engine.c ---- */
+
+/* Whether the model's generation_config.json asks for tokens to be sampled, and how. */
+bool mp_engine_suggested_sampling(const struct mp_engine *e, struct mp_sampling *out);
 
 /* The memory plan that mp_engine_start will check, for prompts of up to `tokens` and `new_tokens`
  * generated after them (0: only the logits of one prompt are wanted). */

@@ -297,11 +297,14 @@ static int check_device(const struct mp_plan *plan, enum mp_plan_device d, int64
     for (int i = 1; i < MP_PLAN_ROWS; i++) {
         largest = bytes[i] > bytes[largest] ? i : largest;
     }
+    char total[MP_SIZE_TEXT];
+    char most[MP_SIZE_TEXT];
+    char room[MP_SIZE_TEXT];
     return mp_fail(err, MP_ERR_MEMORY,
-                   "memory: the plan needs %.2f GiB for %d x %lld tokens (%.2f GiB of it %s), but "
-                   "%s %.2f GiB",
-                   mp_gib(plan->total[d]), plan->batch, (long long)plan->tokens,
-                   mp_gib(bytes[largest]), row_name(plan, largest), device, mp_gib(limit));
+                   "memory: the plan needs %s for %d x %lld tokens (%s of it %s), but %s %s",
+                   mp_size_text(plan->total[d], total), plan->batch, (long long)plan->tokens,
+                   mp_size_text(bytes[largest], most), row_name(plan, largest), device,
+                   mp_size_text(limit, room));
 }
 
 int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, struct mp_error *err)
@@ -316,12 +319,34 @@ int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, st
     return code;
 }
 
+const char *mp_size_text(int64_t bytes, char out[MP_SIZE_TEXT])
+{
+    static const char *const units[] = {"KiB", "MiB", "GiB"};
+    double size = (double)bytes / 1024.0;
+    int unit = 0;
+    while (unit < 2 && size >= 1024.0) {
+        size /= 1024.0;
+        unit++;
+    }
+    if (bytes < 1024) {
+        snprintf(out, MP_SIZE_TEXT, "%d bytes", (int)bytes);
+    } else {
+        snprintf(out, MP_SIZE_TEXT, "%.2f %s", size, units[unit]);
+    }
+    return out;
+}
+
+static double mib(int64_t bytes)
+{
+    return (double)bytes / (double)(1 << 20);
+}
+
 static void print_row(FILE *out, const char *name, const struct mp_plan *plan, int64_t cpu,
                       int64_t gpu, const char *note)
 {
-    fprintf(out, "  %-40s %10.1f MiB", name, mp_gib(cpu) * 1024.0);
+    fprintf(out, "  %-40s %10.1f MiB", name, mib(cpu));
     if (plan->gpu) {
-        fprintf(out, " %10.1f MiB", mp_gib(gpu) * 1024.0);
+        fprintf(out, " %10.1f MiB", mib(gpu));
     }
     fprintf(out, "%s\n", note);
 }

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out, struct mp_error *err)
 {
@@ -12,6 +13,17 @@ int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out, s
     int code = mp_tokenizer_load(path, out, err);
     free(path);
     return code;
+}
+
+bool mp_engine_has_tokenizer(const struct mp_engine *e)
+{
+    if (e->host.model_dir == NULL) {
+        return false;
+    }
+    char *path = mp_xasprintf("%s/tokenizer.json", e->host.model_dir);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
 }
 
 /* The id the post-processor puts before every text, or -1. */

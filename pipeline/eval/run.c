@@ -109,9 +109,9 @@ static bool has_all(const struct group *g, size_t setting)
 /* A prompt for which there is no memory fails alone. */
 static void fail_item(struct mp_item *item, const char *message)
 {
-    mp_log(MP_LOG_ERROR, "prompt %s: %s", item->id, message);
     free(item->error);
-    item->error = mp_xstrdup(message);
+    item->error = mp_item_locate(item, message);
+    mp_log(MP_LOG_ERROR, "prompt %s: %s", item->id, item->error);
 }
 
 static int read_prompt(struct group *g, int i, struct mp_error *err)

@@ -29,7 +29,8 @@ string='([^"\\]|\\.)*'
 output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+(,[0-9]+)*\\],"
 output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
 output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,"
-output_line+="\"sampled_fraction\":($number|null),\"score\":($number|null)\\}\$"
+output_line+="\"sampled_fraction\":($number|null),\"score\":($number|null),"
+output_line+='"prompt":"[0-9a-f]{16}","settings":"[0-9a-f]{16}"\}$'
 
 ids_of() { # ids_of FILE: the ids of an --output file's finished requests, in order
     sed -n 's/^{"id":"\([^"]*\)","text".*/\1/p' "$1" | paste -sd ' '
@@ -290,6 +291,76 @@ END
     expect_lines 'broken records' answers.jsonl '^\{"id":"[^"]*","error":"[^"]' 3
 }
 
+# What a record may say of its own answer, as to other programs; what nothing serves is an error.
+case_record_keys() {
+    cat >records.jsonl <<'END'
+{"id": "plain", "input": "Hello", "max_tokens": 12}
+{"id": "stop", "input": "Hello", "max_tokens": 12, "stop": ["hi"], "temperature": 0}
+{"id": "one", "input": "Hello", "max_new_tokens": 12, "stop": " hi"}
+{"id": "drawn", "input": "Hello", "max_tokens": 12, "temperature": 1.5, "top_p": 0.9, "seed": 3}
+{"id": "again", "input": "Hello", "max_tokens": 12, "temperature": 1.5, "top_p": 0.9, "seed": 3}
+{"id": "other", "input": "Hello", "max_tokens": 12, "temperature": 1.5, "top_p": 0.9, "seed": 4}
+{"id": "greedy", "input": "Hello", "max_tokens": 12, "temperature": 1.5, "top_k": 1}
+{"id": "joined", "context": "Hello", "input": "Bye", "max_tokens": 4, "answers": ["no", "never"]}
+{"id": "unknown", "input": "Hello", "max_new_token": 5}
+{"id": "chat", "messages": []}
+END
+    generate --input records.jsonl --eos none --output answers.jsonl
+    expect_status 1
+    expect_match 'unknown key' err 'record unknown: records.jsonl:9: max_new_token: unknown key, did you mean "max_new_tokens"'
+    expect_match 'unknown key' err 'record chat: records.jsonl:10: messages: unknown key$'
+    text_of() { sed -n "s/^{\"id\":\"$1\",\"text\":\"\(\([^\"\\\\]\|\\\\.\)*\)\".*/\1/p" answers.jsonl; }
+    local plain
+    plain=$(text_of plain)
+    expect_match 'max_tokens' answers.jsonl '^\{"id":"plain".*"generated_tokens":12,'
+    [[ $plain == *' hi'* ]] || fail 'the text to stop in' "$plain" 'some hi'
+    expect 'stop' "$(text_of stop)" "${plain%%hi*}"
+    expect 'one stop' "$(text_of one)" "${plain%% hi*}"
+    expect_lines 'reason' answers.jsonl '"finish_reason":"stop"' 2
+    expect 'the same seed' "$(text_of again)" "$(text_of drawn)"
+    [[ $(text_of drawn) != "$(text_of other)" ]] || fail 'another seed' "$(text_of other)" 'another text'
+    [[ $(text_of drawn) != "$plain" ]] || fail 'temperature' "$plain" 'another text'
+    expect 'top_k' "$(text_of greedy)" "$plain"
+    generate --prompt $'Hello\n\nBye' --gen-len 4 --eos none
+    expect 'context and input' "$(text_of joined)" "$(<out)"
+}
+
+# Lines on stdout instead of the texts.
+case_output_stdout() {
+    local output
+    printf '{"id": "a", "input": "Hello"}\n{"id": "b", "input": "Bye"}\n' >records.jsonl
+    for output in - /dev/stdout; do
+        generate --input - --gen-len 2 --eos none --output "$output" <records.jsonl
+        expect_status 0
+        expect_lines "$output" out "$output_line" 2
+        expect "$output: nothing else" "$(wc -l <out)" 2
+        "$binary" --model "$demo" --input records.jsonl --gen-len 2 --eos none --output "$output" 2>err | cat >out
+        expect_lines "$output, a pipe" out "$output_line" 2
+        expect "$output, a pipe: nothing else" "$(wc -l <out)" 2
+    done
+    expect_refusal 2 '--resume needs --output FILE, found -' \
+        --model "$demo" --prompt x --output - --resume
+    expect_refusal 2 'trace.file: found -, expected' --model "$demo" --prompt x --trace -
+    expect_refusal 2 '--output: found -, expected' logits --model "$demo" --tokens ids.json --output -
+    expect 'files' "$(echo *)" 'err out records.jsonl'
+}
+
+# Token ids need no tokenizer: the answer is ids then.
+case_no_tokenizer() {
+    make_model model tokenizer.json
+    printf '{"id": "a", "input_ids": [4091, 39, 762], "outputs": ["x"]}\n' >records.jsonl
+    generate --input records.jsonl --gen-len 3 --eos none --output with.jsonl
+    expect_status 0
+    run --model model --input records.jsonl --gen-len 3 --eos none --output without.jsonl
+    expect_status 0
+    expect 'token ids' "$(grep -o '"token_ids":[^]]*' without.jsonl)" "$(grep -o '"token_ids":[^]]*' with.jsonl)"
+    expect_lines 'no text' without.jsonl '"text":null,.*"score":null,' 1
+    expect 'stdout' "$(<out)" "$(sed 's/.*"token_ids":\[\([^]]*\).*/\1/; s/,/ /g' with.jsonl)"
+    expect_refusal 1 'model/tokenizer.json' --model model --prompt Hello
+    printf '{"id": "a", "input_ids": [5], "stop": "x"}\n' >stop.jsonl
+    expect_refusal 1 'model/tokenizer.json' --model model --input stop.jsonl
+}
+
 case_record_forms() {
     local form
     printf '{"input": "Hello"}' >object
@@ -329,19 +400,97 @@ case_too_long() {
     expect_lines 'the short one is answered' out . 1
 }
 
-# Each line of --output stands for one record, also where records share an id.
+# No id is twice in an output: neither of records that share one, nor of one that cannot be read.
 case_resume_same_id() {
     printf '{"id": "a", "input": "Hello"}\n' >one.jsonl
     printf '{"id": "a", "input": "Hello"}\n{"id": "a", "input": "Good bye"}\n' >two.jsonl
     generate --input one.jsonl --gen-len 2 --eos none --output answers.jsonl
     generate --input two.jsonl --gen-len 2 --eos none --output answers.jsonl --resume
     expect_status 0
-    expect_lines 'answers' answers.jsonl '"id":"a"' 2
+    expect_match 'shared id' err 'warning: two.jsonl: 1 record has the id of one before: the first, in line 2, is "a#2"'
+    expect 'ids' "$(ids_of answers.jsonl)" 'a a#2'
     # Nothing is left to do: nothing is loaded.
     generate --input two.jsonl --gen-len 2 --eos none --output answers.jsonl --resume
     expect_status 0
-    expect_lines 'answers' answers.jsonl '"id":"a"' 2
+    expect 'ids' "$(ids_of answers.jsonl)" 'a a#2'
     expect_lines 'no start of StarPU' err StarPU 0
+
+    printf '{"index":1,"input":"Hello"}\n{"index":0,"input":"bad \\ud83d"}\n' >broken.jsonl
+    generate --input broken.jsonl --gen-len 2 --output broken-answers.jsonl
+    expect_status 1
+    expect_lines 'answer' broken-answers.jsonl '^\{"id":"1","text"' 1
+    expect_lines 'error' broken-answers.jsonl '^\{"id":"1#2","error":"broken.jsonl:2:' 1
+}
+
+# Lines of another run are not counted, and that is said.
+case_resume_settings() {
+    local settings=(--gen-len 3 --eos none --attention magicpig --lsh-k 8 --lsh-l 75)
+    local long
+    long=$(story 5 40)
+    printf '{"id": "a", "input": "%s"}\n' "$long" >records.jsonl
+    printf '{"id": "a", "input": "%s"}\n' "${long/#The old/The new}" >other.jsonl
+    generate --input records.jsonl "${settings[@]}" --output first.jsonl
+    expect_status 0
+    local change
+    for change in '--attention full' '--lsh-k 9' '--lsh-l 76' '--lsh-seed 3' '--center 0' \
+        '--cache-layers none' '--window-size 60' '--gen-len 4' '--eos 4095' '--temperature 1' \
+        '--temperature 1 --seed 2' "--model $golden/llama3-rope"; do
+        [[ $change == --model* ]] && printf '{"id": "a", "input_ids": [5, 6, 7]}\n' >records.jsonl
+        [[ $change == *full ]] && set -- "${settings[@]:0:4}" || set -- "${settings[@]}"
+        if [[ $change == --model* ]]; then
+            generate --input records.jsonl "$@" --output first.jsonl --resume
+            expect_lines 'a prompt of ids' first.jsonl "$output_line" 2
+        fi
+        cp first.jsonl answers.jsonl
+        # shellcheck disable=SC2086  # words of a flag
+        generate --input records.jsonl "$@" $change --output answers.jsonl --resume
+        expect_status 0
+        expect_match "$change" err \
+            'warning: --resume: 1 finished line of answers.jsonl was made by another model or with other'
+        expect "$change: lines" "$(wc -l <answers.jsonl)" "$(($(wc -l <first.jsonl) + 1))"
+        # What has been added is this run's.
+        # shellcheck disable=SC2086
+        generate --input records.jsonl "$@" $change --output answers.jsonl --resume
+        expect "$change again: lines" "$(wc -l <answers.jsonl)" "$(($(wc -l <first.jsonl) + 1))"
+    done
+    rm answers.jsonl
+    printf '{"id": "a", "input": "%s"}\n' "$long" >records.jsonl
+    generate --input records.jsonl "${settings[@]}" --output answers.jsonl
+    # A prompt of the same length, and what a record has of its own.
+    generate --input other.jsonl "${settings[@]}" --output answers.jsonl --resume
+    expect_match 'another prompt' err '1 finished line of answers.jsonl belongs to no record'
+    printf '{"id": "a", "input": "%s", "stop": "baker"}\n' "$long" >stop.jsonl
+    generate --input stop.jsonl "${settings[@]}" --output answers.jsonl --resume
+    expect_match 'another stop' err '1 finished line of answers.jsonl was made'
+    expect 'tokens' "$(grep -o '"prompt_tokens":[0-9]*' answers.jsonl | sort -u | wc -l)" 1
+    expect 'lines' "$(wc -l <answers.jsonl)" 3
+    # What changes no answer changes nothing here.
+    generate --input records.jsonl "${settings[@]}" --output answers.jsonl --resume --batch 2 --threads 1
+    expect 'lines' "$(wc -l <answers.jsonl)" 3
+}
+
+# Lines that other tools have written again, and errors that are there.
+case_resume_lines() {
+    printf '{"id": "a", "input": "Hello"}\n{"id": "b", "input": 5}\n{"id": "c", "input": "Bye"}\n' >records.jsonl
+    local settings=(--input records.jsonl --gen-len 3 --eos none --output answers.jsonl)
+    generate "${settings[@]}"
+    expect_status 1
+    expect 'lines' "$(wc -l <answers.jsonl)" 3
+    # Blanks around all colons, keys in another order, a blank line, and no newline at the end.
+    sed -n 2p answers.jsonl >error
+    grep '"text"' answers.jsonl |
+        sed -e 's/":/": /g' -e 's/^{\("id": "."\), \{0,1\}\(.*\)}$/{\2, \1}/' >again
+    { head -n 1 again && printf '\n  \r\n' && cat error && printf '%s' "$(tail -n 1 again)"; } >answers.jsonl
+    cp answers.jsonl before
+    generate "${settings[@]}" --resume
+    expect_status 1
+    expect_match 'the error is told again' err 'error: record b: records.jsonl:2:'
+    expect 'nothing is added' "$(<answers.jsonl)" "$(<before)"
+    printf '{"id": "d", "input": "More"}\n' >>records.jsonl
+    generate "${settings[@]}" --resume
+    expect 'one line more' "$(head -n 5 answers.jsonl)" "$(<before)"
+    expect_lines 'whole lines' answers.jsonl '^\{"id":"d","text"' 1
+    expect 'lines' "$(wc -l <answers.jsonl)" 6
 }
 
 # Later records finish first; texts still come in the records' order, whatever the batch.
@@ -391,7 +540,7 @@ END
     generate --input records.jsonl --gen-len 3 --eos none --output answers.jsonl
     expect_status 0
     expect_lines 'complete lines' answers.jsonl "$output_line" 3
-    expect_lines 'score' answers.jsonl '^\{"id":"a".*"score":0\}$' 1
+    expect_lines 'score' answers.jsonl '^\{"id":"a".*"score":0,' 1
     expect_lines 'position as id' answers.jsonl '^\{"id":"2",' 1
     expect_lines 'three tokens' answers.jsonl '"token_ids":\[[0-9]+,[0-9]+,[0-9]+\],' 3
     cp answers.jsonl first.jsonl
@@ -416,7 +565,7 @@ case_resume() {
     expect_lines 'complete lines' answers.jsonl "$output_line" 4
     expect 'token ids' "$(sed 's/,"prefill_seconds.*//' answers.jsonl)" \
         "$(sed 's/,"prefill_seconds.*//' whole.jsonl)"
-    generate --input records.jsonl --output answers.jsonl --resume
+    generate --input records.jsonl --gen-len 3 --eos none --output answers.jsonl --resume
     expect_status 0
     expect 'nothing left: stdout' "$(<out)" ''
     expect 'nothing left: lines' "$(wc -l <answers.jsonl)" 4

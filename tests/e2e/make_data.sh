@@ -128,8 +128,8 @@ case_make_data_usage() {
     expect_refusal 2 'tried /absent' "${vt[@]}" --model /absent --output x
     expect_refusal 2 '--output: found the file of --squad, squad.json' \
         "${vt[@]}" --squad squad.json --output squad.json
-    expect_refusal 1 'absent.txt: cannot open' "${vt[@]}" --output x --essay absent.txt
-    expect_refusal 1 'absent/x: cannot create' "${vt[@]}" --output absent/x
+    expect_refusal 2 '--essay: absent.txt: cannot open' "${vt[@]}" --output x --essay absent.txt
+    expect_refusal 2 '--output: absent/x: cannot open for writing' "${vt[@]}" --output absent/x
     printf 'two words\n' >words.txt
     expect_refusal 1 'words.txt:1: found "two words", expected one word' \
         "${vt[@]}" --output x --words words.txt

@@ -49,3 +49,26 @@ case_rope_sections() {
     expect_status 0
     expect 'empty section' "$(<out)" "$(<plain)"
 }
+
+# ---- generation_config.json ----
+
+# Sampling that it suggests is not used, which is said unless the user asks for some.
+case_suggested_sampling() {
+    make_model model generation_config.json
+    echo '{"eos_token_id": 4092, "do_sample": true, "temperature": 0.6, "top_p": 0.9}' \
+        >model/generation_config.json
+    generate --prompt Hello --gen-len 3 --eos none
+    cp out plain
+    run --model model --prompt Hello --gen-len 3 --eos none
+    expect 'greedy' "$(<out)" "$(<plain)"
+    expect_match 'said' err \
+        'config.json suggests sampling, which is not used: --temperature 0.6 --top-p 0.9 --top-k 50'
+    run --model model --prompt Hello --gen-len 3 --temperature 1
+    expect_lines 'sampling as asked for' err suggests 0
+    echo '{"do_sample": false, "temperature": 0.6, "top_k": -1}' >model/generation_config.json
+    run --model model --prompt Hello --gen-len 3 --eos none
+    expect_lines 'no sampling' err suggests 0
+    echo '{"do_sample": true, "temperature": "hot"}' >model/generation_config.json
+    expect_refusal 1 'generation_config.json: temperature: expected a number from 0 to 1e\+06, found "hot"' \
+        --model model --prompt Hello
+}
