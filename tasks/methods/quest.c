@@ -74,12 +74,11 @@ static void destroy_index(struct mp_place place, void *index)
 }
 
 static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
-                  struct mp_shard_kv *kv, const struct mp_buffer *scratch)
+                  struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
 {
     const struct mp_shard *s = &mp_shards_of(&g->placements, layer)->list[shard];
-    (void)scratch;
     sub->device = s->device;
-    page_bounds_insert(sub, s, &kv->offloaded_buffer, &kv->index_buffer, g->shape->head_dim,
+    page_bounds_insert(sub, s, mp_indexed_keys(kv, scratch), &kv->index_buffer, g->shape->head_dim,
                        g->attention->config->page_size, kv->offloaded.count);
 }
 

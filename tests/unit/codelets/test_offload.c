@@ -205,15 +205,13 @@ static struct fixture make_int8_fixture(int64_t tokens, int head_dim, enum mp_dt
 {
     struct fixture f = make_fixture(tokens, head_dim, dtype);
     f.off.dtype = MP_I8;
-    f.off.k_scale = random_floats((size_t)(HEADS * f.off.capacity), 1.0f, 93);
-    f.off.v_scale = random_floats((size_t)(HEADS * f.off.capacity), 1.0f, 94);
+    f.off.scales = mp_xcalloc(1, kv_scale_bytes(HEADS, MP_I8, f.off.capacity));
     return f;
 }
 
 static void release_int8_fixture(struct fixture *f)
 {
-    free(f->off.k_scale);
-    free(f->off.v_scale);
+    free(f->off.scales);
     release_fixture(f);
 }
 
@@ -245,8 +243,8 @@ static void check_int8(const struct fixture *f)
                 v[c] = mp_load(f->staging.v, f->staging.dtype, from + (size_t)c);
             }
             int64_t to = h * f->off.capacity + i;
-            check_int8_row((int8_t *)f->off.k + to * d, f->off.k_scale[to], k, d);
-            check_int8_row((int8_t *)f->off.v + to * d, f->off.v_scale[to], v, d);
+            check_int8_row((int8_t *)f->off.k + to * d, f->off.scales[to].k, k, d);
+            check_int8_row((int8_t *)f->off.v + to * d, f->off.scales[to].v, v, d);
         }
     }
 }
@@ -298,14 +296,13 @@ static void test_int8_views_of_heads(void **state)
         size_t scales = kv_scale_bytes(HEADS, MP_I8, all.off.capacity);
         assert_memory_equal(parts.off.k, all.off.k, bytes);
         assert_memory_equal(parts.off.v, all.off.v, bytes);
-        assert_memory_equal(parts.off.k_scale, all.off.k_scale, scales);
-        assert_memory_equal(parts.off.v_scale, all.off.v_scale, scales);
+        assert_memory_equal(parts.off.scales, all.off.scales, scales);
         release_int8_fixture(&all);
         release_int8_fixture(&parts);
         release_fixture(&bf16);
     }
     assert_int_equal(kv_bytes(2, 64, MP_I8, 10), 2 * 64 * 10);
-    assert_int_equal(kv_scale_bytes(2, MP_I8, 10), 2 * 10 * sizeof(float));
+    assert_int_equal(kv_scale_bytes(2, MP_I8, 10), 2 * 10 * 2 * sizeof(float));
     assert_int_equal(kv_scale_bytes(2, MP_BF16, 10), 0);
 }
 
@@ -324,9 +321,9 @@ static void test_int8_limits(void **state)
             mp_store(f.staging.v, MP_BF16, (FIRST + 2) * D + c, c == 5 ? -1e-37f : 0.0f);
         }
         run_heads(variants[isa], &f, 0, HEADS);
-        assert_true(isnan(f.off.v_scale[0]));
-        assert_true(isinf(f.off.v_scale[1]));
-        assert_true(f.off.v_scale[2] == 0.0f);
+        assert_true(isnan(f.off.scales[0].v));
+        assert_true(isinf(f.off.scales[1].v));
+        assert_true(f.off.scales[2].v == 0.0f);
         for (int i = 0; i < 3 * D; i++) {
             assert_int_equal(((int8_t *)f.off.v)[i], 0);
         }

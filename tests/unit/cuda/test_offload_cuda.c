@@ -22,10 +22,10 @@ static size_t off_bytes_of(const struct result *r)
     return kv_bytes(HEADS, r->off.head_dim, r->off.dtype, r->off.capacity);
 }
 
-/* At least a float, so that there are some to allocate. */
+/* At least one, so that there is something to allocate. */
 static size_t scale_bytes_of(const struct result *r)
 {
-    return kv_scale_bytes(HEADS, r->off.dtype, r->off.capacity) + sizeof(float);
+    return kv_scale_bytes(HEADS, r->off.dtype, r->off.capacity) + sizeof(struct kv_scale);
 }
 
 static size_t off_elements(const struct result *r)
@@ -54,8 +54,7 @@ static struct result make_result(int64_t tokens, int head_dim, enum mp_dtype off
     r.static_cache.k_mean = mp_xcalloc((size_t)(HEADS * head_dim), sizeof(float));
     r.off.k = mp_xcalloc(1, off_bytes_of(&r));
     r.off.v = mp_xcalloc(1, off_bytes_of(&r));
-    r.off.k_scale = mp_xcalloc(1, scale_bytes_of(&r));
-    r.off.v_scale = mp_xcalloc(1, scale_bytes_of(&r));
+    r.off.scales = mp_xcalloc(1, scale_bytes_of(&r));
     return r;
 }
 
@@ -66,8 +65,7 @@ static void release_result(struct result *r)
     free(r->static_cache.k_mean);
     free(r->off.k);
     free(r->off.v);
-    free(r->off.k_scale);
-    free(r->off.v_scale);
+    free(r->off.scales);
 }
 
 static void *pinned_copy(const void *host, size_t bytes)
@@ -124,8 +122,7 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     static_cache.k_mean = device_copy(NULL, mean_bytes);
     off.k = pinned_copy(r->off.k, off_bytes);
     off.v = pinned_copy(r->off.v, off_bytes);
-    off.k_scale = pinned_copy(r->off.k_scale, scale_bytes);
-    off.v_scale = pinned_copy(r->off.v_scale, scale_bytes);
+    off.scales = pinned_copy(r->off.scales, scale_bytes);
     a.staging = &staging;
     a.static_cache = &static_cache;
     a.offloaded = a.offloaded != NULL ? &off : NULL;
@@ -135,8 +132,7 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     cuda_synchronize();
     memcpy(r->off.k, off.k, off_bytes);
     memcpy(r->off.v, off.v, off_bytes);
-    memcpy(r->off.k_scale, off.k_scale, scale_bytes);
-    memcpy(r->off.v_scale, off.v_scale, scale_bytes);
+    memcpy(r->off.scales, off.scales, scale_bytes);
     take_back(r->static_cache.k, static_cache.k, static_bytes);
     take_back(r->static_cache.v, static_cache.v, static_bytes);
     take_back(r->static_cache.k_mean, static_cache.k_mean, mean_bytes);
@@ -144,8 +140,7 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     ASSERT_CUDA(cudaFree(staging.v));
     ASSERT_CUDA(cudaFreeHost(off.k));
     ASSERT_CUDA(cudaFreeHost(off.v));
-    ASSERT_CUDA(cudaFreeHost(off.k_scale));
-    ASSERT_CUDA(cudaFreeHost(off.v_scale));
+    ASSERT_CUDA(cudaFreeHost(off.scales));
 }
 
 /* Means may differ in the last bits, and keys by their rounding; values are copies. */
@@ -167,8 +162,9 @@ static void check_int8(const struct result *r, const struct result *expected)
     for (int h = 0; h < HEADS; h++) {
         for (int64_t i = 0; i < r->off.count; i++) {
             int64_t token = h * r->off.capacity + i;
-            float scale = expected->off.k_scale[token];
-            assert_true(fabsf(r->off.k_scale[token] - scale) <= 1e-5f * scale + 1e-8f);
+            float scale = expected->off.scales[token].k;
+            assert_true(fabsf(r->off.scales[token].k - scale) <= 1e-5f * scale + 1e-8f);
+            assert_true(r->off.scales[token].v == expected->off.scales[token].v);
             for (int c = 0; c < d; c++) {
                 assert_true(scale < 1e-6f ||
                             abs(k[token * d + c] - expected_k[token * d + c]) <= 1);
@@ -176,7 +172,6 @@ static void check_int8(const struct result *r, const struct result *expected)
         }
     }
     assert_memory_equal(r->off.v, expected->off.v, off_bytes_of(r));
-    assert_memory_equal(r->off.v_scale, expected->off.v_scale, scale_bytes_of(r));
 }
 
 static void check(const struct result *r, const struct result *expected)
@@ -207,8 +202,7 @@ static void check_same(const struct result *r, const struct result *expected)
                         (size_t)(HEADS * r->static_cache.head_dim) * sizeof(float));
     assert_memory_equal(r->off.k, expected->off.k, off_bytes_of(r));
     assert_memory_equal(r->off.v, expected->off.v, off_bytes_of(r));
-    assert_memory_equal(r->off.k_scale, expected->off.k_scale, scale_bytes_of(r));
-    assert_memory_equal(r->off.v_scale, expected->off.v_scale, scale_bytes_of(r));
+    assert_memory_equal(r->off.scales, expected->off.scales, scale_bytes_of(r));
 }
 
 static void run_offload(int64_t tokens, int head_dim, enum mp_dtype offloaded, bool dropped)
