@@ -47,11 +47,11 @@ static void check_numbers(const void *data, enum mp_dtype dtype, int64_t count)
     for (int64_t i = 0; i < count; i++) {
         float x = dtype == MP_BF16 ? mp_bf16_to_f32(((const uint16_t *)data)[i])
                                    : ((const float *)data)[i];
-        assert_true(fabsf(x) <= 1.2F); /* no NaN is; less their mean, which is about 0 */
+        assert_true(fabsf(x) <= 2.0F); /* no NaN is; keys are less their mean */
         sum += (double)x * x;
     }
     /* Uniform in [-1, 1), all of it. */
-    assert_float_equal(sum / (double)count, 1.0 / 3.0, 0.02);
+    assert_float_equal(sum / (double)count, 1.0 / 3.0, 0.03);
 }
 
 static void check_sparse(const struct mp_layer_kv *kv, int64_t offloaded)
