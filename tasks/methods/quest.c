@@ -119,8 +119,8 @@ static void select_pages(struct mp_submit *sub, const struct mp_graph *g,
 const struct mp_method mp_method_quest = {
     .name = "quest",
     .summary = "whole pages of tokens, by the bounds of their keys (arXiv 2406.10774)",
-    .keys =
-        (const char *const[]){"attention.budget", "attention.page_size", "attention.center", NULL},
+    .keys = (const char *const[]){"attention.budget", "attention.page_size", "attention.center",
+                                  "attention.kv_dtype", NULL},
     .sparse = true,
     .keeps = true,
     .check = mp_budget_check,
