@@ -131,6 +131,7 @@ static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph
             &(struct sampled_attention_weight){
                 .function = method->weight != NULL ? method->weight(g->attention) : NULL,
                 .shared = method->shared_rows,
+                .int8 = s->rows[0].kv[layer].shards[i].offloaded.dtype == MP_I8,
                 .expected_nnz =
                     mp_expected_nnz(g, s, layer, shard) / (method->shared_rows ? group : 1),
             });

@@ -83,8 +83,8 @@ struct mp_layer_kv {
 /* Room for what a request's steps select for the query heads of one shard. Each layer that is cut
  * so uses it in turn. */
 struct mp_selection {
-    struct mp_buffer ids;         /* [query heads of the shard][room] u32; or [KV heads] for a method
-                                     with shared rows */
+    struct mp_buffer ids; /* [query heads of the shard][room] u32; or [KV heads] for a method
+                             with shared rows */
     struct mp_buffer log_weights; /* the same of f32, if the method gives any */
     struct mp_buffer scratch;     /* what the method needs to select; empty if nothing */
     int64_t room;                 /* tokens */
@@ -109,13 +109,22 @@ struct mp_prefill_chunk {
     struct mp_buffer staging_buffer[2]; /* wrap staging[]: this chunk's part of the area */
 };
 
+/* What it takes to make the index of one shard of a layer. Each layer that is cut so uses it in
+ * turn. */
+struct mp_index_scratch {
+    struct offloaded_kv keys;     /* its keys where they are read to be indexed, not rounded to 8
+                                     bits; v NULL. k NULL: the offloaded ones serve */
+    struct mp_buffer keys_buffer; /* wraps them, if there are any */
+    struct mp_buffer work;        /* what else the method needs; empty if nothing */
+};
+
 /* What decoding needs of a prompt. */
 struct mp_keep {
-    int request;                /* index, for traces; -1: none */
-    int64_t tokens;             /* of the prompt */
-    struct mp_layer_kv *kv;     /* [num_hidden_layers] of the request, filled; NULL: nothing is
-                                   kept, as where only logits are wanted */
-    struct mp_buffer **scratch; /* [cuts] -> [shards] what the method needs to build an index */
+    int request;            /* index, for traces; -1: none */
+    int64_t tokens;         /* of the prompt */
+    struct mp_layer_kv *kv; /* [num_hidden_layers] of the request, filled; NULL: nothing is
+                               kept, as where only logits are wanted */
+    struct mp_index_scratch **scratch; /* [cuts] -> [shards] */
 };
 
 /* Makes a layer of it from the keys and values of all its tokens: offload, and the method's index
@@ -123,10 +132,6 @@ struct mp_keep {
  * the same memory, not centered. */
 void mp_submit_keep(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
                     int layer, const struct mp_buffer *const *staging, int num_staging);
-
-/* Of that, the index alone, for a layer whose offloaded keys are in place. */
-void mp_submit_index(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
-                     int layer);
 
 struct mp_prefill {
     struct mp_keep keep;
@@ -213,7 +218,7 @@ void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
  * two, then output -> ffn. Returns the bytes that all between projection and output move, by their
  * codelets' estimates. */
 double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
-                            const struct mp_decode_step *s, int layer);
+                              const struct mp_decode_step *s, int layer);
 
 /* x -> logits -> ids. */
 void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,

@@ -103,12 +103,11 @@ static void destroy_index(struct mp_place place, void *index)
 }
 
 static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
-                  struct mp_shard_kv *kv, const struct mp_buffer *scratch)
+                  struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
 {
-    (void)scratch;
     sub->device = mp_selecting_device(g->attention->method, &g->placements,
                                       &mp_shards_of(&g->placements, layer)->list[shard]);
-    encode_keys_insert(sub, &kv->offloaded_buffer, g->attention->shared, &kv->index_buffer,
+    encode_keys_insert(sub, mp_indexed_keys(kv, scratch), g->attention->shared, &kv->index_buffer,
                        kv->index);
 }
 
@@ -154,7 +153,7 @@ const struct mp_method mp_method_pps = {
     .name = "pps",
     .summary = "tokens drawn by low-bit codes of their keys, as many for any length",
     .keys = (const char *const[]){"attention.samples", "attention.code_bits", "attention.seed",
-                                  "attention.center", NULL},
+                                  "attention.center", "attention.kv_dtype", NULL},
     .sparse = true,
     .keeps = true,
     .on_dense = true,
@@ -167,6 +166,7 @@ const struct mp_method mp_method_pps = {
     .index_name = "codes of keys",
     .create_index = create_index,
     .destroy_index = destroy_index,
+    .keys_on_dense = true,
     .build = build,
     .log_weights = true,
     .room = room,

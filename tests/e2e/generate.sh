@@ -147,6 +147,26 @@ case_pps() {
         --model "$demo" --attention pps --attention-budget 0.1 --prompt x
 }
 
+# Rows of 8 bits, by every method that keeps rows; a plan has room for them.
+case_int8_rows() {
+    local method
+    for method in magicpig quest topk oracle pps; do
+        demo_4k --attention "$method" --kv-dtype int8
+    done
+    run bench decode --model "$demo" --devices cpu --attention pps --kv-dtype int8 --context 3000 \
+        --steps 2 --warmup 0
+    expect_status 0
+    expect_match 'attention' out '^  attention +sampled in 7 of 8 layers, pps, .*, int8 rows$'
+    run plan --model "$demo" --devices cpu --attention pps --kv-dtype int8 --context 32068
+    expect_status 0
+    # 32000 tokens of 2 KV heads in 7 layers: 64 channels and a scale, of keys and of values.
+    expect_lines 'rows' out '^  offloaded KV +58\.1 MiB$' 1
+    expect_refusal 2 '--kv-dtype does not act for attention full' \
+        --model "$demo" --attention full --kv-dtype int8 --prompt x
+    expect_refusal 2 '--kv-dtype: expected one of bf16|int8, found "int4"' \
+        --model "$demo" --attention pps --kv-dtype int4 --prompt x
+}
+
 case_presets() {
     local preset count=0
     for preset in "$source_dir"/configs/*_config.json "$source_dir"/configs/original/*.json; do

@@ -38,6 +38,7 @@ static const struct {
     {"attention.samples", "99", ATTENTION},
     {"attention.code_bits", "4", ATTENTION},
     {"attention.center", "0", ATTENTION},
+    {"attention.kv_dtype", "int8", ATTENTION},
     {"sampling.temperature", "0.5", OTHER},
     {"sampling.top_p", "0.25", OTHER},
     {"sampling.top_k", "5", OTHER},
@@ -226,7 +227,7 @@ static void test_is_attention(void **state)
                                         "device-budget",    "window-size",     "attention",
                                         "lsh-projection",   "lsh-layer-group", "lsh-seed",
                                         "attention-budget", "page-size",       "attention-samples",
-                                        "code-bits",        "center"};
+                                        "code-bits",        "center",          "kv-dtype"};
     int count = 0;
     for (int i = 0; i < NUM_KEYS; i++) {
         count += KEYS[i].of == ATTENTION;

@@ -134,8 +134,8 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
 
 struct prompt {
     struct mp_prefill_chunk chunks[MAX_CHUNKS];
-    struct mp_buffer scratch[KV_HEADS];
-    struct mp_buffer *scratch_cuts[1];
+    struct mp_index_scratch scratch[KV_HEADS];
+    struct mp_index_scratch *scratch_cuts[1];
     struct mp_prefill prefill;
 };
 
