@@ -57,6 +57,12 @@ const char *mp_file_name(const char *path)
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
+bool mp_file_is_lfs_pointer(const char *data, size_t length)
+{
+    static const char start[] = "version https://git-lfs.github.com/spec/";
+    return length >= sizeof start - 1 && memcmp(data, start, sizeof start - 1) == 0;
+}
+
 char *mp_file_folder(const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -27,6 +27,10 @@ bool mp_file_same(const char *a, const char *b);
 /* The folder that path is in: "." for a name alone, "/" for "/name". The caller's. */
 char *mp_file_folder(const char *path);
 
+/* Whether a file that starts with these bytes is a Git LFS pointer instead of the content that it
+ * stands for. */
+bool mp_file_is_lfs_pointer(const char *data, size_t length);
+
 /* What messages call path: "standard input" for "-". */
 const char *mp_file_name(const char *path);
 

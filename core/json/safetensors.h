@@ -52,10 +52,10 @@ struct mp_tensors; /* opaque: all tensors of one file or set */
 /* Opens one file. */
 int mp_tensors_open_file(const char *path, struct mp_tensors **out, struct mp_error *err);
 
-/* Opens the weights of a model directory: the shards that model.safetensors.index.json names, or
- * model.safetensors, or (with neither) every model-*-of-*.safetensors. Tensors that the index
- * promises and no shard has, that are in two shards or in another than the index says are errors
- * that list them. */
+/* Opens the weights of a model directory: model.safetensors, or the shards that
+ * model.safetensors.index.json names, or (with neither) every model-*-of-*.safetensors. Tensors
+ * that the index promises and no shard has, that are in two shards or in another than the index
+ * says are errors that list them. */
 int mp_tensors_open_dir(const char *dir, struct mp_tensors **out, struct mp_error *err);
 
 void mp_tensors_close(struct mp_tensors *t);

@@ -7,8 +7,23 @@
 #include <string.h>
 #include <unistd.h>
 
+static bool is_there(const char *model_dir, const char *name)
+{
+    char *path = mp_xasprintf("%s/%s", model_dir, name);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
 int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out, struct mp_error *err)
 {
+    if (!is_there(model_dir, "tokenizer.json") && is_there(model_dir, "tokenizer.model")) {
+        return mp_fail(err, MP_ERR_IO,
+                       "%s: found tokenizer.model alone, expected tokenizer.json: download it, or "
+                       "convert the tokenizer, as transformers' AutoTokenizer and its "
+                       "save_pretrained do",
+                       model_dir);
+    }
     char *path = mp_xasprintf("%s/tokenizer.json", model_dir);
     int code = mp_tokenizer_load(path, out, err);
     free(path);
@@ -17,13 +32,7 @@ int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out, s
 
 bool mp_engine_has_tokenizer(const struct mp_engine *e)
 {
-    if (e->host.model_dir == NULL) {
-        return false;
-    }
-    char *path = mp_xasprintf("%s/tokenizer.json", e->host.model_dir);
-    bool there = access(path, F_OK) == 0;
-    free(path);
-    return there;
+    return e->host.model_dir != NULL && is_there(e->host.model_dir, "tokenizer.json");
 }
 
 /* The id the post-processor puts before every text, or -1. */

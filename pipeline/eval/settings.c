@@ -175,6 +175,7 @@ int mp_settings_parse(const struct mp_cli *cli, struct mp_settings *out, struct 
         if (code != 0) {
             mp_fail_prefix(err, "--setting \"%s\"", texts[i]);
             code = MP_ERR_USAGE; /* whatever is wrong in its file */
+            err->code = MP_ERR_USAGE;
         } else {
             s->name = name_of(&s->config, &cli->config);
         }

@@ -453,7 +453,7 @@ case_resume_settings() {
     expect_status 0
     local change
     for change in '--attention full' '--lsh-k 9' '--lsh-l 76' '--lsh-seed 3' '--center 0' \
-        '--cache-layers none' '--window-size 60' '--gen-len 4' '--eos 4095' '--temperature 1' \
+        '--cache-layers none' '--kv-dtype int8' '--window-size 60' '--gen-len 4' '--eos 4095' '--temperature 1' \
         '--temperature 1 --seed 2' "--model $golden/llama3-rope"; do
         [[ $change == --model* ]] && printf '{"id": "a", "input_ids": [5, 6, 7]}\n' >records.jsonl
         [[ $change == *full ]] && set -- "${settings[@]:0:4}" || set -- "${settings[@]}"

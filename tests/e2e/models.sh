@@ -72,3 +72,37 @@ case_suggested_sampling() {
     expect_refusal 1 'generation_config.json: temperature: expected a number from 0 to 1e\+06, found "hot"' \
         --model model --prompt Hello
 }
+
+# ---- files ----
+
+case_model_files() {
+    local pointer=$'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 4976698672'
+    local shard=model-00002-of-00002.safetensors
+    make_model model "$shard"
+    refuse_files() { # refuse_files PATTERN
+        expect_refusal 1 "$1" --model model --prompt Hello
+    }
+    refuse_files "index.json: not all of its files are here: model/$shard: cannot open"
+    echo "$pointer" >"model/$shard"
+    refuse_files "model/$shard: found a Git LFS pointer, .*: run git lfs pull"
+    head -c 1000000 "$demo/$shard" >"model/$shard"
+    refuse_files "$shard: incomplete download: 1000000 of $(stat -c %s "$demo/$shard") bytes"
+    head -c 1000 "$demo/$shard" >"model/$shard"
+    refuse_files 'header of [0-9]+ bytes, the file has 1000: incomplete download'
+    rm model/*.safetensors*
+    refuse_files 'model: no weights: expected model.safetensors'
+    echo PK >model/pytorch_model.bin
+    refuse_files 'model: found pytorch_model.bin, expected model.safetensors'
+    ln -s "$demo"/*.safetensors* model
+    local file
+    for file in tokenizer.json config.json generation_config.json; do
+        rm model/$file
+        echo "$pointer" >model/$file
+        refuse_files "model/$file:1:1: found a Git LFS pointer, expected JSON"
+        rm model/$file
+        ln -s "$demo/$file" model/$file
+    done
+    rm model/tokenizer.json
+    echo x >model/tokenizer.model
+    refuse_files 'model: found tokenizer.model alone, expected tokenizer.json'
+}
