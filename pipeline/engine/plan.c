@@ -2,6 +2,7 @@
  * allocator that only counts. */
 #include "pipeline/engine/plan.h"
 
+#include "core/base/memory.h"
 #include "pipeline/engine/internal.h"
 #include "pipeline/engine/session/micro_batches.h"
 #include "tasks/workspace.h"
@@ -51,6 +52,12 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* INT64_MAX is more than can be counted. */
+static bool fits(int64_t bytes, int64_t limit)
+{
+    return bytes < INT64_MAX && bytes <= limit;
+}
+
 /* ---- counting ---- */
 
 struct planner {
@@ -64,9 +71,11 @@ struct planner {
 static void book(struct planner *p, enum mp_plan_row row, int64_t times)
 {
     int64_t *counted = p->counted;
-    p->plan->bytes[MP_PLAN_CPU][row] +=
-        times * (counted[MP_MEMORY_HOST] + counted[MP_MEMORY_PINNED]);
-    p->plan->bytes[MP_PLAN_GPU][row] += times * counted[MP_MEMORY_GPU];
+    int64_t *cpu = &p->plan->bytes[MP_PLAN_CPU][row];
+    int64_t *gpu = &p->plan->bytes[MP_PLAN_GPU][row];
+    int64_t host = mp_bytes_add(counted[MP_MEMORY_HOST], counted[MP_MEMORY_PINNED]);
+    *cpu = mp_bytes_add(*cpu, mp_bytes_mul(times, host));
+    *gpu = mp_bytes_add(*gpu, mp_bytes_mul(times, counted[MP_MEMORY_GPU]));
     memset(counted, 0, sizeof p->counted);
 }
 
@@ -218,7 +227,7 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
     }
     for (int d = 0; d < MP_PLAN_DEVICES; d++) {
         for (int i = 0; i < MP_PLAN_ROWS; i++) {
-            out->total[d] += out->bytes[d][i];
+            out->total[d] = mp_bytes_add(out->total[d], out->bytes[d][i]);
         }
     }
     mp_placements_free(&placed.graph.placements);
@@ -231,7 +240,7 @@ void mp_plan_make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
     int kept = mp_engine_kept_layers(e);
     int layers = wanted < 0 || wanted > kept ? kept : wanted;
     make(e, tokens, new_tokens, mp_dense(e).kind == MP_GPU ? layers : 0, out);
-    while (wanted < 0 && out->gpu_kv_layers > 0 && out->total[MP_PLAN_GPU] > out->gpu_limit) {
+    while (wanted < 0 && out->gpu_kv_layers > 0 && !fits(out->total[MP_PLAN_GPU], out->gpu_limit)) {
         make(e, tokens, new_tokens, out->gpu_kv_layers - 1, out);
     }
 }
@@ -289,7 +298,7 @@ int64_t mp_plan_limit(const struct mp_config *config)
 static int check_device(const struct mp_plan *plan, enum mp_plan_device d, int64_t limit,
                         const char *device, struct mp_error *err)
 {
-    if (plan->total[d] <= limit) {
+    if (fits(plan->total[d], limit)) {
         return 0;
     }
     const int64_t *bytes = plan->bytes[d];
@@ -369,9 +378,9 @@ void mp_plan_print(const struct mp_plan *plan, const struct mp_config *config, F
     }
     const int64_t *total = plan->total;
     int64_t limit = mp_plan_limit(config);
-    bool fits =
-        total[MP_PLAN_CPU] <= limit && (!plan->gpu || total[MP_PLAN_GPU] <= plan->gpu_limit);
+    bool all = fits(total[MP_PLAN_CPU], limit) &&
+               (!plan->gpu || fits(total[MP_PLAN_GPU], plan->gpu_limit));
     print_row(out, "total", plan, total[MP_PLAN_CPU], total[MP_PLAN_GPU], "");
     print_row(out, config->memory_limit > 0 ? "memory_limit" : "available", plan, limit,
-              plan->gpu_limit, fits ? " (fits)" : " (does not fit)");
+              plan->gpu_limit, all ? " (fits)" : " (does not fit)");
 }

@@ -46,7 +46,8 @@ struct mp_plan {
     const char *shared_name; /* of MP_PLAN_SHARED; NULL: the method has nothing of the kind */
     const char *index_name;  /* of MP_PLAN_INDEX; likewise */
     int64_t bytes[MP_PLAN_DEVICES][MP_PLAN_ROWS]; /* bytes held; all requests together where it
-                                                     applies */
+                                                     applies; INT64_MAX: that or more, which fits
+                                                     nowhere */
     int64_t total[MP_PLAN_DEVICES];               /* their sums: the peaks */
     int64_t gpu_limit;                            /* bytes it may use on the GPU */
 };
