@@ -114,6 +114,8 @@ void mp_bench_print_rows(const struct mp_bench_result *rows, size_t count, FILE 
 /* What was measured where: the first lines of that, and the table of ops, the last ones. */
 void mp_bench_print_subject(const struct mp_bench_result *r, FILE *out);
 void mp_bench_print_ops(const struct mp_bench_result *r, FILE *out);
-void mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out);
+/* MP_ERR_MEMORY: nothing is printed. */
+int mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out,
+                        struct mp_error *err);
 
 #endif

@@ -1,6 +1,8 @@
 /* Benchmark results for people and for programs. */
 #include "pipeline/bench/bench.h"
 
+#include "core/json/json_print.h"
+
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
@@ -281,14 +283,19 @@ static cJSON *result_json(const struct mp_bench_result *r)
     return o;
 }
 
-void mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out)
+int mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out,
+                        struct mp_error *err)
 {
     cJSON *array = cJSON_CreateArray();
     for (size_t i = 0; i < count; i++) {
         cJSON_AddItemToArray(array, result_json(&rows[i]));
     }
-    char *text = cJSON_Print(array);
-    fprintf(out, "%s\n", text);
-    cJSON_free(text);
+    char *text = mp_json_print(array, MP_JSON_INDENTED, "--json", err);
     cJSON_Delete(array);
+    if (text == NULL) {
+        return MP_ERR_MEMORY;
+    }
+    fprintf(out, "%s\n", text);
+    free(text);
+    return 0;
 }

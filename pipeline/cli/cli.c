@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/json/json_print.h"
 #include "core/trace/trace.h"
 #include "pipeline/cli/console.h"
 #include "pipeline/cli/help.h"
@@ -461,6 +462,7 @@ int mp_cli_main(int argc, char **argv)
     struct mp_error err;
     struct mp_cli cli;
     mp_interrupt_install();
+    mp_json_watch_memory();
     static struct mp_log_target console = {.sink = mp_console_log};
     mp_log_add_target(&console);
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */

@@ -2,6 +2,7 @@
 
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "core/json/json_print.h"
 #include "pipeline/generate/score.h"
 
 #include <cjson/cJSON.h>
@@ -24,15 +25,6 @@ struct mp_predictions {
 };
 
 /* ---- lines ---- */
-
-/* The text of a value; the caller's. */
-static char *print(const struct cJSON *value)
-{
-    char *text = cJSON_PrintUnformatted(value);
-    char *copy = mp_xstrdup(text);
-    cJSON_free(text);
-    return copy;
-}
 
 static double number_or_nan(const struct mp_json *doc, const char *key)
 {
@@ -60,14 +52,12 @@ static int parse_line(const struct mp_json *doc, struct mp_line *out, struct mp_
     double score = NAN;
     int code = mp_json_get_object(doc, root, "setting", &setting, err);
     if (code == 0) {
-        char *key = cJSON_PrintUnformatted(setting);
-        out->setting = mp_xstrdup(key);
-        cJSON_free(key);
+        out->setting = mp_json_key_text(setting);
     }
     if (code == 0) {
         const struct cJSON *outputs;
         code = mp_json_get_array(doc, root, "outputs", &outputs, err);
-        out->outputs = code == 0 ? print(outputs) : NULL;
+        out->outputs = code == 0 ? mp_json_key_text(outputs) : NULL;
     }
     out->id = copy_string(doc, "id", &code, err);
     out->task = copy_string(doc, "task", &code, err);
@@ -215,7 +205,7 @@ static struct cJSON *outputs_of(const struct mp_item *item)
 static double score_again(const struct mp_line *line, const struct mp_item *item)
 {
     cJSON *outputs = outputs_of(item);
-    char *wanted = print(outputs);
+    char *wanted = mp_json_key_text(outputs);
     cJSON_Delete(outputs);
     bool same = strcmp(wanted, line->outputs) == 0;
     free(wanted);
@@ -395,10 +385,13 @@ int mp_predictions_add(struct mp_predictions *p, size_t setting, size_t item,
     }
     cJSON *line =
         make_line(&p->items->items[item], &p->settings->items[setting], answer, prediction);
-    char *text = cJSON_PrintUnformatted(line);
+    char *text = mp_json_print(line, MP_JSON_LINE, p->path, err);
     cJSON_Delete(line);
+    if (text == NULL) {
+        return MP_ERR_MEMORY;
+    }
     bool ok = fprintf(p->file, "%s\n", text) >= 0 && fflush(p->file) == 0;
-    cJSON_free(text);
+    free(text);
     return ok ? 0 : mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", p->path, strerror(errno));
 }
 

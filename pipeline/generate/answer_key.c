@@ -1,6 +1,7 @@
 #include "pipeline/generate/answer_key.h"
 
 #include "core/base/memory.h"
+#include "core/json/json_print.h"
 #include "pipeline/engine/hooks.h"
 
 #include <cjson/cJSON.h>
@@ -57,15 +58,13 @@ static void add_keys(cJSON *to, const struct mp_config *c, const char *const *pa
  * written in another way. Frees json. */
 static char *print_key(cJSON *json)
 {
-    char *text = cJSON_PrintUnformatted(json);
+    char *text = mp_json_key_text(json);
     cJSON *again = cJSON_Parse(text);
-    cJSON_free(text);
-    text = cJSON_PrintUnformatted(again);
-    char *copy = mp_xstrdup(text);
-    cJSON_free(text);
+    free(text);
+    text = mp_json_key_text(again);
     cJSON_Delete(again);
     cJSON_Delete(json);
-    return copy;
+    return text;
 }
 
 char *mp_answer_key(const struct mp_config *c, const char *model, const char *sparse_from)

@@ -2,6 +2,7 @@
 
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "core/json/json_print.h"
 #include "core/json/strmap.h"
 
 #include <cjson/cJSON.h>
@@ -236,14 +237,14 @@ void mp_output_left(const struct mp_output *o, size_t *settings, size_t *others)
 /* Writes object as one line, flushes and frees it. */
 static int write_line(struct mp_output *o, cJSON *object, struct mp_error *err)
 {
-    char *text = cJSON_PrintUnformatted(object);
+    char *text = mp_json_print(object, MP_JSON_LINE, o->path, err);
     cJSON_Delete(object);
     if (text == NULL) {
-        return mp_fail(err, MP_ERR_MEMORY, "%s: out of memory for a line", o->path);
+        return MP_ERR_MEMORY;
     }
     bool ok = fprintf(o->file, "%s%s\n", o->unended ? "\n" : "", text) >= 0 && fflush(o->file) == 0;
     o->unended = false;
-    cJSON_free(text);
+    free(text);
     return ok ? 0 : io_error(o, "write", err);
 }
 

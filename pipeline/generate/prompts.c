@@ -2,6 +2,7 @@
 
 #include "core/base/file.h"
 #include "core/base/memory.h"
+#include "core/json/json_print.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/generate/answer_key.h"
 #include "pipeline/generate/record.h"
@@ -101,9 +102,9 @@ static uint64_t settings_of(const struct mp_record *r, const struct mp_cli *cli,
     cJSON_AddNumberToObject(all, "max_new_tokens", (double)mp_prompts_max_new_tokens(r, cli));
     cJSON_AddItemToObject(all, "stop",
                           cJSON_CreateStringArray((const char *const *)r->stop, (int)r->num_stop));
-    char *text = cJSON_PrintUnformatted(all);
+    char *text = mp_json_key_text(all);
     uint64_t fingerprint = mp_text_fingerprint(text);
-    cJSON_free(text);
+    free(text);
     cJSON_Delete(all);
     free(key);
     return fingerprint;

@@ -1,8 +1,10 @@
 #include "pipeline/report/embed.h"
 
-#include <cjson/cJSON.h>
+#include "core/json/json_print.h"
+
 #include <errno.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -23,12 +25,9 @@ void mp_embed_put_json(FILE *out, const char *json)
 
 void mp_embed_put_value(FILE *out, const struct cJSON *value)
 {
-    char *json = cJSON_PrintUnformatted(value);
-    if (json == NULL) {
-        mp_panic("no memory for the text of a JSON value");
-    }
+    char *json = mp_json_key_text(value);
     mp_embed_put_json(out, json);
-    cJSON_free(json);
+    free(json);
 }
 
 int mp_embed_write(const char *path, const char *page, void (*put_data)(FILE *, const void *),

@@ -3,6 +3,7 @@
 #include "pipeline/tune/tune.h"
 
 #include "core/base/memory.h"
+#include "core/json/json_print.h"
 #include "pipeline/engine/hooks.h"
 
 #include <cjson/cJSON.h>
@@ -121,9 +122,9 @@ static void add_start(struct mp_tune_axis *axis, const cJSON *config)
     if (cJSON_IsString(value)) {
         add(axis, value->valuestring);
     } else {
-        char *text = cJSON_PrintUnformatted(value);
+        char *text = mp_json_key_text(value);
         add(axis, text);
-        cJSON_free(text);
+        free(text);
     }
 }
 
