@@ -3,11 +3,11 @@
 #include "pipeline/engine/plan.h"
 
 #include "core/base/memory.h"
+#include "core/machine/control_group.h"
 #include "pipeline/engine/internal.h"
 #include "pipeline/engine/session/micro_batches.h"
 #include "tasks/workspace.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -247,51 +247,17 @@ void mp_plan_make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
 
 /* ---- what there is ---- */
 
-/* The number after `key` (at the start of a line; "" for a file that is one number) in a file of
- * the kernel's; -1 if there is none. */
-static int64_t read_number(const char *path, const char *key)
-{
-    FILE *f = fopen(path, "r");
-    int64_t value = -1;
-    char line[256];
-    while (f != NULL && value < 0 && fgets(line, sizeof line, f) != NULL) {
-        size_t n = strlen(key);
-        if (strncmp(line, key, n) == 0 && sscanf(line + n, "%" SCNd64, &value) != 1) {
-            value = -1;
-        }
-    }
-    if (f != NULL) {
-        fclose(f);
-    }
-    return value;
-}
-
 /* What the system has left, in bytes; INT64_MAX where it does not say. */
 static int64_t available_memory(void)
 {
-    int64_t kib = read_number("/proc/meminfo", "MemAvailable:");
+    int64_t kib = mp_kernel_number("/proc/meminfo", "MemAvailable:");
     return kib < 0 ? INT64_MAX : kib * 1024;
-}
-
-/* What a container's control group (version 2) leaves of its limit, in bytes; INT64_MAX where there
- * is none. Cached files count as used there, but make room when memory is asked for. */
-static int64_t control_group_memory(void)
-{
-    int64_t limit = read_number("/sys/fs/cgroup/memory.max", "");
-    int64_t used = read_number("/sys/fs/cgroup/memory.current", "");
-    if (limit < 0 || used < 0) {
-        return INT64_MAX;
-    }
-    int64_t inactive = read_number("/sys/fs/cgroup/memory.stat", "inactive_file ");
-    int64_t active = read_number("/sys/fs/cgroup/memory.stat", "active_file ");
-    used -= (inactive > 0 ? inactive : 0) + (active > 0 ? active : 0);
-    return limit > used ? limit - used : 0;
 }
 
 int64_t mp_plan_limit(const struct mp_config *config)
 {
     return config->memory_limit > 0 ? config->memory_limit
-                                    : min64(available_memory(), control_group_memory());
+                                    : min64(available_memory(), mp_control_group_memory(""));
 }
 
 /* MP_ERR_MEMORY unless what is planned for one device fits; `device` names it and its limit. */
