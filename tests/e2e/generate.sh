@@ -740,6 +740,20 @@ case_full_disk() {
     check_crash "$command"
     expect_status 1
     expect_match "$command" err 'error: large.jsonl: cannot write: File too large'
+    # Nor does it leave half a report or trace: those of before stay.
+    local option
+    for option in trace report; do
+        echo before >"$option"
+        status=0
+        command="--$option, a limit of 4 KiB"
+        (ulimit -f 4 && "$binary" --model "$demo" --prompt Hello --gen-len 40 --eos none \
+            "--$option" "$option") >out 2>err || status=$?
+        check_crash "$command"
+        expect_status 1
+        expect_match "$command" err "error: $option: cannot write: File too large"
+        expect "$command: file" "$(<"$option")" before
+        expect "$command: files" "$(echo "$option"*)" "$option"
+    done
     local verb
     for verb in generate tokenize plan --help; do
         local arguments=("$verb")

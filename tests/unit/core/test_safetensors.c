@@ -401,7 +401,7 @@ static void test_writer(void **state)
     assert_int_equal(mp_tensor_writer_rows(&w, values[0], 1, &err), MP_OK);
     assert_int_equal(mp_tensor_writer_rows(&w, values[1], 0, &err), MP_OK);
     assert_int_equal(mp_tensor_writer_rows(&w, values[1], ROWS - 1, &err), MP_OK);
-    assert_int_equal(mp_tensor_writer_close(&w, &err), MP_OK);
+    assert_int_equal(mp_tensor_writer_close(&w, MP_OK, &err), MP_OK);
 
     struct mp_tensors *t;
     assert_int_equal(mp_tensors_open_file(path, &t, &err), MP_OK);
@@ -429,13 +429,13 @@ static void test_writer_errors(void **state)
                      MP_ERR_MEMORY);
     assert_int_equal(mp_tensor_writer_open(&w, "/dev/null", "logits", 3, 4, &err), MP_OK);
     assert_int_equal(mp_tensor_writer_rows(&w, row, 1, &err), MP_OK);
-    assert_int_equal(mp_tensor_writer_close(&w, &err), MP_ERR_IO);
+    assert_int_equal(mp_tensor_writer_close(&w, MP_OK, &err), MP_ERR_IO);
     assert_string_equal(err.message, "/dev/null: 1 rows written, 3 expected");
     /* A full disk shows when the buffer is flushed. */
     if (access("/dev/full", W_OK) == 0) {
         assert_int_equal(mp_tensor_writer_open(&w, "/dev/full", "logits", 1, 4, &err), MP_OK);
         assert_int_equal(mp_tensor_writer_rows(&w, row, 1, &err), MP_OK);
-        assert_int_equal(mp_tensor_writer_close(&w, &err), MP_ERR_IO);
+        assert_int_equal(mp_tensor_writer_close(&w, MP_OK, &err), MP_ERR_IO);
         assert_non_null(strstr(err.message, "/dev/full: cannot write: No space"));
     }
 }
