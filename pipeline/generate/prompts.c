@@ -91,12 +91,9 @@ int64_t mp_prompts_most_new_tokens(const struct mp_prompts *p, const struct mp_c
 
 /* ---- settings ---- */
 
-/* What a record has of its own is a part of its settings. */
-static uint64_t settings_of(const struct mp_record *r, const struct mp_cli *cli, const char *model)
+/* What a record has of its own is a part of its settings; key is that of the configuration. */
+static uint64_t settings_of(const struct mp_record *r, const struct mp_cli *cli, const char *key)
 {
-    struct mp_config own = cli->config; /* it shares what it points to */
-    own.sampling = mp_prompts_sampling(r, cli);
-    char *key = mp_answer_key(&own, model, NULL);
     cJSON *all = cJSON_CreateObject();
     cJSON_AddStringToObject(all, "key", key);
     cJSON_AddNumberToObject(all, "max_new_tokens", (double)mp_prompts_max_new_tokens(r, cli));
@@ -106,7 +103,6 @@ static uint64_t settings_of(const struct mp_record *r, const struct mp_cli *cli,
     uint64_t fingerprint = mp_text_fingerprint(text);
     free(text);
     cJSON_Delete(all);
-    free(key);
     return fingerprint;
 }
 
@@ -115,9 +111,16 @@ uint64_t *mp_prompts_settings(const struct mp_prompts *p, const struct mp_cli *c
 {
     uint64_t *settings = mp_xcalloc(p->records.count, sizeof *settings);
     char *model = mp_answer_model(e);
+    char *usual = mp_answer_key(&cli->config, model, NULL);
     for (size_t i = 0; i < p->records.count; i++) {
-        settings[i] = settings_of(&p->records.items[i], cli, model);
+        const struct mp_record *r = &p->records.items[i];
+        struct mp_config own = cli->config; /* it shares what it points to */
+        own.sampling = mp_prompts_sampling(r, cli);
+        char *key = mp_record_samples(r) ? mp_answer_key(&own, model, NULL) : NULL;
+        settings[i] = settings_of(r, cli, key != NULL ? key : usual);
+        free(key);
     }
+    free(usual);
     free(model);
     return settings;
 }
