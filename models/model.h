@@ -68,9 +68,10 @@ struct mp_weight_blocks {
 
 /* Reads every tensor into its slot in host memory: matrices to bf16 (exact from bf16, rounded from
  * f16 and f32), vectors to f32. Gives the pages of the files back as it goes, so that memory does
- * not double. Only for models that have weights: it panics on others. */
+ * not double. MP_ERR_INTERRUPTED once stop(user), asked before each, says true; NULL: nothing stops
+ * it. Only for models that have weights: it panics on others. */
 int mp_model_load(const struct mp_model *m, const struct mp_weight_blocks *dst,
-                  struct mp_error *err);
+                  bool (*stop)(void *user), void *user, struct mp_error *err);
 
 enum mp_weight_kind {
     MP_WEIGHT_MATRIX, /* any matrix but the next */

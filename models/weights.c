@@ -374,13 +374,18 @@ static void load_tensor(const struct mp_weight *w, const struct mp_tensor *t)
     }
 }
 
-void mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tensors *tensors)
+bool mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tensors *tensors,
+                          bool (*stop)(void *user), void *user)
 {
     for (size_t i = 0; i < mp_tensors_count(tensors); i++) {
+        if (stop != NULL && stop(user)) {
+            return false;
+        }
         const struct mp_tensor *t = mp_tensors_at(tensors, i);
         const struct mp_weight_slot *slot = slot_of(s, tensors, t->name);
         if (slot != NULL && slot->weight.dst != NULL) {
             load_tensor(&slot->weight, t);
         }
     }
+    return true;
 }

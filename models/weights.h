@@ -40,7 +40,9 @@ int mp_weight_slots_check(const struct mp_weight_slots *s, const struct mp_shape
                           const struct mp_tensors *tensors, const char *dir, struct mp_error *err);
 
 /* Reads every checked tensor into its slot's dst, in the files' order, each tensor on all threads,
- * and gives the pages of the files back behind it. */
-void mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tensors *tensors);
+ * and gives the pages of the files back behind it. False once stop(user), which is asked before
+ * each, says true; NULL: nothing stops it. */
+bool mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tensors *tensors,
+                          bool (*stop)(void *user), void *user);
 
 #endif

@@ -5,6 +5,7 @@
 #include "core/json/safetensors.h"
 #include "pipeline/bench/bench.h"
 #include "pipeline/cli/cli.h"
+#include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 #include "pipeline/generate/prompts.h"
@@ -144,6 +145,7 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
         }
     }
     if (code == 0) {
+        mp_interrupt_defer();
         code = mp_engine_start(engine, (int64_t)ids.count, 0, err);
     }
     if (code == 0) {

@@ -3,7 +3,6 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/generate/answer_key.h"
 #include "pipeline/generate/records.h"
@@ -251,8 +250,7 @@ static int make_samples(const struct mp_workshop *w, struct mp_engine *e, bool s
         struct mp_series series = {.task = t};
         for (int64_t i = 0; w->chosen[t] && i < w->samples && code == 0; i++) {
             struct mp_sample sample;
-            code = mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted")
-                                    : mp_make_sample(&w->maker, &series, &sample, err);
+            code = mp_make_sample(&w->maker, &series, &sample, err);
             if (code == 0) {
                 take_sample(e, &sample, t, i, w->maker.tokens, sparse_question, out);
                 mp_sample_free(&sample);

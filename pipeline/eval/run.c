@@ -86,6 +86,7 @@ int mp_eval_start(struct mp_eval *e, struct mp_error *err)
             most = more > most ? more : most;
         }
     }
+    mp_interrupt_defer();
     int code = mp_engine_start(e->engine, longest, most, err);
     if (code == 0) {
         mp_log(MP_LOG_INFO, "%s", mp_engine_model(e->engine));

@@ -361,6 +361,7 @@ static int open_all(struct generate *g, struct mp_error *err)
     }
     int64_t new_tokens = mp_prompts_most_new_tokens(&g->prompts, g->cli);
     mp_engine_plan(g->engine, longest, new_tokens, &g->plan);
+    mp_interrupt_defer();
     code = mp_engine_start(g->engine, longest, new_tokens, err);
     if (code == 0) {
         code = mp_session_open(g->engine, &g->session, err);

@@ -94,6 +94,7 @@ static int write_task(struct make_data *d, int task, struct mp_error *err)
 static int write_file(struct make_data *d, struct mp_error *err)
 {
     struct mp_new_file file;
+    mp_interrupt_defer();
     int code = mp_new_file_open(&file, d->cli->output, err);
     if (code != 0) {
         return code;

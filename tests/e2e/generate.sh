@@ -628,6 +628,7 @@ case_interrupt() {
 }
 
 case_interrupt_prefill() {
+    local signal
     start --devices cpu --input "$source_dir/configs/data32k.json"
     wait_for err 'kernels:'
     sleep 0.3
@@ -640,12 +641,60 @@ case_interrupt_prefill() {
     ((SECONDS - begin <= 3)) || fail 'second signal' "$((SECONDS - begin)) s" 'at most 3 s'
     expect stdout "$(<out)" ''
 
-    start --devices cpu --input "$source_dir/configs/data4k.json"
-    wait_for err 'kernels:'
-    kill -TERM "$child"
+    # One is enough: it waits for no more than the tasks that run.
+    for signal in INT TERM; do
+        start --devices cpu --input "$source_dir/configs/data32k.json" --chunk-size 1024
+        wait_for err 'kernels:'
+        sleep 0.3
+        begin=$SECONDS
+        kill "-$signal" "$child"
+        wait_child
+        expect_status 130
+        expect_match 'one signal' err 'error: interrupted while reading the prompt'
+        ((SECONDS - begin <= 3)) || fail "$signal" "$((SECONDS - begin)) s" 'at most 3 s'
+    done
+}
+
+# Before there is anything to finish, a signal ends the program at once.
+case_interrupt_input() {
+    local signal begin verb
+    mkfifo input
+    for verb in generate tokenize plan; do
+        for signal in INT TERM; do
+            sleep 60 >input &
+            local writer=$!
+            : >out
+            : >err
+            command="$verb, $signal while it waits for its input"
+            case $verb in
+            tokenize) "$binary" tokenize --model "$demo" <input >out 2>err & ;;
+            *) "$binary" $verb --model "$demo" --input - <input >out 2>err & ;;
+            esac
+            child=$!
+            sleep 0.2
+            until grep -q 'State:.S' "/proc/$child/status"; do
+                sleep 0.05
+            done
+            begin=$SECONDS
+            kill "-$signal" "$child"
+            wait_child
+            kill "$writer"
+            expect_status 130
+            ((SECONDS - begin <= 2)) || fail "$command" "$((SECONDS - begin)) s" 'at once'
+            expect "$command" "$(<err)" 'magicpig-pipe: error: interrupted'
+        done
+    done
+    # While a text is turned into tokens, too.
+    yes 'The old baker saw a small red fox near the river.' | head -c 60000000 >text
+    "$binary" tokenize --model "$demo" <text >out 2>err &
+    child=$!
+    command='tokenize, INT in a long text'
+    sleep 0.5
+    begin=$SECONDS
+    kill -INT "$child"
     wait_child
     expect_status 130
-    expect_match 'one signal' err 'interrupted'
+    ((SECONDS - begin <= 2)) || fail "$command" "$((SECONDS - begin)) s" 'at once'
 }
 
 # Interrupts a run with answers.jsonl as soon as that has a new line, and resumes it, until all is

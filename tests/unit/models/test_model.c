@@ -184,7 +184,7 @@ static void check_load(const char *dir, const char *description)
     const struct mp_shape *s = mp_model_shape(m);
     assert_string_equal(mp_model_description(m), description);
     struct mp_weight_blocks b = blocks_new(s);
-    assert_int_equal(mp_model_load(m, &b, &err), 0);
+    assert_int_equal(mp_model_load(m, &b, NULL, NULL, &err), 0);
 
     struct mp_tensors *t;
     assert_int_equal(mp_tensors_open_dir(dir, &t, &err), 0);
@@ -492,7 +492,7 @@ static void test_f16(void **state)
         "llama-f16", "\"model_type\": \"llama\", \"tie_word_embeddings\": true", ROWS, &m));
     const struct mp_shape *s = mp_model_shape(model);
     struct mp_weight_blocks b = blocks_new(s);
-    assert_int_equal(mp_model_load(model, &b, &err), 0);
+    assert_int_equal(mp_model_load(model, &b, NULL, NULL, &err), 0);
     for (uint32_t i = 0; i < 65536; i++) {
         uint16_t h = (uint16_t)(i * 257);
         int exponent = h >> 10 & 31;
@@ -570,6 +570,25 @@ static void test_unused(void **state)
                            "model.layers.1.self_attn.q_proj.weight"));
 }
 
+static bool stop_after(void *user)
+{
+    return (*(int *)user)-- == 0;
+}
+
+static void test_stopped(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_model *m = must_open(MP_SOURCE_DIR "/models/demo");
+    struct mp_weight_blocks b = blocks_new(mp_model_shape(m));
+    int tensors = 3;
+    assert_int_equal(mp_model_load(m, &b, stop_after, &tensors, &err), MP_ERR_INTERRUPTED);
+    assert_int_equal(tensors, -1);
+    assert_string_equal(err.message, "interrupted while reading the weights");
+    blocks_free(&b, mp_model_shape(m)->num_hidden_layers);
+    mp_model_close(m);
+}
+
 /* A tied embedding under the name of the head. */
 static void test_head_alone(void **state)
 {
@@ -582,7 +601,7 @@ static void test_head_alone(void **state)
     struct mp_model *model = must_open(dir);
     const struct mp_shape *s = mp_model_shape(model);
     struct mp_weight_blocks b = blocks_new(s);
-    assert_int_equal(mp_model_load(model, &b, &err), 0);
+    assert_int_equal(mp_model_load(model, &b, NULL, NULL, &err), 0);
     struct mp_tensors *t;
     assert_int_equal(mp_tensors_open_dir(dir, &t, &err), 0);
     same_matrix(find(t, "lm_head.weight", 0), b.embed);
@@ -630,8 +649,8 @@ int main(void)
         cmocka_unit_test(test_qwen),       cmocka_unit_test(test_left_over),
         cmocka_unit_test(test_big_matrix), cmocka_unit_test(test_f16),
         cmocka_unit_test(test_missing),    cmocka_unit_test(test_unused),
-        cmocka_unit_test(test_head_alone), cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_no_model),
+        cmocka_unit_test(test_stopped),    cmocka_unit_test(test_head_alone),
+        cmocka_unit_test(test_wrong),      cmocka_unit_test(test_no_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
