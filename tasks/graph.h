@@ -173,11 +173,13 @@ struct mp_step_shard {
     const struct mp_buffer *q; /* [max_rows][heads][head_dim] f32: own_q, or the step's q itself
                                   where the shard has all heads and sees it */
     struct mp_buffer own_q;
-    struct mp_buffer query; /* [max_rows][..] what the method makes of the queries */
-    struct mp_buffer *nnz;  /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected; of KV
-                               heads for a method with shared rows */
-    struct mp_buffer o;     /* as q */
-    struct mp_buffer lse;   /* [max_rows][heads] f32 */
+    struct mp_buffer query;  /* [max_rows][..] what the method makes of the queries */
+    struct mp_buffer *nnz;   /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected; of KV
+                                heads for a method with shared rows */
+    struct mp_buffer *error; /* [num_hidden_layers] of [max_rows][heads] f32: of the output in an
+                                observed step, estimated; NULL: the method cannot */
+    struct mp_buffer o;      /* as q */
+    struct mp_buffer lse;    /* [max_rows][heads] f32 */
 };
 
 /* Activations of up to max_rows requests, reused by every layer and step. */
@@ -187,6 +189,8 @@ struct mp_step_buffers {
     struct mp_buffer q;            /* [max_rows][num_attention_heads][head_dim] f32 */
     struct mp_buffer o_static;     /* as q */
     struct mp_buffer lse_static;   /* [max_rows][num_attention_heads] f32 */
+    struct mp_buffer o_merged;     /* as q: all of a layer's attention, in an observed step */
+    struct mp_buffer lse_merged;   /* as lse_static */
     struct mp_buffer logits;       /* [max_rows][vocab_size] f32 */
     struct mp_step_shard **shards; /* [cuts] -> [shards] */
 };
@@ -201,6 +205,8 @@ struct mp_decode_row {
     uint64_t stream;      /* separates the request's random numbers from those of others */
     struct sample_row sample;
     const double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
+    const int64_t *samples;     /* [num_hidden_layers] tokens that a KV head is to draw, for a
+                                   method that draws a number of them */
 };
 
 struct mp_decode_step {
@@ -208,6 +214,7 @@ struct mp_decode_step {
     int num_rows;
     const struct mp_decode_row *rows; /* [num_rows] */
     const struct mp_step_buffers *buffers;
+    bool observe; /* each layer's attention is written down, and its error if the method can tell */
 };
 
 /* ids -> x. */

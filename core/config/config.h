@@ -73,6 +73,8 @@ struct mp_config {
     int page_size;          /* attention.page_size: tokens, 1..65536, default 16 */
     int64_t samples;        /* attention.samples: offloaded tokens that a KV head samples, default
                                512 */
+    float epsilon;          /* attention.epsilon: relative error of the attention's output that the
+                               number of samples is to give, 0..1; 0: as many as `samples` */
     int code_bits;          /* attention.code_bits: of a channel in the code of a key, 1, 2 or 4;
                                default 2 */
     bool attention_center;  /* attention.center: the keys of a sparse layer are stored less their

@@ -29,7 +29,8 @@ string='([^"\\]|\\.)*'
 output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+(,[0-9]+)*\\],"
 output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
 output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,"
-output_line+="\"sampled_fraction\":($number|null),\"score\":($number|null)\\}\$"
+output_line+="\"sampled_fraction\":($number|null),\"attention_error\":($number|null),"
+output_line+="\"score\":($number|null)\\}\$"
 
 ids_of() { # ids_of FILE: the ids of an --output file's finished requests, in order
     sed -n 's/^{"id":"\([^"]*\)","text".*/\1/p' "$1" | paste -sd ' '
