@@ -68,6 +68,8 @@ __global__ void __launch_bounds__(32 * ERROR_WARPS)
     error_kernel(begin_stamp stamp, const __grid_constant__ error_launch p)
 {
     __shared__ float sums[ERROR_WARPS];
+    __shared__ float q[MP_MAX_HEAD_DIM]; /* and o, which may lie in host memory */
+    __shared__ float o[MP_MAX_HEAD_DIM];
     allow_next_kernel();
     wait_for_kernels(stamp);
     const int head = blockIdx.x;
@@ -76,15 +78,19 @@ __global__ void __launch_bounds__(32 * ERROR_WARPS)
     const error_row &r = p.row[row];
     const int64_t of_layer = row * p.layer_heads + p.first_head + head;
     const int64_t own = row * gridDim.x + head;
-    const float *o = p.o + of_layer * p.head_dim;
-    const float *q = p.q + own * p.head_dim;
     const int n = r.k != NULL ? p.nnz[row * p.num_kv_heads + kv_head] : 0;
     const int64_t selected = kv_head * r.ids_stride;
     const int warp = threadIdx.x / 32;
+    const float lse = p.lse[of_layer];
+    for (int c = threadIdx.x; c < p.head_dim; c += 32 * ERROR_WARPS) {
+        q[c] = p.q[own * p.head_dim + c];
+        o[c] = p.o[of_layer * p.head_dim + c];
+    }
+    __syncthreads();
     float sum = 0.0f;
     for (int j = warp; j < n; j += ERROR_WARPS) {
         sum += token_error(p, r, kv_head * r.capacity + r.ids[selected + j],
-                           r.log_weights[selected + j], q, o, p.lse[of_layer]);
+                           r.log_weights[selected + j], q, o, lse);
     }
     if (threadIdx.x % 32 == 0) {
         sums[warp] = sum;
@@ -124,7 +130,8 @@ error_row describe_row(const sampling_error_args *a, int64_t r)
 void sampling_error_cuda(const struct sampling_error_args *a)
 {
     for (int64_t first = 0; first < a->rows; first += ERROR_ROWS) {
-        const int rows = (int)(a->rows - first < ERROR_ROWS ? a->rows - first : ERROR_ROWS);
+        const int rows =
+            (int)(a->rows - first < ERROR_ROWS ? a->rows - first : (int64_t)ERROR_ROWS);
         error_launch p = {};
         for (int r = 0; r < rows; r++) {
             p.row[r] = describe_row(a, first + r);
