@@ -62,7 +62,7 @@ static const struct config_key keys[] = {
      .help = "local window, part of the device budget"},
     {"generation_budget", "generation-budget", CONFIG_INT64, .verbs = WRITERS | MP_VERB_PLAN,
      FIELD(generation_budget), RANGE(1, MAX_TOKENS), .initial = "256",
-     .help = "generated tokens to have room for at first"},
+     .help = "generated tokens that are always attended to, or room for them"},
     {"gen_len", "gen-len", CONFIG_INT64, .verbs = WRITERS | MP_VERB_PLAN, FIELD(gen_len),
      RANGE(1, MAX_TOKENS), .initial = "128", .help = "most tokens to generate for a request"},
     {"eos", "eos", CONFIG_LIST, .verbs = WRITERS, FIELD(eos), COUNT(num_eos), RANGE(0, INT32_MAX),
