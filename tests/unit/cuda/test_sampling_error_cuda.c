@@ -53,7 +53,7 @@ static void test_agrees_with_reference(void **state)
     (void)state;
     SKIP_WITHOUT_GPU();
     for (size_t i = 0; i < sizeof shared_cases / sizeof shared_cases[0]; i++) {
-        if (shared_cases[i].dtype != MP_F32) {
+        if (shared_cases[i].dtype != MP_F32 && shared_cases[i].head_dim % 8 == 0) {
             run_case(&shared_cases[i]);
         }
     }
