@@ -279,6 +279,9 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
     if (code == 0) {
         code = mp_variants_start(e, tokens, new_tokens, err);
     }
+    if (code == 0 && !e->lends && new_tokens > 0) {
+        code = mp_kv_lock_pages(e, tokens, new_tokens, err);
+    }
     if (code == 0) {
         /* Not before the weights are read, by loops over all cores. */
         code = mp_runtime_bind_submitter(e->runtime, err);

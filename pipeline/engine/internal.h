@@ -150,6 +150,11 @@ void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int 
 /* Every layer's, and the array itself; NULL is fine. */
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
+/* Makes and frees what one request of a plan offloads to memory that is locked for the GPU, so that
+ * it is there when the first one comes. MP_ERR_MEMORY. */
+int mp_kv_lock_pages(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                     struct mp_error *err);
+
 /* What a method has to know to say how large its parts of a shard are, of so many offloaded
  * tokens. */
 struct mp_shard_size mp_kv_shard_size(const struct mp_engine *e, const struct mp_shard *shard,

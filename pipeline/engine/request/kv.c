@@ -220,6 +220,25 @@ void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
     free(kv);
 }
 
+/* Pages are locked while nobody waits for them, and kept (mp_memory_free). */
+int mp_kv_lock_pages(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                     struct mp_error *err)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    int64_t growth = mp_kv_growth(e, tokens, new_tokens);
+    size_t layers = (size_t)e->shape->num_hidden_layers;
+    struct mp_layer_kv *kv = mp_xcalloc(layers, sizeof *kv);
+    struct mp_allocator a = {.err = err};
+    for (int l = 0; l < p->num_layers && p->dense.kind == MP_GPU; l++) {
+        const struct mp_shards *shards = mp_shards_of(p, l);
+        if (shards != NULL && mp_shard_in_host(&shards->list[0])) {
+            mp_kv_create_offloaded(e, &a, &kv[l], l, tokens, growth);
+        }
+    }
+    mp_kv_destroy(e, kv);
+    return a.code;
+}
+
 /* ---- room for selections ---- */
 
 static void create_selection(const struct mp_engine *e, struct mp_allocator *a,
