@@ -43,6 +43,12 @@ struct mp_place mp_offloaded_place(const struct mp_placements *p, const struct m
     return place;
 }
 
+struct mp_place mp_scale_place(const struct mp_placements *p, const struct mp_shard *shard)
+{
+    return shard->device.kind == MP_GPU ? mp_memory_of(shard->device)
+                                        : mp_offloaded_place(p, shard);
+}
+
 struct mp_place mp_index_place(const struct mp_shard *shard)
 {
     struct mp_place place = mp_memory_of(shard->device);

@@ -126,7 +126,8 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
     kv->k = mp_allocate(a, place, offloaded_bytes(kv), "offloaded keys");
     kv->v = mp_allocate(a, place, offloaded_bytes(kv), "offloaded values");
     if (kv->dtype == MP_I8) {
-        kv->scales = mp_allocate(a, place, scale_bytes(kv), "scales of keys and values");
+        kv->scales = mp_allocate(a, mp_scale_place(&e->graph.placements, shard), scale_bytes(kv),
+                                 "scales of keys and values");
     }
     mp_buffer_wrap(a, &out->offloaded_buffer, MP_HOST, kv, sizeof *kv);
     if (growth > 0) {
@@ -193,7 +194,8 @@ static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shar
     mp_buffer_release(&kv->index_buffer);
     mp_memory_free(place, kv->offloaded.k, offloaded_bytes(&kv->offloaded));
     mp_memory_free(place, kv->offloaded.v, offloaded_bytes(&kv->offloaded));
-    mp_memory_free(place, kv->offloaded.scales, scale_bytes(&kv->offloaded));
+    mp_memory_free(mp_scale_place(&e->graph.placements, shard), kv->offloaded.scales,
+                   scale_bytes(&kv->offloaded));
     if (kv->index != NULL) {
         const struct mp_method *method = e->attention.method;
         method->destroy_index(mp_selecting_place(method, &e->graph.placements, shard), kv->index);
