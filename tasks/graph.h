@@ -67,6 +67,8 @@ static inline int64_t mp_static_tokens(const struct mp_graph *g, int64_t tokens)
 struct mp_shard_kv {
     struct offloaded_kv offloaded;
     struct mp_buffer offloaded_buffer; /* wraps it */
+    struct offloaded_kv leaving;       /* while tokens leave the static cache, these, in it */
+    struct mp_buffer leaving_buffer;   /* wraps it; unused where none ever do */
     void *index;                       /* what the method has made of the keys; NULL: nothing */
     struct mp_buffer index_buffer;     /* wraps it; unused without */
 };
@@ -76,7 +78,8 @@ struct mp_layer_kv {
     struct kv_cache static_cache;   /* sink, window and generated tokens, or the whole KV of a dense
                                        layer (there the mean subtracted from the keys is 0) */
     struct mp_buffer static_buffer; /* wraps it */
-    int64_t offloaded;          /* tokens of the prompt that are kept elsewhere: in the shards */
+    int64_t offloaded;          /* tokens that are kept elsewhere: in the shards; of the prompt, and
+                                   generated ones that have grown old */
     struct mp_shard_kv *shards; /* [shards of the layer] by KV heads; NULL: there are none */
 };
 
@@ -164,6 +167,21 @@ void mp_submit_prefill_logits(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_prefill *p, int chunk, struct mp_rows rows,
                               const struct mp_buffer *logits);
 
+/* ---- growth of a request ---- */
+
+/* Generated tokens that have grown old leave the static caches of sparse layers. */
+struct mp_growth {
+    int request;            /* index, for traces */
+    struct mp_layer_kv *kv; /* [num_hidden_layers]; leaving is set in the shards */
+    int64_t first;          /* slot of the first that leaves */
+    int64_t count;          /* tokens that leave */
+    int64_t used;           /* slots in use before */
+};
+
+/* In a sparse layer: the index of the old tokens, and their place with the offloaded ones. */
+void mp_submit_growth(struct mp_submit *sub, const struct mp_graph *g, const struct mp_growth *w,
+                      int layer);
+
 /* ---- decode of a micro-batch ---- */
 
 /* What a step exchanges with one shard: arrays of the shard's query heads alone. Two layers never
@@ -173,11 +191,13 @@ struct mp_step_shard {
     const struct mp_buffer *q; /* [max_rows][heads][head_dim] f32: own_q, or the step's q itself
                                   where the shard has all heads and sees it */
     struct mp_buffer own_q;
-    struct mp_buffer query; /* [max_rows][..] what the method makes of the queries */
-    struct mp_buffer *nnz;  /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected; of KV
-                               heads for a method with shared rows */
-    struct mp_buffer o;     /* as q */
-    struct mp_buffer lse;   /* [max_rows][heads] f32 */
+    struct mp_buffer query;  /* [max_rows][..] what the method makes of the queries */
+    struct mp_buffer *nnz;   /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected; of KV
+                                heads for a method with shared rows */
+    struct mp_buffer *error; /* [num_hidden_layers] of [max_rows][heads] f32: of the output in an
+                                observed step, estimated; NULL: the method cannot */
+    struct mp_buffer o;      /* as q */
+    struct mp_buffer lse;    /* [max_rows][heads] f32 */
 };
 
 /* Activations of up to max_rows requests, reused by every layer and step. */
@@ -187,6 +207,8 @@ struct mp_step_buffers {
     struct mp_buffer q;            /* [max_rows][num_attention_heads][head_dim] f32 */
     struct mp_buffer o_static;     /* as q */
     struct mp_buffer lse_static;   /* [max_rows][num_attention_heads] f32 */
+    struct mp_buffer o_merged;     /* as q: all of a layer's attention, in an observed step */
+    struct mp_buffer lse_merged;   /* as lse_static */
     struct mp_buffer logits;       /* [max_rows][vocab_size] f32 */
     struct mp_step_shard **shards; /* [cuts] -> [shards] */
 };
@@ -201,6 +223,8 @@ struct mp_decode_row {
     uint64_t stream;      /* separates the request's random numbers from those of others */
     struct sample_row sample;
     const double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
+    const int64_t *samples;     /* [num_hidden_layers] tokens that a KV head is to draw, for a
+                                   method that draws a number of them */
 };
 
 struct mp_decode_step {
@@ -208,6 +232,7 @@ struct mp_decode_step {
     int num_rows;
     const struct mp_decode_row *rows; /* [num_rows] */
     const struct mp_step_buffers *buffers;
+    bool observe; /* each layer's attention is written down, and its error if the method can tell */
 };
 
 /* ids -> x. */

@@ -69,7 +69,8 @@ static char *print_key(cJSON *json)
 
 char *mp_answer_key(const struct mp_config *c, const char *model, const char *sparse_from)
 {
-    static const char *const common[] = {"cache_layers", "device_budget", "window_size", NULL};
+    static const char *const common[] = {"cache_layers", "device_budget", "window_size",
+                                         "generation_budget", NULL};
     static const char *const drawn[] = {"sampling.temperature", "sampling.top_p", "sampling.top_k",
                                         "sampling.seed", NULL};
     static const char *const end[] = {"eos", NULL};

@@ -25,6 +25,7 @@ struct mp_shard_size {
     int kv_heads;
     int query_heads;
     int64_t tokens;      /* offloaded, of one request */
+    int64_t capacity;    /* tokens that there is to be room for, >= tokens */
     enum mp_dtype dtype; /* of their keys as an index is made of them */
 };
 
@@ -67,8 +68,15 @@ struct mp_method {
     void (*build)(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
                   struct mp_shard_kv *kv, const struct mp_index_scratch *scratch);
 
+    /* Inserts what adds the tokens of kv->leaving to the index of kv->shards[shard], after its
+     * `first` ones. NULL: generated tokens stay in the static cache. */
+    void (*extend)(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
+                   struct mp_shard_kv *kv, int64_t first, int64_t count);
+
     /* ---- a step ---- */
-    bool log_weights; /* it gives one to each selected token; otherwise see weight */
+    bool log_weights;     /* it gives one to each selected token; otherwise see weight */
+    bool estimates_error; /* these are -ln of the probability with which the token was drawn, so
+                             that what was drawn tells the error of the output */
     /* ln of the inverse weight as a function of the cosine; NULL: every token weighs 1. */
     const struct lsh_weight *(*weight)(const struct mp_attention *a);
     /* Most tokens that a head selects of those of one request; NULL: all of them. */
@@ -93,6 +101,9 @@ struct mp_method {
     /* Bytes of GPU workspace that its ops need, one at a time; NULL: none. */
     size_t (*workspace)(const struct mp_attention *a);
 };
+
+/* Where attention.epsilon says how many tokens to sample, it is within these. */
+enum { MP_LEAST_SAMPLES = 64, MP_MOST_SAMPLES = 4096 };
 
 /* Selections of a shard: one a KV head or one a query head. */
 static inline int mp_selections_of(const struct mp_method *m, const struct mp_shard_size *size)

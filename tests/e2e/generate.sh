@@ -29,7 +29,8 @@ string='([^"\\]|\\.)*'
 output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+(,[0-9]+)*\\],"
 output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
 output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,"
-output_line+="\"sampled_fraction\":($number|null),\"score\":($number|null),"
+output_line+="\"sampled_fraction\":($number|null),\"attention_error\":($number|null),"
+output_line+="\"score\":($number|null),"
 output_line+='"prompt":"[0-9a-f]{16}","settings":"[0-9a-f]{16}"\}$'
 
 ids_of() { # ids_of FILE: the ids of an --output file's finished requests, in order
@@ -145,6 +146,30 @@ case_pps() {
         --model "$demo" --attention pps --code-bits 3 --prompt x
     expect_refusal 2 '--attention-budget does not act for attention pps' \
         --model "$demo" --attention pps --attention-budget 0.1 --prompt x
+}
+
+# Generated tokens that leave the static cache, any number at a time: of all of them the text is that
+# of full attention.
+case_growth() {
+    local budget arguments=(--prompt 'The old baker sold the' --gen-len 90 --eos none --devices cpu)
+    generate "${arguments[@]}" --attention full
+    expect_status 0
+    cp out all
+    for budget in 1 7 16; do
+        generate "${arguments[@]}" --attention pps --attention-samples 1000 --device-budget 12 \
+            --window-size 8 --generation-budget "$budget"
+        expect_status 0
+        expect "budget $budget" "$(<out)" "$(<all)"
+        sampled_within 100 100
+    done
+    generate "${arguments[@]}" --attention pps --kv-dtype int8 --device-budget 12 --window-size 8 \
+        --generation-budget 16 --cpu-workers 2
+    expect_status 0
+    # What grows old is sampled from: there is no cache of 40,000 tokens.
+    run plan --model "$demo" --devices cpu --attention pps --context 3068 --gen-len 40257
+    expect_status 0
+    expect_lines 'room' out '^  offloaded KV +147\.2 MiB$' 1
+    expect_lines 'bounded' out '^  static caches \(sink, window, generated\) +1\.1 MiB$' 1
 }
 
 # Rows of 8 bits, by every method that keeps rows; a plan has room for them.
@@ -452,7 +477,7 @@ case_resume_settings() {
     generate --input records.jsonl "${settings[@]}" --output first.jsonl
     expect_status 0
     local change
-    for change in '--attention full' '--lsh-k 9' '--lsh-l 76' '--lsh-seed 3' '--center 0' \
+    for change in '--attention full' '--lsh-k 9' '--lsh-l 76' '--lsh-seed 3' '--center 0' '--generation-budget 100' \
         '--cache-layers none' '--kv-dtype int8' '--window-size 60' '--gen-len 4' '--eos 4095' '--temperature 1' \
         '--temperature 1 --seed 2' "--model $golden/llama3-rope"; do
         [[ $change == --model* ]] && printf '{"id": "a", "input_ids": [5, 6, 7]}\n' >records.jsonl
