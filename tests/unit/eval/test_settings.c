@@ -81,7 +81,7 @@ static void test_files(void **state)
     (void)state;
     check_file(CONFIGS "magicpig_config.json", "magicpig, (K, L) = (10, 150)");
     check_file(CONFIGS "quest_config.json", "quest, budget 1024 tokens, pages of 16; dense 0, 1");
-    check_file(CONFIGS "pps_config.json", "pps, 512 samples, codes of 2 bits");
+    check_file(CONFIGS "pps_config.json", "pps, 512 samples, codes of 2 bits, int8 rows");
     check_file(CONFIGS "topk_config.json", "topk, budget 2 %; dense 0, 1");
     check_file(CONFIGS "oracle_config.json", "oracle, budget 2 %; dense 0, 1");
     check_file(CONFIGS "original/method0_K10_L150.json",
