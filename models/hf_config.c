@@ -388,8 +388,9 @@ static int read_sampling(const struct reader *r, struct mp_hf_config *c, struct 
         (rc = mp_json_opt_int(r->doc, r->root, "top_k", -1, INT32_MAX, &top_k, err)) != 0) {
         return rc;
     }
-    c->sampling = (struct mp_sampling){
-        .temperature = (float)temperature, .top_p = (float)top_p, .top_k = top_k < 0 ? 0 : (int)top_k};
+    c->sampling = (struct mp_sampling){.temperature = (float)temperature,
+                                       .top_p = (float)top_p,
+                                       .top_k = top_k < 0 ? 0 : (int)top_k};
     return 0;
 }
 
