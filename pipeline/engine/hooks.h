@@ -166,6 +166,10 @@ const char *mp_hook_shapes(void);
 int mp_hook_chat(const char *name, const char **before, const char **after, struct mp_error *err);
 const char *mp_hook_chat_names(void);
 
+/* Share of their time for which the threads of an engine that has been started have waited for
+ * cores that other programs were on. */
+double mp_hook_waited(const struct mp_engine *e);
+
 /* From now on a task has run when its submission returns, to time ops alone; or no longer so. */
 void mp_hook_one_task_at_a_time(bool on);
 
