@@ -41,6 +41,12 @@ void mp_tokenizer_free(struct mp_tokenizer *t)
     free(t);
 }
 
+void mp_tokenizer_set_stop(struct mp_tokenizer *t, mp_tokenizer_stop *stop, void *user)
+{
+    t->stop = stop;
+    t->stop_user = user;
+}
+
 int32_t mp_tokenizer_size(const struct mp_tokenizer *t)
 {
     return t->vocab.size;
@@ -52,7 +58,7 @@ struct encoder {
     const struct mp_tokenizer *t;
     struct mp_bpe *bpe;
     struct mp_ids *out;
-    struct mp_error *err;
+    struct mp_work *work;
 };
 
 /* text: normalized, without added tokens. */
@@ -61,10 +67,10 @@ static int encode_words(struct encoder *e, const char *text, size_t length, bool
     struct mp_pieces words = {0};
     mp_bytes_append(&words.text, text, length);
     mp_pieces_push(&words, 0, length);
-    int rc = mp_steps_run(&e->t->pre_tokenizer, &words, at_start, e->err);
+    int rc = mp_steps_run(&e->t->pre_tokenizer, &words, at_start, e->work);
     for (size_t i = 0; i < words.count && rc == MP_OK; i++) {
         struct mp_piece word = words.items[i];
-        mp_bpe_word(e->bpe, words.text.data + word.start, word.end - word.start);
+        rc = mp_bpe_word(e->bpe, words.text.data + word.start, word.end - word.start);
     }
     mp_pieces_free(&words);
     return rc;
@@ -75,18 +81,17 @@ static int encode_segments(struct encoder *e, const struct mp_added_set *set, co
                            size_t length, bool at_start,
                            int (*encode_text)(struct encoder *, const char *, size_t, bool))
 {
-    size_t count;
-    struct mp_segment *segments = mp_added_split(set, text, length, &count);
-    int rc = MP_OK;
-    for (size_t i = 0; i < count && rc == MP_OK; i++) {
-        const struct mp_segment *s = &segments[i];
+    struct mp_segments segments = {0};
+    int rc = mp_added_split(set, text, length, &segments, e->work);
+    for (size_t i = 0; i < segments.count && rc == MP_OK; i++) {
+        const struct mp_segment *s = &segments.items[i];
         if (s->id >= 0) {
             mp_ids_push(e->out, s->id);
         } else {
             rc = encode_text(e, text + s->start, s->end - s->start, at_start && s->start == 0);
         }
     }
-    free(segments);
+    free(segments.items);
     return rc;
 }
 
@@ -95,7 +100,7 @@ static int encode_raw(struct encoder *e, const char *text, size_t length, bool a
     struct mp_pieces whole = {0};
     mp_bytes_append(&whole.text, text, length);
     mp_pieces_push(&whole, 0, length);
-    int rc = mp_steps_run(&e->t->normalizer, &whole, at_start, e->err);
+    int rc = mp_steps_run(&e->t->normalizer, &whole, at_start, e->work);
     if (rc == MP_OK) {
         rc = encode_segments(e, &e->t->added_normalized, whole.text.data, whole.text.length,
                              at_start, encode_words);
@@ -136,7 +141,8 @@ int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t l
     if (add_special) {
         push_all(out, &t->prefix);
     }
-    struct encoder e = {.t = t, .bpe = mp_bpe_new(t, out), .out = out, .err = err};
+    struct mp_work work = {.stop = t->stop, .user = t->stop_user, .err = err};
+    struct encoder e = {.t = t, .bpe = mp_bpe_new(t, out, &work), .out = out, .work = &work};
     rc = encode_segments(&e, &t->added_raw, text, length, true, encode_raw);
     mp_bpe_free(e.bpe);
     if (rc != MP_OK) {

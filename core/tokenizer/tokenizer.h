@@ -22,11 +22,20 @@ void mp_ids_free(struct mp_ids *ids);
 int mp_tokenizer_load(const char *path, struct mp_tokenizer **out, struct mp_error *err);
 void mp_tokenizer_free(struct mp_tokenizer *t);
 
+/* Asked during mp_tokenizer_encode, once every so many operations: true ends it with
+ * MP_ERR_INTERRUPTED. Threads that share the tokenizer ask at the same time. */
+typedef bool mp_tokenizer_stop(void *user);
+enum { MP_TOKENIZER_STOP_PERIOD = 4096 };
+/* Call before the tokenizer is shared. */
+void mp_tokenizer_set_stop(struct mp_tokenizer *t, mp_tokenizer_stop *stop, void *user);
+
 /* Ids 0 .. size - 1 are known (vocabulary and added tokens; holes are possible). */
 int32_t mp_tokenizer_size(const struct mp_tokenizer *t);
 
 /* Appends the ids of text[0..length) to out; add_special runs the post-processor (BOS and the
- * like). text must be valid UTF-8: MP_ERR_FORMAT with the byte offset otherwise. */
+ * like). text must be valid UTF-8: MP_ERR_FORMAT with the byte offset otherwise. MP_ERR_RUNTIME: a
+ * step of the file makes too much of this text or does not end; MP_ERR_INTERRUPTED. After an error
+ * out is as it was. */
 int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t length,
                         bool add_special, struct mp_ids *out, struct mp_error *err);
 

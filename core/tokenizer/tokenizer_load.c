@@ -90,7 +90,8 @@ static int add_to_set(struct mp_loader *l, const struct cJSON *token, struct mp_
     mp_pieces_push(&text, 0, added.content.length);
     int rc = MP_OK;
     if (normalized) {
-        rc = mp_steps_run(&l->t->normalizer, &text, true, l->err);
+        struct mp_work work = {.err = l->err};
+        rc = mp_steps_run(&l->t->normalizer, &text, true, &work);
     }
     if (rc == MP_OK && text.text.length == 0) {
         rc = mp_json_fail(l->doc, token, l->err, "the content is empty when normalized");
@@ -285,6 +286,8 @@ int mp_tokenizer_load(const char *path, struct mp_tokenizer **out, struct mp_err
         return rc;
     }
     struct mp_loader l = {.t = mp_xcalloc(1, sizeof *l.t), .doc = doc, .err = err};
+    l.t->normalizer.name = "normalizer";
+    l.t->pre_tokenizer.name = "pre_tokenizer";
     rc = load_all(&l);
     mp_json_free(doc);
     if (rc != MP_OK) {

@@ -2,51 +2,6 @@
 #include "core/base/rng.h"
 #include "tokenizer_test.h"
 
-/* Loads a tokenizer.json with this text. */
-static int load_text(const char *text, size_t length, struct mp_tokenizer **t, struct mp_error *err)
-{
-    char path[] = MP_SCRATCH_DIR "/tokenizer_XXXXXX";
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, text, length), length);
-    assert_int_equal(close(fd), 0);
-    int rc = mp_tokenizer_load(path, t, err);
-    unlink(path);
-    return rc;
-}
-
-/* A tokenizer of BPE with these members of the model and of the file's top level. */
-static struct mp_tokenizer *make(const char *model, const char *top)
-{
-    char *text =
-        mp_xasprintf("{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\", %s}, %s}", model, top);
-    struct mp_tokenizer *t;
-    struct mp_error err;
-    if (load_text(text, strlen(text), &t, &err) != MP_OK) {
-        fail_msg("%s", err.message);
-    }
-    free(text);
-    return t;
-}
-
-/* expected: the ids, separated by spaces. */
-static void check_text(const struct mp_tokenizer *t, const char *text, bool add_special,
-                       const char *expected)
-{
-    struct mp_ids ids = encode(t, text, strlen(text), add_special);
-    check_stream(t, &ids, false);
-    check_stream(t, &ids, true);
-    char found[256] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < ids.count; i++) {
-        used += (size_t)snprintf(found + used, sizeof found - used, "%s%d", i == 0 ? "" : " ",
-                                 (int)ids.data[i]);
-        assert_true(used < sizeof found);
-    }
-    assert_string_equal(found, expected);
-    mp_ids_free(&ids);
-}
-
 static void check_decoded(const struct mp_tokenizer *t, const int32_t *ids, size_t count,
                           bool skip_special, const char *expected)
 {
@@ -211,11 +166,6 @@ static void test_digits(void **state)
     check_text(t, "a12b", false, "0 11 12 1");
     mp_tokenizer_free(t);
 }
-
-#define PLAIN_TOKEN(id, content, flags)                                                            \
-    "{\"id\": " #id ", \"content\": \"" content "\", \"special\": true, " flags "}"
-#define NO_FLAGS                                                                                   \
-    "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false"
 
 static void check_metaspace(const char *members, const char *text, const char *expected,
                             const char *decoded)
