@@ -4,6 +4,7 @@
 #include "core/tokenizer/tokenizer_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void mp_ids_push(struct mp_ids *ids, int32_t id)
 {
@@ -45,6 +46,56 @@ void mp_tokenizer_set_stop(struct mp_tokenizer *t, mp_tokenizer_stop *stop, void
 {
     t->stop = stop;
     t->stop_user = user;
+}
+
+/* ---- what a model says beside the file ---- */
+
+int32_t mp_tokenizer_find(const struct mp_tokenizer *t, const char *text)
+{
+    size_t length = strlen(text);
+    for (int32_t id = 0; id < t->vocab.size; id++) {
+        const struct mp_token *token = mp_vocab_token(&t->vocab, id);
+        if (token != NULL && token->length == length && memcmp(token->text, text, length) == 0) {
+            return id;
+        }
+    }
+    return -1;
+}
+
+static bool is_added(const struct mp_added_set *set, int32_t id)
+{
+    size_t i = 0;
+    while (i < set->count && set->items[i].id != id) {
+        i++;
+    }
+    return i < set->count;
+}
+
+void mp_tokenizer_make_special(struct mp_tokenizer *t, int32_t id)
+{
+    struct mp_token *token = &t->vocab.tokens[id];
+    token->special = true;
+    if (token->length > 0 && !is_added(&t->added_raw, id) && !is_added(&t->added_normalized, id)) {
+        struct mp_added_token added = {.id = id};
+        mp_bytes_append(&added.content, token->text, token->length);
+        mp_added_push(&t->added_raw, added);
+        mp_added_finish(&t->added_raw);
+    }
+}
+
+bool mp_tokenizer_adds_special(const struct mp_tokenizer *t)
+{
+    return t->prefix.count + t->suffix.count > 0;
+}
+
+void mp_tokenizer_surround(struct mp_tokenizer *t, int32_t before, int32_t after)
+{
+    if (before >= 0) {
+        mp_ids_push(&t->prefix, before);
+    }
+    if (after >= 0) {
+        mp_ids_push(&t->suffix, after);
+    }
 }
 
 int32_t mp_tokenizer_size(const struct mp_tokenizer *t)

@@ -34,11 +34,20 @@ static int compare(const void *left, const void *right)
     return a->id < b->id ? -1 : a->id > b->id;
 }
 
-void mp_added_finish(struct mp_added_set *set)
+const struct mp_added_token *mp_added_finish(struct mp_added_set *set)
 {
     if (set->count > 0) {
         qsort(set->items, set->count, sizeof *set->items, compare);
     }
+    for (size_t i = 1; i < set->count; i++) {
+        const struct mp_bytes *before = &set->items[i - 1].content;
+        const struct mp_bytes *content = &set->items[i].content;
+        if (before->length == content->length &&
+            memcmp(before->data, content->data, content->length) == 0) {
+            return &set->items[i];
+        }
+    }
+    return NULL;
 }
 
 void mp_added_free(struct mp_added_set *set)

@@ -166,8 +166,8 @@ struct mp_added_set {
 };
 /* Takes over token.content. */
 void mp_added_push(struct mp_added_set *set, struct mp_added_token token);
-/* Sorts; call once, after the last push. */
-void mp_added_finish(struct mp_added_set *set);
+/* Sorts; call once, after the last push. A token whose content is there twice, or NULL. */
+const struct mp_added_token *mp_added_finish(struct mp_added_set *set);
 void mp_added_free(struct mp_added_set *set);
 
 /* A part of a text: one added token, or what is between two of them. */
@@ -294,7 +294,9 @@ struct mp_loader {
     struct mp_tokenizer *t;
     const struct mp_json *doc;
     struct mp_error *err;
-    bool fused; /* decoder: from here on the tokens' texts are one text */
+    int32_t next_added; /* id of the next added token that the model does not have */
+    bool fused;         /* decoder: from here on the tokens' texts are one text */
+    size_t growth;      /* decoder: how many times as long a token's text can get, so far */
 };
 
 /* Each reads one top-level value of the file (NULL: missing) into l->t. */

@@ -135,6 +135,7 @@ static void test_random_ids_stream(void **state)
     }
 }
 
+/* Models can have more ids than their tokenizer: those are no text, wherever they are. */
 static void test_unknown_id(void **state)
 {
     (void)state;
@@ -142,12 +143,10 @@ static void test_unknown_id(void **state)
     assert_int_equal(mp_tokenizer_size(t), 4096);
     const int32_t unknown[] = {4096, -1, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
-        const int32_t ids[] = {64, unknown[i]};
-        char *text = NULL;
-        struct mp_error err;
-        assert_int_equal(mp_tokenizer_decode(t, ids, 2, false, &text, NULL, &err), MP_ERR_FORMAT);
-        assert_null(text);
-        assert_non_null(strstr(err.message, "there is no token with id"));
+        const int32_t ids[] = {unknown[i], 32, unknown[i], 33, unknown[i]};
+        char *text = mp_tokenizer_decode(t, ids, 5, false, NULL);
+        assert_string_equal(text, "AB");
+        free(text);
     }
     mp_tokenizer_free(t);
 }
@@ -161,17 +160,12 @@ static void test_stream_holds_back(void **state)
     struct mp_ids ids = encode(t, text, sizeof text - 1, false);
     assert_true(ids.count > 2);
     struct mp_token_stream *s = mp_token_stream_new(t, true);
-    struct mp_error err;
-    const char *piece;
     for (size_t i = 0; i + 2 < ids.count; i++) {
-        assert_int_equal(mp_token_stream_push(s, ids.data[i], &piece, &err), MP_OK);
-        assert_string_equal(piece, "");
+        assert_string_equal(mp_token_stream_push(s, ids.data[i]), "");
     }
-    assert_int_equal(mp_token_stream_push(s, ids.data[ids.count - 2], &piece, &err), MP_OK);
-    assert_string_equal(piece, "\xf0\x9f\x92\x9b");
-    assert_int_equal(mp_token_stream_push(s, ids.data[0], &piece, &err), MP_OK);
-    assert_string_equal(piece, "");
-    assert_int_equal(mp_token_stream_push(s, -5, &piece, &err), MP_ERR_FORMAT);
+    assert_string_equal(mp_token_stream_push(s, ids.data[ids.count - 2]), "\xf0\x9f\x92\x9b");
+    assert_string_equal(mp_token_stream_push(s, ids.data[0]), "");
+    assert_string_equal(mp_token_stream_push(s, -5), "");
     assert_string_equal(mp_token_stream_finish(s), "\xef\xbf\xbd");
     mp_token_stream_free(s);
     mp_ids_free(&ids);
