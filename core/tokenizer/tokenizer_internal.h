@@ -6,11 +6,12 @@
 #ifndef MP_CORE_TOKENIZER_INTERNAL_H
 #define MP_CORE_TOKENIZER_INTERNAL_H
 
+#include "core/base/utf8.h"
 #include "core/tokenizer/tokenizer.h"
 
 enum { MP_TOKENIZER_MAX_ID = (1 << 22) - 1 }; /* bounds the tables a bad file can ask for */
 
-/* ---- bytes and UTF-8 (tokenizer_bytes.c) ---- */
+/* ---- bytes (tokenizer_bytes.c) ---- */
 
 /* A growing byte string. Start from {0}; data is NULL until something is appended and has a NUL
  * after its last byte from then on. */
@@ -22,12 +23,6 @@ struct mp_bytes {
 void mp_bytes_append(struct mp_bytes *b, const char *data, size_t length);
 void mp_bytes_free(struct mp_bytes *b);
 
-/* Looks at the character at the start of text[0..length), length > 0. Its bytes if it is valid
- * UTF-8; 0 if the text ends before the character does; -n if the first n bytes can never become
- * one (n is as large as possible: each such part is one U+FFFD when decoding). */
-int mp_utf8_next(const char *text, size_t length);
-/* Bytes of the character that starts with this byte of valid UTF-8. */
-size_t mp_utf8_length(char first);
 /* The byte-level alphabet: every byte as one printable character. Appends that of byte. */
 void mp_byte_char_append(struct mp_bytes *b, unsigned char byte);
 /* The byte of the character at text (valid UTF-8), or -1 if it is none of the alphabet. */

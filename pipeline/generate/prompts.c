@@ -1,6 +1,7 @@
 #include "pipeline/generate/prompts.h"
 
 #include "core/base/memory.h"
+#include "core/base/utf8.h"
 #include "pipeline/engine/hooks.h"
 
 #include <stdlib.h>
@@ -12,6 +13,7 @@ static void set_error(struct mp_record *r, struct mp_ids *ids, const struct mp_c
 {
     r->error = cli->input != NULL ? mp_xasprintf("%s:%zu: %s", cli->input, r->line, why)
                                   : mp_xasprintf("--prompt: %s", why);
+    mp_utf8_repair(r->error); /* the file's name can be anything */
     ids->count = 0;
 }
 
