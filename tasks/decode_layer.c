@@ -5,6 +5,7 @@
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
 #include "codelets/sampled_attention/sampled_attention.h"
+#include "codelets/sampling_error/sampling_error.h"
 #include "codelets/static_attention/static_attention.h"
 #include "tasks/methods/method.h"
 
@@ -131,6 +132,7 @@ static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph
             &(struct sampled_attention_weight){
                 .function = method->weight != NULL ? method->weight(g->attention) : NULL,
                 .shared = method->shared_rows,
+                .int8 = s->rows[0].kv[layer].shards[i].offloaded.dtype == MP_I8,
                 .expected_nnz =
                     mp_expected_nnz(g, s, layer, shard) / (method->shared_rows ? group : 1),
             });
@@ -157,6 +159,36 @@ static void insert_static_attention(struct mp_submit *sub, const struct mp_graph
     *part = (struct output_part){&b->o_static, &b->lse_static, 0, g->shape->num_attention_heads};
 }
 
+/* How far the layer's output is from that over all tokens, shard by shard. Nothing waits for it but
+ * who uses the same buffers next. */
+static void insert_sampling_error(struct mp_submit *sub, const struct mp_graph *g,
+                                  const struct mp_decode_step *s, int layer)
+{
+    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
+    const struct mp_step_buffers *b = s->buffers;
+    int cut = g->placements.layers[layer].cut;
+    for (int i = 0; i < shards->count; i++) {
+        const struct mp_shard *shard = &shards->list[i];
+        const struct mp_step_shard *of = &b->shards[cut][i];
+        struct sampling_error_row rows[s->num_rows];
+        for (int r = 0; r < s->num_rows; r++) {
+            const struct mp_selection *from = &s->rows[r].selections[cut][i];
+            rows[r] = (struct sampling_error_row){
+                .kv = &s->rows[r].kv[layer].shards[i].offloaded_buffer,
+                .ids = &from->ids,
+                .log_weights = &from->log_weights,
+                .room = from->room,
+            };
+        }
+        sub->device = shard->device;
+        sampling_error_insert(sub, g->shape, shard,
+                              &(struct sampling_error_buffers){of->q, &of->nnz[layer], &b->o_merged,
+                                                               &b->lse_merged, &of->error[layer]},
+                              rows, s->num_rows,
+                              mp_expected_nnz(g, s, layer, shard) / mp_shape_group(g->shape));
+    }
+}
+
 double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_decode_step *s, int layer)
 {
@@ -164,6 +196,7 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     const struct mp_layer_weights *w = &g->weights->layers[layer];
     const bool sampled = samples(s, layer);
     const struct mp_rows rows = {0, s->num_rows};
+    const struct output_merged_buffers merged = {&s->buffers->o_merged, &s->buffers->lse_merged};
     struct output_part parts[1 + MP_MAX_SHARDS];
     int num_parts = 1;
 
@@ -183,8 +216,12 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     insert_static_attention(sub, g, s, layer, &parts[0]);
     const double attention = sub->bytes - before;
     begin(sub, s, layer, dense);
-    output_insert(sub, g->shape, &w->output, parts, num_parts, &s->buffers->x, rows);
+    output_insert(sub, g->shape, &w->output, parts, num_parts, &s->buffers->x,
+                  s->observe ? &merged : NULL, rows);
     ffn_insert(sub, g->shape, &w->ffn, &s->buffers->x, rows);
+    if (s->observe && sampled && g->attention->method->estimates_error) {
+        insert_sampling_error(sub, g, s, layer);
+    }
     return attention;
 }
 

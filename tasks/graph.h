@@ -83,8 +83,8 @@ struct mp_layer_kv {
 /* Room for what a request's steps select for the query heads of one shard. Each layer that is cut
  * so uses it in turn. */
 struct mp_selection {
-    struct mp_buffer ids;         /* [query heads of the shard][room] u32; or [KV heads] for a method
-                                     with shared rows */
+    struct mp_buffer ids; /* [query heads of the shard][room] u32; or [KV heads] for a method
+                             with shared rows */
     struct mp_buffer log_weights; /* the same of f32, if the method gives any */
     struct mp_buffer scratch;     /* what the method needs to select; empty if nothing */
     int64_t room;                 /* tokens */
@@ -109,13 +109,22 @@ struct mp_prefill_chunk {
     struct mp_buffer staging_buffer[2]; /* wrap staging[]: this chunk's part of the area */
 };
 
+/* What it takes to make the index of one shard of a layer. Each layer that is cut so uses it in
+ * turn. */
+struct mp_index_scratch {
+    struct offloaded_kv keys;     /* its keys where they are read to be indexed, not rounded to 8
+                                     bits; v NULL. k NULL: the offloaded ones serve */
+    struct mp_buffer keys_buffer; /* wraps them, if there are any */
+    struct mp_buffer work;        /* what else the method needs; empty if nothing */
+};
+
 /* What decoding needs of a prompt. */
 struct mp_keep {
-    int request;                /* index, for traces; -1: none */
-    int64_t tokens;             /* of the prompt */
-    struct mp_layer_kv *kv;     /* [num_hidden_layers] of the request, filled; NULL: nothing is
-                                   kept, as where only logits are wanted */
-    struct mp_buffer **scratch; /* [cuts] -> [shards] what the method needs to build an index */
+    int request;            /* index, for traces; -1: none */
+    int64_t tokens;         /* of the prompt */
+    struct mp_layer_kv *kv; /* [num_hidden_layers] of the request, filled; NULL: nothing is
+                               kept, as where only logits are wanted */
+    struct mp_index_scratch **scratch; /* [cuts] -> [shards] */
 };
 
 /* Makes a layer of it from the keys and values of all its tokens: offload, and the method's index
@@ -123,10 +132,6 @@ struct mp_keep {
  * the same memory, not centered. */
 void mp_submit_keep(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
                     int layer, const struct mp_buffer *const *staging, int num_staging);
-
-/* Of that, the index alone, for a layer whose offloaded keys are in place. */
-void mp_submit_index(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
-                     int layer);
 
 struct mp_prefill {
     struct mp_keep keep;
@@ -168,11 +173,13 @@ struct mp_step_shard {
     const struct mp_buffer *q; /* [max_rows][heads][head_dim] f32: own_q, or the step's q itself
                                   where the shard has all heads and sees it */
     struct mp_buffer own_q;
-    struct mp_buffer query; /* [max_rows][..] what the method makes of the queries */
-    struct mp_buffer *nnz;  /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected; of KV
-                               heads for a method with shared rows */
-    struct mp_buffer o;     /* as q */
-    struct mp_buffer lse;   /* [max_rows][heads] f32 */
+    struct mp_buffer query;  /* [max_rows][..] what the method makes of the queries */
+    struct mp_buffer *nnz;   /* [num_hidden_layers] of [max_rows][heads] i32: tokens selected; of KV
+                                heads for a method with shared rows */
+    struct mp_buffer *error; /* [num_hidden_layers] of [max_rows][heads] f32: of the output in an
+                                observed step, estimated; NULL: the method cannot */
+    struct mp_buffer o;      /* as q */
+    struct mp_buffer lse;    /* [max_rows][heads] f32 */
 };
 
 /* Activations of up to max_rows requests, reused by every layer and step. */
@@ -182,6 +189,8 @@ struct mp_step_buffers {
     struct mp_buffer q;            /* [max_rows][num_attention_heads][head_dim] f32 */
     struct mp_buffer o_static;     /* as q */
     struct mp_buffer lse_static;   /* [max_rows][num_attention_heads] f32 */
+    struct mp_buffer o_merged;     /* as q: all of a layer's attention, in an observed step */
+    struct mp_buffer lse_merged;   /* as lse_static */
     struct mp_buffer logits;       /* [max_rows][vocab_size] f32 */
     struct mp_step_shard **shards; /* [cuts] -> [shards] */
 };
@@ -196,6 +205,8 @@ struct mp_decode_row {
     uint64_t stream;      /* separates the request's random numbers from those of others */
     struct sample_row sample;
     const double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
+    const int64_t *samples;     /* [num_hidden_layers] tokens that a KV head is to draw, for a
+                                   method that draws a number of them */
 };
 
 struct mp_decode_step {
@@ -203,6 +214,7 @@ struct mp_decode_step {
     int num_rows;
     const struct mp_decode_row *rows; /* [num_rows] */
     const struct mp_step_buffers *buffers;
+    bool observe; /* each layer's attention is written down, and its error if the method can tell */
 };
 
 /* ids -> x. */
@@ -213,7 +225,7 @@ void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
  * two, then output -> ffn. Returns the bytes that all between projection and output move, by their
  * codelets' estimates. */
 double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
-                            const struct mp_decode_step *s, int layer);
+                              const struct mp_decode_step *s, int layer);
 
 /* x -> logits -> ids. */
 void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,

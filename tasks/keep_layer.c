@@ -21,25 +21,29 @@ static void insert_offload(struct mp_submit *sub, const struct mp_graph *g, cons
     const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
     const struct mp_layer_kv *kv = &k->kv[layer];
     bool sparse = g->placements.layers[layer].sparse;
-    struct offload_buffers buffers = {staging, num_staging, &kv->static_buffer, NULL};
+    struct offload_buffers buffers = {staging, num_staging, &kv->static_buffer, NULL, NULL};
     struct offload_size size = {
         .tokens = k->tokens,
         .sink = sparse ? g->sink : 0,
         .window = sparse ? g->window : k->tokens,
         .center = g->center,
+        .int8 = kv->offloaded > 0 && kv->shards[0].offloaded.dtype == MP_I8,
     };
     if (shards == NULL) {
         offload_insert(sub, g->shape, NULL, &buffers, &size);
         return;
     }
     for (int i = 0; i < shards->count; i++) {
+        const struct mp_index_scratch *scratch = &k->scratch[g->placements.layers[layer].cut][i];
         buffers.offloaded = &kv->shards[i].offloaded_buffer;
+        buffers.keys = kv->offloaded > 0 && scratch->keys.k != NULL ? &scratch->keys_buffer : NULL;
         offload_insert(sub, g->shape, &shards->list[i], &buffers, &size);
     }
 }
 
-void mp_submit_index(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
-                     int layer)
+/* The method's index of what was offloaded. */
+static void insert_index(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
+                         int layer)
 {
     const struct mp_placement *at = &g->placements.layers[layer];
     const struct mp_method *method = g->attention->method;
@@ -57,5 +61,5 @@ void mp_submit_keep(struct mp_submit *sub, const struct mp_graph *g, const struc
 {
     begin(sub, g, k, layer);
     insert_offload(sub, g, k, layer, staging, num_staging);
-    mp_submit_index(sub, g, k, layer);
+    insert_index(sub, g, k, layer);
 }

@@ -75,7 +75,7 @@ void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
     const struct output_part all = {.o = &p->o[chunk % 2],
                                     .num_heads = g->shape->num_attention_heads};
     insert_attention(sub, g, p, layer, chunk, rows);
-    output_insert(sub, g->shape, &w->output, &all, 1, x, rows);
+    output_insert(sub, g->shape, &w->output, &all, 1, x, NULL, rows);
     ffn_insert(sub, g->shape, &w->ffn, x, rows);
 }
 

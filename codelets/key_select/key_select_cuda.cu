@@ -191,7 +191,7 @@ __global__ void __launch_bounds__(SELECT_THREADS)
 void describe(const key_select_args *a, int64_t row, score_request *score, key_request *select)
 {
     const offloaded_kv *kv = a->kv[row];
-    if (kv->dtype != MP_BF16 || a->num_heads % kv->num_kv_heads != 0) {
+    if (kv->dtype == MP_F32 || a->num_heads % kv->num_kv_heads != 0) {
         mp_panic("key_select: row %lld: %d heads, %d KV heads, dtype %d", (long long)row,
                  a->num_heads, kv->num_kv_heads, (int)kv->dtype);
     }
@@ -203,8 +203,9 @@ void describe(const key_select_args *a, int64_t row, score_request *score, key_r
     select->seed = drawn ? a->seed[row] : 0;
     select->tokens = (int)kv->count;
     select->budget = (int)(drawn || a->budget[row] < kv->count ? a->budget[row] : kv->count);
-    score->rows = static_cast<const uint4 *>(kv->k);
-    score->head_chunks = kv->capacity * (kv->head_dim / 8);
+    score->rows = kv->k;
+    score->row_scales = kv->scales;
+    score->head_rows = kv->capacity;
     score->count = kv->count;
     score->scores = select->scratch.scores;
     score->stride = select->scratch.stride;
@@ -216,11 +217,17 @@ void select_rows(const key_select_args *a, int64_t first, int rows)
     score_launch scores = {};
     key_launch select = {};
     int64_t longest = 0;
+    bool int8 = false; /* all rows of a call are, or none */
     for (int r = 0; r < rows; r++) {
         const offloaded_kv *kv = a->kv[first + r];
         if (kv == NULL || kv->count == 0) {
             continue;
         }
+        if (longest > 0 && int8 != (kv->dtype == MP_I8)) {
+            mp_panic("key_select: row %lld: some rows are int8, others are not",
+                     (long long)(first + r));
+        }
+        int8 = kv->dtype == MP_I8;
         describe(a, first + r, &scores.request[r], &select.request[r]);
         scores.kv_heads = kv->num_kv_heads;
         longest = kv->count > longest ? kv->count : longest;
@@ -231,7 +238,11 @@ void select_rows(const key_select_args *a, int64_t first, int rows)
         scores.head_dim = a->head_dim;
         scores.chunks = a->head_dim / 8;
         scores.scale = a->mode == KEY_SELECT_DRAWN ? a->scale : 1.0f;
-        score_requests<false>(scores, rows, longest);
+        if (int8) {
+            score_requests<false, uint2>(scores, rows, longest);
+        } else {
+            score_requests<false, uint4>(scores, rows, longest);
+        }
     }
     select.nnz = a->nnz + first * a->num_heads;
     select.first_head = a->first_head;

@@ -32,15 +32,13 @@ static int32_t select_for_head(const struct key_select_args *a, int64_t r, int h
 {
     mp_scratch_reset();
     const struct offloaded_kv *kv = a->kv[r];
-    if (kv->dtype == MP_I8) {
-        mp_panic("key_select: keys of int8");
-    }
     int64_t kv_head = h / (a->num_heads / kv->num_kv_heads);
     size_t head = kv_bytes(1, kv->head_dim, kv->dtype, kv->capacity);
     float *scores = mp_scratch((size_t)kv->count, sizeof *scores);
     score_ref(&(struct score_args){
         .rows = (const char *)kv->k + (size_t)kv_head * head,
         .dtype = kv->dtype,
+        .row_scales = kv->dtype == MP_I8 ? kv->scales + kv_head * kv->capacity : NULL,
         .count = kv->count,
         .width = kv->head_dim,
         .q = a->q + (r * a->num_heads + h) * a->head_dim,

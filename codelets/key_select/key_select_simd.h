@@ -23,8 +23,10 @@ static void score_piece(const struct key_select_args *a, int64_t r, int kv_head,
     int group = a->num_heads / kv->num_kv_heads;
     int64_t head = (int64_t)kv_head * group;
     score_simd(&(struct score_args){
-        .rows = (const uint16_t *)kv->k + (kv_head * kv->capacity + first) * kv->head_dim,
+        .rows = (const char *)kv->k +
+                kv_bytes(1, kv->head_dim, kv->dtype, kv_head * kv->capacity + first),
         .dtype = kv->dtype,
+        .row_scales = kv->dtype == MP_I8 ? kv->scales + kv_head * kv->capacity + first : NULL,
         .count = kv->count - first < PIECE ? kv->count - first : PIECE,
         .width = kv->head_dim,
         .q = a->q + (r * a->num_heads + head) * a->head_dim,
@@ -136,7 +138,7 @@ void VF_NAME(key_select)(const struct key_select_args *a)
 {
     for (int64_t r = 0; r < a->rows; r++) {
         if (a->kv[r] != NULL) {
-            mp_kernel_demand("key_select", a->kv[r]->dtype, a->head_dim, VF_LANES);
+            mp_kernel_demand_rows("key_select", a->kv[r]->dtype, a->head_dim, VF_LANES);
         }
     }
     int64_t heads = a->rows * a->num_heads;

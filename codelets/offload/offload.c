@@ -10,20 +10,22 @@ static offload_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_AVX512] = MP_X86(offload_avx512),
 };
 
-/* Buffers: struct kv_cache static_cache RW, then, if anything is kept of the rest, struct
- * offloaded_kv RW, then one struct kv_cache R for each chunk of the prompt. */
+/* Buffers: struct kv_cache static_cache RW; if anything is kept of the rest, struct offloaded_kv
+ * RW; if an index wants its keys, another one W; one struct kv_cache R for each chunk of the
+ * prompt. */
 struct offload_task {
     struct offload_size size;
     int first_kv_head;
     int num_kv_heads;
     int head_dim;
     bool keeps; /* there is a struct offloaded_kv */
+    bool keys;  /* and another one for keys alone */
 };
 
 static void offload_run(void *buffers[], const struct offload_task *t, offload_kernel *kernel)
 {
-    struct kv_cache staging =
-        kv_cache_heads(MP_BUFFER(buffers, 1 + t->keeps), t->first_kv_head, t->num_kv_heads);
+    struct kv_cache staging = kv_cache_heads(MP_BUFFER(buffers, 1 + t->keeps + t->keys),
+                                             t->first_kv_head, t->num_kv_heads);
     struct kv_cache static_cache =
         kv_cache_heads(MP_BUFFER(buffers, 0), t->first_kv_head, t->num_kv_heads);
     kernel(&(struct offload_args){
@@ -34,6 +36,7 @@ static void offload_run(void *buffers[], const struct offload_task *t, offload_k
         .center = t->size.center,
         .static_cache = &static_cache,
         .offloaded = t->keeps ? MP_BUFFER(buffers, 1) : NULL,
+        .keys = t->keys ? MP_BUFFER(buffers, 2) : NULL,
     });
 }
 
@@ -42,10 +45,12 @@ MP_OP_FUNCTIONS(offload, MP_KERNEL(variants), MP_CUDA_KERNEL(offload_cuda))
 static struct mp_work offload_work(const void *arg)
 {
     const struct offload_task *t = arg;
-    /* Keys and values are read and written once, and keys read once more for their mean. */
-    double passes = t->keeps && t->size.center ? 5.0 : 4.0;
+    /* A key and a value are read, and the key once more for the mean; both are written, and the key
+     * read and written once more for an index. */
+    double element = 4.0 + (t->keeps && t->size.center ? 2.0 : 0.0) + (t->size.int8 ? 2.0 : 4.0) +
+                     (t->keys ? 4.0 : 0.0);
     double width = (double)t->num_kv_heads * t->head_dim;
-    return (struct mp_work){.bytes = passes * 2.0 * (double)t->size.tokens * width};
+    return (struct mp_work){.bytes = element * (double)t->size.tokens * width};
 }
 
 static struct starpu_codelet offload_codelet = MP_CODELET(offload, 0xbcbd22, MP_WORKERS);
@@ -54,7 +59,7 @@ void offload_insert(struct mp_submit *sub, const struct mp_shape *shape,
                     const struct mp_shard *shard, const struct offload_buffers *b,
                     const struct offload_size *size)
 {
-    struct mp_task *t = mp_task_new(sub, &offload_codelet, 2 + b->num_staging);
+    struct mp_task *t = mp_task_new(sub, &offload_codelet, 3 + b->num_staging);
     struct offload_task *arg = mp_task_argument(t, sizeof *arg);
     *arg = (struct offload_task){
         .size = *size,
@@ -62,10 +67,14 @@ void offload_insert(struct mp_submit *sub, const struct mp_shape *shape,
         .num_kv_heads = shard == NULL ? shape->num_key_value_heads : shard->num_kv_heads,
         .head_dim = shape->head_dim,
         .keeps = b->offloaded != NULL,
+        .keys = b->keys != NULL,
     };
     mp_task_updates(t, b->static_cache);
     if (b->offloaded != NULL) {
         mp_task_updates(t, b->offloaded);
+    }
+    if (b->keys != NULL) {
+        mp_task_updates(t, b->keys);
     }
     for (int i = 0; i < b->num_staging; i++) {
         mp_task_reads(t, b->staging[i]);

@@ -27,6 +27,9 @@ struct offload_args {
                                        k_mean = 0. If it is MP_I8, the scale of a token is its
                                        largest magnitude / 127, its elements are rint(x / scale); 0
                                        if all of it is 0 */
+    struct offloaded_kv *keys;      /* out: the keys of the same tokens once more, as they are
+                                       before any rounding to 8 bits; dtype that of staging, v not
+                                       looked at. NULL: nobody wants them */
 };
 
 /* What every variant of the op is. */
@@ -51,6 +54,8 @@ struct offload_buffers {
     const struct mp_buffer *static_cache; /* wraps a struct kv_cache of all heads */
     const struct mp_buffer *offloaded;    /* wraps the struct offloaded_kv of the shard; NULL: what
                                              is neither sink nor window is dropped */
+    const struct mp_buffer *keys;         /* wraps the struct offloaded_kv that gets its keys as an
+                                             index wants them; NULL: none */
 };
 
 struct offload_size {
@@ -58,6 +63,7 @@ struct offload_size {
     int64_t sink;   /* first ones kept in the static cache */
     int64_t window; /* last ones kept there */
     bool center;    /* keys are stored less the mean of the offloaded ones */
+    bool int8;      /* offloaded tokens are MP_I8, for the cost estimate */
 };
 
 /* The KV heads of a shard; NULL: all of them. */

@@ -87,7 +87,7 @@ __global__ void mean_keys_kernel(const double *partial, int64_t count, float *me
 /* Consecutive tokens of each head: where they begin and where the next head's do, in chunks. */
 struct span {
     uint4 *k;
-    uint4 *v;
+    uint4 *v; /* NULL: keys alone are stored */
     int64_t head_chunks;
 };
 
@@ -105,13 +105,14 @@ __global__ void store_kernel(span from, span to, int64_t n, int chunks, const fl
     const int64_t stride = (int64_t)gridDim.x * blockDim.x; /* whole rows */
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
         channels key = unpack(__ldg(from.k + read + i));
-        const uint4 value = __ldg(from.v + read + i);
 #pragma unroll
         for (int c = 0; c < 8; c++) {
             key.x[c] -= m[c];
         }
         to.k[write + i] = pack(key);
-        to.v[write + i] = value;
+        if (to.v != nullptr) {
+            to.v[write + i] = __ldg(from.v + read + i);
+        }
     }
 }
 
@@ -125,8 +126,7 @@ enum {
 struct int8_span {
     uint2 *k;
     uint2 *v;
-    float *k_scale;
-    float *v_scale;
+    float2 *scales;   /* struct kv_scale */
     int64_t capacity; /* tokens between two heads */
 };
 
@@ -171,8 +171,7 @@ __global__ void store_int8_kernel(span from, int8_span to, int64_t n, int chunks
     const int64_t stride = (int64_t)gridDim.x * (blockDim.x / 32) * INT8_TOKENS;
     for (int64_t first = warp * INT8_TOKENS; first < n; first += stride) {
         const int tokens = (int)min(n - first, (int64_t)INT8_TOKENS);
-        float k_scale = 0.0f; /* of token `lane` */
-        float v_scale = 0.0f;
+        float2 scales = make_float2(0.0f, 0.0f); /* of token `lane` */
 #pragma unroll 4
         for (int j = 0; j < tokens; j++) {
             const int64_t at = (first + j) * chunks + lane;
@@ -188,12 +187,10 @@ __global__ void store_int8_kernel(span from, int8_span to, int64_t n, int chunks
                 to.k[head * chunks + at] = pack_int8(key, by_k);
                 to.v[head * chunks + at] = pack_int8(value, by_v);
             }
-            k_scale = lane == j ? by_k : k_scale;
-            v_scale = lane == j ? by_v : v_scale;
+            scales = lane == j ? make_float2(by_k, by_v) : scales;
         }
         if (lane < tokens) {
-            to.k_scale[head + first + lane] = k_scale;
-            to.v_scale[head + first + lane] = v_scale;
+            to.scales[head + first + lane] = scales;
         }
     }
 }
@@ -203,8 +200,8 @@ __global__ void store_int8_kernel(span from, int8_span to, int64_t n, int chunks
 /* Token `token` on of memory with `capacity` tokens a head. */
 span span_from(void *k, void *v, int64_t capacity, int64_t token, int chunks)
 {
-    return {static_cast<uint4 *>(k) + token * chunks, static_cast<uint4 *>(v) + token * chunks,
-            capacity * chunks};
+    return {static_cast<uint4 *>(k) + token * chunks,
+            v == nullptr ? nullptr : static_cast<uint4 *>(v) + token * chunks, capacity * chunks};
 }
 
 span cache_span(const kv_cache *c, int64_t token)
@@ -253,8 +250,8 @@ void store_int8(const offload_args *a, int64_t first, int64_t n)
     }
     const offloaded_kv *off = a->offloaded;
     const int heads = a->staging->num_kv_heads;
-    const int8_span to = {static_cast<uint2 *>(off->k), static_cast<uint2 *>(off->v), off->k_scale,
-                          off->v_scale, off->capacity};
+    const int8_span to = {static_cast<uint2 *>(off->k), static_cast<uint2 *>(off->v),
+                          reinterpret_cast<float2 *>(off->scales), off->capacity};
     dim3 grid((unsigned)((STORE_CTAS + heads - 1) / heads), (unsigned)heads);
     store_int8_kernel<<<grid, THREADS, 0, cuda_stream()>>>(
         cache_span(a->staging, first), to, n, a->staging->head_dim / 8, a->static_cache->k_mean);
@@ -265,10 +262,11 @@ void check_args(const offload_args *a)
 {
     const kv_cache *s = a->staging;
     const mp_dtype offloaded = a->offloaded != NULL ? a->offloaded->dtype : MP_BF16;
+    const mp_dtype keys = a->keys != NULL ? a->keys->dtype : MP_BF16;
     if (s->dtype != MP_BF16 || a->static_cache->dtype != MP_BF16 || offloaded == MP_F32 ||
-        s->head_dim % 8 != 0 || s->head_dim > 256) {
-        mp_panic("offload: dtypes %d, %d, %d, head_dim %d", (int)s->dtype,
-                 (int)a->static_cache->dtype, (int)offloaded, s->head_dim);
+        keys != MP_BF16 || s->head_dim % 8 != 0 || s->head_dim > 256) {
+        mp_panic("offload: dtypes %d, %d, %d, %d, head_dim %d", (int)s->dtype,
+                 (int)a->static_cache->dtype, (int)offloaded, (int)keys, s->head_dim);
     }
     offload_check_count(a);
 }
@@ -288,11 +286,14 @@ void offload_cuda(const struct offload_args *a)
     const int64_t head = count > 0 ? a->sink : a->tokens; /* tokens before the offloaded ones */
     mean_keys(a, offload_mean_count(a));
     store_tokens(a, 0, head, cache_span(a->static_cache, 0));
+    const int chunks = a->staging->head_dim / 8;
+    if (a->keys != NULL) {
+        store_tokens(a, head, count, span_from(a->keys->k, nullptr, a->keys->capacity, 0, chunks));
+    }
     if (off != NULL && off->dtype == MP_I8) {
         store_int8(a, head, count);
     } else if (off != NULL) {
-        store_tokens(a, head, count,
-                     span_from(off->k, off->v, off->capacity, 0, a->staging->head_dim / 8));
+        store_tokens(a, head, count, span_from(off->k, off->v, off->capacity, 0, chunks));
     }
     store_tokens(a, head + count, a->tokens - head - count, cache_span(a->static_cache, head));
 }

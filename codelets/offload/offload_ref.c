@@ -19,13 +19,23 @@ static void mean_key(const struct offload_args *a, int h, float *mean)
     }
 }
 
-/* Writes k - mean and v of row `from` of the staging area to row `to` of k and v. */
-static void store_token(const struct kv_cache *staging, size_t from, const float *mean, void *k,
-                        void *v, enum mp_dtype dtype, size_t to)
+/* Writes k - mean of row `from` of the staging area to row `to` of k. */
+static void store_key(const struct kv_cache *staging, size_t from, const float *mean, void *k,
+                      enum mp_dtype dtype, size_t to)
 {
     size_t d = (size_t)staging->head_dim;
     for (size_t c = 0; c < d; c++) {
         mp_store(k, dtype, to * d + c, mp_load(staging->k, staging->dtype, from * d + c) - mean[c]);
+    }
+}
+
+/* The same, and v. */
+static void store_token(const struct kv_cache *staging, size_t from, const float *mean, void *k,
+                        void *v, enum mp_dtype dtype, size_t to)
+{
+    size_t d = (size_t)staging->head_dim;
+    store_key(staging, from, mean, k, dtype, to);
+    for (size_t c = 0; c < d; c++) {
         mp_store(v, dtype, to * d + c, mp_load(staging->v, staging->dtype, from * d + c));
     }
 }
@@ -54,9 +64,9 @@ static void store_token_int8(const struct kv_cache *staging, size_t from, const 
                              const struct offloaded_kv *off, size_t to)
 {
     size_t d = (size_t)staging->head_dim;
-    off->k_scale[to] =
+    off->scales[to].k =
         store_int8(staging->k, staging->dtype, from, mean, d, (int8_t *)off->k + to * d);
-    off->v_scale[to] =
+    off->scales[to].v =
         store_int8(staging->v, staging->dtype, from, NULL, d, (int8_t *)off->v + to * d);
 }
 
@@ -73,6 +83,10 @@ void offload_ref(const struct offload_args *a)
         for (int64_t i = 0; i < a->tokens; i++) {
             struct offload_slot slot = offload_slot(a, i);
             size_t from = (size_t)(h * staging->capacity + i);
+            if (slot.offloaded && a->keys != NULL) {
+                store_key(staging, from, mean, a->keys->k, a->keys->dtype,
+                          (size_t)(h * a->keys->capacity + slot.index));
+            }
             if (slot.offloaded && off == NULL) {
                 continue;
             }

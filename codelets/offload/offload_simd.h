@@ -96,8 +96,8 @@ static void store_offloaded(const struct offloaded_kv *off, int64_t token, const
                             const uint16_t *v, const float *mean, int head_dim)
 {
     if (off->dtype == MP_I8) {
-        off->k_scale[token] = store_int8(k, mean, head_dim, (int8_t *)off->k + token * head_dim);
-        off->v_scale[token] = store_int8(v, NULL, head_dim, (int8_t *)off->v + token * head_dim);
+        off->scales[token].k = store_int8(k, mean, head_dim, (int8_t *)off->k + token * head_dim);
+        off->scales[token].v = store_int8(v, NULL, head_dim, (int8_t *)off->v + token * head_dim);
     } else {
         store_key(k, mean, head_dim, (uint16_t *)off->k + token * head_dim);
         memcpy((uint16_t *)off->v + token * head_dim, v, (size_t)head_dim * sizeof *v);
@@ -119,7 +119,13 @@ static void store_tokens(const struct offload_args *a, int h, int64_t first, int
             int64_t token = h * kept->capacity + slot.index;
             store_key(k, mean, d, (uint16_t *)kept->k + token * d);
             memcpy((uint16_t *)kept->v + token * d, v, (size_t)d * sizeof *v);
-        } else if (off != NULL) {
+            continue;
+        }
+        if (a->keys != NULL) {
+            int64_t token = h * a->keys->capacity + slot.index;
+            store_key(k, mean, d, (uint16_t *)a->keys->k + token * d);
+        }
+        if (off != NULL) {
             store_offloaded(off, h * off->capacity + slot.index, k, v, mean, d);
         }
     }
@@ -131,6 +137,9 @@ void VF_NAME(offload)(const struct offload_args *a)
     mp_kernel_demand("offload", a->static_cache->dtype, a->static_cache->head_dim, VF_LANES);
     if (a->offloaded != NULL) {
         mp_kernel_demand_rows("offload", a->offloaded->dtype, a->offloaded->head_dim, VF_LANES);
+    }
+    if (a->keys != NULL) {
+        mp_kernel_demand("offload", a->keys->dtype, a->keys->head_dim, VF_LANES);
     }
     offload_check_count(a);
     mean_keys(a);

@@ -24,13 +24,16 @@ static inline int64_t offload_mean_count(const struct offload_args *a)
     return a->offloaded != NULL && a->center ? offload_count(a) : 0;
 }
 
-/* The caller has allocated for the tokens that there are. */
+/* The caller has allocated for the tokens that there are, wherever they go. */
 static inline void offload_check_count(const struct offload_args *a)
 {
-    const struct offloaded_kv *off = a->offloaded;
-    if (off != NULL && (off->count != offload_count(a) || off->count > off->capacity)) {
-        mp_panic("offload: %lld tokens are offloaded, but count is %lld and capacity %lld",
-                 (long long)offload_count(a), (long long)off->count, (long long)off->capacity);
+    const struct offloaded_kv *const to[] = {a->offloaded, a->keys};
+    for (int i = 0; i < 2; i++) {
+        if (to[i] != NULL && (to[i]->count != offload_count(a) || to[i]->count > to[i]->capacity)) {
+            mp_panic("offload: %lld tokens are offloaded, but count is %lld and capacity %lld",
+                     (long long)offload_count(a), (long long)to[i]->count,
+                     (long long)to[i]->capacity);
+        }
     }
 }
 

@@ -9,10 +9,12 @@ static output_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_AVX512] = output_fast,
 };
 
-/* Buffers: weights R, x RW, then for each part o R and, unless it has none, lse R. */
+/* Buffers: weights R, x RW, if it is wanted the merged o W and lse W, then for each part o R and,
+ * unless it has none, lse R. */
 struct output_task {
     const struct mp_shape *shape;
     struct mp_rows rows;
+    bool merged; /* is wanted */
     int num_parts;
     struct {
         int first_head;
@@ -28,7 +30,13 @@ static void output_run(void *buffers[], const struct output_task *t, output_kern
     output_weights_at(shape, MP_BUFFER(buffers, 0), &weights);
 
     struct attention_part parts[t->num_parts];
+    struct output_merged merged = {0};
     int next = 2;
+    if (t->merged) {
+        int64_t first = t->rows.first * shape->num_attention_heads;
+        merged.o = (float *)MP_BUFFER(buffers, next++) + first * shape->head_dim;
+        merged.lse = (float *)MP_BUFFER(buffers, next++) + first;
+    }
     for (int i = 0; i < t->num_parts; i++) {
         int heads = t->parts[i].num_heads;
         int64_t first = t->rows.first * heads;
@@ -47,6 +55,7 @@ static void output_run(void *buffers[], const struct output_task *t, output_kern
         .parts = parts,
         .num_parts = t->num_parts,
         .x = (float *)MP_BUFFER(buffers, 1) + t->rows.first * shape->hidden_size,
+        .merged = merged,
         .rows = t->rows.count,
     });
 }
@@ -74,16 +83,22 @@ static struct starpu_codelet output_codelet = MP_CODELET(output, 0xaec7e8, MP_WO
 
 void output_insert(struct mp_submit *sub, const struct mp_shape *shape,
                    const struct mp_buffer *weights, const struct output_part *parts, int num_parts,
-                   const struct mp_buffer *x, struct mp_rows rows)
+                   const struct mp_buffer *x, const struct output_merged_buffers *merged,
+                   struct mp_rows rows)
 {
-    struct mp_task *t = mp_task_new(sub, &output_codelet, 2 + 2 * num_parts);
+    struct mp_task *t = mp_task_new(sub, &output_codelet, 4 + 2 * num_parts);
     struct output_task *arg =
         mp_task_argument(t, sizeof *arg + (size_t)num_parts * sizeof arg->parts[0]);
     arg->shape = shape;
     arg->rows = rows;
     arg->num_parts = num_parts;
+    arg->merged = merged != NULL;
     mp_task_reads(t, weights);
     mp_task_updates(t, x);
+    if (merged != NULL) {
+        mp_task_writes(t, merged->o);
+        mp_task_writes(t, merged->lse);
+    }
     for (int i = 0; i < num_parts; i++) {
         arg->parts[i].first_head = parts[i].first_head;
         arg->parts[i].num_heads = parts[i].num_heads;

@@ -17,13 +17,20 @@ struct output_weights {
     const float *bias; /* [hidden_size], NULL unless shape->output_bias */
 };
 
+/* The merge of the parts, for who wants it too. */
+struct output_merged {
+    float *o;   /* [rows][num_attention_heads][head_dim]; NULL: not wanted */
+    float *lse; /* [rows][num_attention_heads] ln of the sum over all parts, -INFINITY: all empty */
+};
+
 struct output_args {
     const struct mp_shape *shape;
     struct output_weights weights;
     const struct attention_part *parts; /* [num_parts] in the order in which they are merged; a head
                                            that no part covers is 0 */
     int num_parts;                      /* 1 to ATTENTION_MAX_PARTS */
-    float *x; /* in and out [rows][hidden_size]: x += W_o * merged + bias */
+    float *x;                    /* in and out [rows][hidden_size]: x += W_o * merged + bias */
+    struct output_merged merged; /* out, if wanted; then all parts have an lse */
     int64_t rows;
 };
 
@@ -38,7 +45,7 @@ size_t output_weights_at(const struct mp_shape *shape, const void *base,
  * A part with lse = -inf is not looked at; one alone that covers all heads is used as it is. */
 void output_ref(const struct output_args *a);
 void output_fast(const struct output_args *a);
-/* On the GPU; parts may lie in pinned host memory: each element of o is read once. */
+/* On the GPU; parts and merged may lie in pinned host memory: each element of o is read once. */
 void output_cuda(const struct output_args *a);
 /* Bytes of GPU workspace for up to `rows` rows. */
 size_t output_cuda_workspace(const struct mp_shape *shape, int64_t rows);
@@ -51,11 +58,18 @@ struct output_part {
     int num_heads;
 };
 
+/* Where a struct output_merged goes, of all rows. */
+struct output_merged_buffers {
+    const struct mp_buffer *o;
+    const struct mp_buffer *lse;
+};
+
 /* Adds the merge of the parts to some rows of x [..][hidden_size] f32; weights: a block of
- * output_weights_at. */
+ * output_weights_at. merged: NULL where it is not wanted. */
 void output_insert(struct mp_submit *sub, const struct mp_shape *shape,
                    const struct mp_buffer *weights, const struct output_part *parts, int num_parts,
-                   const struct mp_buffer *x, struct mp_rows rows);
+                   const struct mp_buffer *x, const struct output_merged_buffers *merged,
+                   struct mp_rows rows);
 
 /* Bytes of GPU workspace that a task needs, for up to so many rows; 0 in a program without CUDA. */
 size_t output_workspace(const struct mp_shape *shape, int64_t rows);

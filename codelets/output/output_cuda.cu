@@ -16,7 +16,8 @@ struct merge_launch {
     int num_heads;
     int head_dim;
     int64_t rows;
-    float *merged; /* out [rows][num_heads][head_dim] */
+    float *merged;        /* out [rows][num_heads][head_dim] */
+    output_merged wanted; /* out too, unless NULL */
 };
 
 /* What a lane holds of a head: PARTS parts, ELEMENTS channels 32 apart. */
@@ -91,7 +92,13 @@ static __global__ void __launch_bounds__(32 * MERGE_WARPS)
         }
         if (c < m.head_dim) {
             m.merged[at * m.head_dim + c] = sum * scale;
+            if (m.wanted.o != NULL) {
+                m.wanted.o[at * m.head_dim + c] = sum * scale;
+            }
         }
+    }
+    if (m.wanted.lse != NULL && c0 == 0) {
+        m.wanted.lse[at] = any ? max + logf(total) : -INFINITY;
     }
 }
 
@@ -115,6 +122,7 @@ static void merge(const struct output_args *a, int covering, float *merged)
     m.head_dim = a->shape->head_dim;
     m.rows = a->rows;
     m.merged = merged;
+    m.wanted = a->merged;
     if (covering <= 2) {
         launch_merge<2, MERGE_ELEMENTS>(m);
     } else if (covering <= 4) {
@@ -160,6 +168,10 @@ static void merge_and_project(const struct output_args *a, int64_t first, int co
     block.parts = parts;
     block.rows = linear_cuda_block(first, a->rows);
     block.x += first * a->shape->hidden_size;
+    if (a->merged.o != NULL) {
+        block.merged.o += first * mp_shape_q_width(a->shape);
+        block.merged.lse += first * a->shape->num_attention_heads;
+    }
     merge(&block, covering, merged);
     project(&block, merged, linear);
 }
@@ -169,7 +181,7 @@ void output_cuda(const struct output_args *a)
     const int heads = a->shape->num_attention_heads;
     const int covering = attention_parts_check(a->parts, a->num_parts, heads);
     struct linear_parts linear = linear_cuda_take_parts(a->rows, mp_shape_q_width(a->shape));
-    if (attention_part_is_all(a->parts, a->num_parts, heads)) {
+    if (a->merged.o == NULL && attention_part_is_all(a->parts, a->num_parts, heads)) {
         project(a, a->parts[0].o, &linear);
         return;
     }

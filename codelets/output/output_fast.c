@@ -12,6 +12,7 @@
 struct live_parts {
     const float *o[ATTENTION_MAX_PARTS]; /* [head_dim] each */
     float weight[ATTENTION_MAX_PARTS];   /* lse, then exp(lse - max) */
+    float max;                           /* of the lse; -INFINITY: none */
     float total;                         /* of the weights */
     int count;
 };
@@ -39,6 +40,7 @@ static void find_live_parts(const struct output_args *a, int64_t row, int h,
         live->weight[i] = expf(live->weight[i] - max);
         live->total += live->weight[i];
     }
+    live->max = max;
 }
 
 /* Merges head h of a row. */
@@ -48,6 +50,10 @@ static void merge_head(const struct output_args *a, const struct elementwise *e,
     int d = a->shape->head_dim;
     struct live_parts live;
     find_live_parts(a, row, h, &live);
+    if (a->merged.lse != NULL) {
+        a->merged.lse[row * a->shape->num_attention_heads + h] =
+            live.count == 0 ? -INFINITY : live.max + logf(live.total);
+    }
     if (live.count == 0) {
         memset(out, 0, (size_t)d * sizeof *out);
         return;
@@ -64,16 +70,18 @@ static void merge_head(const struct output_args *a, const struct elementwise *e,
 }
 
 /* The attention output [rows][num_attention_heads][head_dim] of a block of rows: that of the only
- * part where there is nothing to merge. */
+ * part where there is nothing to merge, nor a merge wanted. */
 static const float *merge_rows(const struct output_args *a, int64_t first, int64_t rows)
 {
     int width = mp_shape_q_width(a->shape);
     int heads = a->shape->num_attention_heads;
-    if (attention_part_is_all(a->parts, a->num_parts, heads)) {
+    bool wanted = a->merged.o != NULL;
+    if (!wanted && attention_part_is_all(a->parts, a->num_parts, heads)) {
         return a->parts[0].o + first * width;
     }
     const struct elementwise *e = elementwise_current();
-    float *merged = mp_scratch((size_t)rows * (size_t)width, sizeof *merged);
+    float *merged = wanted ? a->merged.o + first * width
+                           : mp_scratch((size_t)rows * (size_t)width, sizeof *merged);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows * heads; i++) {
         merge_head(a, e, first + i / heads, (int)(i % heads), merged + i * a->shape->head_dim);

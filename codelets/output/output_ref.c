@@ -3,16 +3,22 @@
 #include "codelets/common/linear/linear.h"
 #include "codelets/common/scratch.h"
 
-/* The attention output of one row: that of the only part, or the merge of the parts in `merged`. */
-static const float *merge_row(const struct output_args *a, int64_t row, float *merged)
+/* The attention output of one row: that of the only part, or the merge of the parts, in `scratch`
+ * unless it is wanted. */
+static const float *merge_row(const struct output_args *a, int64_t row, float *scratch)
 {
     int heads = a->shape->num_attention_heads;
     int d = a->shape->head_dim;
-    if (attention_part_is_all(a->parts, a->num_parts, heads)) {
+    bool wanted = a->merged.o != NULL;
+    if (!wanted && attention_part_is_all(a->parts, a->num_parts, heads)) {
         return a->parts[0].o + row * heads * d;
     }
+    float *merged = wanted ? a->merged.o + row * heads * d : scratch;
     for (int h = 0; h < heads; h++) {
-        attention_part_merge(a->parts, a->num_parts, row, h, d, merged + h * d);
+        float lse = attention_part_merge(a->parts, a->num_parts, row, h, d, merged + h * d);
+        if (wanted) {
+            a->merged.lse[row * heads + h] = lse;
+        }
     }
     return merged;
 }

@@ -61,10 +61,9 @@ void describe(const page_select_args *a, int64_t row, score_request *score, page
         mp_panic("page_select: row %lld: %d heads, %d KV heads, dtype %d", (long long)row,
                  a->num_heads, p->num_kv_heads, (int)p->dtype);
     }
-    const int chunks = 2 * p->head_dim / 8;
     const int64_t pages = key_pages_full(p->count, p->page_size);
-    score->rows = static_cast<const uint4 *>(p->bounds);
-    score->head_chunks = key_pages_of(p->capacity, p->page_size) * chunks;
+    score->rows = p->bounds;
+    score->head_rows = key_pages_of(p->capacity, p->page_size);
     score->count = pages;
     score->scores = static_cast<float *>(a->scratch[row]);
     score->stride = score_stride(pages);
@@ -99,7 +98,7 @@ void select_rows(const page_select_args *a, int64_t first, int rows)
         scores.head_dim = a->head_dim;
         scores.chunks = 2 * a->head_dim / 8;
         scores.scale = 1.0f;
-        score_requests<true>(scores, rows, longest);
+        score_requests<true, uint4>(scores, rows, longest);
     }
     select.nnz = a->nnz + first * a->num_heads;
     launch_overlapped(select_pages, dim3((unsigned)a->num_heads, (unsigned)rows), SELECT_THREADS, 0,

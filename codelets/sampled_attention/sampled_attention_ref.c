@@ -5,9 +5,9 @@
 #include <string.h>
 
 /* What the elements of a row are multiplied with. */
-static double row_scale(const struct offloaded_kv *kv, const float *scales, size_t token)
+static struct kv_scale row_scale(const struct offloaded_kv *kv, size_t token)
 {
-    return kv->dtype == MP_I8 ? (double)scales[token] : 1.0;
+    return kv->dtype == MP_I8 ? kv->scales[token] : (struct kv_scale){1.0f, 1.0f};
 }
 
 /* The logit of token `id` of KV head h. log_weight: what is given for it, NULL if nothing is. */
@@ -15,7 +15,7 @@ static double logit(const struct sampled_attention_args *a, const struct offload
                     uint32_t id, const float *log_weight, const float *q)
 {
     size_t token = (size_t)(h * kv->capacity + id);
-    double scale = row_scale(kv, kv->k_scale, token);
+    double scale = (double)row_scale(kv, token).k;
     double dot = 0.0;
     double q_squared = 0.0;
     double k_squared = 0.0;
@@ -60,7 +60,7 @@ static void attend(const struct sampled_attention_args *a, const struct offloade
         size_t token = (size_t)(h * kv->capacity + ids[j]);
         size_t first = token * (size_t)a->head_dim;
         total += p;
-        p *= row_scale(kv, kv->v_scale, token);
+        p *= (double)row_scale(kv, token).v;
         for (int c = 0; c < a->head_dim; c++) {
             sum[c] += p * (double)mp_load(kv->v, kv->dtype, first + c);
         }

@@ -68,7 +68,7 @@ static void scale_dots(const struct token_rows *tokens, int64_t first, int n, co
                        float *dots, float *k_squared)
 {
     float by[TILE];
-    tile_scales(tokens, tokens->k_scale, first, n, by);
+    tile_key_scales(tokens, first, n, by);
     for (int j = 0; j < TILE; j++) {
         k_squared[j] *= by[j] * by[j];
     }
@@ -112,7 +112,7 @@ attend_tile(const struct sampled_attention_args *a, const struct token_rows *tok
     }
     if (tokens->int8) {
         float by[TILE];
-        tile_scales(tokens, tokens->v_scale, first, n, by);
+        tile_value_scales(tokens, first, n, by);
         for (int i = 0; i < heads * TILE; i++) {
             z[i] *= by[i % TILE];
         }
@@ -211,8 +211,7 @@ static void attend_piece(const struct sampled_attention_args *a, const struct sa
     bool int8 = kv->dtype == MP_I8;
     const struct token_rows tokens = {.k = (const char *)kv->k + (size_t)base * bytes,
                                       .v = (const char *)kv->v + (size_t)base * bytes,
-                                      .k_scale = int8 ? kv->k_scale + base : NULL,
-                                      .v_scale = int8 ? kv->v_scale + base : NULL,
+                                      .scales = int8 ? kv->scales + base : NULL,
                                       .ids = a->ids[row] + selected,
                                       .count = piece->count,
                                       .head_dim = a->head_dim};

@@ -30,8 +30,7 @@ enum weighting {
 struct sampled_row {
     const void *k; /* NULL: nothing is offloaded */
     const void *v;
-    const float *k_scale; /* NULL unless int8 */
-    const float *v_scale;
+    const kv_scale *scales; /* NULL unless int8 */
     const uint32_t *ids;
     const float *log_weights; /* NULL unless LISTED */
     int64_t capacity;         /* tokens between two KV heads */
@@ -85,12 +84,6 @@ __device__ __forceinline__ void tile_squares(const key_tile<D, Chunk> &keys, flo
     }
 }
 
-/* Of one KV head, int8 rows alone: NULL otherwise. */
-struct row_scales {
-    const float *k;
-    const float *v;
-};
-
 /* Tokens of a list of ids. Unless SHARED, all 8 queries of a tile are the same one. */
 template <int STEP, weighting W, class Chunk, bool SHARED> struct selected_tokens {
     static constexpr bool SCALED = sizeof(Chunk) == sizeof(uint2);
@@ -102,9 +95,8 @@ template <int STEP, weighting W, class Chunk, bool SHARED> struct selected_token
     const float *log_weights; /* of the warp's tile; it and the next two are for LISTED alone */
     float listed;             /* as id: log_weights of the slot */
     float listed_ahead;
-    row_scales scales; /* it and the next two are for SCALED alone */
-    float k_scale;     /* as id: of the slot's row */
-    float v_scale;
+    const kv_scale *scales; /* of the KV head; it and the next are for SCALED alone */
+    kv_scale own;           /* as id: of the slot's row */
     float scale;
     float q_squared; /* of query lane / 4 */
     int K;
@@ -137,8 +129,9 @@ template <int STEP, weighting W, class Chunk, bool SHARED> struct selected_token
     __device__ void load_scales()
     {
         if constexpr (SCALED) {
-            k_scale = left > 0 ? scales.k[id] : 0.0f;
-            v_scale = left > 0 ? scales.v[id] : 0.0f;
+            const float2 both =
+                left > 0 ? reinterpret_cast<const float2 *>(scales)[id] : make_float2(0.0f, 0.0f);
+            own = {both.x, both.y};
         }
     }
 
@@ -150,14 +143,14 @@ template <int STEP, weighting W, class Chunk, bool SHARED> struct selected_token
     /* What the key of a slot is multiplied with. */
     __device__ float key_scale(int slot) const
     {
-        return SCALED ? __shfl_sync(0xffffffffu, k_scale, slot) : 1.0f;
+        return SCALED ? __shfl_sync(0xffffffffu, own.k, slot) : 1.0f;
     }
 
     __device__ void value_scales(float (&by)[4]) const
     {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            by[i] = SCALED ? __shfl_sync(0xffffffffu, v_scale, logit_slot(i)) : 1.0f;
+            by[i] = SCALED ? __shfl_sync(0xffffffffu, own.v, logit_slot(i)) : 1.0f;
         }
     }
 
@@ -244,7 +237,7 @@ __device__ Tokens warp_tokens(const sampled_launch &p, const sampled_row &r, int
     tokens.log_weights = r.log_weights + selected;
     tokens.left = end - begin - offset;
     if (Tokens::SCALED) {
-        tokens.scales = {r.k_scale + kv_head * r.capacity, r.v_scale + kv_head * r.capacity};
+        tokens.scales = r.scales + kv_head * r.capacity;
     }
     tokens.scale = p.scale;
     tokens.K = p.K;
@@ -298,8 +291,7 @@ inline sampled_row describe_row(const sampled_attention_args *a, int64_t r)
     }
     row.k = kv->k;
     row.v = kv->v;
-    row.k_scale = kv->k_scale;
-    row.v_scale = kv->v_scale;
+    row.scales = kv->scales;
     row.ids = a->ids[r];
     row.log_weights = a->log_weights == NULL ? NULL : a->log_weights[r];
     row.capacity = kv->capacity;

@@ -17,6 +17,11 @@ enum mp_lsh_projection {
     MP_LSH_SHARED,   /* one W for everything */
 };
 
+enum mp_kv_dtype {
+    MP_KV_BF16, /* as the model computes them; f32 on the reference path */
+    MP_KV_INT8, /* with a scale a token and KV head */
+};
+
 enum mp_binding {
     MP_BIND_CORES, /* threads to the cores that the program chose for them */
     MP_BIND_NONE,
@@ -68,10 +73,14 @@ struct mp_config {
     int page_size;          /* attention.page_size: tokens, 1..65536, default 16 */
     int64_t samples;        /* attention.samples: offloaded tokens that a KV head samples, default
                                512 */
+    float epsilon;          /* attention.epsilon: relative error of the attention's output that the
+                               number of samples is to give, 0..1; 0: as many as `samples` */
     int code_bits;          /* attention.code_bits: of a channel in the code of a key, 1, 2 or 4;
                                default 2 */
     bool attention_center;  /* attention.center: the keys of a sparse layer are stored less their
                                mean over the offloaded ones; default 1 */
+    enum mp_kv_dtype kv_dtype; /* attention.kv_dtype: of the keys and values that are offloaded:
+                                  "bf16" | "int8" */
     /* sampling: temperature, top_p, top_k, seed */
     struct mp_sampling sampling;
     /* runtime */
@@ -87,11 +96,11 @@ struct mp_config {
                             while others decode, in (0, 1], default 0.5 */
     char *isa;           /* runtime.isa: auto | ref | avx2 | avx512 */
     char *devices;       /* runtime.devices: auto | cpu | gpu */
-    char *activations;   /* runtime.activations: auto | bf16 | bf16x2: in how many bf16 parts those of
-                            a prompt are multiplied with weights; auto: bf16 */
-    int64_t gpu_memory;  /* runtime.gpu_memory, bytes; 0: what is free */
-    int gpu_kv_layers; /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
-                          GPU memory; -1: as many as fit */
+    char *activations; /* runtime.activations: auto | bf16 | bf16x2: in how many bf16 parts those of
+                          a prompt are multiplied with weights; auto: bf16 */
+    int64_t gpu_memory; /* runtime.gpu_memory, bytes; 0: what is free */
+    int gpu_kv_layers;  /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
+                           GPU memory; -1: as many as fit */
     int64_t memory_limit; /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
     char
         *calibration; /* runtime.calibration: where the measured rates of the ops are kept, for

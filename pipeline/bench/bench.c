@@ -66,6 +66,7 @@ static void describe(const struct bench *b)
     r->attention = mp_attention_describe(b->config);
     r->attention_settings = mp_attention_json(b->config);
     r->sampled = NAN;
+    r->error = NAN;
 }
 
 /* Plans, loads and measures the bandwidths for prompts of cli->context tokens. */
@@ -290,6 +291,16 @@ static double sampled_share(const struct bench *b)
     return sum / b->config->batch;
 }
 
+/* Mean of the requests' estimated errors. */
+static double estimated_error(const struct bench *b)
+{
+    double sum = 0.0;
+    for (int slot = 0; slot < b->config->batch; slot++) {
+        sum += mp_session_request(b->session, slot)->error_mean;
+    }
+    return sum / b->config->batch;
+}
+
 /* The page that --report asks for. */
 static int write_report(const struct bench *b, struct mp_error *err)
 {
@@ -302,6 +313,7 @@ static int write_report(const struct bench *b, struct mp_error *err)
         .step_seconds = r->seconds,
         .num_steps = r->count,
         .sampled = mp_session_request(b->session, 0)->sampled,
+        .error = mp_session_request(b->session, 0)->error,
     };
     memcpy(report.bandwidth, r->bandwidth, sizeof report.bandwidth);
     return mp_report_write_run(&report, b->config, b->engine, b->session, err);
@@ -321,6 +333,7 @@ int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *ou
     }
     if (code == 0) {
         out->sampled = sampled_share(&b);
+        out->error = estimated_error(&b);
         out->micro_batches = mp_session_micro_batches(b.session);
         for (int m = 1; m <= MP_MOST_MICRO_BATCHES; m++) {
             out->tried[m] = mp_session_tried(b.session, m);

@@ -43,6 +43,7 @@ struct mp_bench_result {
     size_t count;
     struct mp_profile profile; /* of the timed steps, or prompts */
     double sampled;            /* mean share of the offloaded tokens sampled; NaN: none were */
+    double error; /* estimated error of the attention's output, relative; NaN: no estimate */
     int64_t gpu_bytes;         /* taken on the GPU, as the device tells */
     int64_t cpu_bytes;         /* largest resident memory of the process */
 };

@@ -185,6 +185,10 @@ void mp_bench_print(const struct mp_bench_result *r, FILE *out)
     if (!isnan(r->sampled)) {
         fprintf(out, "  sampled       %.2f %% of the offloaded tokens\n", 100.0 * r->sampled);
     }
+    if (!isnan(r->error)) {
+        fprintf(out, "  error         %.2f %% of the attention's output, estimated\n",
+                100.0 * r->error);
+    }
     print_overlap(r, out);
     print_memory(r, out);
     mp_bench_print_ops(r, out);
@@ -274,6 +278,7 @@ static cJSON *result_json(const struct mp_bench_result *r)
     cJSON_AddItemToObject(o, "seconds", cJSON_CreateDoubleArray(r->seconds, (int)r->count));
     add_number(o, "median_seconds", mp_median(r->seconds, r->count));
     add_number(o, "sampled", r->sampled);
+    add_number(o, "attention_error", r->error);
     add_profile(o, r);
     return o;
 }

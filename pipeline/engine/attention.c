@@ -16,12 +16,15 @@ static const struct mp_method *method_of(const struct mp_config *config)
 char *mp_attention_describe(const struct mp_config *config)
 {
     const struct mp_method *method = method_of(config);
-    char settings[64];
-    if (method == NULL || method->describe == NULL) {
-        return mp_xstrdup(method == NULL ? "unknown" : method->name);
+    char settings[64] = "";
+    if (method == NULL) {
+        return mp_xstrdup("unknown");
     }
-    method->describe(config, settings, sizeof settings);
-    return mp_xasprintf("%s, %s", method->name, settings);
+    if (method->describe != NULL) {
+        method->describe(config, settings, sizeof settings);
+    }
+    const char *rows = method->keeps && config->kv_dtype == MP_KV_INT8 ? ", int8 rows" : "";
+    return mp_xasprintf("%s%s%s%s", method->name, settings[0] != '\0' ? ", " : "", settings, rows);
 }
 
 struct cJSON *mp_attention_json(const struct mp_config *config)

@@ -120,6 +120,8 @@ struct mp_probe {
     float *x; /* [num_layers][hidden_size] the residual stream that enters the layer */
     float *o; /* [num_layers][num_attention_heads][head_dim] the attention's output, before the O
                  projection */
+    float *error; /* [num_layers][num_attention_heads] what the step estimates o's error to be; NaN:
+                     nothing */
 };
 
 /* A step of a session with one request, layer by layer: *out gets what it computes. given

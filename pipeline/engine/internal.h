@@ -18,7 +18,8 @@ struct mp_engine {
     struct mp_model *model;
     const struct mp_shape *shape;
     struct mp_runtime *runtime;
-    enum mp_dtype dtype; /* of every cache: bf16, or f32 on the reference path */
+    enum mp_dtype dtype; /* of every cache that is attended as a whole, and of what prompts are read
+                            to: bf16, or f32 on the reference path */
     struct mp_model_weights weights;
     struct mp_attention attention;
     int64_t gpu_free;      /* bytes free on the GPU when the engine was opened */
@@ -51,6 +52,12 @@ void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *
 static inline struct mp_device mp_dense(const struct mp_engine *e)
 {
     return e->graph.placements.dense;
+}
+
+/* Of the keys and values that are offloaded and kept. */
+static inline enum mp_dtype mp_offloaded_dtype(const struct mp_engine *e)
+{
+    return e->config->kv_dtype == MP_KV_INT8 ? MP_I8 : e->dtype;
 }
 
 /* Places every layer; of those whose offloaded tokens are kept, the first gpu_kv_layers keep them
@@ -180,10 +187,12 @@ void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a
 void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
                                 struct kv_cache staging[2]);
 
-/* What the method needs to build an index of so many offloaded tokens: [cuts] -> [shards]. */
-struct mp_buffer **mp_prefill_create_scratch(const struct mp_engine *e, struct mp_allocator *a,
-                                             int64_t offloaded);
-void mp_prefill_destroy_scratch(const struct mp_engine *e, struct mp_buffer **scratch);
+/* ---- index_scratch.c ---- */
+
+/* What it takes to make an index of so many offloaded tokens: [cuts] -> [shards]. */
+struct mp_index_scratch **mp_index_scratch_create(const struct mp_engine *e, struct mp_allocator *a,
+                                                  int64_t offloaded);
+void mp_index_scratch_destroy(const struct mp_engine *e, struct mp_index_scratch **scratch);
 
 /* Units not yet submitted. */
 int mp_prefill_units_left(const struct mp_prefill_run *r);

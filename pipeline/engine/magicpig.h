@@ -146,6 +146,10 @@ struct mp_request {
                                 layer sampled, over heads and steps; NaN: dense layer, nothing
                                 offloaded or nothing decoded */
     double sampled_mean;     /* over the sparse layers; NaN if all of those are */
+    const double *error;     /* [num_layers] error of the attention's output, relative to exact
+                                attention's: the root mean square over heads and steps as estimated
+                                from what some steps sampled; NaN: there is no estimate */
+    double error_mean;       /* over the layers that have one; NaN: none has */
     int num_layers;
 };
 

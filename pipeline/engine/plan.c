@@ -111,7 +111,7 @@ static void plan_adoption(struct planner *p, int64_t tokens)
     mp_placements_free(&base.graph.placements);
     book(p, MP_PLAN_PROMPTS, e->config->batch);
     int64_t offloaded = tokens - mp_static_tokens(&e->graph, tokens);
-    mp_prefill_destroy_scratch(e, mp_prefill_create_scratch(e, &p->counter, offloaded));
+    mp_index_scratch_destroy(e, mp_index_scratch_create(e, &p->counter, offloaded));
     book(p, MP_PLAN_PREFILL, 1);
 }
 

@@ -323,8 +323,10 @@ static int write_report(const struct generate *g, struct mp_error *err)
         return 0;
     }
     double sampled[s->num_layers];
+    double error[s->num_layers];
     for (int l = 0; l < s->num_layers; l++) {
         sampled[l] = mp_summary_sampled(s, l);
+        error[l] = mp_summary_error(s, l);
     }
     const struct mp_report report = {
         .command = g->cli->command,
@@ -334,6 +336,7 @@ static int write_report(const struct generate *g, struct mp_error *err)
         .step_seconds = s->step_seconds,
         .num_steps = s->num_steps,
         .sampled = sampled,
+        .error = error,
     };
     return mp_report_write_run(&report, &g->cli->config, g->engine, g->session, err);
 }

@@ -185,6 +185,7 @@ int mp_output_write(struct mp_output *o, const char *id, const char *text, size_
     cJSON_AddNumberToObject(line, "prefill_seconds", request->prefill_seconds);
     cJSON_AddNumberToObject(line, "decode_seconds", request->decode_seconds);
     add_number_or_null(line, "sampled_fraction", request->sampled_mean);
+    add_number_or_null(line, "attention_error", request->error_mean);
     add_number_or_null(line, "score", score);
     return write_line(o, line, err);
 }

@@ -23,7 +23,7 @@ bool mp_output_take(struct mp_output *o, const char *id, int64_t prompt_tokens);
 size_t mp_output_left(const struct mp_output *o);
 
 /* Appends and flushes one line: id, text, token_ids, prompt_tokens, generated_tokens,
- * finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if nothing was sampled),
+ * finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if nothing was sampled), attention_error (null if nothing estimates it),
  * score (share of the expected answers in the text; null if score is NaN: none were given). */
 int mp_output_write(struct mp_output *o, const char *id, const char *text, size_t length,
                     const struct mp_request *request, double score, struct mp_error *err);

@@ -15,6 +15,8 @@ void mp_summary_add(struct mp_summary *s, const struct mp_request *r, double sco
         s->num_layers = r->num_layers;
         s->sampled_sum = mp_xcalloc((size_t)r->num_layers, sizeof *s->sampled_sum);
         s->sampled_count = mp_xcalloc((size_t)r->num_layers, sizeof *s->sampled_count);
+        s->error_sum = mp_xcalloc((size_t)r->num_layers, sizeof *s->error_sum);
+        s->error_count = mp_xcalloc((size_t)r->num_layers, sizeof *s->error_count);
     }
     s->requests++;
     s->prompt_tokens += r->prompt_tokens;
@@ -29,6 +31,10 @@ void mp_summary_add(struct mp_summary *s, const struct mp_request *r, double sco
         if (!isnan(r->sampled[l])) {
             s->sampled_sum[l] += r->sampled[l];
             s->sampled_count[l]++;
+        }
+        if (!isnan(r->error[l])) {
+            s->error_sum[l] += r->error[l];
+            s->error_count[l]++;
         }
     }
 }
@@ -52,6 +58,11 @@ double mp_summary_sampled(const struct mp_summary *s, int layer)
                                        : NAN;
 }
 
+double mp_summary_error(const struct mp_summary *s, int layer)
+{
+    return s->error_count[layer] > 0 ? s->error_sum[layer] / (double)s->error_count[layer] : NAN;
+}
+
 void mp_summary_free(struct mp_summary *s)
 {
     free(s->step_seconds);
@@ -59,33 +70,45 @@ void mp_summary_free(struct mp_summary *s)
     mp_profile_free(&s->profile);
     free(s->sampled_sum);
     free(s->sampled_count);
+    free(s->error_sum);
+    free(s->error_count);
     *s = (struct mp_summary){0};
+}
+
+/* A share that layers have, in percent: the mean, then layer by layer. Those that have none attend
+ * to all. Returns whether any has one. */
+static bool print_shares(const struct mp_summary *s, const char *name, const char *of,
+                         double (*share)(const struct mp_summary *, int))
+{
+    double sum = 0.0;
+    int count = 0;
+    for (int l = 0; l < s->num_layers; l++) {
+        if (!isnan(share(s, l))) {
+            sum += share(s, l);
+            count++;
+        }
+    }
+    if (count == 0) {
+        return false;
+    }
+    fprintf(stderr, "  %-13s %.2f %% %s in the mean; per layer:", name, 100.0 * sum / count, of);
+    for (int l = 0; l < s->num_layers; l++) {
+        if (isnan(share(s, l))) {
+            fprintf(stderr, " all");
+        } else {
+            fprintf(stderr, " %.2f", 100.0 * share(s, l));
+        }
+    }
+    fputc('\n', stderr);
+    return true;
 }
 
 static void print_sampled(const struct mp_summary *s)
 {
-    double sum = 0.0;
-    int sparse = 0;
-    for (int l = 0; l < s->num_layers; l++) {
-        if (s->sampled_count[l] > 0) {
-            sum += mp_summary_sampled(s, l);
-            sparse++;
-        }
-    }
-    if (sparse == 0) {
+    if (!print_shares(s, "sampled", "of the offloaded tokens", mp_summary_sampled)) {
         fprintf(stderr, "  sampled       nothing: every layer attended to all tokens\n");
-        return;
     }
-    fprintf(stderr, "  sampled       %.2f %% of the offloaded tokens in the mean; per layer:",
-            100.0 * sum / sparse);
-    for (int l = 0; l < s->num_layers; l++) {
-        if (s->sampled_count[l] > 0) {
-            fprintf(stderr, " %.2f", 100.0 * mp_summary_sampled(s, l));
-        } else {
-            fprintf(stderr, " all");
-        }
-    }
-    fputc('\n', stderr);
+    print_shares(s, "error", "of the attention's output, estimated,", mp_summary_error);
 }
 
 static double decode_seconds(const struct mp_summary *s)

@@ -19,6 +19,8 @@ struct mp_summary {
     double first_token_seconds; /* the slowest request's */
     double *sampled_sum;        /* [num_layers] sum of the requests' means */
     int64_t *sampled_count;     /* [num_layers] requests that sampled in the layer */
+    double *error_sum;          /* [num_layers] sum of the requests' estimated errors */
+    int64_t *error_count;       /* [num_layers] requests that estimated it in the layer */
     int num_layers;
     struct mp_profile profile; /* of the decode steps that were recorded */
     double *step_seconds;      /* [num_steps] of each decode step */
@@ -36,6 +38,9 @@ void mp_summary_free(struct mp_summary *s);
 
 /* Mean share sampled in a layer; NaN where no request did. */
 double mp_summary_sampled(const struct mp_summary *s, int layer);
+
+/* Mean of the requests' estimated errors of a layer's attention; NaN where there is none. */
+double mp_summary_error(const struct mp_summary *s, int layer);
 
 /* Prints tokens, speeds, how the devices overlapped, sampled fraction per layer, peak memory beside
  * the plan, and the kernels chosen. */

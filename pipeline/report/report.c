@@ -262,6 +262,7 @@ static void put_data(FILE *out, const void *arg)
     put_profile(out, r->profile);
     put_numbers(out, "step_seconds", r->step_seconds, r->num_steps);
     put_numbers(out, "sampled", r->sampled, (size_t)r->num_layers);
+    put_numbers(out, "attention_error", r->error, (size_t)r->num_layers);
     put_timeline(out, r);
     fputc('}', out);
 }

@@ -30,6 +30,8 @@ struct mp_report {
     size_t num_steps;
     const double *sampled; /* [num_layers] share of the offloaded tokens that each layer
                               sampled; NaN: a layer that attends to all */
+    const double *error;   /* [num_layers] its estimated error, relative to exact attention's output;
+                              NaN: there is no estimate */
     int num_layers;
     double bandwidth[MP_TRACK_KINDS]; /* measured bytes/s of each kind of device; 0: not measured */
 };

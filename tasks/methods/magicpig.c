@@ -126,15 +126,15 @@ static size_t scratch_bytes(const struct mp_attention *a, const struct mp_shard_
 }
 
 static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
-                  struct mp_shard_kv *kv, const struct mp_buffer *scratch)
+                  struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
 {
     const struct mp_shard *s = &mp_shards_of(&g->placements, layer)->list[shard];
     struct hashing_functions f = functions_of(g->attention, layer);
     int64_t count = kv->offloaded.count;
     sub->device = g->placements.layers[layer].dense;
-    hashing_keys_insert(sub, g->shape, &f, s, &kv->offloaded_buffer, count, scratch);
+    hashing_keys_insert(sub, g->shape, &f, s, mp_indexed_keys(kv, scratch), count, &scratch->work);
     sub->device = s->device;
-    table_build_insert(sub, scratch, &kv->index_buffer, s->num_kv_heads, f.L, count);
+    table_build_insert(sub, &scratch->work, &kv->index_buffer, s->num_kv_heads, f.L, count);
 }
 
 /* ---- a step ---- */
@@ -217,7 +217,7 @@ const struct mp_method mp_method_magicpig = {
     .summary = "tokens that collide with the query in two of L hash tables (arXiv 2410.16179)",
     .keys = (const char *const[]){"lsh_K", "lsh_L", "attention.lsh_projection",
                                   "attention.lsh_layer_group", "attention.seed", "attention.center",
-                                  NULL},
+                                  "attention.kv_dtype", NULL},
     .sparse = true,
     .keeps = true,
     .check = check,
@@ -228,6 +228,7 @@ const struct mp_method mp_method_magicpig = {
     .index_name = "hash tables",
     .create_index = create_index,
     .destroy_index = destroy_index,
+    .keys_on_dense = true,
     .scratch_bytes = scratch_bytes,
     .build = build,
     .weight = weight,

@@ -25,7 +25,7 @@ struct mp_shard_size {
     int kv_heads;
     int query_heads;
     int64_t tokens;      /* offloaded, of one request */
-    enum mp_dtype dtype; /* of their keys and values */
+    enum mp_dtype dtype; /* of their keys as an index is made of them */
 };
 
 struct mp_method {
@@ -59,14 +59,18 @@ struct mp_method {
                           struct mp_place place, const struct mp_shard_size *size,
                           struct mp_buffer *wrap);
     void (*destroy_index)(struct mp_place place, void *index);
+    /* Whether the layer's dense device reads the keys to build it; otherwise the shard's does. */
+    bool keys_on_dense;
     /* Bytes that building it needs in memory that the layer's dense device and the shard see. */
     size_t (*scratch_bytes)(const struct mp_attention *a, const struct mp_shard_size *size);
     /* Inserts what builds the index of kv->shards[shard]. */
     void (*build)(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
-                  struct mp_shard_kv *kv, const struct mp_buffer *scratch);
+                  struct mp_shard_kv *kv, const struct mp_index_scratch *scratch);
 
     /* ---- a step ---- */
-    bool log_weights; /* it gives one to each selected token; otherwise see weight */
+    bool log_weights;     /* it gives one to each selected token; otherwise see weight */
+    bool estimates_error; /* these are -ln of the probability with which the token was drawn, so
+                             that what was drawn tells the error of the output */
     /* ln of the inverse weight as a function of the cosine; NULL: every token weighs 1. */
     const struct lsh_weight *(*weight)(const struct mp_attention *a);
     /* Most tokens that a head selects of those of one request; NULL: all of them. */
@@ -92,10 +96,20 @@ struct mp_method {
     size_t (*workspace)(const struct mp_attention *a);
 };
 
+/* Where attention.epsilon says how many tokens to sample, it is within these. */
+enum { MP_LEAST_SAMPLES = 64, MP_MOST_SAMPLES = 4096 };
+
 /* Selections of a shard: one a KV head or one a query head. */
 static inline int mp_selections_of(const struct mp_method *m, const struct mp_shard_size *size)
 {
     return m->shared_rows ? size->kv_heads : size->query_heads;
+}
+
+/* Where an index of a shard's keys reads them. */
+static inline const struct mp_buffer *mp_indexed_keys(const struct mp_shard_kv *kv,
+                                                      const struct mp_index_scratch *scratch)
+{
+    return scratch->keys.k != NULL ? &scratch->keys_buffer : &kv->offloaded_buffer;
 }
 
 /* Who selects for a shard; where its index is; and where a selection is, which the shard reads. */

@@ -17,7 +17,8 @@ static void draw(struct mp_submit *sub, const struct mp_graph *g, const struct m
 const struct mp_method mp_method_oracle = {
     .name = "oracle",
     .summary = "tokens drawn from the exact attention; reads every key",
-    .keys = (const char *const[]){"attention.budget", "attention.seed", "attention.center", NULL},
+    .keys = (const char *const[]){"attention.budget", "attention.seed", "attention.center",
+                                  "attention.kv_dtype", NULL},
     .sparse = true,
     .keeps = true,
     .check = mp_budget_check,

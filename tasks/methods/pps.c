@@ -20,15 +20,27 @@ static int check(const struct mp_config *c, struct mp_error *err)
 
 static void describe(const struct mp_config *c, char *out, size_t size)
 {
-    snprintf(out, size, "%" PRId64 " samples, codes of %d bit%s", c->samples, c->code_bits,
-             c->code_bits == 1 ? "" : "s");
+    const char *plural = c->code_bits == 1 ? "" : "s";
+    if (c->epsilon > 0.0f) {
+        snprintf(out, size, "error %g, codes of %d bit%s", (double)c->epsilon, c->code_bits,
+                 plural);
+    } else {
+        snprintf(out, size, "%" PRId64 " samples, codes of %d bit%s", c->samples, c->code_bits,
+                 plural);
+    }
+}
+
+/* Tokens that a KV head is to draw, at most. */
+static int64_t most_samples(const struct mp_attention *a)
+{
+    return a->config->epsilon > 0.0f ? MP_MOST_SAMPLES : a->config->samples;
 }
 
 /* Tokens that a KV head selects at most: systematic sampling draws one more than it is to at
  * times. */
 static int64_t room(const struct mp_attention *a, const struct mp_shard_size *size)
 {
-    int64_t most = a->config->samples + 1;
+    int64_t most = most_samples(a) + 1;
     return size->tokens < most ? size->tokens : most;
 }
 
@@ -103,12 +115,11 @@ static void destroy_index(struct mp_place place, void *index)
 }
 
 static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
-                  struct mp_shard_kv *kv, const struct mp_buffer *scratch)
+                  struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
 {
-    (void)scratch;
     sub->device = mp_selecting_device(g->attention->method, &g->placements,
                                       &mp_shards_of(&g->placements, layer)->list[shard]);
-    encode_keys_insert(sub, &kv->offloaded_buffer, g->attention->shared, &kv->index_buffer,
+    encode_keys_insert(sub, mp_indexed_keys(kv, scratch), g->attention->shared, &kv->index_buffer,
                        kv->index);
 }
 
@@ -116,7 +127,7 @@ static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, in
 
 static size_t scratch(const struct mp_attention *a, const struct mp_shard_size *size)
 {
-    return code_select_scratch(size->query_heads, size->kv_heads, size->tokens, a->config->samples);
+    return code_select_scratch(size->query_heads, size->kv_heads, size->tokens, most_samples(a));
 }
 
 static void draw(struct mp_submit *sub, const struct mp_graph *g, const struct mp_decode_step *s,
@@ -139,7 +150,7 @@ static void draw(struct mp_submit *sub, const struct mp_graph *g, const struct m
                 .log_weights = &to->log_weights,
                 .room = to->room,
                 .scratch = &to->scratch,
-                .samples = c->samples,
+                .samples = s->rows[r].samples[layer],
                 .seed = mp_draw_seed(g, &s->rows[r], layer),
             };
         }
@@ -153,8 +164,8 @@ static void draw(struct mp_submit *sub, const struct mp_graph *g, const struct m
 const struct mp_method mp_method_pps = {
     .name = "pps",
     .summary = "tokens drawn by low-bit codes of their keys, as many for any length",
-    .keys = (const char *const[]){"attention.samples", "attention.code_bits", "attention.seed",
-                                  "attention.center", NULL},
+    .keys = (const char *const[]){"attention.samples", "attention.epsilon", "attention.code_bits",
+                                  "attention.seed", "attention.center", "attention.kv_dtype", NULL},
     .sparse = true,
     .keeps = true,
     .on_dense = true,
@@ -167,8 +178,10 @@ const struct mp_method mp_method_pps = {
     .index_name = "codes of keys",
     .create_index = create_index,
     .destroy_index = destroy_index,
+    .keys_on_dense = true,
     .build = build,
     .log_weights = true,
+    .estimates_error = true,
     .room = room,
     .selection_scratch = scratch,
     .select = draw,

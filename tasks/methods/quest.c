@@ -74,12 +74,11 @@ static void destroy_index(struct mp_place place, void *index)
 }
 
 static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
-                  struct mp_shard_kv *kv, const struct mp_buffer *scratch)
+                  struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
 {
     const struct mp_shard *s = &mp_shards_of(&g->placements, layer)->list[shard];
-    (void)scratch;
     sub->device = s->device;
-    page_bounds_insert(sub, s, &kv->offloaded_buffer, &kv->index_buffer, g->shape->head_dim,
+    page_bounds_insert(sub, s, mp_indexed_keys(kv, scratch), &kv->index_buffer, g->shape->head_dim,
                        g->attention->config->page_size, kv->offloaded.count);
 }
 
@@ -120,8 +119,8 @@ static void select_pages(struct mp_submit *sub, const struct mp_graph *g,
 const struct mp_method mp_method_quest = {
     .name = "quest",
     .summary = "whole pages of tokens, by the bounds of their keys (arXiv 2406.10774)",
-    .keys =
-        (const char *const[]){"attention.budget", "attention.page_size", "attention.center", NULL},
+    .keys = (const char *const[]){"attention.budget", "attention.page_size", "attention.center",
+                                  "attention.kv_dtype", NULL},
     .sparse = true,
     .keeps = true,
     .check = mp_budget_check,

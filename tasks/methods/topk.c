@@ -17,7 +17,8 @@ static void select_largest(struct mp_submit *sub, const struct mp_graph *g,
 const struct mp_method mp_method_topk = {
     .name = "topk",
     .summary = "tokens with the largest q.k; reads every key",
-    .keys = (const char *const[]){"attention.budget", "attention.center", NULL},
+    .keys =
+        (const char *const[]){"attention.budget", "attention.center", "attention.kv_dtype", NULL},
     .sparse = true,
     .keeps = true,
     .check = mp_budget_check,

@@ -94,7 +94,7 @@ static void fill_int8(struct offloaded_kv *kv)
     for (int64_t i = 0; i < KV_HEADS * kv->capacity; i++) {
         struct mp_rng rng;
         mp_rng_init(&rng, 5, (uint64_t)i);
-        kv->k_scale[i] = kv->v_scale[i] = 1.0f / 127.0f;
+        kv->scales[i] = (struct kv_scale){1.0f / 127.0f, 1.0f / 127.0f};
         for (int c = 0; c < HEAD_DIM; c++) {
             int8_t x = (int8_t)(254.0 * mp_rng_uniform(&rng) - 127.0);
             ((int8_t *)kv->k)[i * HEAD_DIM + c] = x;
@@ -175,8 +175,7 @@ static struct bench make_bench(int64_t context, int K, int L)
                .dtype = MP_BF16},
         .int8 = {.k = allocate(n * HEAD_DIM, sizeof(int8_t)),
                  .v = allocate(n * HEAD_DIM, sizeof(int8_t)),
-                 .k_scale = allocate(n, sizeof(float)),
-                 .v_scale = allocate(n, sizeof(float)),
+                 .scales = allocate(n, sizeof(struct kv_scale)),
                  .count = context,
                  .capacity = context,
                  .num_kv_heads = KV_HEADS,
@@ -209,21 +208,9 @@ static struct bench make_bench(int64_t context, int K, int L)
 
 static void release(struct bench *b)
 {
-    void *all[] = {b->kv.k,
-                   b->kv.v,
-                   b->int8.k,
-                   b->int8.v,
-                   b->int8.k_scale,
-                   b->int8.v_scale,
-                   b->tables.ids,
-                   b->tables.offsets,
-                   b->weight,
-                   b->w,
-                   b->q,
-                   b->codes,
-                   b->ids,
-                   b->log_weights,
-                   b->o};
+    void *all[] = {
+        b->kv.k,   b->kv.v, b->int8.k, b->int8.v, b->int8.scales, b->tables.ids,  b->tables.offsets,
+        b->weight, b->w,    b->q,      b->codes,  b->ids,         b->log_weights, b->o};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_free(all[i]);
     }
@@ -346,7 +333,7 @@ static void run_gather(struct bench *b, int repeat)
                     total += *((const char *)kv->v + (size_t)row * bytes + c);
                 }
                 if (kv->dtype == MP_I8) {
-                    total += kv->k_scale[row] + kv->v_scale[row] > 0.0f;
+                    total += kv->scales[row].k + kv->scales[row].v > 0.0f;
                 }
             }
         }
@@ -399,9 +386,9 @@ static struct timing measure(struct bench *b, step select, step run)
         }
     }
     qsort(seconds, REPEATS, sizeof seconds[0], compare_doubles);
-    size_t bytes = row_bytes(b) + kv_scale_bytes(1, b->attended->dtype, 1);
+    size_t bytes = 2 * row_bytes(b) + kv_scale_bytes(1, b->attended->dtype, 1);
     return (struct timing){.seconds = seconds[REPEATS / 2],
-                           .bytes = rows / REPEATS * 2.0 * (double)bytes};
+                           .bytes = rows / REPEATS * (double)bytes};
 }
 
 static void print_line(const char *name, double seconds, double bytes, double bound)

@@ -51,6 +51,16 @@ case_eval_attention() {
     run "${arguments[@]}" --steps 3 --sparse-from question
     expect_status 0
     expect_match 'three of each' out '^6 tokens of 2 prompts$'
+    # What pps estimates of itself is near what is measured, and follows what it is to be.
+    run eval attention --model "$demo" --task vt --tokens 4096 --samples 2 --quiet \
+        --setting 'attention=pps attention-samples=128' --setting 'attention=pps epsilon=0.1'
+    expect_status 0
+    local line rms estimate
+    for line in 1 2; do
+        read -r rms estimate < <(sed -n "s/^  \[$line\] pps.*bits *[0-9.]* *\([0-9.]*\) *\([0-9.]*\) .*/\1 \2/p" out)
+        expect_true "estimate $line" "0$estimate < 1.3 * 0$rms && 0$rms < 1.3 * 0$estimate"
+    done
+    expect_true 'error asked for' "0$rms > 7 && 0$rms < 15"
 }
 
 # ---- comparisons ----

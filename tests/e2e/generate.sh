@@ -29,7 +29,8 @@ string='([^"\\]|\\.)*'
 output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+(,[0-9]+)*\\],"
 output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
 output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,"
-output_line+="\"sampled_fraction\":($number|null),\"score\":($number|null)\\}\$"
+output_line+="\"sampled_fraction\":($number|null),\"attention_error\":($number|null),"
+output_line+="\"score\":($number|null)\\}\$"
 
 ids_of() { # ids_of FILE: the ids of an --output file's finished requests, in order
     sed -n 's/^{"id":"\([^"]*\)","text".*/\1/p' "$1" | paste -sd ' '
@@ -144,6 +145,26 @@ case_pps() {
         --model "$demo" --attention pps --code-bits 3 --prompt x
     expect_refusal 2 '--attention-budget does not act for attention pps' \
         --model "$demo" --attention pps --attention-budget 0.1 --prompt x
+}
+
+# Rows of 8 bits, by every method that keeps rows; a plan has room for them.
+case_int8_rows() {
+    local method
+    for method in magicpig quest topk oracle pps; do
+        demo_4k --attention "$method" --kv-dtype int8
+    done
+    run bench decode --model "$demo" --devices cpu --attention pps --kv-dtype int8 --context 3000 \
+        --steps 2 --warmup 0
+    expect_status 0
+    expect_match 'attention' out '^  attention +sampled in 7 of 8 layers, pps, .*, int8 rows$'
+    run plan --model "$demo" --devices cpu --attention pps --kv-dtype int8 --context 32068
+    expect_status 0
+    # 32000 tokens of 2 KV heads in 7 layers: 64 channels and a scale, of keys and of values.
+    expect_lines 'rows' out '^  offloaded KV +58\.1 MiB$' 1
+    expect_refusal 2 '--kv-dtype does not act for attention full' \
+        --model "$demo" --attention full --kv-dtype int8 --prompt x
+    expect_refusal 2 '--kv-dtype: expected one of bf16|int8, found "int4"' \
+        --model "$demo" --attention pps --kv-dtype int4 --prompt x
 }
 
 case_presets() {

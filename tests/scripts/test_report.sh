@@ -27,6 +27,7 @@ expect handover 25.0
 expect step-p90 21.5
 expect step-p99 22.0
 expect sampled-mean 1.64
+expect error-mean 6.54
 expect timeline-note 'All 17,680 recorded spans.'
 expect shown '20.6 ms shown'
 expect_row ops 'GPU · measured bandwidth 3,170 GB/s'

@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-void attention_part_merge(const struct attention_part *parts, int num_parts, int64_t row, int head,
-                     int head_dim, float *out)
+float attention_part_merge(const struct attention_part *parts, int num_parts, int64_t row, int head,
+                      int head_dim, float *out)
 {
     float weight[ATTENTION_MAX_PARTS]; /* lse, then exp(lse - max) */
     const float *o[ATTENTION_MAX_PARTS];
@@ -33,4 +33,5 @@ void attention_part_merge(const struct attention_part *parts, int num_parts, int
         }
         out[c] = n == 0 ? 0.0f : sum / total;
     }
+    return n == 0 ? -INFINITY : max + logf(total);
 }

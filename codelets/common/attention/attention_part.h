@@ -32,9 +32,10 @@ static inline int64_t attention_part_at(const struct attention_part *p, int64_t 
 
 /* out [head_dim]: the merge of a row's parts that cover the head,
  *   o = sum_i exp(lse_i - max) o_i / sum_i exp(lse_i - max),
- * in the order of the parts. An empty one (lse = -INFINITY) is not looked at; of none it is 0. The
- * reference of what every variant of `output` begins with. */
-void attention_part_merge(const struct attention_part *parts, int num_parts, int64_t row, int head,
+ * in the order of the parts. An empty one (lse = -INFINITY) is not looked at; of none it is 0.
+ * Returns ln sum_i exp(lse_i), -INFINITY of none. The reference of what every variant of `output`
+ * begins with. */
+float attention_part_merge(const struct attention_part *parts, int num_parts, int64_t row, int head,
                      int head_dim, float *out);
 
 /* The part from row `first` on. */

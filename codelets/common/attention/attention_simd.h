@@ -8,6 +8,7 @@
 #define MP_CODELETS_COMMON_ATTENTION_SIMD_H
 
 #include "codelets/common/attention/attention_split.h"
+#include "codelets/common/attention/kv.h"
 #include "codelets/common/simd.h"
 
 #include <math.h>
@@ -23,8 +24,7 @@ enum {
 struct token_rows {
     const void *k; /* rows of head_dim elements: bf16, or int8 */
     const void *v;
-    const float *k_scale; /* [rows] of int8 rows, otherwise not looked at */
-    const float *v_scale;
+    const struct kv_scale *scales; /* [rows] of int8 rows, otherwise not looked at */
     const uint32_t *ids;
     int64_t count;
     int head_dim; /* a multiple of VF_LANES */
@@ -48,28 +48,33 @@ static inline vf row_load(const struct token_rows *t, const void *row, int c)
     return t->int8 ? vf_load_i8((const int8_t *)row + c) : vf_load_bf16((const uint16_t *)row + c);
 }
 
-/* scales: those of the tile's n tokens from `first` on, 1 beyond them. */
-static inline void tile_scales(const struct token_rows *t, const float *base, int64_t first, int n,
-                               float *scales)
+/* scale: those of the keys of the tile's n tokens from `first` on, 1 beyond them. */
+static inline void tile_key_scales(const struct token_rows *t, int64_t first, int n, float *scale)
 {
     for (int j = 0; j < TILE; j++) {
-        scales[j] = j < n ? base[token_index(t, first + j)] : 1.0f;
+        scale[j] = j < n ? t->scales[token_index(t, first + j)].k : 1.0f;
     }
 }
 
-/* Prefetches channels [c, end) of row j of base, if there is such a token, and the scale of int8
- * with the first ones. Always inlined: GCC takes a function that only prefetches for one without
- * effect, and drops the calls. */
-static inline __attribute__((always_inline)) void prefetch_row(const struct token_rows *t,
-                                                               const void *base,
-                                                               const float *scales, int64_t j,
-                                                               int c, int end)
+/* The same of the values. */
+static inline void tile_value_scales(const struct token_rows *t, int64_t first, int n, float *scale)
+{
+    for (int j = 0; j < TILE; j++) {
+        scale[j] = j < n ? t->scales[token_index(t, first + j)].v : 1.0f;
+    }
+}
+
+/* Prefetches channels [c, end) of row j of base, if there is such a token, and with the first ones
+ * of an int8 key the token's scales. Always inlined: GCC takes a function that only prefetches for
+ * one without effect, and drops the calls. */
+static inline __attribute__((always_inline)) void
+prefetch_row(const struct token_rows *t, const void *base, int64_t j, int c, int end)
 {
     if (j < t->count) {
         const char *row = token_row(t, base, j);
         int size = t->int8 ? 1 : 2;
-        if (t->int8 && c == 0) {
-            _mm_prefetch((const char *)(scales + token_index(t, j)), _MM_HINT_T0);
+        if (t->int8 && c == 0 && base == t->k) {
+            _mm_prefetch((const char *)(t->scales + token_index(t, j)), _MM_HINT_T0);
         }
         for (; c < end; c += 64 / size) { /* a cache line */
             _mm_prefetch(row + c * size, _MM_HINT_T0);
@@ -81,7 +86,7 @@ static inline __attribute__((always_inline)) void prefetch_row(const struct toke
 static inline __attribute__((always_inline)) void prefetch_first_tile(const struct token_rows *t)
 {
     for (int64_t j = 0; j < TILE; j++) {
-        prefetch_row(t, t->k, t->k_scale, j, 0, t->head_dim);
+        prefetch_row(t, t->k, j, 0, t->head_dim);
     }
 }
 
@@ -105,7 +110,7 @@ static inline __attribute__((always_inline)) void tile_dots(const struct token_r
                 d[g][i] = vf_zero();
             }
             if (prefetch) {
-                prefetch_row(t, t->v, t->v_scale, token, 0, t->head_dim);
+                prefetch_row(t, t->v, token, 0, t->head_dim);
             }
         }
         for (int c = 0; c < t->head_dim; c += VF_LANES) {
@@ -187,7 +192,7 @@ tile_values_block(const struct token_rows *t, int64_t first, int n, const float 
             }
         }
         if (prefetch) {
-            prefetch_row(t, t->k, t->k_scale, first + TILE + j, c, c + vectors * VF_LANES);
+            prefetch_row(t, t->k, first + TILE + j, c, c + vectors * VF_LANES);
         }
     }
     for (int g = 0; g < heads; g++) {

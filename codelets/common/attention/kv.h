@@ -16,11 +16,16 @@ static inline size_t kv_bytes(int num_kv_heads, int head_dim, enum mp_dtype dtyp
     return (size_t)num_kv_heads * (size_t)head_dim * (size_t)capacity * mp_dtype_size(dtype);
 }
 
-/* Bytes of the scales of the keys, or of the values, of `capacity` offloaded tokens; 0 unless they
- * are MP_I8. */
+/* What the elements of a token of MP_I8 are multiplied with. Side by side, as they are read. */
+struct kv_scale {
+    float k;
+    float v;
+};
+
+/* Bytes of the scales of `capacity` offloaded tokens; 0 unless they are MP_I8. */
 static inline size_t kv_scale_bytes(int num_kv_heads, enum mp_dtype dtype, int64_t capacity)
 {
-    return dtype == MP_I8 ? (size_t)num_kv_heads * (size_t)capacity * sizeof(float) : 0;
+    return dtype == MP_I8 ? (size_t)num_kv_heads * (size_t)capacity * sizeof(struct kv_scale) : 0;
 }
 
 /* A cache that is always attended as a whole. Three uses: the static cache of a sparse layer
@@ -52,13 +57,11 @@ static inline struct kv_cache kv_cache_heads(const struct kv_cache *c, int first
 /* The offloaded tokens of a sparse layer: everything between sink and local window, renumbered
  * from 0. Keys are centered; never moved once written. */
 struct offloaded_kv {
-    void *k;          /* [num_kv_heads][capacity][head_dim], dtype, centered */
-    void *v;          /* the same shape */
-    float *k_scale;   /* [num_kv_heads][capacity] what a token's elements are multiplied with; NULL
-                         unless MP_I8 */
-    float *v_scale;   /* the same shape */
-    int64_t count;    /* tokens, may be 0 */
-    int64_t capacity; /* tokens allocated per head, >= count */
+    void *k;                 /* [num_kv_heads][capacity][head_dim], dtype, centered */
+    void *v;                 /* the same shape */
+    struct kv_scale *scales; /* [num_kv_heads][capacity]; NULL unless MP_I8 */
+    int64_t count;           /* tokens, may be 0 */
+    int64_t capacity;        /* tokens allocated per head, >= count */
     int num_kv_heads;
     int head_dim;
     enum mp_dtype dtype; /* of k and v */

@@ -4,11 +4,12 @@
  * Every variant adds in one order and rounds each step as IEEE 754 says, so that all of them get
  * the same bits and select the same rows, however close two scores are: the product of channel c is
  * added to sum c % SCORE_LANES by a fused multiply-add, channel after channel; then sum i + 8 is
- * added to sum i, then i + 4, i + 2 and i + 1; then the result is multiplied by the scale. */
+ * added to sum i, then i + 4, i + 2 and i + 1; then the result is multiplied, of an int8 row, by
+ * the row's own scale, and by the scale of all. */
 #ifndef MP_CODELETS_COMMON_SCORE_H
 #define MP_CODELETS_COMMON_SCORE_H
 
-#include "core/base/dtype.h"
+#include "codelets/common/attention/kv.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,7 @@ static inline int64_t score_stride(int64_t rows)
 struct score_args {
     const void *rows; /* [count][width] */
     enum mp_dtype dtype;
+    const struct kv_scale *row_scales; /* [count] of keys of MP_I8; otherwise not looked at */
     int64_t count;
     int width;      /* elements of a row */
     const float *q; /* [heads][width] */

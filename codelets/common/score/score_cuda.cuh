@@ -24,12 +24,13 @@ enum {
 
 /* ---- scores ---- */
 
-/* The rows of one request, and where their scores go. */
+/* The rows of one request, and where their scores go. A chunk is 8 channels. */
 struct score_request {
-    const uint4 *rows;   /* [KV heads] head_chunks apart, of [count][chunks] */
-    int64_t head_chunks; /* uint4 between two KV heads */
-    int64_t count;       /* 0: nothing to score */
-    float *scores;       /* [num_heads][stride] */
+    const void *rows;           /* [KV heads] head_rows apart, of [count][chunks] */
+    const kv_scale *row_scales; /* [KV heads] head_rows apart, of [count]; int8 alone */
+    int64_t head_rows;          /* rows between two KV heads */
+    int64_t count;              /* 0: nothing to score */
+    float *scores;              /* [num_heads][stride] */
     int64_t stride;
 };
 
@@ -60,15 +61,27 @@ __device__ void score_put_queries(float *queries, const float *q, int heads, int
     }
 }
 
+/* Channel i of a chunk of bf16, and of int8. */
+static __device__ __forceinline__ float score_channel(uint4 chunk, int i)
+{
+    const uint32_t word[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+    return __uint_as_float(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u);
+}
+
+static __device__ __forceinline__ float score_channel(uint2 chunk, int i)
+{
+    const uint32_t word = i < 4 ? chunk.x : chunk.y;
+    return (float)(int8_t)(word >> 8 * (i % 4));
+}
+
 /* Adds the products of every second chunk of a row, from chunk `half` on. */
-template <int HEADS>
-__device__ __forceinline__ void score_add_row(float (&sums)[HEADS][8], const uint4 *row,
+template <int HEADS, class Chunk>
+__device__ __forceinline__ void score_add_row(float (&sums)[HEADS][8], const Chunk *row,
                                               const float4 *queries, int chunks, int half)
 {
 #pragma unroll 4
     for (int s = half; s < chunks; s += 2) {
-        const uint4 chunk = row[s];
-        const uint32_t word[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
+        const Chunk chunk = row[s];
 #pragma unroll
         for (int h = 0; h < HEADS; h++) {
             const float4 low = queries[(h * chunks + s) * 2];
@@ -76,8 +89,7 @@ __device__ __forceinline__ void score_add_row(float (&sums)[HEADS][8], const uin
             const float q[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
 #pragma unroll
             for (int i = 0; i < 8; i++) {
-                const uint32_t bits = i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u;
-                sums[h][i] = __fmaf_rn(q[i], __uint_as_float(bits), sums[h][i]);
+                sums[h][i] = __fmaf_rn(q[i], score_channel(chunk, i), sums[h][i]);
             }
         }
     }
@@ -98,8 +110,8 @@ static __device__ __forceinline__ float score_merge(const float (&sums)[8])
     return __fadd_rn(__fadd_rn(s[0], s[2]), __fadd_rn(s[1], s[3]));
 }
 
-/* Grid: x any, y KV heads of all requests. */
-template <int HEADS, bool BOUNDS>
+/* Grid: x any, y KV heads of all requests. Chunk: uint4 of bf16, uint2 of int8. */
+template <int HEADS, bool BOUNDS, class Chunk>
 __global__ void __launch_bounds__(SCORE_THREADS)
     score_kernel(begin_stamp stamp, const __grid_constant__ score_launch p)
 {
@@ -109,7 +121,8 @@ __global__ void __launch_bounds__(SCORE_THREADS)
     const score_request &r = p.request[blockIdx.y / p.kv_heads];
     const int kv_head = blockIdx.y % p.kv_heads;
     const int half = threadIdx.x % 2;
-    const uint4 *rows = r.rows + kv_head * r.head_chunks;
+    const int64_t head = kv_head * r.head_rows;
+    const Chunk *rows = static_cast<const Chunk *>(r.rows) + head * p.chunks;
     for (int g = 0; g < p.group; g += HEADS) {
         const int heads = min(HEADS, p.group - g);
         const int64_t query = (int64_t)blockIdx.y * p.group + g;
@@ -126,8 +139,11 @@ __global__ void __launch_bounds__(SCORE_THREADS)
             score_add_row<HEADS>(sums, rows + read * p.chunks, score_queries, p.chunks, half);
 #pragma unroll
             for (int h = 0; h < HEADS; h++) {
-                const float dot = score_merge(sums[h]);
+                float dot = score_merge(sums[h]);
                 if (half == 0 && row < r.count && h < heads) {
+                    if (sizeof(Chunk) == sizeof(uint2)) {
+                        dot = __fmul_rn(r.row_scales[head + row].k, dot);
+                    }
                     scores[h * r.stride + row] = __fmul_rn(p.scale, dot);
                 }
             }
@@ -135,27 +151,29 @@ __global__ void __launch_bounds__(SCORE_THREADS)
     }
 }
 
-template <int HEADS, bool BOUNDS> void score_launch_heads(const score_launch &p, dim3 grid)
+template <int HEADS, bool BOUNDS, class Chunk>
+void score_launch_heads(const score_launch &p, dim3 grid)
 {
     size_t shared = (size_t)HEADS * p.chunks * 8 * sizeof(float);
-    launch_overlapped(score_kernel<HEADS, BOUNDS>, grid, SCORE_THREADS, shared, p);
+    launch_overlapped(score_kernel<HEADS, BOUNDS, Chunk>, grid, SCORE_THREADS, shared, p);
 }
 
 /* Scores the rows of so many requests; the longest has `longest` of them, > 0. */
-template <bool BOUNDS> void score_requests(const score_launch &p, int requests, int64_t longest)
+template <bool BOUNDS, class Chunk>
+void score_requests(const score_launch &p, int requests, int64_t longest)
 {
     int64_t lists = (int64_t)requests * p.kv_heads;
     int64_t ctas = (longest + SCORE_CTA_ROWS - 1) / SCORE_CTA_ROWS;
     int64_t most = ((int64_t)SCORE_CTAS_PER_SM * cuda_multiprocessors() + lists - 1) / lists;
     dim3 grid((unsigned)(ctas < most ? ctas : most), (unsigned)lists);
     if (p.group == 1) {
-        score_launch_heads<1, BOUNDS>(p, grid);
+        score_launch_heads<1, BOUNDS, Chunk>(p, grid);
     } else if (p.group == 2) {
-        score_launch_heads<2, BOUNDS>(p, grid);
+        score_launch_heads<2, BOUNDS, Chunk>(p, grid);
     } else if (p.group <= 4) {
-        score_launch_heads<4, BOUNDS>(p, grid);
+        score_launch_heads<4, BOUNDS, Chunk>(p, grid);
     } else {
-        score_launch_heads<8, BOUNDS>(p, grid);
+        score_launch_heads<8, BOUNDS, Chunk>(p, grid);
     }
 }
 

@@ -4,9 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* The dot product of q with the row that starts at element `first`. */
-static float score_row(const struct score_args *a, size_t first, const float *q)
+/* The dot product of q with a row. */
+static float score_row(const struct score_args *a, size_t row, const float *q)
 {
+    const size_t first = row * (size_t)a->width;
     float sums[SCORE_LANES] = {0.0f};
     for (int c = 0; c < a->width; c++) {
         float *sum = &sums[c % SCORE_LANES];
@@ -17,15 +18,14 @@ static float score_row(const struct score_args *a, size_t first, const float *q)
             sums[i] += sums[i + half];
         }
     }
-    return sums[0];
+    return a->dtype == MP_I8 ? a->row_scales[row].k * sums[0] : sums[0];
 }
 
 void score_ref(const struct score_args *a)
 {
     for (int g = 0; g < a->heads; g++) {
         for (int64_t i = 0; i < a->count; i++) {
-            a->scores[g * a->stride + i] =
-                a->scale * score_row(a, (size_t)i * (size_t)a->width, a->q + g * a->width);
+            a->scores[g * a->stride + i] = a->scale * score_row(a, (size_t)i, a->q + g * a->width);
         }
     }
 }

@@ -1,10 +1,12 @@
-/* score_ref for the instruction set this is compiled for: bf16 rows of a multiple of VF_LANES
- * elements, four of them at a time. */
+/* score_ref for the instruction set this is compiled for: bf16 or int8 rows of a multiple of
+ * VF_LANES elements, four of them at a time. */
 #ifndef MP_CODELETS_COMMON_SCORE_SIMD_H
 #define MP_CODELETS_COMMON_SCORE_SIMD_H
 
 #include "codelets/common/score/score.h"
 #include "codelets/common/simd.h"
+
+#include <stdbool.h>
 
 enum {
     SCORE_VECTORS = SCORE_LANES / VF_LANES, /* that hold the sums of a row */
@@ -17,13 +19,14 @@ typedef vf score_sums[SCORE_HEADS][SCORE_ROWS][SCORE_VECTORS];
 
 /* Adds the products of the channels from c on, `vectors` vectors of them. */
 static inline __attribute__((always_inline)) void
-score_add(score_sums sums, const uint16_t *const row[SCORE_ROWS], const float *q, int width,
-          const int heads, int c, const int vectors)
+score_add(score_sums sums, const void *const row[SCORE_ROWS], const bool int8, const float *q,
+          int width, const int heads, int c, const int vectors)
 {
     for (int v = 0; v < vectors; v++, c += VF_LANES) {
         vf k[SCORE_ROWS];
         for (int i = 0; i < SCORE_ROWS; i++) {
-            k[i] = vf_load_bf16(row[i] + c);
+            k[i] = int8 ? vf_load_i8((const int8_t *)row[i] + c)
+                        : vf_load_bf16((const uint16_t *)row[i] + c);
         }
         for (int g = 0; g < heads; g++) {
             vf qc = vf_load(q + g * width + c);
@@ -46,14 +49,17 @@ static inline __m128 score_fold(const vf sums[SCORE_VECTORS])
 /* The scores of `heads` queries from q on with the rows from `first` on, of which the last stands
  * in for those beyond the end. scores: of the first head. */
 static inline __attribute__((always_inline)) void score_tile(const struct score_args *a,
-                                                             int64_t first, const float *q,
-                                                             const int heads, float *scores)
+                                                             int64_t first, const bool int8,
+                                                             const float *q, const int heads,
+                                                             float *scores)
 {
-    const uint16_t *row[SCORE_ROWS];
+    const void *row[SCORE_ROWS];
+    float by[SCORE_ROWS]; /* scales of int8 rows */
     score_sums sums;
     for (int i = 0; i < SCORE_ROWS; i++) {
         int64_t at = first + i < a->count ? first + i : a->count - 1;
-        row[i] = (const uint16_t *)a->rows + at * a->width;
+        row[i] = (const char *)a->rows + at * a->width * (int)(int8 ? 1 : sizeof(uint16_t));
+        by[i] = int8 ? a->row_scales[at].k : 1.0f;
         for (int g = 0; g < heads; g++) {
             for (int v = 0; v < SCORE_VECTORS; v++) {
                 sums[g][i][v] = vf_zero();
@@ -62,10 +68,10 @@ static inline __attribute__((always_inline)) void score_tile(const struct score_
     }
     int c = 0;
     for (; c + SCORE_LANES <= a->width; c += SCORE_LANES) {
-        score_add(sums, row, q, a->width, heads, c, SCORE_VECTORS);
+        score_add(sums, row, int8, q, a->width, heads, c, SCORE_VECTORS);
     }
     if (c < a->width) {
-        score_add(sums, row, q, a->width, heads, c, 1);
+        score_add(sums, row, int8, q, a->width, heads, c, 1);
     }
     for (int g = 0; g < heads; g++) {
         __m128 x0 = score_fold(sums[g][0]);
@@ -74,7 +80,22 @@ static inline __attribute__((always_inline)) void score_tile(const struct score_
         __m128 x3 = score_fold(sums[g][3]);
         _MM_TRANSPOSE4_PS(x0, x1, x2, x3);
         __m128 dots = _mm_add_ps(_mm_add_ps(x0, x2), _mm_add_ps(x1, x3));
+        dots = int8 ? _mm_mul_ps(_mm_loadu_ps(by), dots) : dots;
         _mm_storeu_ps(scores + g * a->stride + first, _mm_mul_ps(_mm_set1_ps(a->scale), dots));
+    }
+}
+
+static inline __attribute__((always_inline)) void score_tiles(const struct score_args *a,
+                                                              const bool int8)
+{
+    for (int64_t first = 0; first < a->count; first += SCORE_ROWS) {
+        int g = 0;
+        for (; SCORE_HEADS > 1 && g + SCORE_HEADS <= a->heads; g += SCORE_HEADS) {
+            score_tile(a, first, int8, a->q + g * a->width, SCORE_HEADS, a->scores + g * a->stride);
+        }
+        for (; g < a->heads; g++) {
+            score_tile(a, first, int8, a->q + g * a->width, 1, a->scores + g * a->stride);
+        }
     }
 }
 
@@ -82,14 +103,10 @@ static inline __attribute__((always_inline)) void score_tile(const struct score_
  * score_stride(count) at least. */
 static inline void score_simd(const struct score_args *a)
 {
-    for (int64_t first = 0; first < a->count; first += SCORE_ROWS) {
-        int g = 0;
-        for (; SCORE_HEADS > 1 && g + SCORE_HEADS <= a->heads; g += SCORE_HEADS) {
-            score_tile(a, first, a->q + g * a->width, SCORE_HEADS, a->scores + g * a->stride);
-        }
-        for (; g < a->heads; g++) {
-            score_tile(a, first, a->q + g * a->width, 1, a->scores + g * a->stride);
-        }
+    if (a->dtype == MP_I8) {
+        score_tiles(a, true);
+    } else {
+        score_tiles(a, false);
     }
 }
 

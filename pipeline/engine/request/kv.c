@@ -105,6 +105,11 @@ static size_t offloaded_bytes(const struct offloaded_kv *kv)
     return kv_bytes(kv->num_kv_heads, kv->head_dim, kv->dtype, kv->capacity);
 }
 
+static size_t scale_bytes(const struct offloaded_kv *kv)
+{
+    return kv_scale_bytes(kv->num_kv_heads, kv->dtype, kv->capacity);
+}
+
 static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
                          const struct mp_shard *shard, int64_t tokens, struct mp_shard_kv *out)
 {
@@ -115,10 +120,13 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
         .capacity = tokens,
         .num_kv_heads = shard->num_kv_heads,
         .head_dim = e->shape->head_dim,
-        .dtype = e->dtype,
+        .dtype = mp_offloaded_dtype(e),
     };
     kv->k = mp_allocate(a, place, offloaded_bytes(kv), "offloaded keys");
     kv->v = mp_allocate(a, place, offloaded_bytes(kv), "offloaded values");
+    if (kv->dtype == MP_I8) {
+        kv->scales = mp_allocate(a, place, scale_bytes(kv), "scales of keys and values");
+    }
     mp_buffer_wrap(a, &out->offloaded_buffer, MP_HOST, kv, sizeof *kv);
 }
 
@@ -178,6 +186,7 @@ static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shar
     mp_buffer_release(&kv->index_buffer);
     mp_memory_free(place, kv->offloaded.k, offloaded_bytes(&kv->offloaded));
     mp_memory_free(place, kv->offloaded.v, offloaded_bytes(&kv->offloaded));
+    mp_memory_free(place, kv->offloaded.scales, scale_bytes(&kv->offloaded));
     if (kv->index != NULL) {
         const struct mp_method *method = e->attention.method;
         method->destroy_index(mp_selecting_place(method, &e->graph.placements, shard), kv->index);

@@ -21,6 +21,7 @@ void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
     free(r->expected_nnz);
     free(r->sampled_sum);
     free(r->sampled_mean);
+    mp_observation_destroy(&r->observation);
     *r = (struct mp_slot){0};
 }
 
@@ -89,12 +90,15 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
     r->expected_nnz = mp_xcalloc(layers, sizeof *r->expected_nnz);
     r->sampled_sum = mp_xcalloc(layers, sizeof *r->sampled_sum);
     r->sampled_mean = mp_xcalloc(layers, sizeof *r->sampled_mean);
+    mp_observation_create(&r->observation, e);
     r->info = (struct mp_request){
         .ids = r->ids,
         .prompt_tokens = count,
         .sampled = r->sampled_mean,
         .num_layers = (int)layers,
         .sampled_mean = NAN,
+        .error = r->observation.error,
+        .error_mean = NAN,
     };
     r->eos = e->eos;
     r->num_eos = e->num_eos;
@@ -152,6 +156,7 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
         .stream = r->stream,
         .sample = {&r->sampling, &r->rng},
         .expected_nnz = r->expected_nnz,
+        .samples = r->observation.samples,
     };
 }
 

@@ -7,6 +7,17 @@
 #include "pipeline/engine/internal.h"
 #include "pipeline/engine/request/request_text.h"
 
+/* What the steps that were observed say of the error of a request's attention. */
+struct mp_observation {
+    int64_t steps;    /* observed */
+    int64_t last;     /* the last of them, counted in the request's decode steps from 1 */
+    double *squares;  /* [num_hidden_layers] sum over these of the mean square over the heads */
+    double *error;    /* [num_hidden_layers] the root of its mean; info.error */
+    double *variance; /* [num_hidden_layers] the square over (1 / samples - 1 / tokens), of the last
+                         steps */
+    int64_t *samples; /* [num_hidden_layers] that a KV head is to draw */
+};
+
 struct mp_slot {
     bool used;
     struct mp_request info;
@@ -29,6 +40,7 @@ struct mp_slot {
     double *sampled_sum;  /* [num_hidden_layers] sum over steps of the share sampled */
     double *sampled_mean; /* [num_hidden_layers] the same as a mean; info.sampled */
     int64_t steps;        /* decode steps done */
+    struct mp_observation observation;
 };
 
 /* Fills a free slot: tokens, room for selections; its KV is yet to be created. After an error the
@@ -70,5 +82,19 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
  * run. */
 double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
                      int n);
+
+/* ---- observe.c ---- */
+
+void mp_observation_create(struct mp_observation *o, const struct mp_engine *e);
+void mp_observation_destroy(struct mp_observation *o);
+
+/* Whether the next step of the request is to be observed. */
+bool mp_slot_observes(const struct mp_slot *r, const struct mp_engine *e);
+
+/* Takes over the errors that an observed step has found for its row n, and, for attention.epsilon,
+ * how many samples follow. Returns the error, the mean of the sparse layers; NAN if there is none
+ * of either. The step's tasks have run. */
+double mp_slot_observe(struct mp_slot *r, const struct mp_engine *e,
+                       const struct mp_step_buffers *b, int n);
 
 #endif

@@ -88,104 +88,77 @@ static int choose_spread(const struct mp_engine *e, double sampled, bool nearest
 
 /* ---- filling ---- */
 
-/* KV heads [first, first + count) of an array [num_key_value_heads][capacity][head_dim]. */
-struct part {
-    void *data; /* of these heads alone */
-    int first;
-    int count;
-    int64_t capacity;
-};
-
-/* Draws a part, wherever it is: the same numbers however the array is cut. */
-static void draw(struct mp_submit *sub, const struct mp_engine *e, struct mp_place place,
-                 const struct part *to, struct key_spread spread, uint64_t seed)
+/* Keys or values of a whole prompt, [num_key_value_heads][capacity][head_dim]. */
+static void draw(struct mp_submit *sub, const struct mp_engine *e, const struct kv_cache *to,
+                 void *data, struct key_spread spread, uint64_t seed)
 {
     const struct mp_shape *s = e->shape;
-    int64_t head = to->capacity * s->head_dim;
     struct mp_allocator a = {.err = sub->err};
     struct mp_buffer whole;
-    mp_buffer_wrap(&a, &whole, place, to->data,
-                   kv_bytes(to->count, s->head_dim, e->dtype, to->capacity));
-    struct random_part what = {
-        .dtype = e->dtype,
-        .count = to->count * head,
-        .numbers = {.seed = seed,
-                    .first = to->first * head,
-                    .spread = spread.rest,
-                    .pairs = MP_QUERY_PAIRS,
-                    .pair_spread = spread.pairs,
-                    .head_dim = s->head_dim,
-                    .stride = 1},
-    };
-    random_insert(sub, &whole, &what);
+    mp_buffer_wrap(&a, &whole, mp_memory_of(mp_dense(e)), data,
+                   kv_bytes(to->num_kv_heads, to->head_dim, to->dtype, to->capacity));
+    random_insert(sub, &whole,
+                  &(struct random_part){
+                      .dtype = to->dtype,
+                      .count = to->num_kv_heads * to->capacity * to->head_dim,
+                      .numbers = {.seed = seed,
+                                  .spread = spread.rest,
+                                  .pairs = MP_QUERY_PAIRS,
+                                  .pair_spread = spread.pairs,
+                                  .head_dim = s->head_dim,
+                                  .stride = 1},
+                  });
     mp_buffer_release(&whole);
 }
 
 static const struct key_spread ANY = {.pairs = 1.0f, .rest = 1.0f};
 
-static void fill_shard(struct mp_submit *sub, const struct mp_engine *e,
-                       const struct mp_shard *shard, const struct offloaded_kv *kv,
-                       struct key_spread keys, uint64_t seed)
-{
-    struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
-    struct part k = {kv->k, shard->first_kv_head, shard->num_kv_heads, kv->capacity};
-    struct part v = {kv->v, shard->first_kv_head, shard->num_kv_heads, kv->capacity};
-    if (kv->count > 0) {
-        draw(sub, e, place, &k, keys, seed);
-        draw(sub, e, place, &v, ANY, seed + 1);
-    }
-}
-
-static void fill_layer(struct mp_submit *sub, const struct mp_engine *e, struct mp_layer_kv *kv,
-                       int layer, struct key_spread keys)
-{
-    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
-    const struct kv_cache *cache = &kv->static_cache;
-    struct part k = {cache->k, 0, cache->num_kv_heads, cache->capacity};
-    struct part v = {cache->v, 0, cache->num_kv_heads, cache->capacity};
-    uint64_t seed = (uint64_t)layer * 4;
-    draw(sub, e, mp_memory_of(mp_dense(e)), &k, ANY, seed);
-    draw(sub, e, mp_memory_of(mp_dense(e)), &v, ANY, seed + 1);
-    for (int i = 0; shards != NULL && i < shards->count; i++) {
-        fill_shard(sub, e, &shards->list[i], &kv->shards[i].offloaded, keys, seed + 2);
-    }
-}
-
-/* Builds the index of every layer. */
-static void build_index(struct mp_submit *sub, const struct mp_engine *e, struct mp_layer_kv *kv,
-                        int64_t tokens)
+/* Draws every layer of a prompt where its prefill would leave it, and keeps what that would. */
+static void fill(struct mp_submit *sub, const struct mp_engine *e, const struct mp_keep *keep,
+                 struct kv_cache *staging, struct key_spread keys)
 {
     struct mp_allocator a = {.err = sub->err};
-    int64_t offloaded = tokens - mp_static_tokens(&e->graph, tokens);
-    struct mp_keep keep = {.request = -1,
-                           .tokens = tokens,
-                           .kv = kv,
-                           .scratch = mp_prefill_create_scratch(e, &a, offloaded)};
-    sub->code = sub->code == 0 ? a.code : sub->code;
+    struct mp_buffer wrap;
+    mp_buffer_wrap(&a, &wrap, MP_HOST, staging, sizeof *staging);
+    const struct mp_buffer *list = &wrap;
     for (int l = 0; l < e->shape->num_hidden_layers && sub->code == 0; l++) {
-        mp_submit_index(sub, &e->graph, &keep, l);
+        sub->code = mp_kv_create_layer(e, &keep->kv[l], l, keep->tokens, sub->err);
+        /* Tasks see the staging area through its struct, not through what is drawn into. */
+        mp_task_group_wait(sub->group, 0);
+        draw(sub, e, staging, staging->k, keys, (uint64_t)l * 2);
+        draw(sub, e, staging, staging->v, ANY, (uint64_t)l * 2 + 1);
+        mp_task_group_wait(sub->group, 0);
+        mp_submit_keep(sub, &e->graph, keep, l, &list, 1);
     }
     mp_task_group_wait(sub->group, 0);
-    mp_prefill_destroy_scratch(e, keep.scratch);
+    mp_buffer_release(&wrap);
 }
 
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
                       double sampled, bool nearest, struct mp_error *err)
 {
     struct key_spread keys = ANY;
-    struct mp_task_group *group = mp_task_group_create();
-    struct mp_submit sub = mp_submit_begin(group, err);
     if (sampled > 0.0 && e->attention.method->chance != NULL &&
         mp_sparse_layers(&e->graph.placements) > 0) {
-        sub.code = choose_spread(e, sampled, nearest, &keys, err);
-    }
-    for (int l = 0; l < e->shape->num_hidden_layers && sub.code == 0; l++) {
-        sub.code = mp_kv_create_layer(e, &kv[l], l, tokens, err);
-        if (sub.code == 0) {
-            fill_layer(&sub, e, &kv[l], l, keys);
+        int code = choose_spread(e, sampled, nearest, &keys, err);
+        if (code != 0) {
+            return code;
         }
     }
-    build_index(&sub, e, kv, tokens);
+    struct mp_allocator a = {.err = err};
+    struct mp_place place = mp_memory_of(mp_dense(e));
+    struct kv_cache staging;
+    struct mp_keep keep = {.request = -1, .tokens = tokens, .kv = kv};
+    mp_kv_cache_create(e, &a, place, &staging, tokens, false);
+    keep.scratch = mp_index_scratch_create(e, &a, tokens - mp_static_tokens(&e->graph, tokens));
+    struct mp_task_group *group = mp_task_group_create();
+    struct mp_submit sub = mp_submit_begin(group, err);
+    sub.code = a.code;
+    if (sub.code == 0) {
+        fill(&sub, e, &keep, &staging, keys);
+    }
     mp_task_group_destroy(group);
+    mp_index_scratch_destroy(e, keep.scratch);
+    mp_kv_cache_destroy(place, &staging);
     return sub.code;
 }

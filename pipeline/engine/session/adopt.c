@@ -35,7 +35,7 @@ static int take_layers(struct mp_session *s, struct mp_slot *r, const struct mp_
         .request = slot,
         .tokens = r->info.prompt_tokens,
         .kv = r->kv,
-        .scratch = mp_prefill_create_scratch(e, &a, mp_slot_offloaded(r)),
+        .scratch = mp_index_scratch_create(e, &a, mp_slot_offloaded(r)),
     };
     struct mp_submit sub = mp_submit_begin(s->group, err);
     sub.code = a.code;
@@ -47,7 +47,7 @@ static int take_layers(struct mp_session *s, struct mp_slot *r, const struct mp_
         }
     }
     mp_task_group_wait(s->group, 0);
-    mp_prefill_destroy_scratch(e, keep.scratch);
+    mp_index_scratch_destroy(e, keep.scratch);
     return sub.code;
 }
 

@@ -51,36 +51,6 @@ static void create_chunk(const struct mp_engine *e, struct mp_allocator *a,
                      "prefill residual stream");
 }
 
-struct mp_buffer **mp_prefill_create_scratch(const struct mp_engine *e, struct mp_allocator *a,
-                                             int64_t offloaded)
-{
-    const struct mp_method *method = e->attention.method;
-    const struct mp_placements *p = &e->graph.placements;
-    struct mp_buffer **scratch = mp_xcalloc((size_t)p->num_cuts + 1, sizeof *scratch);
-    for (int c = 0; c < p->num_cuts; c++) {
-        scratch[c] = mp_xcalloc((size_t)p->cuts[c].count, sizeof *scratch[c]);
-        for (int i = 0; i < p->cuts[c].count && method->scratch_bytes != NULL; i++) {
-            const struct mp_shard *shard = &p->cuts[c].list[i];
-            struct mp_shard_size size = mp_kv_shard_size(e, shard, offloaded);
-            mp_buffer_create(a, &scratch[c][i], mp_exchange_place(p, shard),
-                             method->scratch_bytes(&e->attention, &size), "index scratch");
-        }
-    }
-    return scratch;
-}
-
-void mp_prefill_destroy_scratch(const struct mp_engine *e, struct mp_buffer **scratch)
-{
-    const struct mp_placements *p = &e->graph.placements;
-    for (int c = 0; scratch != NULL && c < p->num_cuts; c++) {
-        for (int i = 0; i < p->cuts[c].count; i++) {
-            mp_buffer_release(&scratch[c][i]);
-        }
-        free(scratch[c]);
-    }
-    free(scratch);
-}
-
 void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
                                struct mp_prefill *p, struct kv_cache staging[2], int64_t count,
                                bool keeps)
@@ -102,8 +72,7 @@ void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a
         create_chunk(e, a, &p->chunks[c], staging);
     }
     if (keeps) {
-        p->keep.scratch =
-            mp_prefill_create_scratch(e, a, count - mp_static_tokens(&e->graph, count));
+        p->keep.scratch = mp_index_scratch_create(e, a, count - mp_static_tokens(&e->graph, count));
     }
 }
 
@@ -124,7 +93,7 @@ void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
         mp_buffer_release(&p->o[i]);
         mp_kv_cache_destroy(mp_memory_of(mp_dense(e)), &staging[i]);
     }
-    mp_prefill_destroy_scratch(e, p->keep.scratch);
+    mp_index_scratch_destroy(e, p->keep.scratch);
 }
 
 /* ---- life ---- */

@@ -1,67 +1,27 @@
 /* What the layers of a step compute, one after the other. */
-#include "codelets/common/attention/attention_part.h"
 #include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "pipeline/engine/session/session.h"
 
-#include <stdlib.h>
+#include <math.h>
+#include <string.h>
 
-/* A part of the attention's output for one row, in host memory. */
-static int read_part(const struct mp_buffer *o, const struct mp_buffer *lse, int first_head,
-                     int num_heads, int head_dim, struct attention_part *out, struct mp_error *err)
-{
-    size_t count = (size_t)num_heads;
-    float *values = mp_xcalloc(count * (size_t)(head_dim + 1), sizeof *values);
-    *out = (struct attention_part){
-        .o = values,
-        .lse = values + count * (size_t)head_dim,
-        .first_head = first_head,
-        .num_heads = num_heads,
-    };
-    int code = mp_memory_copy(MP_HOST, values, o->place, o->data,
-                              count * (size_t)head_dim * sizeof *values, err);
-    return code != 0 ? code
-                     : mp_memory_copy(MP_HOST, values + count * (size_t)head_dim, lse->place,
-                                      lse->data, count * sizeof *values, err);
-}
-
-/* The parts of a layer's output: static attention, and each shard's if there is anything to sample
- * from. They are the caller's, o of each, also after an error. */
-static int read_parts(const struct mp_session *s, int layer, struct attention_part *parts,
-                      int *num_parts, struct mp_error *err)
+/* The heads' estimated errors in a layer, if there are any. */
+static void read_errors(const struct mp_session *s, int layer, float *error)
 {
     const struct mp_graph *g = &s->engine->graph;
-    const struct mp_step_buffers *b = &s->buffers[0];
     const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
     int group = mp_shape_group(g->shape);
-    int d = g->shape->head_dim;
-    bool sampled = s->step.rows[0].kv[layer].offloaded > 0;
-    *num_parts = 1;
-    int code = read_part(&b->o_static, &b->lse_static, 0, g->shape->num_attention_heads, d,
-                         &parts[0], err);
-    for (int i = 0; sampled && i < shards->count && code == 0; i++) {
-        const struct mp_shard *shard = &shards->list[i];
-        const struct mp_step_shard *of = &b->shards[g->placements.layers[layer].cut][i];
-        code = read_part(&of->o, &of->lse, shard->first_kv_head * group,
-                         shard->num_kv_heads * group, d, &parts[(*num_parts)++], err);
+    bool estimated = g->attention->method->estimates_error && shards != NULL &&
+                     s->step.rows[0].kv[layer].offloaded > 0;
+    for (int h = 0; h < g->shape->num_attention_heads; h++) {
+        error[h] = NAN;
     }
-    return code;
-}
-
-/* The attention's output in a layer that has run: o [num_attention_heads][head_dim]. */
-static int read_output(const struct mp_session *s, int layer, float *o, struct mp_error *err)
-{
-    const struct mp_shape *shape = s->engine->shape;
-    struct attention_part parts[1 + MP_MAX_SHARDS];
-    int num_parts;
-    int code = read_parts(s, layer, parts, &num_parts, err);
-    for (int h = 0; h < shape->num_attention_heads && code == 0; h++) {
-        attention_part_merge(parts, num_parts, 0, h, shape->head_dim, o + h * shape->head_dim);
+    for (int i = 0; estimated && i < shards->count; i++) {
+        const struct mp_step_shard *of = &s->buffers[0].shards[g->placements.layers[layer].cut][i];
+        memcpy(error + shards->list[i].first_kv_head * group, of->error[layer].data,
+               (size_t)(shards->list[i].num_kv_heads * group) * sizeof *error);
     }
-    for (int i = 0; i < num_parts; i++) {
-        free((void *)parts[i].o);
-    }
-    return code;
 }
 
 /* One layer, with what enters it and what its attention comes to. */
@@ -87,9 +47,12 @@ static int probe_layer(struct mp_session *s, int layer, const float *given,
             mp_submit_decode_layer(&sub, &s->engine->graph, &s->step.parts[0], layer);
         code = sub.code;
     }
-    return code == 0 ? read_output(s, layer,
-                                   out->o + (size_t)layer * (size_t)mp_shape_q_width(shape), err)
-                     : code;
+    if (code == 0) {
+        size_t width = (size_t)mp_shape_q_width(shape);
+        memcpy(out->o + (size_t)layer * width, s->buffers[0].o_merged.data, width * sizeof *out->o);
+        read_errors(s, layer, out->error + layer * shape->num_attention_heads);
+    }
+    return code;
 }
 
 int mp_session_probe(struct mp_session *s, const float *given, const struct mp_probe *out,
@@ -104,6 +67,7 @@ int mp_session_probe(struct mp_session *s, const float *given, const struct mp_p
     mp_task_one_at_a_time(true);
     int code = mp_session_prepare_step(s, err);
     if (code == 0 && s->step.num_rows == 1) {
+        s->step.parts[0].observe = true;
         struct mp_submit sub = mp_submit_begin(s->group, err);
         mp_submit_decode_embed(&sub, g, &s->step.parts[0]);
         code = sub.code;

@@ -96,6 +96,8 @@ static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_
                 mp_slot_feed(&s->slots[order[i]], s->engine, &s->buffers[m], row,
                              &step->rows[first + row]);
                 step->parts[m].num_rows++;
+                step->parts[m].observe =
+                    step->parts[m].observe || mp_slot_observes(&s->slots[order[i]], s->engine);
             }
         }
         mp_buffer_return(&s->buffers[m].ids);
@@ -131,6 +133,8 @@ void mp_session_collect(struct mp_session *s, double seconds)
     int at = 0;
     double sampled = 0.0;
     int sampling = 0;
+    double error = 0.0;
+    int observed = 0;
     for (int m = 0; m < step->count; m++) {
         const struct mp_step_buffers *b = &s->buffers[m];
         for (int n = 0; n < step->parts[m].num_rows; n++, at++) {
@@ -144,11 +148,19 @@ void mp_session_collect(struct mp_session *s, double seconds)
                 sampled += part;
                 sampling++;
             }
+            double own = step->parts[m].observe ? mp_slot_observe(r, s->engine, b, n) : NAN;
+            if (!isnan(own)) {
+                error += own;
+                observed++;
+            }
             mp_slot_append(r, s->engine, ((const int32_t *)b->ids.data)[n]);
         }
     }
     if (sampling > 0) {
         mp_trace_counter("sampled %", 100.0 * sampled / sampling);
+    }
+    if (observed > 0) {
+        mp_trace_counter("attention error %", 100.0 * error / observed);
     }
 }
 

@@ -42,6 +42,14 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a, int 
                              "selection sizes");
         }
     }
+    if (method->estimates_error) {
+        out->error = mp_xcalloc((size_t)p->num_layers, sizeof *out->error);
+    }
+    for (int l = 0; method->estimates_error && l < p->num_layers; l++) {
+        if (p->layers[l].cut == cut) {
+            mp_buffer_create(a, &out->error[l], MP_PINNED, heads * sizeof(float), "errors");
+        }
+    }
     mp_buffer_create(a, &out->o, place, vectors, "sampled attention");
     mp_buffer_create(a, &out->lse, place, heads * sizeof(float), "sampled attention");
 }
@@ -53,7 +61,11 @@ static void destroy_shard(const struct mp_placements *p, struct mp_step_shard *s
     for (int l = 0; shard->nnz != NULL && l < p->num_layers; l++) {
         mp_buffer_release(&shard->nnz[l]);
     }
+    for (int l = 0; shard->error != NULL && l < p->num_layers; l++) {
+        mp_buffer_release(&shard->error[l]);
+    }
     free(shard->nnz);
+    free(shard->error);
     mp_buffer_release(&shard->o);
     mp_buffer_release(&shard->lse);
 }
@@ -77,6 +89,8 @@ void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, i
     mp_buffer_create(a, &out->q, dense, vectors, "queries");
     mp_buffer_create(a, &out->o_static, dense, vectors, "static attention");
     mp_buffer_create(a, &out->lse_static, dense, heads * sizeof(float), "static attention");
+    mp_buffer_create(a, &out->o_merged, MP_PINNED, vectors, "attention");
+    mp_buffer_create(a, &out->lse_merged, MP_PINNED, heads * sizeof(float), "attention");
     mp_buffer_create(a, &out->logits, MP_PINNED, n * (size_t)s->vocab_size * sizeof(float),
                      "logits");
     out->shards = mp_xcalloc((size_t)p->num_cuts + 1, sizeof *out->shards);
@@ -91,8 +105,8 @@ void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, i
 void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *b)
 {
     const struct mp_placements *p = &e->graph.placements;
-    struct mp_buffer *const all[] = {&b->ids,      &b->x,          &b->q,
-                                     &b->o_static, &b->lse_static, &b->logits};
+    struct mp_buffer *const all[] = {&b->ids,        &b->x,        &b->q,          &b->o_static,
+                                     &b->lse_static, &b->o_merged, &b->lse_merged, &b->logits};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_buffer_release(all[i]);
     }

@@ -65,16 +65,23 @@ static size_t o_size(const struct measure *m)
     return (size_t)m->shape->num_hidden_layers * (size_t)mp_shape_q_width(m->shape);
 }
 
+static size_t head_count(const struct measure *m)
+{
+    return (size_t)m->shape->num_hidden_layers * (size_t)m->shape->num_attention_heads;
+}
+
 static struct mp_probe new_probe(const struct measure *m)
 {
     return (struct mp_probe){mp_xcalloc(x_size(m), sizeof(float)),
-                             mp_xcalloc(o_size(m), sizeof(float))};
+                             mp_xcalloc(o_size(m), sizeof(float)),
+                             mp_xcalloc(head_count(m), sizeof(float))};
 }
 
 static void free_probe(struct mp_probe *p)
 {
     free(p->x);
     free(p->o);
+    free(p->error);
 }
 
 static int adopt(const struct measure *m, const struct mp_item *item, struct mp_engine *engine,
@@ -134,15 +141,41 @@ static double relative_error(const float *o, const float *exact, int n)
     return norm > 0.0 ? sqrt(difference / norm) : 0.0;
 }
 
-/* Adds the errors of a step to the sums. */
+/* Of one layer and prompt, over its steps and heads. */
+struct squares {
+    double error;
+    double estimate; /* NAN: there is none */
+};
+
+/* Adds the errors of a step to the sums, and their squares to those of the prompt [layers]. */
 static void add_errors(const struct measure *m, const struct mp_probe *exact,
-                       const struct mp_probe *probe, double *sums)
+                       const struct mp_probe *probe, double *sums, struct squares *squares)
 {
-    int d = m->shape->head_dim;
-    int heads = m->shape->num_hidden_layers * m->shape->num_attention_heads;
-    for (int h = 0; h < heads; h++) {
-        sums[h] +=
-            relative_error(probe->o + (size_t)h * (size_t)d, exact->o + (size_t)h * (size_t)d, d);
+    size_t d = (size_t)m->shape->head_dim;
+    size_t heads = (size_t)m->shape->num_attention_heads;
+    for (size_t h = 0; h < head_count(m); h++) {
+        double error = relative_error(probe->o + h * d, exact->o + h * d, (int)d);
+        double estimate = (double)probe->error[h];
+        sums[h] += error;
+        squares[h / heads].error += error * error;
+        squares[h / heads].estimate += estimate * estimate;
+    }
+}
+
+/* What a prompt says of the estimates. */
+static void add_estimates(const struct measure *m, const struct squares *squares,
+                          struct mp_attention_result *r)
+{
+    double count = (double)(m->num_steps * m->shape->num_attention_heads);
+    for (int l = 0; l < m->shape->num_hidden_layers; l++) {
+        double estimate = sqrt(squares[l].estimate / count);
+        double error = sqrt(squares[l].error / count);
+        if (!isnan(estimate)) {
+            r->estimate += estimate;
+            r->rms += error;
+            r->estimates += 1.0;
+            r->calibrated += estimate <= 1.5 * error && error <= 1.5 * estimate ? 1.0 : 0.0;
+        }
     }
 }
 
@@ -154,11 +187,12 @@ static int probe_setting(struct measure *m, const struct mp_item *item, size_t s
     const struct mp_setting *of = &m->eval->settings.items[setting];
     struct mp_session *s = NULL;
     struct mp_probe probe = new_probe(m);
+    struct squares *squares = mp_xcalloc((size_t)m->shape->num_hidden_layers, sizeof *squares);
     int code = adopt(m, item, of->engine, &s, err);
     for (int64_t i = 0; i < m->num_steps && code == 0; i++) {
         code = mp_session_probe(s, m->steps[i].x, &probe, err);
         if (code == 0) {
-            add_errors(m, &m->steps[i], &probe, r->head_error);
+            add_errors(m, &m->steps[i], &probe, r->head_error, squares);
         }
     }
     if (code == 0) {
@@ -166,6 +200,7 @@ static int probe_setting(struct measure *m, const struct mp_item *item, size_t s
         int64_t offloaded =
             item->exact > of->config.device_budget ? item->exact - of->config.device_budget : 0;
         r->bytes += mp_session_attention_bytes(s);
+        add_estimates(m, squares, r);
         if (!isnan(request->sampled_mean)) {
             r->selecting += (double)m->num_steps;
             r->sampled += request->sampled_mean * (double)m->num_steps;
@@ -174,6 +209,7 @@ static int probe_setting(struct measure *m, const struct mp_item *item, size_t s
     }
     mp_session_close(s);
     free_probe(&probe);
+    free(squares);
     return code;
 }
 
@@ -279,6 +315,9 @@ static void conclude(struct measure *m, size_t setting)
     r->sampled = r->selecting > 0.0 ? r->sampled / r->selecting : NAN;
     r->rows = r->selecting > 0.0 ? r->rows / r->selecting : NAN;
     r->bytes /= tokens;
+    r->calibrated = r->estimates > 0.0 ? r->calibrated / r->estimates : NAN;
+    r->estimate = r->estimates > 0.0 ? r->estimate / r->estimates : NAN;
+    r->rms = r->estimates > 0.0 ? r->rms / r->estimates : NAN;
     mp_attention_conclude(r, m->out->layers, heads);
 }
 

@@ -11,6 +11,12 @@
 struct mp_attention_result {
     double error;        /* mean over sparse layers and heads; NAN: there are none */
     double *head_error;  /* [layers][heads] */
+    double estimate;     /* what the steps themselves estimate, a root mean square over tokens and
+                            heads, as a mean over sparse layers and prompts; NAN: nothing */
+    double rms;          /* the error likewise */
+    double estimates;    /* (sparse layer, prompt) pairs that it is of */
+    double calibrated;   /* share of them whose estimate is within a factor of 1.5 of the error;
+                            NAN: there are none */
     double *layer_error; /* [layers] mean over the heads */
     double selecting;    /* tokens of prompts that had something to select from */
     double sampled;      /* mean share of the offloaded tokens that a head attends to */

@@ -9,16 +9,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Whether any setting estimates its error. */
+static bool estimates(const struct mp_attention_results *r)
+{
+    bool any = false;
+    for (size_t s = 0; s < r->settings->count; s++) {
+        any = any || !isnan(r->items[s].estimate);
+    }
+    return any;
+}
+
 static void print_settings(const struct mp_attention_results *r, FILE *out)
 {
     int width = mp_print_name_width(r->settings);
-    fprintf(out, "%lld token%s of %lld prompt%s\n  %-*s %8s %10s %10s %12s\n", (long long)r->tokens,
+    bool estimated = estimates(r);
+    fprintf(out, "%lld token%s of %lld prompt%s\n  %-*s %8s", (long long)r->tokens,
             r->tokens == 1 ? "" : "s", (long long)r->prompts, r->prompts == 1 ? "" : "s", width,
-            "setting", "error %", "rows read", "sampled %", "KiB a token");
+            "setting", "error %");
+    if (estimated) {
+        fprintf(out, " %8s %10s %8s", "rms %", "estimate %", "right %");
+    }
+    fprintf(out, " %10s %10s %12s\n", "rows read", "sampled %", "KiB a token");
     for (size_t s = 0; s < r->settings->count; s++) {
         const struct mp_attention_result *x = &r->items[s];
         mp_print_name(out, r->settings, s, width);
         mp_print_number(out, 8, "%.2f", 100.0 * x->error);
+        if (estimated) {
+            mp_print_number(out, 8, "%.2f", 100.0 * x->rms);
+            mp_print_number(out, 10, "%.2f", 100.0 * x->estimate);
+            mp_print_number(out, 8, "%.0f", 100.0 * x->calibrated);
+        }
         mp_print_number(out, 10, "%.1f", x->rows);
         mp_print_number(out, 10, "%.2f", 100.0 * x->sampled);
         mp_print_number(out, 12, "%.0f", x->bytes / 1024.0);
@@ -106,6 +126,9 @@ static cJSON *setting_json(const struct mp_attention_results *r, size_t setting)
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "name", r->settings->items[setting].name);
     mp_json_add_number(json, "error", x->error);
+    mp_json_add_number(json, "rms", x->rms);
+    mp_json_add_number(json, "estimate", x->estimate);
+    mp_json_add_number(json, "calibrated", x->calibrated);
     mp_json_add_number(json, "rows", x->rows);
     mp_json_add_number(json, "sampled", x->sampled);
     mp_json_add_number(json, "bytes", x->bytes);

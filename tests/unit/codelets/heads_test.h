@@ -12,8 +12,7 @@ static inline struct offloaded_kv offloaded_heads(const struct offloaded_kv *kv,
     part.k = (char *)kv->k + skip;
     part.v = (char *)kv->v + skip;
     if (kv->dtype == MP_I8) {
-        part.k_scale = kv->k_scale + first * kv->capacity;
-        part.v_scale = kv->v_scale + first * kv->capacity;
+        part.scales = kv->scales + first * kv->capacity;
     }
     part.num_kv_heads = count;
     return part;

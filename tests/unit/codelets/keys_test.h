@@ -40,10 +40,37 @@ static inline struct keys_fixture keys_make(const struct keys_case *t, float sca
     };
 }
 
+/* Makes the keys MP_I8; the values stay bf16, as selecting reads none. */
+static inline void keys_to_int8(struct keys_fixture *f)
+{
+    size_t tokens = (size_t)(f->kv.num_kv_heads * f->kv.capacity);
+    size_t n = tokens * (size_t)f->kv.head_dim;
+    int8_t *k = mp_xmalloc(n);
+    for (size_t i = 0; i < n; i++) {
+        k[i] = (int8_t)fmaxf(-127.0f, fminf(127.0f, 40.0f * mp_load(f->kv.k, MP_BF16, i)));
+    }
+    free(f->kv.k);
+    f->kv.k = k;
+    f->kv.dtype = MP_I8;
+    f->kv.scales = mp_xmalloc(kv_scale_bytes(f->kv.num_kv_heads, MP_I8, f->kv.capacity));
+    for (size_t i = 0; i < tokens; i++) {
+        f->kv.scales[i].k = 0.02f + 0.001f * (float)(i % 7);
+    }
+}
+
+/* Channel c of token i of a KV head's keys. */
+static inline double keys_channel(const struct keys_fixture *f, int kv_head, int64_t i, int c)
+{
+    size_t token = (size_t)(kv_head * f->kv.capacity + i);
+    double x = (double)mp_load(f->kv.k, f->kv.dtype, token * (size_t)f->kv.head_dim + (size_t)c);
+    return f->kv.dtype == MP_I8 ? x * (double)f->kv.scales[token].k : x;
+}
+
 static inline void keys_release(struct keys_fixture *f)
 {
     free(f->kv.k);
     free(f->kv.v);
+    free(f->kv.scales);
     free(f->q);
 }
 
@@ -149,7 +176,7 @@ static inline struct attention_sums exact_sums(const struct keys_case *t,
         size_t at = (size_t)(h / t->group * f->kv.capacity + i) * d;
         double dot = 0.0;
         for (size_t c = 0; c < d; c++) {
-            dot += (double)f->q[(size_t)h * d + c] * (double)mp_load(f->kv.k, MP_BF16, at + c);
+            dot += (double)f->q[(size_t)h * d + c] * keys_channel(f, h / t->group, i, (int)c);
         }
         double p = exp(dot / sqrt((double)d));
         sums.denominator += p;

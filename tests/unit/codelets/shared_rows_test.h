@@ -68,16 +68,16 @@ static void select_shared(const struct shared_case *t, struct shared_rows *s)
     }
 }
 
-/* n elements of rows of head_dim; *scale and *plain as in struct shared_rows. */
-static void *shared_int8(size_t n, size_t head_dim, uint64_t seed, float **scale, void **plain)
+/* n elements of rows of head_dim, which scale [rows], a float in each struct kv_scale, gets the
+ * factors of; *plain as in struct shared_rows. */
+static void *shared_int8(size_t n, size_t head_dim, uint64_t seed, float *scale, void **plain)
 {
     struct mp_rng rng;
     mp_rng_init(&rng, seed, 0);
     int8_t *x = mp_xmalloc(n);
     float *widened = mp_xmalloc(n * sizeof *widened);
-    *scale = mp_xmalloc(n / head_dim * sizeof **scale);
     for (size_t i = 0; i < n; i++) {
-        float *own = &(*scale)[i / head_dim];
+        float *own = &scale[i / head_dim * 2];
         if (i % head_dim == 0) {
             *own = (float)(0.02 * mp_rng_uniform(&rng));
         }
@@ -102,8 +102,9 @@ static inline void make_shared_kv(const struct shared_case *t, struct shared_row
     s->plain = s->kv;
     s->plain.dtype = t->dtype == MP_I8 ? MP_F32 : t->dtype;
     if (t->dtype == MP_I8) {
-        s->kv.k = shared_int8(n, d, 50, &s->kv.k_scale, &s->plain.k);
-        s->kv.v = shared_int8(n, d, 51, &s->kv.v_scale, &s->plain.v);
+        s->kv.scales = mp_xmalloc(kv_scale_bytes(t->num_kv_heads, MP_I8, capacity));
+        s->kv.k = shared_int8(n, d, 50, &s->kv.scales->k, &s->plain.k);
+        s->kv.v = shared_int8(n, d, 51, &s->kv.scales->v, &s->plain.v);
     } else {
         s->kv.k = s->plain.k = random_tensor(t->dtype, n, 1.0f, 50);
         s->kv.v = s->plain.v = random_tensor(t->dtype, n, 1.0f, 51);
@@ -133,8 +134,7 @@ static inline void release_shared_rows(struct shared_rows *s)
     if (s->plain.k != s->kv.k) {
         free(s->plain.k);
         free(s->plain.v);
-        free(s->kv.k_scale);
-        free(s->kv.v_scale);
+        free(s->kv.scales);
     }
     free(s->kv.k);
     free(s->kv.v);

@@ -23,8 +23,7 @@ static double dot_of(const struct keys_case *t, const struct keys_fixture *f, in
 {
     double dot = 0.0;
     for (int c = 0; c < t->head_dim; c++) {
-        size_t at = (size_t)((h / t->group * f->kv.capacity + i) * t->head_dim + c);
-        dot += (double)f->q[h * t->head_dim + c] * (double)mp_load(f->kv.k, MP_BF16, at);
+        dot += (double)f->q[h * t->head_dim + c] * keys_channel(f, h / t->group, i, c);
     }
     return dot;
 }
@@ -72,9 +71,12 @@ static void check_drawn(const struct keys_case *t, const struct keys_fixture *f,
     assert_true(draws == (t->count > 0 ? (double)t->budget : 0.0));
 }
 
-static void run_case(const struct keys_case *t, enum key_select_mode mode)
+static void run_case(const struct keys_case *t, enum key_select_mode mode, bool int8)
 {
     struct keys_fixture f = keys_make(t, 3.0f);
+    if (int8) {
+        keys_to_int8(&f);
+    }
     struct keys_selection expected = keys_selection_make(t);
     struct keys_selection found = keys_selection_make(t);
     keys_call(key_select_ref, mode, t, &f, &expected);
@@ -100,7 +102,8 @@ static void test_largest(void **state)
 {
     (void)state;
     for (size_t i = 0; i < NUM_CASES; i++) {
-        run_case(&CASES[i], KEY_SELECT_LARGEST);
+        run_case(&CASES[i], KEY_SELECT_LARGEST, false);
+        run_case(&CASES[i], KEY_SELECT_LARGEST, true);
     }
 }
 
@@ -108,7 +111,8 @@ static void test_drawn(void **state)
 {
     (void)state;
     for (size_t i = 0; i < NUM_CASES; i++) {
-        run_case(&CASES[i], KEY_SELECT_DRAWN);
+        run_case(&CASES[i], KEY_SELECT_DRAWN, false);
+        run_case(&CASES[i], KEY_SELECT_DRAWN, true);
     }
 }
 

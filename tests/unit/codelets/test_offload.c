@@ -20,6 +20,7 @@ struct fixture {
     int64_t tokens;
     struct kv_cache staging, static_cache;
     struct offloaded_kv off;
+    struct offloaded_kv keys; /* the same keys once more */
     bool dropped; /* nothing is offloaded: the tokens between sink and window are dropped */
     bool center;
 };
@@ -41,8 +42,7 @@ static struct kv_cache make_cache(int64_t capacity, int head_dim, enum mp_dtype 
                              .dtype = dtype};
 }
 
-static void check_token(const struct fixture *f, int h, int64_t i, const void *k, const void *v,
-                        size_t row)
+static void check_key(const struct fixture *f, int h, int64_t i, const void *k, size_t row)
 {
     enum mp_dtype t = f->staging.dtype;
     size_t d = (size_t)f->staging.head_dim;
@@ -52,7 +52,27 @@ static void check_token(const struct fixture *f, int h, int64_t i, const void *k
             mp_load(f->staging.k, t, from + c) - f->static_cache.k_mean[(size_t)h * d + c];
         float key = mp_load(k, t, row * d + c);
         assert_true(fabsf(key - expected) <= fabsf(expected) / 256.0f + 1e-30f);
+    }
+}
+
+static void check_token(const struct fixture *f, int h, int64_t i, const void *k, const void *v,
+                        size_t row)
+{
+    enum mp_dtype t = f->staging.dtype;
+    size_t d = (size_t)f->staging.head_dim;
+    size_t from = (size_t)(h * f->staging.capacity + i) * d;
+    check_key(f, h, i, k, row);
+    for (size_t c = 0; c < d; c++) {
         assert_true(mp_load(v, t, row * d + c) == mp_load(f->staging.v, t, from + c));
+    }
+}
+
+static void check_keys(const struct fixture *f)
+{
+    for (int h = 0; h < HEADS; h++) {
+        for (int64_t i = 0; i < f->keys.count; i++) {
+            check_key(f, h, SINK + i, f->keys.k, (size_t)(h * f->keys.capacity + i));
+        }
     }
 }
 
@@ -75,6 +95,7 @@ static void check(const struct fixture *f)
 {
     int64_t count = offloaded_tokens(f->tokens);
     assert_int_equal(f->off.count, count);
+    check_keys(f);
     for (int h = 0; h < HEADS; h++) {
         check_mean(f, h, f->dropped || !f->center ? 0 : count);
         int64_t slot = 0;
@@ -96,6 +117,7 @@ static void check(const struct fixture *f)
 static struct fixture make_fixture(int64_t tokens, int head_dim, enum mp_dtype dtype)
 {
     struct kv_cache off = make_cache(tokens + 2, head_dim, dtype);
+    size_t keys = (size_t)(HEADS * (tokens + 5) * head_dim);
     free(off.k_mean);
     return (struct fixture){.tokens = tokens,
                             .center = true,
@@ -107,7 +129,13 @@ static struct fixture make_fixture(int64_t tokens, int head_dim, enum mp_dtype d
                                     .capacity = tokens + 2,
                                     .num_kv_heads = HEADS,
                                     .head_dim = head_dim,
-                                    .dtype = dtype}};
+                                    .dtype = dtype},
+                            .keys = {.k = random_tensor(dtype, keys, 1.0f, 95),
+                                     .count = offloaded_tokens(tokens),
+                                     .capacity = tokens + 5,
+                                     .num_kv_heads = HEADS,
+                                     .head_dim = head_dim,
+                                     .dtype = dtype}};
 }
 
 static void release_fixture(struct fixture *f)
@@ -120,6 +148,7 @@ static void release_fixture(struct fixture *f)
     free(f->static_cache.k_mean);
     free(f->off.k);
     free(f->off.v);
+    free(f->keys.k);
 }
 
 /* The heads from `first` on by themselves. */
@@ -128,13 +157,17 @@ static void run_heads(offload_kernel *variant, const struct fixture *f, int firs
     struct kv_cache staging = kv_cache_heads(&f->staging, first, count);
     struct kv_cache static_cache = kv_cache_heads(&f->static_cache, first, count);
     struct offloaded_kv off = offloaded_heads(&f->off, first, count);
+    struct offloaded_kv keys = f->keys;
+    keys.k = (char *)f->keys.k + kv_bytes(first, keys.head_dim, keys.dtype, keys.capacity);
+    keys.num_kv_heads = count;
     variant(&(struct offload_args){.staging = &staging,
                                    .tokens = f->tokens,
                                    .sink = SINK,
                                    .window = WINDOW,
                                    .center = f->center,
                                    .static_cache = &static_cache,
-                                   .offloaded = f->dropped ? NULL : &off});
+                                   .offloaded = f->dropped ? NULL : &off,
+                                   .keys = &keys});
 }
 
 static void run_case(int64_t tokens, int head_dim, enum mp_dtype dtype)
@@ -205,15 +238,13 @@ static struct fixture make_int8_fixture(int64_t tokens, int head_dim, enum mp_dt
 {
     struct fixture f = make_fixture(tokens, head_dim, dtype);
     f.off.dtype = MP_I8;
-    f.off.k_scale = random_floats((size_t)(HEADS * f.off.capacity), 1.0f, 93);
-    f.off.v_scale = random_floats((size_t)(HEADS * f.off.capacity), 1.0f, 94);
+    f.off.scales = mp_xcalloc(1, kv_scale_bytes(HEADS, MP_I8, f.off.capacity));
     return f;
 }
 
 static void release_int8_fixture(struct fixture *f)
 {
-    free(f->off.k_scale);
-    free(f->off.v_scale);
+    free(f->off.scales);
     release_fixture(f);
 }
 
@@ -236,6 +267,7 @@ static void check_int8(const struct fixture *f)
 {
     int d = f->staging.head_dim;
     float k[MP_MAX_HEAD_DIM], v[MP_MAX_HEAD_DIM];
+    check_keys(f);
     for (int h = 0; h < HEADS; h++) {
         for (int64_t i = 0; i < f->off.count; i++) {
             size_t from = (size_t)(h * f->staging.capacity + SINK + i) * (size_t)d;
@@ -245,8 +277,8 @@ static void check_int8(const struct fixture *f)
                 v[c] = mp_load(f->staging.v, f->staging.dtype, from + (size_t)c);
             }
             int64_t to = h * f->off.capacity + i;
-            check_int8_row((int8_t *)f->off.k + to * d, f->off.k_scale[to], k, d);
-            check_int8_row((int8_t *)f->off.v + to * d, f->off.v_scale[to], v, d);
+            check_int8_row((int8_t *)f->off.k + to * d, f->off.scales[to].k, k, d);
+            check_int8_row((int8_t *)f->off.v + to * d, f->off.scales[to].v, v, d);
         }
     }
 }
@@ -298,14 +330,13 @@ static void test_int8_views_of_heads(void **state)
         size_t scales = kv_scale_bytes(HEADS, MP_I8, all.off.capacity);
         assert_memory_equal(parts.off.k, all.off.k, bytes);
         assert_memory_equal(parts.off.v, all.off.v, bytes);
-        assert_memory_equal(parts.off.k_scale, all.off.k_scale, scales);
-        assert_memory_equal(parts.off.v_scale, all.off.v_scale, scales);
+        assert_memory_equal(parts.off.scales, all.off.scales, scales);
         release_int8_fixture(&all);
         release_int8_fixture(&parts);
         release_fixture(&bf16);
     }
     assert_int_equal(kv_bytes(2, 64, MP_I8, 10), 2 * 64 * 10);
-    assert_int_equal(kv_scale_bytes(2, MP_I8, 10), 2 * 10 * sizeof(float));
+    assert_int_equal(kv_scale_bytes(2, MP_I8, 10), 2 * 10 * 2 * sizeof(float));
     assert_int_equal(kv_scale_bytes(2, MP_BF16, 10), 0);
 }
 
@@ -324,9 +355,9 @@ static void test_int8_limits(void **state)
             mp_store(f.staging.v, MP_BF16, (FIRST + 2) * D + c, c == 5 ? -1e-37f : 0.0f);
         }
         run_heads(variants[isa], &f, 0, HEADS);
-        assert_true(isnan(f.off.v_scale[0]));
-        assert_true(isinf(f.off.v_scale[1]));
-        assert_true(f.off.v_scale[2] == 0.0f);
+        assert_true(isnan(f.off.scales[0].v));
+        assert_true(isinf(f.off.scales[1].v));
+        assert_true(f.off.scales[2].v == 0.0f);
         for (int i = 0; i < 3 * D; i++) {
             assert_int_equal(((int8_t *)f.off.v)[i], 0);
         }

@@ -1,8 +1,8 @@
 /* output: merge of attention parts, O projection, residual. */
 #include "tests/unit/codelets/output_test.h"
 
-/* The op's result in fresh memory. */
-static float *run(output_kernel *op, const struct problem *p)
+/* The op's result in fresh memory. merged: out, if wanted. */
+static float *run_merged(output_kernel *op, const struct problem *p, struct output_merged merged)
 {
     float *x = copy_floats(p->x, (size_t)(p->rows * p->shape.hidden_size));
     op(&(struct output_args){.shape = &p->shape,
@@ -10,8 +10,14 @@ static float *run(output_kernel *op, const struct problem *p)
                              .parts = p->parts,
                              .num_parts = p->num_parts,
                              .x = x,
+                             .merged = merged,
                              .rows = p->rows});
     return x;
+}
+
+static float *run(output_kernel *op, const struct problem *p)
+{
+    return run_merged(op, p, (struct output_merged){0});
 }
 
 /* Channel c of row r of the attention output, in double, from the definition: weights exp(lse)
@@ -33,6 +39,44 @@ static double naive_merge(const struct problem *p, int64_t r, int64_t c)
         }
     }
     return total == 0.0 ? 0.0 : sum / total;
+}
+
+/* The sum over all parts' weights, as it is without a maximum. */
+static double naive_total(const struct problem *p, int64_t r, int head)
+{
+    double total = 0.0;
+    for (int i = 0; i < p->num_parts; i++) {
+        const struct attention_part *part = &p->parts[i];
+        int64_t at = r * part->num_heads + head - part->first_head;
+        if (attention_part_covers(part, head)) {
+            total += exp((double)part->lse[at]);
+        }
+    }
+    return total;
+}
+
+/* The merge that is wanted beside x, which stays as it was. */
+static void check_merged(output_kernel *op, const struct problem *p)
+{
+    int heads = p->shape.num_attention_heads;
+    int width = mp_shape_q_width(&p->shape);
+    struct output_merged merged = {mp_xmalloc((size_t)(p->rows * width) * sizeof(float)),
+                                   mp_xmalloc((size_t)(p->rows * heads) * sizeof(float))};
+    float *x = run(op, p);
+    float *beside = run_merged(op, p, merged);
+    assert_close(beside, x, (size_t)(p->rows * p->shape.hidden_size), 1e-5, "x");
+    for (int64_t i = 0; i < p->rows * width; i++) {
+        assert_float_equal(merged.o[i], naive_merge(p, i / width, i % width), 1e-5);
+    }
+    for (int64_t i = 0; i < p->rows * heads; i++) {
+        double total = naive_total(p, i / heads, (int)(i % heads));
+        assert_true(total > 0.0 ? fabs((double)merged.lse[i] - log(total)) < 1e-5
+                                : merged.lse[i] == -INFINITY);
+    }
+    free(merged.o);
+    free(merged.lse);
+    free(x);
+    free(beside);
 }
 
 static float *naive(const struct problem *p)
@@ -69,7 +113,9 @@ static void check_problem(const struct problem *p)
         float *x = run(output_fast, p);
         assert_close(x, expected, n, f32_tolerance(isa, p->rows), mp_isa_name(isa));
         free(x);
+        check_merged(output_fast, p);
     }
+    check_merged(output_ref, p);
     free(oracle);
     free(expected);
 }

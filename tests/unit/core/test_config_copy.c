@@ -36,8 +36,10 @@ static const struct {
     {"attention.budget", "0.375", ATTENTION},
     {"attention.page_size", "8", ATTENTION},
     {"attention.samples", "99", ATTENTION},
+    {"attention.epsilon", "0.25", ATTENTION},
     {"attention.code_bits", "4", ATTENTION},
     {"attention.center", "0", ATTENTION},
+    {"attention.kv_dtype", "int8", ATTENTION},
     {"sampling.temperature", "0.5", OTHER},
     {"sampling.top_p", "0.25", OTHER},
     {"sampling.top_k", "5", OTHER},
@@ -226,7 +228,8 @@ static void test_is_attention(void **state)
                                         "device-budget",    "window-size",     "attention",
                                         "lsh-projection",   "lsh-layer-group", "lsh-seed",
                                         "attention-budget", "page-size",       "attention-samples",
-                                        "code-bits",        "center"};
+                                        "code-bits",        "center",          "kv-dtype",
+                                        "epsilon"};
     int count = 0;
     for (int i = 0; i < NUM_KEYS; i++) {
         count += KEYS[i].of == ATTENTION;

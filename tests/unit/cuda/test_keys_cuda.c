@@ -16,7 +16,7 @@ static struct device device_make(enum key_select_mode mode, const struct keys_ca
                                  const struct keys_fixture *f)
 {
     size_t heads = (size_t)(t->num_kv_heads * t->group);
-    size_t keys = kv_bytes(t->num_kv_heads, t->head_dim, MP_BF16, f->kv.capacity);
+    size_t keys = kv_bytes(t->num_kv_heads, t->head_dim, f->kv.dtype, f->kv.capacity);
     int64_t room = t->budget < t->count ? t->budget : t->count;
     size_t selected = heads * (size_t)room * sizeof(uint32_t);
     struct device d = {.f = *f, .out = {.room = room}};
@@ -27,6 +27,10 @@ static struct device device_make(enum key_select_mode mode, const struct keys_ca
     d.out.ids = device_copy(NULL, selected);
     d.out.log_weights = device_copy(NULL, selected);
     d.f.kv.k = device_copy(f->kv.k, keys);
+    d.f.kv.scales =
+        f->kv.dtype == MP_I8
+            ? device_copy(f->kv.scales, kv_scale_bytes(t->num_kv_heads, MP_I8, f->kv.capacity))
+            : NULL;
     d.f.q = device_copy(f->q, heads * (size_t)t->head_dim * sizeof(float));
     d.scratch = device_copy(NULL, key_select_scratch(mode, (int)heads, t->count));
     return d;
@@ -34,7 +38,8 @@ static struct device device_make(enum key_select_mode mode, const struct keys_ca
 
 static void device_release(struct device *d)
 {
-    void *arrays[] = {d->out.ids, d->out.log_weights, d->f.kv.k, d->f.q, d->scratch};
+    void *arrays[] = {d->out.ids, d->out.log_weights, d->f.kv.k, d->f.kv.scales,
+                      d->f.q,     d->scratch};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
         ASSERT_CUDA(cudaFree(arrays[i]));
     }
@@ -58,9 +63,12 @@ static void call(enum key_select_mode mode, const struct keys_case *t, struct de
     ASSERT_CUDA(cudaMemcpy(found->log_weights, d->out.log_weights, bytes, cudaMemcpyDeviceToHost));
 }
 
-static void run_case(const struct keys_case *t, enum key_select_mode mode)
+static void run_case(const struct keys_case *t, enum key_select_mode mode, bool int8)
 {
     struct keys_fixture f = keys_make(t, 3.0f);
+    if (int8) {
+        keys_to_int8(&f);
+    }
     struct keys_selection expected = keys_selection_make(t);
     struct keys_selection found = keys_selection_make(t);
     struct device d = device_make(mode, t, &f);
@@ -87,8 +95,10 @@ static void test_agrees_with_reference(void **state)
         {0, 2, 4, 64, 5},         {20000, 1, 1, 8, 20000}, {200000, 1, 7, 64, 300},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        run_case(&cases[i], KEY_SELECT_LARGEST);
-        run_case(&cases[i], KEY_SELECT_DRAWN);
+        run_case(&cases[i], KEY_SELECT_LARGEST, false);
+        run_case(&cases[i], KEY_SELECT_LARGEST, true);
+        run_case(&cases[i], KEY_SELECT_DRAWN, false);
+        run_case(&cases[i], KEY_SELECT_DRAWN, true);
     }
 }
 

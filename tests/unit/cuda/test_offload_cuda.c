@@ -10,6 +10,7 @@ enum { HEADS = 3, SINK = 4, WINDOW = 64 };
 struct result {
     struct kv_cache static_cache;
     struct offloaded_kv off;
+    struct offloaded_kv keys; /* the same keys once more */
 };
 
 static size_t static_elements(const struct result *r)
@@ -22,10 +23,15 @@ static size_t off_bytes_of(const struct result *r)
     return kv_bytes(HEADS, r->off.head_dim, r->off.dtype, r->off.capacity);
 }
 
-/* At least a float, so that there are some to allocate. */
+static size_t keys_bytes_of(const struct result *r)
+{
+    return kv_bytes(HEADS, r->keys.head_dim, MP_BF16, r->keys.capacity);
+}
+
+/* At least one, so that there is something to allocate. */
 static size_t scale_bytes_of(const struct result *r)
 {
-    return kv_scale_bytes(HEADS, r->off.dtype, r->off.capacity) + sizeof(float);
+    return kv_scale_bytes(HEADS, r->off.dtype, r->off.capacity) + sizeof(struct kv_scale);
 }
 
 static size_t off_elements(const struct result *r)
@@ -48,14 +54,19 @@ static struct result make_result(int64_t tokens, int head_dim, enum mp_dtype off
                                .capacity = tokens + 2,
                                .num_kv_heads = HEADS,
                                .head_dim = head_dim,
-                               .dtype = offloaded}};
+                               .dtype = offloaded},
+                       .keys = {.count = offloaded_tokens(tokens),
+                                .capacity = tokens + 3,
+                                .num_kv_heads = HEADS,
+                                .head_dim = head_dim,
+                                .dtype = MP_BF16}};
     r.static_cache.k = mp_xcalloc(static_elements(&r), sizeof(uint16_t));
     r.static_cache.v = mp_xcalloc(static_elements(&r), sizeof(uint16_t));
     r.static_cache.k_mean = mp_xcalloc((size_t)(HEADS * head_dim), sizeof(float));
     r.off.k = mp_xcalloc(1, off_bytes_of(&r));
     r.off.v = mp_xcalloc(1, off_bytes_of(&r));
-    r.off.k_scale = mp_xcalloc(1, scale_bytes_of(&r));
-    r.off.v_scale = mp_xcalloc(1, scale_bytes_of(&r));
+    r.off.scales = mp_xcalloc(1, scale_bytes_of(&r));
+    r.keys.k = mp_xcalloc(1, keys_bytes_of(&r));
     return r;
 }
 
@@ -66,8 +77,8 @@ static void release_result(struct result *r)
     free(r->static_cache.k_mean);
     free(r->off.k);
     free(r->off.v);
-    free(r->off.k_scale);
-    free(r->off.v_scale);
+    free(r->off.scales);
+    free(r->keys.k);
 }
 
 static void *pinned_copy(const void *host, size_t bytes)
@@ -93,6 +104,13 @@ static void run_heads(const struct offload_args *a, int first, int count)
     struct kv_cache static_cache = kv_cache_heads(a->static_cache, first, count);
     struct mp_shard shard = {.first_kv_head = first, .num_kv_heads = count};
     struct offloaded_kv off;
+    struct offloaded_kv keys;
+    if (a->keys != NULL) {
+        keys = *a->keys;
+        keys.k = (char *)keys.k + kv_bytes(first, keys.head_dim, keys.dtype, keys.capacity);
+        keys.num_kv_heads = count;
+        part.keys = &keys;
+    }
     part.staging = &staging;
     part.static_cache = &static_cache;
     if (a->offloaded != NULL) {
@@ -117,26 +135,28 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     struct kv_cache staging = *a.staging;
     struct kv_cache static_cache = r->static_cache;
     struct offloaded_kv off = r->off;
+    struct offloaded_kv keys = r->keys;
     staging.k = device_copy(a.staging->k, staging_bytes);
     staging.v = device_copy(a.staging->v, staging_bytes);
     static_cache.k = device_copy(r->static_cache.k, static_bytes);
     static_cache.v = device_copy(r->static_cache.v, static_bytes);
     static_cache.k_mean = device_copy(NULL, mean_bytes);
+    keys.k = device_copy(r->keys.k, keys_bytes_of(r));
     off.k = pinned_copy(r->off.k, off_bytes);
     off.v = pinned_copy(r->off.v, off_bytes);
-    off.k_scale = pinned_copy(r->off.k_scale, scale_bytes);
-    off.v_scale = pinned_copy(r->off.v_scale, scale_bytes);
+    off.scales = pinned_copy(r->off.scales, scale_bytes);
     a.staging = &staging;
     a.static_cache = &static_cache;
     a.offloaded = a.offloaded != NULL ? &off : NULL;
+    a.keys = a.keys != NULL ? &keys : NULL;
     for (int h = 0; h < HEADS; h += heads) {
         run_heads(&a, h, heads);
     }
     cuda_synchronize();
     memcpy(r->off.k, off.k, off_bytes);
     memcpy(r->off.v, off.v, off_bytes);
-    memcpy(r->off.k_scale, off.k_scale, scale_bytes);
-    memcpy(r->off.v_scale, off.v_scale, scale_bytes);
+    memcpy(r->off.scales, off.scales, scale_bytes);
+    take_back(r->keys.k, keys.k, keys_bytes_of(r));
     take_back(r->static_cache.k, static_cache.k, static_bytes);
     take_back(r->static_cache.v, static_cache.v, static_bytes);
     take_back(r->static_cache.k_mean, static_cache.k_mean, mean_bytes);
@@ -144,8 +164,7 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     ASSERT_CUDA(cudaFree(staging.v));
     ASSERT_CUDA(cudaFreeHost(off.k));
     ASSERT_CUDA(cudaFreeHost(off.v));
-    ASSERT_CUDA(cudaFreeHost(off.k_scale));
-    ASSERT_CUDA(cudaFreeHost(off.v_scale));
+    ASSERT_CUDA(cudaFreeHost(off.scales));
 }
 
 /* Means may differ in the last bits, and keys by their rounding; values are copies. */
@@ -167,8 +186,9 @@ static void check_int8(const struct result *r, const struct result *expected)
     for (int h = 0; h < HEADS; h++) {
         for (int64_t i = 0; i < r->off.count; i++) {
             int64_t token = h * r->off.capacity + i;
-            float scale = expected->off.k_scale[token];
-            assert_true(fabsf(r->off.k_scale[token] - scale) <= 1e-5f * scale + 1e-8f);
+            float scale = expected->off.scales[token].k;
+            assert_true(fabsf(r->off.scales[token].k - scale) <= 1e-5f * scale + 1e-8f);
+            assert_true(r->off.scales[token].v == expected->off.scales[token].v);
             for (int c = 0; c < d; c++) {
                 assert_true(scale < 1e-6f ||
                             abs(k[token * d + c] - expected_k[token * d + c]) <= 1);
@@ -176,7 +196,6 @@ static void check_int8(const struct result *r, const struct result *expected)
         }
     }
     assert_memory_equal(r->off.v, expected->off.v, off_bytes_of(r));
-    assert_memory_equal(r->off.v_scale, expected->off.v_scale, scale_bytes_of(r));
 }
 
 static void check(const struct result *r, const struct result *expected)
@@ -186,6 +205,7 @@ static void check(const struct result *r, const struct result *expected)
         assert_true(fabsf(r->static_cache.k_mean[i] - mean) <= 1e-6f * (1.0f + fabsf(mean)));
     }
     check_keys(r->static_cache.k, expected->static_cache.k, static_elements(r));
+    check_keys(r->keys.k, expected->keys.k, keys_bytes_of(r) / sizeof(uint16_t));
     assert_memory_equal(r->static_cache.v, expected->static_cache.v,
                         static_elements(r) * sizeof(uint16_t));
     if (r->off.dtype == MP_I8) {
@@ -205,10 +225,10 @@ static void check_same(const struct result *r, const struct result *expected)
                         static_elements(r) * sizeof(uint16_t));
     assert_memory_equal(r->static_cache.k_mean, expected->static_cache.k_mean,
                         (size_t)(HEADS * r->static_cache.head_dim) * sizeof(float));
+    assert_memory_equal(r->keys.k, expected->keys.k, keys_bytes_of(r));
     assert_memory_equal(r->off.k, expected->off.k, off_bytes_of(r));
     assert_memory_equal(r->off.v, expected->off.v, off_bytes_of(r));
-    assert_memory_equal(r->off.k_scale, expected->off.k_scale, scale_bytes_of(r));
-    assert_memory_equal(r->off.v_scale, expected->off.v_scale, scale_bytes_of(r));
+    assert_memory_equal(r->off.scales, expected->off.scales, scale_bytes_of(r));
 }
 
 static void run_offload(int64_t tokens, int head_dim, enum mp_dtype offloaded, bool dropped)
@@ -229,7 +249,8 @@ static void run_offload(int64_t tokens, int head_dim, enum mp_dtype offloaded, b
                              .window = WINDOW,
                              .center = true,
                              .static_cache = &expected.static_cache,
-                             .offloaded = dropped ? NULL : &expected.off};
+                             .offloaded = dropped ? NULL : &expected.off,
+                             .keys = dropped || offloaded == MP_I8 ? &expected.keys : NULL};
     offload_ref(&a);
     run_on_gpu(a, HEADS, &result);
     check(&result, &expected);

@@ -12,11 +12,16 @@ static float *pinned_copy(const float *x, size_t bytes)
     return copy;
 }
 
-static float *run_ref(const struct problem *p)
+/* merged, here and below: out, in memory of the host. */
+static float *run_ref(const struct problem *p, struct output_merged merged)
 {
     float *x = copy_floats(p->x, (size_t)(p->rows * p->shape.hidden_size));
-    struct output_args a = {
-        .shape = &p->shape, .parts = p->parts, .num_parts = p->num_parts, .x = x, .rows = p->rows};
+    struct output_args a = {.shape = &p->shape,
+                            .parts = p->parts,
+                            .num_parts = p->num_parts,
+                            .x = x,
+                            .merged = merged,
+                            .rows = p->rows};
     output_weights_at(&p->shape, p->block, &a.weights);
     output_ref(&a);
     return x;
@@ -44,8 +49,12 @@ static void release_part(const struct attention_part *part, int i)
     ASSERT_CUDA(i == 0 ? cudaFree((void *)part->lse) : cudaFreeHost((void *)part->lse));
 }
 
-static float *run_cuda(const struct problem *p)
+static float *run_cuda(const struct problem *p, struct output_merged merged)
 {
+    const size_t heads = (size_t)(p->rows * p->shape.num_attention_heads);
+    const size_t o_bytes = heads * (size_t)p->shape.head_dim * sizeof(float);
+    struct output_merged pinned = {pinned_copy(merged.o, o_bytes),
+                                   pinned_copy(merged.lse, heads * sizeof(float))};
     const size_t x_bytes = (size_t)(p->rows * p->shape.hidden_size) * sizeof(float);
     void *block = device_copy(p->block, output_weights_at(&p->shape, NULL, NULL));
     float *x = device_copy(p->x, x_bytes);
@@ -53,13 +62,21 @@ static float *run_cuda(const struct problem *p)
     for (int i = 0; i < p->num_parts; i++) {
         parts[i] = place_part(p, i);
     }
-    struct output_args a = {
-        .shape = &p->shape, .parts = parts, .num_parts = p->num_parts, .x = x, .rows = p->rows};
+    struct output_args a = {.shape = &p->shape,
+                            .parts = parts,
+                            .num_parts = p->num_parts,
+                            .x = x,
+                            .merged = pinned,
+                            .rows = p->rows};
     output_weights_at(&p->shape, block, &a.weights);
     cuda_op_begin("output");
     output_cuda(&a);
     cuda_op_end();
     float *result = host_copy(x, x_bytes);
+    memcpy(merged.o, pinned.o, o_bytes);
+    memcpy(merged.lse, pinned.lse, heads * sizeof(float));
+    ASSERT_CUDA(cudaFreeHost(pinned.o));
+    ASSERT_CUDA(cudaFreeHost(pinned.lse));
     for (int i = 0; i < p->num_parts; i++) {
         release_part(&parts[i], i);
     }
@@ -70,9 +87,25 @@ static float *run_cuda(const struct problem *p)
 
 static void check_problem(const struct problem *p)
 {
-    float *expected = run_ref(p);
-    float *x = run_cuda(p);
+    const size_t heads = (size_t)(p->rows * p->shape.num_attention_heads);
+    const size_t width = heads * (size_t)p->shape.head_dim;
+    struct output_merged merged[2];
+    for (int i = 0; i < 2; i++) {
+        merged[i] = (struct output_merged){mp_xcalloc(width, sizeof(float)),
+                                           mp_xcalloc(heads, sizeof(float))};
+    }
+    float *expected = run_ref(p, merged[0]);
+    float *x = run_cuda(p, merged[1]);
     assert_close(x, expected, (size_t)(p->rows * p->shape.hidden_size), 1e-4, "output");
+    assert_close(merged[1].o, merged[0].o, width, 1e-5, "merged");
+    for (size_t i = 0; i < heads; i++) {
+        float off = fabsf(merged[1].lse[i] - merged[0].lse[i]);
+        assert_true(merged[1].lse[i] == merged[0].lse[i] || off < 1e-3f);
+    }
+    for (int i = 0; i < 2; i++) {
+        free(merged[i].o);
+        free(merged[i].lse);
+    }
     free(expected);
     free(x);
 }

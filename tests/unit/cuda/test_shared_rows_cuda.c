@@ -34,8 +34,7 @@ static struct shared_rows *rows_on_gpu(const struct shared_case *t, const struct
     d->kv.k = gpu_copy(rows->kv.k, kv, pinned);
     d->kv.v = gpu_copy(rows->kv.v, kv, pinned);
     if (scales > 0) {
-        d->kv.k_scale = gpu_copy(rows->kv.k_scale, scales, pinned);
-        d->kv.v_scale = gpu_copy(rows->kv.v_scale, scales, pinned);
+        d->kv.scales = gpu_copy(rows->kv.scales, scales, pinned);
     }
     d->ids = device_copy(rows->ids, ids * sizeof *rows->ids);
     d->log_weights = device_copy(rows->log_weights, ids * sizeof *rows->log_weights);
@@ -49,8 +48,7 @@ static void free_rows_on_gpu(struct shared_rows *d, bool pinned)
     gpu_free(d->kv.k, pinned);
     gpu_free(d->kv.v, pinned);
     if (d->kv.dtype == MP_I8) {
-        gpu_free(d->kv.k_scale, pinned);
-        gpu_free(d->kv.v_scale, pinned);
+        gpu_free(d->kv.scales, pinned);
     }
     ASSERT_CUDA(cudaFree(d->ids));
     ASSERT_CUDA(cudaFree(d->log_weights));

@@ -130,7 +130,11 @@ static void make_report(struct report *r)
     r->settings = (struct mp_settings){r->of, 2};
     for (int i = 0; i < 2; i++) {
         r->items[i] = conclude(errors[i], 5);
+        r->items[i].rms = r->items[i].estimate = r->items[i].calibrated = NAN;
     }
+    r->items[0].rms = 0.5;
+    r->items[0].estimate = 0.375;
+    r->items[0].calibrated = 1.0;
     r->items[0].sampled = 0.125;
     r->items[0].rows = 12.25;
     r->items[0].bytes = 10240.0;
@@ -155,21 +159,24 @@ static void test_table(void **state)
     make_report(&r);
     mp_attention_print(&r.results, out);
     fclose(out);
-    assert_string_equal(text,
-                        "7 tokens of 1 prompt\n"
-                        "  setting          error %  rows read  sampled %  KiB a token\n"
-                        "  [1] topk, \"2\" %    25.00       12.2      12.50           10\n"
-                        "  [2] full               -          -          -            2\n"
-                        "\n"
-                        "  error % by layer     [1]     [2]\n"
-                        "                 0       -       -\n"
-                        "                 1   12.50       -\n"
-                        "                 2   12.50       -\n"
-                        "                 3   12.50       -\n"
-                        "                 4   62.50       -\n"
-                        "\n"
-                        "  [1] layer 4 kept dense as well would lower the mean error from 25.00 to "
-                        "9.38 %\n");
+    assert_string_equal(
+        text, "7 tokens of 1 prompt\n"
+              "  setting          error %    rms % estimate %  right %  rows read  sampled %  "
+              "KiB a token\n"
+              "  [1] topk, \"2\" %    25.00    50.00      37.50      100       12.2      12.50  "
+              "         10\n"
+              "  [2] full               -        -          -        -          -          -  "
+              "          2\n"
+              "\n"
+              "  error % by layer     [1]     [2]\n"
+              "                 0       -       -\n"
+              "                 1   12.50       -\n"
+              "                 2   12.50       -\n"
+              "                 3   12.50       -\n"
+              "                 4   62.50       -\n"
+              "\n"
+              "  [1] layer 4 kept dense as well would lower the mean error from 25.00 to "
+              "9.38 %\n");
     free(text);
     /* With nothing to recommend it ends with the layers. */
     r.items[0].num_keep_dense = 0;
@@ -216,11 +223,13 @@ static void test_page_data(void **state)
     (void)state;
     static const char wanted[] =
         "\"sparse_from\":\"answer\",\"prompts\":1,\"tokens\":7,\"layers\":5,\"heads\":2,"
-        "\"settings\":[{\"name\":\"topk, \\\"2\\\" %\",\"error\":0.25,\"rows\":12.25,"
+        "\"settings\":[{\"name\":\"topk, \\\"2\\\" "
+        "%\",\"error\":0.25,\"rms\":0.5,\"estimate\":0.375,\"calibrated\":1,\"rows\":12.25,"
         "\"sampled\":0.125,\"bytes\":10240,\"error_if_dense\":0.09375,\"keep_dense\":[4],"
         "\"layer_error\":[null,0.125,0.125,0.125,0.625],\"head_error\":[[null,null],"
         "[0.09375,0.15625],[0.09375,0.15625],[0.09375,0.15625],[0.46875,0.78125]]},"
-        "{\"name\":\"full\",\"error\":null,\"rows\":null,\"sampled\":null,\"bytes\":2048,"
+        "{\"name\":\"full\",\"error\":null,\"rms\":null,\"estimate\":null,\"calibrated\":null,"
+        "\"rows\":null,\"sampled\":null,\"bytes\":2048,"
         "\"error_if_dense\":null,\"keep_dense\":[],\"layer_error\":[null,null,null,null,null],"
         "\"head_error\":[[null,null],[null,null],[null,null],[null,null],[null,null]]}]}";
     struct mp_cli cli;

@@ -23,6 +23,7 @@ enum { LAYERS = 32, DENSE_LAYERS = 2, MICRO_BATCHES = 2, STEPS = 40, MAX_SPANS =
 static uint64_t sample_begin_ns[STEPS];
 static double sample_seconds[STEPS];
 static double sample_fractions[LAYERS];
+static double sample_errors[LAYERS];
 
 /* ---- a sample run ---- */
 
@@ -221,6 +222,7 @@ static struct mp_report sample_report(const struct mp_profile *profile)
     }
     for (int l = 0; l < LAYERS; l++) {
         sample_fractions[l] = l < DENSE_LAYERS ? NAN : 0.01 + 0.01 * fabs(sin(l));
+        sample_errors[l] = 4.0 * sample_fractions[l];
     }
     return (struct mp_report){
         .model = "sample, 32 layers, 32/8 heads of 128, 8.0 B parameters",
@@ -237,6 +239,7 @@ static struct mp_report sample_report(const struct mp_profile *profile)
         .step_seconds = sample_seconds,
         .num_steps = STEPS,
         .sampled = sample_fractions,
+        .error = sample_errors,
         .num_layers = LAYERS,
         .bandwidth = {[MP_TRACK_CPU] = 108e9, [MP_TRACK_GPU] = 3170e9},
     };
@@ -249,7 +252,7 @@ static struct mp_report empty_report(void)
     r.attention = "full";
     r.num_steps = 0;
     for (int l = 0; l < LAYERS; l++) {
-        sample_fractions[l] = NAN;
+        sample_fractions[l] = sample_errors[l] = NAN;
     }
     return r;
 }

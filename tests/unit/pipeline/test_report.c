@@ -91,6 +91,9 @@ static void test_figures(void **state)
     assert_int_equal(mp_json_count(sampled), LAYERS);
     assert_int_equal(mp_json_kind(mp_json_first(sampled)), MP_JSON_NULL);
     assert_true(fabs(number_at(doc, sampled, 5) - sample_fractions[5]) < 1e-9);
+    const struct cJSON *errors = mp_json_find(root, "attention_error");
+    assert_int_equal(mp_json_count(errors), LAYERS);
+    assert_true(fabs(number_at(doc, errors, 5) - sample_errors[5]) < 1e-9);
     mp_json_free(doc);
 }
 

@@ -47,11 +47,11 @@ static void check_numbers(const void *data, enum mp_dtype dtype, int64_t count)
     for (int64_t i = 0; i < count; i++) {
         float x = dtype == MP_BF16 ? mp_bf16_to_f32(((const uint16_t *)data)[i])
                                    : ((const float *)data)[i];
-        assert_true(fabsf(x) <= 1.0F); /* no NaN is */
+        assert_true(fabsf(x) <= 2.0F); /* no NaN is; keys are less their mean */
         sum += (double)x * x;
     }
     /* Uniform in [-1, 1), all of it. */
-    assert_float_equal(sum / (double)count, 1.0 / 3.0, 0.02);
+    assert_float_equal(sum / (double)count, 1.0 / 3.0, 0.03);
 }
 
 static void check_sparse(const struct mp_layer_kv *kv, int64_t offloaded)
@@ -94,9 +94,12 @@ static void test_fill(void **state)
             assert_int_equal(engine->graph.placements.layers[l].sparse, l > 0);
             assert_true(fixed->capacity >=
                         (l > 0 ? mp_static_tokens(&engine->graph, lengths[i]) : lengths[i]));
-            int64_t count = fixed->num_kv_heads * fixed->capacity * fixed->head_dim;
-            check_numbers(fixed->k, fixed->dtype, count);
-            check_numbers(fixed->v, fixed->dtype, count);
+            int64_t kept = l > 0 ? mp_static_tokens(&engine->graph, lengths[i]) : lengths[i];
+            for (int h = 0; h < fixed->num_kv_heads; h++) {
+                struct kv_cache head = kv_cache_heads(fixed, h, 1);
+                check_numbers(head.k, head.dtype, kept * head.head_dim);
+                check_numbers(head.v, head.dtype, kept * head.head_dim);
+            }
             if (l > 0) {
                 check_sparse(&kv[l], lengths[i] > FIXED ? lengths[i] - FIXED : 0);
             }

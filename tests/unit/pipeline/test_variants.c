@@ -221,8 +221,10 @@ static void test_probe(void **state)
     ASSERT_OK(mp_session_open(f.base, &from, &err));
     read_prompts(from, PROMPT, 1);
     struct mp_adoption a = {.from = from, .exact = LONGEST - 5, .max_new_tokens = 1};
-    struct mp_probe exact = {calloc(hidden, sizeof(float)), calloc(width, sizeof(float))};
-    struct mp_probe sampled = {calloc(hidden, sizeof(float)), calloc(width, sizeof(float))};
+    struct mp_probe exact = {calloc(hidden, sizeof(float)), calloc(width, sizeof(float)),
+                             calloc(width, sizeof(float))};
+    struct mp_probe sampled = {calloc(hidden, sizeof(float)), calloc(width, sizeof(float)),
+                               calloc(width, sizeof(float))};
     struct mp_session *s[2];
     int slot;
     ASSERT_OK(mp_session_open(f.engines[FULL], &s[0], &err));
@@ -247,10 +249,12 @@ static void test_probe(void **state)
     for (int i = 0; i < 2; i++) {
         mp_session_close(s[i]);
     }
-    free(exact.x);
-    free(exact.o);
-    free(sampled.x);
-    free(sampled.o);
+    struct mp_probe *const probes[] = {&exact, &sampled};
+    for (int i = 0; i < 2; i++) {
+        free(probes[i]->x);
+        free(probes[i]->o);
+        free(probes[i]->error);
+    }
     mp_session_close(from);
     close_all(&f);
 }

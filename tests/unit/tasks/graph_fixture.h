@@ -35,6 +35,7 @@ struct fixture {
     struct mp_step_shard step_shards[KV_HEADS];
     struct mp_step_shard *step_cuts[1];
     struct mp_buffer nnz[KV_HEADS][LAYERS];
+    struct mp_buffer error[KV_HEADS][LAYERS];
     struct mp_step_buffers buffers;
     struct mp_decode_row rows[MAX_ROWS];
     struct mp_decode_step step;
@@ -60,6 +61,8 @@ static inline void name_step(struct fixture *f)
     name_buffer(&b->q, "q");
     name_buffer(&b->o_static, "os");
     name_buffer(&b->lse_static, "ls");
+    name_buffer(&b->o_merged, "om");
+    name_buffer(&b->lse_merged, "lm");
     name_buffer(&b->logits, "logits");
     for (int i = 0; i < f->cut.count; i++) {
         struct mp_step_shard *s = &f->step_shards[i];
@@ -69,6 +72,7 @@ static inline void name_step(struct fixture *f)
         name_buffer(&s->lse, "l%d", i);
         for (int l = 0; l < LAYERS; l++) {
             name_buffer(&s->nnz[l], "nnz%d.%d", i, l);
+            name_buffer(&s->error[l], "err%d.%d", i, l);
         }
     }
 }
@@ -88,6 +92,7 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
         f->step_shards[i].q =
             shards == 1 && dense.kind == MP_CPU ? &f->buffers.q : &f->step_shards[i].own_q;
         f->step_shards[i].nnz = f->nnz[i];
+        f->step_shards[i].error = f->error[i];
     }
     f->places[0] = (struct mp_placement){.dense = dense, .cut = -1};
     f->places[1] = (struct mp_placement){.dense = dense, .sparse = true};
@@ -119,12 +124,14 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
         f->kv[r][1].offloaded = 100;
         f->selections[r][0] = f->selection[r];
         static const double expected[LAYERS] = {0.0, 50.0};
+        static const int64_t samples[LAYERS] = {0, 30};
         f->rows[r] = (struct mp_decode_row){.kv = f->kv[r],
                                             .selections = f->selections[r],
                                             .rope = &f->rope,
                                             .position = 168,
                                             .static_index = 68,
-                                            .expected_nnz = expected};
+                                            .expected_nnz = expected,
+                                            .samples = samples};
     }
     f->step = (struct mp_decode_step){
         .micro_batch = 3, .num_rows = num_rows, .rows = f->rows, .buffers = &f->buffers};
@@ -134,8 +141,8 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
 
 struct prompt {
     struct mp_prefill_chunk chunks[MAX_CHUNKS];
-    struct mp_buffer scratch[KV_HEADS];
-    struct mp_buffer *scratch_cuts[1];
+    struct mp_index_scratch scratch[KV_HEADS];
+    struct mp_index_scratch *scratch_cuts[1];
     struct mp_prefill prefill;
 };
 

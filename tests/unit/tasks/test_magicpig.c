@@ -71,24 +71,28 @@ static void test_decode_before_two_workers(void **state)
     tear_down(&f, &config);
 }
 
-/* Each shard gets its heads, then their codes, then its tables where it works. */
+/* Each shard gets its heads, then their codes, then its tables where it works. The first shard's
+ * keys are read from a copy. */
 static void test_index(void **state)
 {
     (void)state;
-    static const char *const expected[] = {"offload@gpu0!-2 RW:kv0.1 RW:off0.0 R:odd0 R:odd1",
-                                           "offload@gpu0!-2 RW:kv0.1 RW:off0.1 R:odd0 R:odd1",
-                                           "hashing_keys@gpu0!-2 R:off0.0 R:? W:scratch0",
-                                           "table_build@cpu0!-2 R:scratch0 RW:index0.0",
-                                           "hashing_keys@gpu0!-2 R:off0.1 R:? W:scratch1",
-                                           "table_build@cpu1!-2 R:scratch1 RW:index0.1",
-                                           NULL};
+    static const char *const expected[] = {
+        "offload@gpu0!-2 RW:kv0.1 RW:off0.0 RW:keys0 R:odd0 R:odd1",
+        "offload@gpu0!-2 RW:kv0.1 RW:off0.1 R:odd0 R:odd1",
+        "hashing_keys@gpu0!-2 R:keys0 R:? W:scratch0",
+        "table_build@cpu0!-2 R:scratch0 RW:index0.0",
+        "hashing_keys@gpu0!-2 R:off0.1 R:? W:scratch1",
+        "table_build@cpu1!-2 R:scratch1 RW:index0.1",
+        NULL};
     struct fixture f;
     struct prompt p;
     struct mp_config config;
     set_up_magicpig(&f, &config, (struct mp_device){MP_GPU, 0}, 2);
     set_up_prompt(&p, &f);
-    name_buffer(&p.scratch[0], "scratch0");
-    name_buffer(&p.scratch[1], "scratch1");
+    p.scratch[0].keys.k = &p;
+    name_buffer(&p.scratch[0].keys_buffer, "keys0");
+    name_buffer(&p.scratch[0].work, "scratch0");
+    name_buffer(&p.scratch[1].work, "scratch1");
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
     mp_submit_prefill_keep(&sub, &f.graph, &p.prefill, 1);
     assert_recorded(expected);

@@ -75,6 +75,30 @@ static void test_decode_before_two_workers(void **state)
     tear_down(&f, &config);
 }
 
+/* An observed step tells, after all else of the layer, the error of what was drawn. */
+static void test_observed(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {
+        "projection@gpu0+!1 R:x R:wp1 W:q W:q0 W:q1 RW:kv0.1",
+        "code_select@gpu0!1 R:q R:? W:nnz0.1 R:index0.0 W:sel0.0 W:lw0.0 W:scr0.0",
+        "code_select@gpu0!1 R:q R:? W:nnz1.1 R:index0.1 W:sel0.1 W:lw0.1 W:scr0.1",
+        "sampled_attention@cpu0!1 R:q0 R:nnz0.1 W:o0 W:l0 R:off0.0 R:sel0.0 R:lw0.0",
+        "sampled_attention@cpu1!1 R:q1 R:nnz1.1 W:o1 W:l1 R:off0.1 R:sel0.1 R:lw0.1",
+        "static_attention@gpu0!0 R:q W:os W:ls R:kv0.1",
+        "output@gpu0+!1 R:wo1 RW:x W:om W:lm R:os R:ls R:o0 R:l0 R:o1 R:l1",
+        "ffn@gpu0+!1 R:wf1 RW:x",
+        "sampling_error@cpu0!1 R:q0 R:nnz0.1 R:om R:lm W:err0.1 R:off0.0 R:sel0.0 R:lw0.0",
+        "sampling_error@cpu1!1 R:q1 R:nnz1.1 R:om R:lm W:err1.1 R:off0.1 R:sel0.1 R:lw0.1",
+        NULL};
+    struct fixture f;
+    struct mp_config config;
+    set_up_pps(&f, &config, (struct mp_device){MP_GPU, 0}, 2, 1);
+    f.step.observe = true;
+    check_layer(&f, expected);
+    tear_down(&f, &config);
+}
+
 /* Codes are where the selecting is: the GPU reads the keys that it has offloaded. */
 static void test_index(void **state)
 {
@@ -120,6 +144,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_decode_on_two_workers),
         cmocka_unit_test(test_decode_before_two_workers),
+        cmocka_unit_test(test_observed),
         cmocka_unit_test(test_index),
         cmocka_unit_test(test_room),
     };

@@ -1,0 +1,1 @@
+#include "codelets/sampling_error/sampling_error_simd.h"
