@@ -42,7 +42,9 @@ struct mp_pattern *mp_pattern_new(const char *text, size_t length, bool literal,
         mp_bytes_append(&regex, "(?C)(?:", 7);
         if (mp_regex_translate(text, length, &regex, why, size)) {
             mp_bytes_append(&regex, ")", 1);
-            compiled = compile(regex.data, regex.length, PCRE2_UTF, why, size);
+            /* PCRE2 10.42 takes a+(?>b?|c)a for a++(?>b?|c)a, which does not match "aa". */
+            uint32_t options = PCRE2_UTF | PCRE2_NO_AUTO_POSSESS;
+            compiled = compile(regex.data, regex.length, options, why, size);
         }
         mp_bytes_free(&regex);
     }

@@ -78,6 +78,15 @@ static void write_range(struct mp_regex *r, struct mp_char_range range)
     }
 }
 
+static bool has_only_surrogates(const struct mp_chars *set)
+{
+    size_t i = 0;
+    while (i < set->count && set->ranges[i].first >= 0xd800 && set->ranges[i].last <= 0xdfff) {
+        i++;
+    }
+    return i == set->count;
+}
+
 /* The set as a class of PCRE2, which tries the ranges beyond Latin-1 one by one. So those come
  * first that hold most characters, and of the set and its complement the one that has the most
  * common letters of all is listed. */
@@ -85,6 +94,10 @@ static void write_set(struct mp_regex *r, struct mp_chars *set)
 {
     enum { COMMON_LETTER = 0x4e00, MANY = 1000, FEW_RANGES = 32 };
     mp_chars_settle(set);
+    if (has_only_surrogates(set)) {
+        write(r, "[^\\x{0}-\\x{10ffff}]"); /* PCRE2 takes [] for the beginning of a class */
+        return;
+    }
     bool negated = set->count > FEW_RANGES && !mp_chars_has(set, COMMON_LETTER);
     if (negated) {
         mp_chars_complement(set);
@@ -139,6 +152,22 @@ static bool literal(struct mp_regex *r, size_t start, uint32_t c)
     return true;
 }
 
+/* Outside of classes, \w has the superscripts and fractions of Latin-1 too: Oniguruma looks there
+ * in another table. */
+static void add_latin_numbers(struct mp_chars *word, char letter)
+{
+    static const struct mp_char_range numbers[] = {{0xb2, 0xb3}, {0xb9, 0xb9}, {0xbc, 0xbe}};
+    if (letter == 'W') {
+        mp_chars_complement(word);
+    }
+    if (letter == 'w' || letter == 'W') {
+        mp_chars_add_table(word, &(struct mp_char_table){numbers, 3});
+    }
+    if (letter == 'W') {
+        mp_chars_complement(word);
+    }
+}
+
 static bool escape_or_class(struct mp_regex *r, size_t start, bool is_class)
 {
     struct mp_chars set = {0};
@@ -148,6 +177,9 @@ static bool escape_or_class(struct mp_regex *r, size_t start, bool is_class)
         ok = literal(r, start, set.ranges[0].first);
     } else if (ok) {
         r->before = 0;
+        if (!is_class) {
+            add_latin_numbers(&set, r->text[start + 1]);
+        }
         if (r->caseless && !is_class) {
             ok = mp_regex_fail(r, start, "\"\\%c\" inside (?i:...) is not supported",
                                r->text[start + 1]);
@@ -200,7 +232,9 @@ static bool group(struct mp_regex *r, size_t start, bool *counts)
             *counts = false;
             write(r, "(");
             write(r, assertions[i]);
-            return group_body(r, start, r->caseless);
+            bool ok = group_body(r, start, r->caseless);
+            r->empty = true;
+            return ok;
         }
     }
     if (mp_regex_take(r, "?i)") || mp_regex_take(r, "?-i)")) {
@@ -288,6 +322,7 @@ static void write_interval(struct mp_regex *r, size_t out_start, long least, lon
     if (after[0] == '+' || (after[0] == '?' && exact)) {
         enclose(r, out_start);
     }
+    r->empty = r->empty || least == 0 || (after[0] == '?' && exact);
     write(r, after);
 }
 
@@ -315,6 +350,23 @@ static bool starts_count(struct mp_regex *r)
     return found;
 }
 
+static bool count_interval(struct mp_regex *r, size_t out_start)
+{
+    size_t at = r->at;
+    long least;
+    long most;
+    interval(r, &least, &most);
+    if (least > MAX_COUNT || most > MAX_COUNT || (most >= 0 && least > most)) {
+        return mp_regex_fail(r, at, "expected {n,m} with n <= m <= %d", MAX_COUNT);
+    }
+    if (r->empty && most != 0 && most != 1) {
+        /* Oniguruma leaves the loop at the first time that matches nothing. */
+        return mp_regex_fail(r, at, "{n,m} after what can match nothing is not supported");
+    }
+    write_interval(r, out_start, least, most);
+    return true;
+}
+
 /* The count after an atom that was written from out_start on, if there is one. */
 static bool count(struct mp_regex *r, size_t out_start, bool counts)
 {
@@ -325,13 +377,10 @@ static bool count(struct mp_regex *r, size_t out_start, bool counts)
     if (!counts) {
         return mp_regex_fail(r, at, "a count after what has no width is not supported");
     }
-    long least;
-    long most;
-    if (!copy_mark(r) && interval(r, &least, &most)) {
-        if (least > MAX_COUNT || most > MAX_COUNT || (most >= 0 && least > most)) {
-            return mp_regex_fail(r, at, "expected {n,m} with n <= m <= %d", MAX_COUNT);
-        }
-        write_interval(r, out_start, least, most);
+    if (copy_mark(r)) {
+        r->empty = r->empty || r->text[at] != '+';
+    } else if (!count_interval(r, out_start)) {
+        return false;
     }
     r->before = 0;
     return !starts_count(r) || mp_regex_fail(r, r->at, "a count after a count is not supported");
@@ -339,7 +388,8 @@ static bool count(struct mp_regex *r, size_t out_start, bool counts)
 
 /* ---- the whole ---- */
 
-/* The anchors are at lines, always. */
+/* Of lines, always, and of the text: without \z, after which Oniguruma does not see what is before.
+ */
 static bool anchor(struct mp_regex *r)
 {
     static const struct {
@@ -349,7 +399,6 @@ static bool anchor(struct mp_regex *r)
         {"^", "(?:\\A|(?<=\\x{a})(?!\\z))"},
         {"$", "(?=\\x{a}|\\z)"},
         {"\\A", "\\A"},
-        {"\\z", "\\z"},
     };
     for (size_t i = 0; i < sizeof anchors / sizeof anchors[0]; i++) {
         if (mp_regex_take(r, anchors[i].here)) {
@@ -365,9 +414,11 @@ static bool atom(struct mp_regex *r, bool *counts)
     size_t start = r->at;
     char before = r->before;
     r->before = 0;
+    r->empty = false;
     *counts = true;
     if (anchor(r)) {
         *counts = false;
+        r->empty = true;
         return true;
     }
     if (mp_regex_take(r, "(")) {
@@ -393,10 +444,14 @@ static bool atom(struct mp_regex *r, bool *counts)
 static bool alternatives(struct mp_regex *r)
 {
     r->before = 0;
+    bool some_empty = false; /* an alternative before this one; */
+    bool empty = true;       /* this one, so far */
     while (!mp_regex_at_end(r) && r->text[r->at] != ')') {
         if (mp_regex_take(r, "|")) {
             write(r, "|");
             r->before = 0;
+            some_empty = some_empty || empty;
+            empty = true;
             continue;
         }
         size_t out_start = r->out->length;
@@ -404,8 +459,10 @@ static bool alternatives(struct mp_regex *r)
         if (!atom(r, &counts) || !count(r, out_start, counts)) {
             return false;
         }
+        empty = empty && r->empty;
     }
     r->before = 0;
+    r->empty = some_empty || empty;
     return true;
 }
 

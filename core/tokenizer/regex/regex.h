@@ -24,6 +24,7 @@ struct mp_regex {
     bool caseless; /* inside (?i:...) */
     int depth;     /* of groups and classes around what is read */
     char before;   /* the lower-case letter read just before, inside (?i:...); or 0 */
+    bool empty;    /* whether what was read last can match nothing */
     struct mp_bytes *out;
     char *why; /* [why_size] */
     size_t why_size;

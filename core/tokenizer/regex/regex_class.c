@@ -166,6 +166,10 @@ static bool class_item(struct mp_regex *r, struct mp_chars *set)
                                  "classes by name ([:alpha:] and the like) are not "
                                  "supported");
         }
+        if (r->caseless) {
+            return mp_regex_fail(r, start,
+                                 "a class inside a class inside (?i:...) is not supported");
+        }
         return mp_regex_class(r, set);
     }
     struct mp_chars item = {0};
@@ -179,6 +183,10 @@ static bool class_item(struct mp_regex *r, struct mp_chars *set)
     }
     if (ok && r->length - r->at >= 2 && r->text[r->at] == '-' && r->text[r->at + 1] != ']') {
         r->at++;
+        if (r->length - r->at >= 2 && memcmp(r->text + r->at, "&&", 2) == 0) {
+            mp_chars_free(&item);
+            return mp_regex_fail(r, r->at - 1, "expected \\- for \"-\" before \"&&\"");
+        }
         uint32_t first = item.ranges[0].first;
         bool last_single = r->text[r->at] != '[';
         item.count = 0;
@@ -234,6 +242,9 @@ bool mp_regex_class(struct mp_regex *r, struct mp_chars *set)
     while (ok && mp_regex_take(r, "&&")) {
         struct mp_chars part = {0};
         ok = class_part(r, start, &part);
+        if (ok && r->caseless) {
+            ok = mp_regex_fail(r, start, "\"&&\" inside (?i:...) is not supported");
+        }
         mp_chars_intersect(&all, &part);
         mp_chars_free(&part);
     }

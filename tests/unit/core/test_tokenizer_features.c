@@ -205,25 +205,6 @@ static void test_metaspace(void **state)
     check_metaspace("\"prepend_scheme\": \"first\"", "<s>a", "20 0", "a");
 }
 
-/* A pattern with exponentially many ways to fail ends with an error, and leaves out as it was. */
-static void test_endless_pattern(void **state)
-{
-    (void)state;
-    struct mp_tokenizer *t =
-        make(WORDS, "\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": "
-                    "\"(a|a?)+$\"}, \"behavior\": \"Isolated\", \"invert\": false}, "
-                    "\"decoder\": {\"type\": \"Fuse\"}");
-    char text[64];
-    memset(text, 'a', sizeof text);
-    text[sizeof text - 1] = 'b';
-    struct mp_ids ids = {0};
-    struct mp_error err;
-    assert_int_equal(mp_tokenizer_encode(t, text, sizeof text, true, &ids, &err), MP_ERR_RUNTIME);
-    assert_int_equal(ids.count, 0);
-    mp_ids_free(&ids);
-    mp_tokenizer_free(t);
-}
-
 /* ---- normalizers ---- */
 
 static void test_nfc(void **state)
@@ -485,7 +466,6 @@ int main(void)
         cmocka_unit_test(test_split),
         cmocka_unit_test(test_digits),
         cmocka_unit_test(test_metaspace),
-        cmocka_unit_test(test_endless_pattern),
         cmocka_unit_test(test_nfc),
         cmocka_unit_test(test_normalizer_sequence),
         cmocka_unit_test(test_added_token_flags),

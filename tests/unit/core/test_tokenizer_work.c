@@ -175,6 +175,26 @@ static void test_matches_in_order(void **state)
     mp_pattern_free(p);
 }
 
+/* A pattern with exponentially many ways to fail ends with an error, and leaves out as it was. */
+static void test_endless_pattern(void **state)
+{
+    (void)state;
+    struct mp_tokenizer *t =
+        make("\"vocab\": {\"a\": 0}, \"merges\": []",
+             "\"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": "
+             "\"(a|a?)+$\"}, \"behavior\": \"Isolated\", \"invert\": false}, "
+             "\"decoder\": {\"type\": \"Fuse\"}");
+    char text[64];
+    memset(text, 'a', sizeof text);
+    text[sizeof text - 1] = 'b';
+    struct mp_ids ids = {0};
+    struct mp_error err;
+    assert_int_equal(mp_tokenizer_encode(t, text, sizeof text, true, &ids, &err), MP_ERR_RUNTIME);
+    assert_int_equal(ids.count, 0);
+    mp_ids_free(&ids);
+    mp_tokenizer_free(t);
+}
+
 /* ---- sizes ---- */
 
 static void check_too_large(const char *top, const char *part)
@@ -218,6 +238,7 @@ int main(void)
         cmocka_unit_test(test_growth_of_tokens),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_matches_in_order),
+        cmocka_unit_test(test_endless_pattern),
         cmocka_unit_test(test_text_that_explodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
