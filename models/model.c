@@ -96,6 +96,7 @@ int mp_model_open_shape(const char *name, int num_layers, struct mp_model **out,
         mp_model_close(m);
         return rc;
     }
+    m->config.max_positions = MP_SHAPE_POSITIONS;
     struct mp_weight_slots slots = mp_weight_slots_new(&m->config.shape, NULL);
     m->description =
         describe(name, &m->config.shape, mp_weight_slots_elements(&slots), ", random weights");

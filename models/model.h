@@ -17,6 +17,9 @@ struct mp_model; /* opaque: parsed config, open (mapped) safetensors if it has w
  * that none is left over. No weights are read yet. */
 int mp_model_open(const char *dir, struct mp_model **out, struct mp_error *err);
 
+/* Positions of a shape with random weights: they know no length that they were trained for. */
+enum { MP_SHAPE_POSITIONS = 1 << 24 };
+
 /* A known model's shape by name ("llama-3.1-8b"; models/presets.c has them all), without weights
  * and end tokens, for benchmarks with random weights. num_layers, 1 to 4096, replaces the model's
  * own number of decoder layers, so that a part of it fits a smaller machine; 0 keeps it. Unknown

@@ -67,6 +67,8 @@ static inline int64_t mp_static_tokens(const struct mp_graph *g, int64_t tokens)
 struct mp_shard_kv {
     struct offloaded_kv offloaded;
     struct mp_buffer offloaded_buffer; /* wraps it */
+    struct offloaded_kv leaving;       /* while tokens leave the static cache, these, in it */
+    struct mp_buffer leaving_buffer;   /* wraps it; unused where none ever do */
     void *index;                       /* what the method has made of the keys; NULL: nothing */
     struct mp_buffer index_buffer;     /* wraps it; unused without */
 };
@@ -76,7 +78,8 @@ struct mp_layer_kv {
     struct kv_cache static_cache;   /* sink, window and generated tokens, or the whole KV of a dense
                                        layer (there the mean subtracted from the keys is 0) */
     struct mp_buffer static_buffer; /* wraps it */
-    int64_t offloaded;          /* tokens of the prompt that are kept elsewhere: in the shards */
+    int64_t offloaded;          /* tokens that are kept elsewhere: in the shards; of the prompt, and
+                                   generated ones that have grown old */
     struct mp_shard_kv *shards; /* [shards of the layer] by KV heads; NULL: there are none */
 };
 
@@ -163,6 +166,21 @@ void mp_submit_prefill_keep(struct mp_submit *sub, const struct mp_graph *g,
 void mp_submit_prefill_logits(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_prefill *p, int chunk, struct mp_rows rows,
                               const struct mp_buffer *logits);
+
+/* ---- growth of a request ---- */
+
+/* Generated tokens that have grown old leave the static caches of sparse layers. */
+struct mp_growth {
+    int request;            /* index, for traces */
+    struct mp_layer_kv *kv; /* [num_hidden_layers]; leaving is set in the shards */
+    int64_t first;          /* slot of the first that leaves */
+    int64_t count;          /* tokens that leave */
+    int64_t used;           /* slots in use before */
+};
+
+/* In a sparse layer: the index of the old tokens, and their place with the offloaded ones. */
+void mp_submit_growth(struct mp_submit *sub, const struct mp_graph *g, const struct mp_growth *w,
+                      int layer);
 
 /* ---- decode of a micro-batch ---- */
 

@@ -36,11 +36,17 @@ struct mp_place mp_exchange_place(const struct mp_placements *p, const struct mp
 struct mp_place mp_offloaded_place(const struct mp_placements *p, const struct mp_shard *shard)
 {
     struct mp_place place = mp_memory_of(shard->device);
-    if (place.memory == MP_MEMORY_HOST) {
-        place.memory = p->dense.kind == MP_GPU ? MP_MEMORY_PINNED : MP_MEMORY_HOST;
+    if (mp_shard_in_host(shard)) {
+        place = p->dense.kind == MP_GPU ? MP_PINNED : MP_HOST;
         place.near = shard;
     }
     return place;
+}
+
+struct mp_place mp_scale_place(const struct mp_placements *p, const struct mp_shard *shard)
+{
+    return shard->device.kind == MP_GPU ? mp_memory_of(shard->device)
+                                        : mp_offloaded_place(p, shard);
 }
 
 struct mp_place mp_index_place(const struct mp_shard *shard)

@@ -51,6 +51,10 @@ struct mp_place mp_exchange_place(const struct mp_placements *p, const struct mp
 struct mp_place mp_offloaded_place(const struct mp_placements *p, const struct mp_shard *shard);
 struct mp_place mp_index_place(const struct mp_shard *shard);
 
+/* Where the scales of its 8-bit rows are: with the device that reads them. A GPU asks for a line of
+ * host memory at a time, however little of it is wanted. */
+struct mp_place mp_scale_place(const struct mp_placements *p, const struct mp_shard *shard);
+
 void mp_placements_free(struct mp_placements *p);
 
 #endif

@@ -331,6 +331,7 @@ void mp_runtime_stop(struct mp_runtime *rt)
     if (rt->started) {
         starpu_task_wait_for_all();
         starpu_execute_on_each_worker(release_worker_memory, NULL, STARPU_CPU);
+        mp_memory_release();
         if (rt->gpu) {
             starpu_execute_on_each_worker(stop_gpu_worker, NULL, STARPU_CUDA);
         }

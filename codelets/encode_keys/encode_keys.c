@@ -14,16 +14,21 @@ struct encode_keys_task {
     int num_kv_heads; /* of the shard */
     int head_dim;
     int bits;
-    int64_t count; /* offloaded tokens */
+    int64_t first;
+    int64_t tokens;
 };
 
 static void encode_keys_run(void *buffers[], const struct encode_keys_task *t,
                             encode_keys_kernel *kernel)
 {
+    const struct offloaded_kv *kv = MP_BUFFER(buffers, 0);
+    struct key_codes *codes = MP_BUFFER(buffers, 2);
+    codes->count = t->first + kv->count;
     kernel(&(struct encode_keys_args){
-        .kv = MP_BUFFER(buffers, 0),
+        .kv = kv,
         .rotation = {.data = MP_BUFFER(buffers, 1), .head_dim = t->head_dim},
-        .codes = MP_BUFFER(buffers, 2),
+        .codes = codes,
+        .first = t->first,
     });
 }
 
@@ -32,7 +37,7 @@ MP_OP_FUNCTIONS(encode_keys, MP_KERNEL(variants), MP_CUDA_KERNEL(encode_keys_cud
 static struct mp_work encode_keys_work(const void *arg)
 {
     const struct encode_keys_task *t = arg;
-    double keys = (double)t->count * t->num_kv_heads;
+    double keys = (double)t->tokens * t->num_kv_heads;
     double d = t->head_dim;
     /* A sum a channel for each channel of the rotation, or for each doubling of the stride. */
     double sums = d;
@@ -53,7 +58,7 @@ static struct starpu_codelet encode_keys_codelet = MP_CODELET(encode_keys, 0x8c6
 
 void encode_keys_insert(struct mp_submit *sub, const struct mp_buffer *kv,
                         const struct mp_buffer *rotation, const struct mp_buffer *codes,
-                        const struct key_codes *shape)
+                        const struct key_codes *shape, int64_t first, int64_t tokens)
 {
     struct mp_task *t = mp_task_new(sub, &encode_keys_codelet, 3);
     struct encode_keys_task *arg = mp_task_argument(t, sizeof *arg);
@@ -61,7 +66,8 @@ void encode_keys_insert(struct mp_submit *sub, const struct mp_buffer *kv,
         .num_kv_heads = shape->num_kv_heads,
         .head_dim = shape->head_dim,
         .bits = shape->bits,
-        .count = shape->count,
+        .first = first,
+        .tokens = tokens,
     };
     mp_task_reads(t, kv);
     mp_task_reads(t, rotation);

@@ -10,9 +10,10 @@ struct mp_buffer;
 struct mp_submit;
 
 struct encode_keys_args {
-    const struct offloaded_kv *kv; /* keys of tokens 0 .. count - 1, centered or not */
+    const struct offloaded_kv *kv; /* keys of tokens first .. codes->count - 1, centered or not */
     struct key_rotation rotation;
     struct key_codes *codes; /* out; count, shape and bits are there */
+    int64_t first;           /* tokens before it keep their codes */
 };
 
 /* What every variant of the op is. All give the same bits: |k|^2, of k as it is stored, and <y, c>
@@ -31,9 +32,11 @@ void encode_keys_cuda(const struct encode_keys_args *a);
  * 0 beyond n. */
 float encode_sum(const float *x, int n);
 
-/* kv wraps a struct offloaded_kv, codes a struct key_codes; rotation: [key_rotation_size] f32. */
+/* kv wraps a struct offloaded_kv, whose tokens become tokens `first` on of the struct key_codes
+ * that codes wraps, and its last ones: its count follows. rotation: [key_rotation_size] f32.
+ * shape: of the codes; tokens: of kv, for the cost estimate. */
 void encode_keys_insert(struct mp_submit *sub, const struct mp_buffer *kv,
                         const struct mp_buffer *rotation, const struct mp_buffer *codes,
-                        const struct key_codes *shape);
+                        const struct key_codes *shape, int64_t first, int64_t tokens);
 
 #endif

@@ -22,6 +22,7 @@ struct encode_launch {
     float *factors;
     int64_t key_capacity;
     int64_t code_blocks;
+    int64_t first; /* token: that of the first key */
     int64_t count;
     int head_dim;
     int bits;
@@ -85,13 +86,15 @@ __global__ void __launch_bounds__(ENCODE_THREADS)
     const int size = p.num_words * CODES_BLOCK;
     const uint16_t *keys = p.keys + blockIdx.y * p.key_capacity * p.head_dim;
     const int64_t first_block = blockIdx.y * p.code_blocks;
-    for (int64_t b = blockIdx.x; b < codes_blocks(p.count); b += gridDim.x) {
+    for (int64_t b = p.first / CODES_BLOCK + blockIdx.x; b < codes_blocks(p.count);
+         b += gridDim.x) {
+        const int skipped = (int)max(p.first - b * CODES_BLOCK, (int64_t)0); /* they keep theirs */
         __syncthreads(); /* the block before has been written */
-        for (int t = warp; t < CODES_BLOCK; t += ENCODE_WARPS) {
+        for (int t = skipped + warp; t < CODES_BLOCK; t += ENCODE_WARPS) {
             const int64_t i = b * CODES_BLOCK + t;
             float factor = 0.0f;
             if (i < p.count) {
-                factor = encode(p, keys + i * p.head_dim, &space[warp], words + t);
+                factor = encode(p, keys + (i - p.first) * p.head_dim, &space[warp], words + t);
             } else if ((int)threadIdx.x % 32 < p.num_words) {
                 words[threadIdx.x % 32 * CODES_BLOCK + t] = 0;
             }
@@ -101,9 +104,11 @@ __global__ void __launch_bounds__(ENCODE_THREADS)
         }
         __syncthreads();
         for (int i = threadIdx.x; i < size; i += ENCODE_THREADS) {
-            p.words[(first_block + b) * size + i] = words[i];
+            if (i % CODES_BLOCK >= skipped) {
+                p.words[(first_block + b) * size + i] = words[i];
+            }
         }
-        if (threadIdx.x < CODES_BLOCK) {
+        if ((int)threadIdx.x >= skipped && threadIdx.x < CODES_BLOCK) {
             p.factors[(first_block + b) * CODES_BLOCK + threadIdx.x] = factors[threadIdx.x];
         }
     }
@@ -118,8 +123,8 @@ void encode_keys_cuda(const struct encode_keys_args *a)
     if (kv->dtype != MP_BF16 || codes->head_dim > MP_MAX_HEAD_DIM) {
         mp_panic("encode_keys: dtype %d, head_dim %d", (int)kv->dtype, codes->head_dim);
     }
-    const int64_t blocks = codes_blocks(codes->count);
-    if (blocks == 0) {
+    const int64_t blocks = codes_blocks(codes->count) - a->first / CODES_BLOCK;
+    if (a->first >= codes->count) {
         return;
     }
     encode_launch p = {};
@@ -129,6 +134,7 @@ void encode_keys_cuda(const struct encode_keys_args *a)
     p.factors = codes->factors;
     p.key_capacity = kv->capacity;
     p.code_blocks = codes_blocks(codes->capacity);
+    p.first = a->first;
     p.count = codes->count;
     p.head_dim = codes->head_dim;
     p.bits = codes->bits;

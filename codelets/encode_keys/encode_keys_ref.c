@@ -66,6 +66,9 @@ static void encode_block(const struct encode_keys_args *a, int h, int64_t b)
     float *factors = codes->factors + block * CODES_BLOCK;
     for (int t = 0; t < CODES_BLOCK; t++) {
         int64_t i = b * CODES_BLOCK + t;
+        if (i < a->first) {
+            continue;
+        }
         factors[t] = 0.0f;
         if (i >= codes->count) {
             for (int m = 0; m < num_words; m++) {
@@ -74,7 +77,7 @@ static void encode_block(const struct encode_keys_args *a, int h, int64_t b)
             continue;
         }
         float key[MP_MAX_HEAD_DIM];
-        size_t at = (size_t)(h * kv->capacity + i) * (size_t)kv->head_dim;
+        size_t at = (size_t)(h * kv->capacity + i - a->first) * (size_t)kv->head_dim;
         for (int c = 0; c < kv->head_dim; c++) {
             key[c] = mp_load(kv->k, kv->dtype, at + (size_t)c);
         }
@@ -87,7 +90,7 @@ void encode_keys_ref(const struct encode_keys_args *a)
     int64_t blocks = codes_blocks(a->codes->count);
 #pragma omp parallel for collapse(2)
     for (int h = 0; h < a->codes->num_kv_heads; h++) {
-        for (int64_t b = 0; b < blocks; b++) {
+        for (int64_t b = a->first / CODES_BLOCK; b < blocks; b++) {
             encode_block(a, h, b);
         }
     }

@@ -237,15 +237,15 @@ static void encode_block(const struct encode_keys_args *a, const struct encoder 
     int64_t block = h * codes_blocks(codes->capacity) + b;
     uint32_t *words = codes->words + block * num_words * CODES_BLOCK;
     float *factors = codes->factors + block * CODES_BLOCK;
-    const uint16_t *keys =
-        (const uint16_t *)a->kv->k + (h * a->kv->capacity + b * CODES_BLOCK) * e->head_dim;
+    const uint16_t *keys = (const uint16_t *)a->kv->k + h * a->kv->capacity * e->head_dim;
+    int64_t skipped = a->first - b * CODES_BLOCK;
     int64_t rest = codes->count - b * CODES_BLOCK;
     uint8_t levels[MP_MAX_HEAD_DIM + 32] = {0};
-    for (int t = 0; t < CODES_BLOCK; t++) {
+    for (int t = skipped > 0 ? (int)skipped : 0; t < CODES_BLOCK; t++) {
         if (t == rest) {
             memset(levels, 0, sizeof levels);
         }
-        factors[t] = t < rest ? encode(e, keys + t * e->head_dim, levels) : 0.0f;
+        factors[t] = t < rest ? encode(e, keys + (t - skipped) * e->head_dim, levels) : 0.0f;
         pack(levels, num_words, e->bits, words + t);
     }
 }
@@ -259,7 +259,7 @@ void VF_NAME(encode_keys)(const struct encode_keys_args *a)
     int64_t blocks = codes_blocks(a->codes->count);
 #pragma omp parallel for collapse(2)
     for (int h = 0; h < a->codes->num_kv_heads; h++) {
-        for (int64_t b = 0; b < blocks; b++) {
+        for (int64_t b = a->first / CODES_BLOCK; b < blocks; b++) {
             encode_block(a, &e, h, b);
         }
     }

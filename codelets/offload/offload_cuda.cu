@@ -1,9 +1,8 @@
 /* offload on the GPU: means of the offloaded keys in two stages, then one pass over keys and values
  * for each place that tokens go to. All in units of 16 bytes, 8 channels, called chunks. */
-#include "codelets/common/cuda/cuda_internal.h"
+#include "codelets/common/attention/int8_rows_cuda.cuh"
 
 extern "C" {
-#include "codelets/offload/offload_int8.h"
 #include "codelets/offload/offload_slot.h"
 }
 
@@ -15,32 +14,6 @@ enum {
     UNITS = 64,      /* CTAs that share the sum of a head's keys */
     STORE_CTAS = 32, /* enough for PCIe, few enough to leave the GPU to the next layer's prefill */
 };
-
-struct channels {
-    float x[8];
-};
-
-__device__ __forceinline__ channels unpack(uint4 chunk)
-{
-    const uint32_t word[4] = {chunk.x, chunk.y, chunk.z, chunk.w};
-    channels c;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        c.x[2 * i] = __uint_as_float(word[i] << 16);
-        c.x[2 * i + 1] = __uint_as_float(word[i] & 0xffff0000u);
-    }
-    return c;
-}
-
-__device__ __forceinline__ uint4 pack(const channels &c)
-{
-    uint32_t word[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        word[i] = float_to_bf16(c.x[2 * i]) | (uint32_t)float_to_bf16(c.x[2 * i + 1]) << 16;
-    }
-    return make_uint4(word[0], word[1], word[2], word[3]);
-}
 
 /* partial [heads][UNITS][head_dim]: sums of `count` keys of each head, unit by unit. A thread adds
  * few enough in float; the rest is double. Grid: x units, y heads. */
@@ -129,30 +102,6 @@ struct int8_span {
     float2 *scales;   /* struct kv_scale */
     int64_t capacity; /* tokens between two heads */
 };
-
-/* The largest magnitude over the warp's channels; NaN if there is one, as its bits are above those
- * of all numbers. */
-__device__ __forceinline__ float warp_largest(const channels &c)
-{
-    unsigned largest = 0;
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        largest = max(largest, __float_as_uint(c.x[i]) & 0x7fffffffu);
-    }
-    return __uint_as_float(__reduce_max_sync(0xffffffffu, largest));
-}
-
-__device__ __forceinline__ uint2 pack_int8(const channels &c, float scale)
-{
-    unsigned word[2] = {0, 0};
-    if (int8_is_regular(scale)) {
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-            word[i / 4] |= ((unsigned)(int)rintf(c.x[i] / scale) & 0xffu) << 8 * (i % 4);
-        }
-    }
-    return make_uint2(word[0], word[1]);
-}
 
 /* n tokens of each head: to = from, keys minus their mean. A warp a token, a lane a chunk. Grid: x
  * any, y heads. */

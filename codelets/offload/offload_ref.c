@@ -1,4 +1,4 @@
-#include "codelets/offload/offload_int8.h"
+#include "codelets/common/attention/int8_rows.h"
 #include "codelets/offload/offload_slot.h"
 
 #include <math.h>

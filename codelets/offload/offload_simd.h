@@ -2,7 +2,7 @@
 #include "codelets/common/attention/support.h"
 #include "codelets/common/scratch.h"
 #include "codelets/common/simd.h"
-#include "codelets/offload/offload_int8.h"
+#include "codelets/common/attention/int8_rows.h"
 #include "codelets/offload/offload_slot.h"
 
 #include <string.h>

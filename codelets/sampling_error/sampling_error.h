@@ -40,7 +40,8 @@ void sampling_error_ref(const struct sampling_error_args *a);
  */
 void sampling_error_avx2(const struct sampling_error_args *a);
 void sampling_error_avx512(const struct sampling_error_args *a);
-/* All in device or in pinned host memory. */
+/* kv dtype MP_BF16 or MP_I8, head_dim a multiple of 8 up to 256, 16-byte aligned arrays. All in
+ * device or in pinned host memory. */
 void sampling_error_cuda(const struct sampling_error_args *a);
 
 /* A request's offloaded tokens, and which of them were drawn. */

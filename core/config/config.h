@@ -17,6 +17,14 @@ enum mp_lsh_projection {
     MP_LSH_SHARED,   /* one W for everything */
 };
 
+/* Who attends to what is selected of keys and values in CPU memory. */
+enum mp_gather {
+    MP_GATHER_AUTO, /* the GPU where one request is decoded at a time by a method whose query heads
+                       share their rows; else CPU workers */
+    MP_GATHER_CPU,
+    MP_GATHER_GPU,
+};
+
 enum mp_kv_dtype {
     MP_KV_BF16, /* as the model computes them; f32 on the reference path */
     MP_KV_INT8, /* with a scale a token and KV head */
@@ -58,8 +66,9 @@ struct mp_config {
     bool mem_efficient;        /* 1: flash prefill; 0: plain reference prefill; default 1 */
     int64_t device_budget;     /* sink + window tokens of the static cache, default 68 */
     int64_t window_size;       /* local window, <= device_budget, default 64 */
-    int64_t generation_budget; /* generated tokens the static cache has room for at first,
-                                  default 256; it grows beyond */
+    int64_t generation_budget; /* generated tokens the static cache has room for: it grows beyond,
+                                  or, where the method samples from generated tokens too, the
+                                  older half of them leaves it; default 256 */
     int64_t gen_len;           /* most tokens to generate per request, default 128 */
     int32_t *eos;              /* end tokens; num_eos = -1: the model's own */
     int num_eos;
@@ -101,7 +110,8 @@ struct mp_config {
     int64_t gpu_memory; /* runtime.gpu_memory, bytes; 0: what is free */
     int gpu_kv_layers;  /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
                            GPU memory; -1: as many as fit */
-    int64_t memory_limit; /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
+    enum mp_gather gather; /* runtime.gather: "auto" | "cpu" | "gpu" */
+    int64_t memory_limit;  /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
     char
         *calibration; /* runtime.calibration: where the measured rates of the ops are kept, for
                          policies with models: "auto" (core/trace/calibration.h), "off" or a file */

@@ -13,13 +13,21 @@
 enum { MP_MAX_SHARDS = 32 };
 
 struct mp_shard {
-    struct mp_device device; /* works on it and has its data */
+    struct mp_device device; /* works on it and has its data, .. */
+    bool in_host; /* .. but for the keys and values, if it is a GPU that reads them in host
+                     memory */
     int first_kv_head;
     int num_kv_heads;                   /* >= 1 */
     const struct mp_team *team;         /* of a CPU worker: its memory is to lie next to it; NULL:
                                            anywhere */
     const struct mp_topology *topology; /* of the team; NULL: memory is not bound */
 };
+
+/* Whether its keys and values are in host memory. */
+static inline bool mp_shard_in_host(const struct mp_shard *s)
+{
+    return s->device.kind == MP_CPU || s->in_host;
+}
 
 struct mp_shards {
     struct mp_shard *list; /* [count] by their heads, together all of a layer's */

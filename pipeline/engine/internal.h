@@ -134,22 +134,29 @@ int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64
                         int64_t tokens, struct mp_error *err);
 
 /* The parts of one layer's KV, zeroed at first, of a request of `tokens` prompt tokens: the cache
- * that is attended as a whole; what is offloaded; the method's index of that. In this order. */
+ * that is attended as a whole; what is offloaded, with room for `growth` tokens more; the method's
+ * index of that. In this order. */
 void mp_kv_create_static(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
                          int layer, int64_t tokens);
 void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
-                            struct mp_layer_kv *kv, int layer, int64_t tokens);
+                            struct mp_layer_kv *kv, int layer, int64_t tokens, int64_t growth);
 void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
                         int layer);
 
 /* All of them. MP_ERR_MEMORY: what there is of them is to be destroyed. */
 int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
-                       struct mp_error *err);
+                       int64_t growth, struct mp_error *err);
 void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer);
 /* Every layer's, and the array itself; NULL is fine. */
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
-/* What a method has to know to say how large its parts of a shard are. */
+/* Makes and frees what one request of a plan offloads to memory that is locked for the GPU, so that
+ * it is there when the first one comes. MP_ERR_MEMORY. */
+int mp_kv_lock_pages(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                     struct mp_error *err);
+
+/* What a method has to know to say how large its parts of a shard are, of so many offloaded
+ * tokens. */
 struct mp_shard_size mp_kv_shard_size(const struct mp_engine *e, const struct mp_shard *shard,
                                       int64_t offloaded);
 
@@ -157,6 +164,12 @@ struct mp_shard_size mp_kv_shard_size(const struct mp_engine *e, const struct mp
 struct mp_selection **mp_selections_create(const struct mp_engine *e, struct mp_allocator *a,
                                            int64_t offloaded);
 void mp_selections_destroy(const struct mp_engine *e, struct mp_selection **s);
+
+/* ---- growth.c ---- */
+
+/* Tokens that leave the static caches of a request of `tokens` prompt tokens, while it generates up
+ * to new_tokens; 0 if the method wants generated tokens to stay. */
+int64_t mp_kv_growth(const struct mp_engine *e, int64_t tokens, int64_t new_tokens);
 
 /* ---- prefill.c ---- */
 
@@ -166,6 +179,7 @@ struct mp_prefill_options {
     const int32_t *ids; /* [count] the prompt */
     int64_t count;
     struct mp_layer_kv *kv; /* filled; NULL: nothing is kept */
+    int64_t growth;         /* tokens that there is to be room for behind the offloaded ones */
     const struct mp_rope *rope;
     const struct mp_buffer *last_logits; /* gets [1][vocab_size] of the last token, or NULL */
     mp_logits_sink *sink;                /* gets every row's logits, or NULL */
@@ -216,12 +230,13 @@ void mp_prefill_close(struct mp_prefill_run *r);
 
 /* ---- synthetic.c ---- */
 
-/* Allocates and fills the KV and the index of a request of `tokens` prompt tokens without reading
- * its prompt: random keys and values. With sampled > 0, the queries of random weights meet about
- * that share of the offloaded keys; MP_ERR_USAGE says which shares can be had. sampled 0: keys of
- * any direction. nearest: a share that cannot be had is replaced by the nearest one. */
+/* Allocates and fills the KV and the index of a request of `tokens` prompt tokens, with room for
+ * `growth` more, without reading its prompt: random keys and values. With sampled > 0, the queries
+ * of random weights meet about that share of the offloaded keys; MP_ERR_USAGE says which shares can
+ * be had. sampled 0: keys of any direction. nearest: a share that cannot be had is replaced by the
+ * nearest one. */
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
-                      double sampled, bool nearest, struct mp_error *err);
+                      int64_t growth, double sampled, bool nearest, struct mp_error *err);
 
 /* ---- step_buffers.c ---- */
 

@@ -134,13 +134,14 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
     bool sparse = p->e->graph.placements.layers[layer].sparse;
     struct mp_layer_kv kv = {0};
     mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens);
-    if (new_tokens > c->generation_budget) {
+    int64_t growth = mp_kv_growth(p->e, tokens, new_tokens);
+    if (new_tokens > c->generation_budget && !(sparse && growth > 0)) {
         /* Caches grow once the budget is used up: the old one is there until the new one is. */
         struct kv_cache grown;
         mp_kv_cache_create(p->e, &p->counter, mp_cache_place(p->e), &grown, new_tokens, false);
     }
     book(p, sparse ? MP_PLAN_STATIC_KV : MP_PLAN_DENSE_KV, c->batch);
-    mp_kv_create_offloaded(p->e, &p->counter, &kv, layer, tokens);
+    mp_kv_create_offloaded(p->e, &p->counter, &kv, layer, tokens, growth);
     book(p, MP_PLAN_OFFLOADED_KV, c->batch);
     mp_kv_create_index(p->e, &p->counter, &kv, layer);
     book(p, MP_PLAN_INDEX, c->batch);
@@ -151,11 +152,12 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
 static void plan_requests(struct planner *p, int64_t tokens, int64_t new_tokens)
 {
     const struct mp_engine *e = p->e;
+    int64_t growth = mp_kv_growth(e, tokens, new_tokens);
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         plan_layer(p, l, tokens, new_tokens);
     }
     int64_t offloaded = tokens - mp_static_tokens(&e->graph, tokens);
-    mp_selections_destroy(e, mp_selections_create(e, &p->counter, offloaded));
+    mp_selections_destroy(e, mp_selections_create(e, &p->counter, offloaded + growth));
     book(p, MP_PLAN_SELECTION, e->config->batch);
 }
 

@@ -40,6 +40,15 @@ static void add_gpu_kv_layers(struct mp_tune_axis *axis, const struct mp_tune_ma
     }
 }
 
+/* Acts where KV stays in CPU memory. */
+static void add_gathers(struct mp_tune_axis *axis, const struct mp_tune_machine *m)
+{
+    if (m->gpu) {
+        add(axis, "cpu");
+        add(axis, "gpu");
+    }
+}
+
 /* The program's own choice, and 1, 2, 3, 4, 6, 8, 12, 16, ... */
 static void add_micro_batches(struct mp_tune_axis *axis, const struct mp_tune_machine *m)
 {
@@ -105,6 +114,7 @@ static const struct {
     bool joins;
 } AXES[] = {
     {"runtime.gpu_kv_layers", "gpu-kv-layers", add_gpu_kv_layers, false},
+    {"runtime.gather", "gather", add_gathers, false},
     {"runtime.micro_batches", "micro-batches", add_micro_batches, false},
     {"runtime.threads", "threads", add_threads, false},
     {"runtime.cpu_workers", "cpu-workers", add_cpu_workers, false},

@@ -25,6 +25,7 @@ struct mp_shard_size {
     int kv_heads;
     int query_heads;
     int64_t tokens;      /* offloaded, of one request */
+    int64_t capacity;    /* tokens that there is to be room for, >= tokens */
     enum mp_dtype dtype; /* of their keys as an index is made of them */
 };
 
@@ -66,6 +67,11 @@ struct mp_method {
     /* Inserts what builds the index of kv->shards[shard]. */
     void (*build)(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
                   struct mp_shard_kv *kv, const struct mp_index_scratch *scratch);
+
+    /* Inserts what adds the tokens of kv->leaving to the index of kv->shards[shard], after its
+     * `first` ones. NULL: generated tokens stay in the static cache. */
+    void (*extend)(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
+                   struct mp_shard_kv *kv, int64_t first, int64_t count);
 
     /* ---- a step ---- */
     bool log_weights;     /* it gives one to each selected token; otherwise see weight */

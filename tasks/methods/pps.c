@@ -79,7 +79,7 @@ static struct key_codes codes_of(const struct mp_attention *a, const struct mp_s
 {
     return (struct key_codes){
         .count = size->tokens,
-        .capacity = size->tokens,
+        .capacity = size->capacity,
         .num_kv_heads = size->kv_heads,
         .head_dim = a->shape->head_dim,
         .bits = a->config->code_bits,
@@ -120,7 +120,16 @@ static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, in
     sub->device = mp_selecting_device(g->attention->method, &g->placements,
                                       &mp_shards_of(&g->placements, layer)->list[shard]);
     encode_keys_insert(sub, mp_indexed_keys(kv, scratch), g->attention->shared, &kv->index_buffer,
-                       kv->index);
+                       kv->index, 0, kv->offloaded.count);
+}
+
+static void extend(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
+                   struct mp_shard_kv *kv, int64_t first, int64_t count)
+{
+    sub->device = mp_selecting_device(g->attention->method, &g->placements,
+                                      &mp_shards_of(&g->placements, layer)->list[shard]);
+    encode_keys_insert(sub, &kv->leaving_buffer, g->attention->shared, &kv->index_buffer, kv->index,
+                       first, count);
 }
 
 /* ---- a step ---- */
@@ -180,6 +189,7 @@ const struct mp_method mp_method_pps = {
     .destroy_index = destroy_index,
     .keys_on_dense = true,
     .build = build,
+    .extend = extend,
     .log_weights = true,
     .estimates_error = true,
     .room = room,

@@ -285,7 +285,7 @@ static void run_encode(struct bench *b, int layer)
 {
     (void)layer;
     cuda_op_begin("encode_keys");
-    encode_keys_cuda(&(struct encode_keys_args){&encode_kv, b->rotation, &b->codes[0][0]});
+    encode_keys_cuda(&(struct encode_keys_args){&encode_kv, b->rotation, &b->codes[0][0], 0});
     cuda_op_end();
 }
 

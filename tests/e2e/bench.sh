@@ -179,6 +179,6 @@ case_bench_usage() {
         plan --shape llama-3.2-1b --model "$demo" --context 9
     expect_refusal 2 'plan needs either --shape NAME or --model DIR' plan --context 9
     expect_refusal 2 '--layers needs --shape' plan --model "$demo" --layers 2 --context 9
-    expect_refusal 2 'found 131073 tokens, the model has 131072' \
-        plan --shape llama-3.2-1b --context 131073
+    expect_refusal 2 'found 16777217 tokens, the model has 16777216' \
+        plan --shape llama-3.2-1b --context 16777217
 }

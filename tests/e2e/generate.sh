@@ -147,6 +147,30 @@ case_pps() {
         --model "$demo" --attention pps --attention-budget 0.1 --prompt x
 }
 
+# Generated tokens that leave the static cache, any number at a time: of all of them the text is that
+# of full attention.
+case_growth() {
+    local budget arguments=(--prompt 'The old baker sold the' --gen-len 90 --eos none --devices cpu)
+    generate "${arguments[@]}" --attention full
+    expect_status 0
+    cp out all
+    for budget in 1 7 16; do
+        generate "${arguments[@]}" --attention pps --attention-samples 1000 --device-budget 12 \
+            --window-size 8 --generation-budget "$budget"
+        expect_status 0
+        expect "budget $budget" "$(<out)" "$(<all)"
+        sampled_within 100 100
+    done
+    generate "${arguments[@]}" --attention pps --kv-dtype int8 --device-budget 12 --window-size 8 \
+        --generation-budget 16 --cpu-workers 2
+    expect_status 0
+    # What grows old is sampled from: there is no cache of 40,000 tokens.
+    run plan --model "$demo" --devices cpu --attention pps --context 3068 --gen-len 40257
+    expect_status 0
+    expect_lines 'room' out '^  offloaded KV +147\.2 MiB$' 1
+    expect_lines 'bounded' out '^  static caches \(sink, window, generated\) +1\.1 MiB$' 1
+}
+
 # Rows of 8 bits, by every method that keeps rows; a plan has room for them.
 case_int8_rows() {
     local method

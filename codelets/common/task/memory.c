@@ -1,7 +1,9 @@
 #include "codelets/common/task/memory.h"
 
+#include "core/base/block_pool.h"
 #include "core/base/memory.h"
 
+#include <pthread.h>
 #include <starpu.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -41,6 +43,41 @@ static bool pinned_in_place(size_t bytes)
     return bytes >= MP_LARGE_BLOCK;
 }
 
+/* Page-locking takes longer than to fill the memory: what one request has had the next one gets. */
+static struct mp_block_pool pinned;
+static pthread_mutex_t pinned_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Memory next to one team does not serve another. */
+static const void *pinned_kind(struct mp_place place)
+{
+    return place.near != NULL ? place.near->team : NULL;
+}
+
+static void unpin(void *p, size_t bytes)
+{
+    starpu_memory_unpin(p, bytes);
+    mp_free(p);
+}
+
+static void *pin_block(struct mp_place place, size_t bytes, const char *what, struct mp_error *err)
+{
+    size_t size;
+    void *old;
+    while ((old = mp_block_pool_surplus(&pinned, bytes, &size)) != NULL) {
+        unpin(old, size);
+    }
+    void *p = alloc_host(place, bytes, what, err);
+    if (p != NULL && starpu_memory_pin(p, bytes) != 0) {
+        mp_fail(err, MP_ERR_MEMORY, "%s: %zu bytes could not be page-locked", what, bytes);
+        mp_free(p);
+        return NULL;
+    }
+    if (p != NULL) {
+        mp_block_pool_add(&pinned, p, bytes, pinned_kind(place));
+    }
+    return p;
+}
+
 static void *alloc_pinned(struct mp_place place, size_t bytes, const char *what,
                           struct mp_error *err)
 {
@@ -53,13 +90,22 @@ static void *alloc_pinned(struct mp_place place, size_t bytes, const char *what,
         }
         return p;
     }
-    p = alloc_host(place, bytes, what, err);
-    if (p != NULL && starpu_memory_pin(p, bytes) != 0) {
-        mp_fail(err, MP_ERR_MEMORY, "%s: %zu bytes could not be page-locked", what, bytes);
-        mp_free(p);
-        return NULL;
-    }
+    pthread_mutex_lock(&pinned_lock);
+    p = mp_block_pool_take(&pinned, bytes, pinned_kind(place));
+    p = p != NULL ? p : pin_block(place, bytes, what, err);
+    pthread_mutex_unlock(&pinned_lock);
     return p;
+}
+
+void mp_memory_release(void)
+{
+    size_t bytes;
+    void *p;
+    pthread_mutex_lock(&pinned_lock);
+    while ((p = mp_block_pool_drop(&pinned, &bytes)) != NULL) {
+        unpin(p, bytes);
+    }
+    pthread_mutex_unlock(&pinned_lock);
 }
 
 static void *alloc_gpu(struct mp_place place, size_t bytes, const char *what, struct mp_error *err)
@@ -112,10 +158,11 @@ void mp_memory_free(struct mp_place place, void *p, size_t bytes)
         starpu_free_on_node(mp_memory_node(place), (uintptr_t)p, bytes);
     } else if (memory == MP_MEMORY_PINNED && !pinned_in_place(bytes)) {
         starpu_free(p);
+    } else if (memory == MP_MEMORY_PINNED) {
+        pthread_mutex_lock(&pinned_lock);
+        mp_block_pool_return(&pinned, p);
+        pthread_mutex_unlock(&pinned_lock);
     } else {
-        if (memory == MP_MEMORY_PINNED) {
-            starpu_memory_unpin(p, bytes);
-        }
         mp_free(p);
     }
 }

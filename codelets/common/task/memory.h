@@ -61,8 +61,13 @@ static inline bool mp_allocated(const struct mp_allocator *a)
     return a->code == 0 && a->counted == NULL;
 }
 
-/* Frees what either gave for the same place and size; NULL is fine. No task uses it. */
+/* Frees what either gave for the same place and size; NULL is fine. No task uses it. Large blocks
+ * of page-locked memory are kept for others, until mp_memory_release, as long as all of them are no
+ * more than there were in use at a time. */
 void mp_memory_free(struct mp_place place, void *p, size_t bytes);
+
+/* Frees what is kept. Before the runtime stops. */
+void mp_memory_release(void);
 
 /* Copies between places and waits. Only between tasks. MP_ERR_RUNTIME. */
 int mp_memory_copy(struct mp_place to_place, void *to, struct mp_place from_place, const void *from,

@@ -9,7 +9,7 @@
 static bool has_keys(const struct mp_engine *e, const struct mp_shard *shard)
 {
     const struct mp_method *method = e->attention.method;
-    bool far = method->keys_on_dense && mp_dense(e).kind == MP_GPU && shard->device.kind == MP_CPU;
+    bool far = method->keys_on_dense && mp_dense(e).kind == MP_GPU && mp_shard_in_host(shard);
     return method->build != NULL && (far || mp_offloaded_dtype(e) != e->dtype);
 }
 

@@ -111,13 +111,14 @@ static size_t scale_bytes(const struct offloaded_kv *kv)
 }
 
 static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
-                         const struct mp_shard *shard, int64_t tokens, struct mp_shard_kv *out)
+                         const struct mp_shard *shard, int64_t tokens, int64_t growth,
+                         struct mp_shard_kv *out)
 {
     struct offloaded_kv *kv = &out->offloaded;
     struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
     *kv = (struct offloaded_kv){
         .count = tokens,
-        .capacity = tokens,
+        .capacity = tokens + growth,
         .num_kv_heads = shard->num_kv_heads,
         .head_dim = e->shape->head_dim,
         .dtype = mp_offloaded_dtype(e),
@@ -125,13 +126,17 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
     kv->k = mp_allocate(a, place, offloaded_bytes(kv), "offloaded keys");
     kv->v = mp_allocate(a, place, offloaded_bytes(kv), "offloaded values");
     if (kv->dtype == MP_I8) {
-        kv->scales = mp_allocate(a, place, scale_bytes(kv), "scales of keys and values");
+        kv->scales = mp_allocate(a, mp_scale_place(&e->graph.placements, shard), scale_bytes(kv),
+                                 "scales of keys and values");
     }
     mp_buffer_wrap(a, &out->offloaded_buffer, MP_HOST, kv, sizeof *kv);
+    if (growth > 0) {
+        mp_buffer_wrap(a, &out->leaving_buffer, MP_HOST, &out->leaving, sizeof out->leaving);
+    }
 }
 
 void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
-                            struct mp_layer_kv *kv, int layer, int64_t tokens)
+                            struct mp_layer_kv *kv, int layer, int64_t tokens, int64_t growth)
 {
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     if (shards == NULL) {
@@ -140,7 +145,7 @@ void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
     kv->offloaded = tokens - static_tokens(e, layer, tokens);
     kv->shards = mp_xcalloc((size_t)shards->count, sizeof *kv->shards);
     for (int i = 0; i < shards->count; i++) {
-        create_shard(e, a, &shards->list[i], kv->offloaded, &kv->shards[i]);
+        create_shard(e, a, &shards->list[i], kv->offloaded, growth, &kv->shards[i]);
     }
 }
 
@@ -151,6 +156,7 @@ struct mp_shard_size mp_kv_shard_size(const struct mp_engine *e, const struct mp
         .kv_heads = shard->num_kv_heads,
         .query_heads = shard->num_kv_heads * mp_shape_group(e->shape),
         .tokens = offloaded,
+        .capacity = offloaded,
         .dtype = e->dtype,
     };
 }
@@ -163,17 +169,18 @@ void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struc
     for (int i = 0; shards != NULL && method->create_index != NULL && i < shards->count; i++) {
         struct mp_shard_size size = mp_kv_shard_size(e, &shards->list[i], kv->offloaded);
         struct mp_place place = mp_selecting_place(method, &e->graph.placements, &shards->list[i]);
+        size.capacity = kv->shards[i].offloaded.capacity;
         kv->shards[i].index =
             method->create_index(&e->attention, a, place, &size, &kv->shards[i].index_buffer);
     }
 }
 
 int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
-                       struct mp_error *err)
+                       int64_t growth, struct mp_error *err)
 {
     struct mp_allocator a = {.err = err};
     mp_kv_create_static(e, &a, kv, layer, tokens);
-    mp_kv_create_offloaded(e, &a, kv, layer, tokens);
+    mp_kv_create_offloaded(e, &a, kv, layer, tokens, growth);
     mp_kv_create_index(e, &a, kv, layer);
     return a.code;
 }
@@ -183,10 +190,12 @@ static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shar
 {
     struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
     mp_buffer_release(&kv->offloaded_buffer);
+    mp_buffer_release(&kv->leaving_buffer);
     mp_buffer_release(&kv->index_buffer);
     mp_memory_free(place, kv->offloaded.k, offloaded_bytes(&kv->offloaded));
     mp_memory_free(place, kv->offloaded.v, offloaded_bytes(&kv->offloaded));
-    mp_memory_free(place, kv->offloaded.scales, scale_bytes(&kv->offloaded));
+    mp_memory_free(mp_scale_place(&e->graph.placements, shard), kv->offloaded.scales,
+                   scale_bytes(&kv->offloaded));
     if (kv->index != NULL) {
         const struct mp_method *method = e->attention.method;
         method->destroy_index(mp_selecting_place(method, &e->graph.placements, shard), kv->index);
@@ -211,6 +220,25 @@ void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
         mp_kv_destroy_layer(e, &kv[l], l);
     }
     free(kv);
+}
+
+/* Pages are locked while nobody waits for them, and kept (mp_memory_free). */
+int mp_kv_lock_pages(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                     struct mp_error *err)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    int64_t growth = mp_kv_growth(e, tokens, new_tokens);
+    size_t layers = (size_t)e->shape->num_hidden_layers;
+    struct mp_layer_kv *kv = mp_xcalloc(layers, sizeof *kv);
+    struct mp_allocator a = {.err = err};
+    for (int l = 0; l < p->num_layers && p->dense.kind == MP_GPU; l++) {
+        const struct mp_shards *shards = mp_shards_of(p, l);
+        if (shards != NULL && mp_shard_in_host(&shards->list[0])) {
+            mp_kv_create_offloaded(e, &a, &kv[l], l, tokens, growth);
+        }
+    }
+    mp_kv_destroy(e, kv);
+    return a.code;
 }
 
 /* ---- room for selections ---- */

@@ -8,7 +8,12 @@
 
 int64_t mp_slot_offloaded(const struct mp_slot *r)
 {
-    return r->info.prompt_tokens - r->static_prompt;
+    return r->info.prompt_tokens - r->static_prompt + r->grown;
+}
+
+int64_t mp_slot_growth(const struct mp_slot *r, const struct mp_engine *e)
+{
+    return mp_kv_growth(e, r->info.prompt_tokens, r->max_new_tokens);
 }
 
 void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
@@ -110,7 +115,7 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
     expect(e, r);
     r->kv = mp_xcalloc(layers, sizeof *r->kv);
     struct mp_allocator a = {.err = err};
-    r->selections = mp_selections_create(e, &a, mp_slot_offloaded(r));
+    r->selections = mp_selections_create(e, &a, mp_slot_offloaded(r) + mp_slot_growth(r, e));
     return a.code;
 }
 
@@ -121,16 +126,16 @@ static int64_t next_position(const struct mp_slot *r)
     return r->info.prompt_tokens + r->info.generated_tokens - 1;
 }
 
-static int64_t next_static_index(const struct mp_slot *r)
+int64_t mp_slot_static_index(const struct mp_slot *r)
 {
-    return r->static_prompt + r->info.generated_tokens - 1;
+    return r->static_prompt + r->info.generated_tokens - 1 - r->grown;
 }
 
 int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_error *err)
 {
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         int64_t used =
-            e->graph.placements.layers[l].sparse ? next_static_index(r) : next_position(r);
+            e->graph.placements.layers[l].sparse ? mp_slot_static_index(r) : next_position(r);
         int code = mp_kv_cache_reserve(e, &r->kv[l].static_cache, used, used + 1, err);
         if (code != 0) {
             return code;
@@ -152,7 +157,7 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
         .selections = r->selections,
         .rope = &r->rope,
         .position = position,
-        .static_index = next_static_index(r),
+        .static_index = mp_slot_static_index(r),
         .stream = r->stream,
         .sample = {&r->sampling, &r->rng},
         .expected_nnz = r->expected_nnz,
@@ -189,6 +194,7 @@ double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct 
     if (candidates == 0.0) {
         return NAN;
     }
+    r->sampled_steps++;
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         if (!e->graph.placements.layers[l].sparse) {
             continue;
@@ -196,7 +202,7 @@ double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct 
         r->expected_nnz[l] = count_selected(e, b, n, l);
         step += r->expected_nnz[l] / candidates;
         r->sampled_sum[l] += r->expected_nnz[l] / candidates;
-        r->sampled_mean[l] = r->sampled_sum[l] / (double)r->steps;
+        r->sampled_mean[l] = r->sampled_sum[l] / (double)r->sampled_steps;
         total += r->sampled_mean[l];
         sparse_layers++;
     }

@@ -26,7 +26,8 @@ struct mp_slot {
                       what its session has read and what is fed in after that */
     int64_t max_new_tokens; /* after the prompt; of an adopted one, after what was read of it */
     struct mp_layer_kv *kv; /* [num_hidden_layers] */
-    int64_t static_prompt;  /* prompt tokens in the static caches of sparse layers */
+    int64_t static_prompt;  /* prompt tokens in the static caches of sparse layers at first */
+    int64_t grown;          /* tokens that have left them since */
     struct mp_rope rope;
     struct mp_sampling sampling; /* how its tokens are drawn */
     struct mp_rng rng;
@@ -36,10 +37,11 @@ struct mp_slot {
     int32_t *own_eos;                 /* NULL: it has none of its own */
     struct mp_request_text *text;     /* NULL: nobody wants it as it comes */
     struct mp_selection **selections; /* [cuts] -> [shards] */
-    double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
-    double *sampled_sum;  /* [num_hidden_layers] sum over steps of the share sampled */
-    double *sampled_mean; /* [num_hidden_layers] the same as a mean; info.sampled */
-    int64_t steps;        /* decode steps done */
+    double *expected_nnz;  /* [num_hidden_layers] tokens the last step selected, all heads */
+    double *sampled_sum;   /* [num_hidden_layers] sum over steps of the share sampled */
+    double *sampled_mean;  /* [num_hidden_layers] the same as a mean; info.sampled */
+    int64_t steps;         /* decode steps done */
+    int64_t sampled_steps; /* of them those that had something to sample from */
     struct mp_observation observation;
 };
 
@@ -61,8 +63,14 @@ int mp_slot_configure(struct mp_slot *r, struct mp_engine *e, const struct mp_re
 
 /* ---- slot.c ---- */
 
-/* Prompt tokens outside the static caches of sparse layers. */
+/* Tokens outside the static caches of sparse layers. */
 int64_t mp_slot_offloaded(const struct mp_slot *r);
+
+/* Where the token that is fed in next goes in them. */
+int64_t mp_slot_static_index(const struct mp_slot *r);
+
+/* Tokens that will leave them, at most: of the request's prompt and max_new_tokens. */
+int64_t mp_slot_growth(const struct mp_slot *r, const struct mp_engine *e);
 
 /* Appends a generated token, which may finish the request, and passes its text on; or, while there
  * are given tokens, the next one of these instead. */
@@ -82,6 +90,12 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
  * run. */
 double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
                      int n);
+
+/* ---- growth.c ---- */
+
+/* If the static caches are full: their oldest tokens leave. Between the steps of the request,
+ * number `slot`, and before there is made room for the next one. */
+void mp_slot_grow(struct mp_slot *r, const struct mp_engine *e, int slot, struct mp_submit *sub);
 
 /* ---- observe.c ---- */
 

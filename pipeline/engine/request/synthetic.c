@@ -115,14 +115,14 @@ static const struct key_spread ANY = {.pairs = 1.0f, .rest = 1.0f};
 
 /* Draws every layer of a prompt where its prefill would leave it, and keeps what that would. */
 static void fill(struct mp_submit *sub, const struct mp_engine *e, const struct mp_keep *keep,
-                 struct kv_cache *staging, struct key_spread keys)
+                 int64_t growth, struct kv_cache *staging, struct key_spread keys)
 {
     struct mp_allocator a = {.err = sub->err};
     struct mp_buffer wrap;
     mp_buffer_wrap(&a, &wrap, MP_HOST, staging, sizeof *staging);
     const struct mp_buffer *list = &wrap;
     for (int l = 0; l < e->shape->num_hidden_layers && sub->code == 0; l++) {
-        sub->code = mp_kv_create_layer(e, &keep->kv[l], l, keep->tokens, sub->err);
+        sub->code = mp_kv_create_layer(e, &keep->kv[l], l, keep->tokens, growth, sub->err);
         /* Tasks see the staging area through its struct, not through what is drawn into. */
         mp_task_group_wait(sub->group, 0);
         draw(sub, e, staging, staging->k, keys, (uint64_t)l * 2);
@@ -135,7 +135,7 @@ static void fill(struct mp_submit *sub, const struct mp_engine *e, const struct 
 }
 
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
-                      double sampled, bool nearest, struct mp_error *err)
+                      int64_t growth, double sampled, bool nearest, struct mp_error *err)
 {
     struct key_spread keys = ANY;
     if (sampled > 0.0 && e->attention.method->chance != NULL &&
@@ -155,7 +155,7 @@ int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t
     struct mp_submit sub = mp_submit_begin(group, err);
     sub.code = a.code;
     if (sub.code == 0) {
-        fill(&sub, e, &keep, &staging, keys);
+        fill(&sub, e, &keep, growth, &staging, keys);
     }
     mp_task_group_destroy(group);
     mp_index_scratch_destroy(e, keep.scratch);

@@ -41,7 +41,7 @@ static int take_layers(struct mp_session *s, struct mp_slot *r, const struct mp_
     sub.code = a.code;
     for (int l = 0; l < e->shape->num_hidden_layers && sub.code == 0; l++) {
         const struct mp_buffer *staging = &from->kv[l].static_buffer;
-        sub.code = mp_kv_create_layer(e, &r->kv[l], l, keep.tokens, err);
+        sub.code = mp_kv_create_layer(e, &r->kv[l], l, keep.tokens, mp_slot_growth(r, e), err);
         if (sub.code == 0) {
             mp_submit_keep(&sub, &e->graph, &keep, l, &staging, 1);
         }

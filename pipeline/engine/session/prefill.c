@@ -158,7 +158,8 @@ int mp_prefill_units_left(const struct mp_prefill_run *r)
 static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, struct mp_error *err)
 {
     const struct mp_engine *e = r->engine;
-    int code = mp_kv_create_layer(e, &r->options.kv[r->layer], r->layer, r->options.count, err);
+    int code = mp_kv_create_layer(e, &r->options.kv[r->layer], r->layer, r->options.count,
+                                  r->options.growth, err);
     if (code == 0) {
         mp_submit_prefill_keep(sub, &e->graph, &r->p, r->layer);
         code = sub->code;

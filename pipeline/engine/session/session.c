@@ -143,6 +143,7 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
             .ids = r->ids,
             .count = o.count,
             .kv = r->kv,
+            .growth = mp_slot_growth(r, s->engine),
             .rope = &r->rope,
             .last_logits = &s->buffers[0].logits,
         };
@@ -165,7 +166,8 @@ int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_n
     struct mp_slot *r = &s->slots[*slot];
     code = mp_slot_open(r, s->engine, ids, tokens, max_new_tokens, 0, err);
     if (code == 0) {
-        code = mp_synthetic_fill(s->engine, r->kv, tokens, sampled, nearest, err);
+        code = mp_synthetic_fill(s->engine, r->kv, tokens, mp_slot_growth(r, s->engine), sampled,
+                                 nearest, err);
     }
     if (code == 0) {
         mp_slot_append(r, s->engine, 0);

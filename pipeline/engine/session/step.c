@@ -56,9 +56,14 @@ static void deal(int i, int count, int *m, int *row)
 /* Makes room for the next token of every request that decodes. Without memory one fails alone. */
 static int reserve(struct mp_session *s, struct mp_error *err)
 {
+    struct mp_submit sub = mp_submit_begin(s->group, err);
     for (int i = 0; i < s->batch; i++) {
         struct mp_slot *r = &s->slots[i];
-        int code = decodes(r) ? mp_slot_reserve(r, s->engine, err) : 0;
+        int code = 0;
+        if (decodes(r)) {
+            mp_slot_grow(r, s->engine, i, &sub);
+            code = sub.code == 0 ? mp_slot_reserve(r, s->engine, err) : sub.code;
+        }
         if (code == MP_ERR_MEMORY) {
             r->info.finish = MP_FINISH_FAILED;
             r->info.failure = *err;

@@ -38,7 +38,7 @@ struct code_select_fixture {
 
 static inline void code_select_encode(struct code_select_fixture *f)
 {
-    encode_keys_ref(&(struct encode_keys_args){&f->keys.kv, f->rotation, &f->codes});
+    encode_keys_ref(&(struct encode_keys_args){&f->keys.kv, f->rotation, &f->codes, 0});
 }
 
 static inline struct code_select_fixture code_select_make(const struct code_select_case *t)

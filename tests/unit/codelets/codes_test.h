@@ -46,6 +46,27 @@ static inline struct key_codes codes_make(const struct key_codes *shape)
     return codes;
 }
 
+/* Where encoding in two goes is interrupted: inside a block, mostly. */
+static inline int64_t codes_first_part(int64_t count)
+{
+    return count - count / 3;
+}
+
+/* The keys from token `first` on as an array of their own, each head's behind the others'. */
+static inline struct offloaded_kv keys_from(const struct offloaded_kv *kv, int64_t first)
+{
+    size_t row = (size_t)kv->head_dim * mp_dtype_size(kv->dtype);
+    struct offloaded_kv rest = *kv;
+    rest.count = rest.capacity = kv->count - first;
+    rest.k = mp_xmalloc(kv_bytes(kv->num_kv_heads, kv->head_dim, kv->dtype, rest.capacity + 1));
+    for (int h = 0; h < kv->num_kv_heads; h++) {
+        memcpy((char *)rest.k + (size_t)(h * rest.capacity) * row,
+               (const char *)kv->k + (size_t)(h * kv->capacity + first) * row,
+               (size_t)rest.count * row);
+    }
+    return rest;
+}
+
 static inline void codes_release(struct key_codes *codes)
 {
     free(codes->words);

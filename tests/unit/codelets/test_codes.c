@@ -204,19 +204,36 @@ static void check_codes(const struct codes_case *t, const struct codes_fixture *
     }
 }
 
+/* The later tokens after the others, from keys elsewhere. */
+static void encode_in_two(encode_keys_kernel *variant, const struct codes_fixture *f,
+                          struct key_codes *out)
+{
+    int64_t first = codes_first_part(f->kv.count);
+    struct offloaded_kv rest = keys_from(&f->kv, first);
+    memset(out->words, 0xa5, codes_word_bytes(out));
+    memset(out->factors, 0xa5, codes_factor_bytes(out));
+    struct key_codes before = *out;
+    before.count = first;
+    variant(&(struct encode_keys_args){&f->kv, f->rotation, &before, 0});
+    variant(&(struct encode_keys_args){&rest, f->rotation, out, first});
+    free(rest.k);
+}
+
 static void test_cases(void **state)
 {
     (void)state;
     for (size_t i = 0; i < NUM_CODES_CASES; i++) {
         struct codes_fixture f = codes_fixture_make(&CODES_CASES[i]);
         struct key_codes found = codes_make(&f.codes);
-        encode_keys_ref(&(struct encode_keys_args){&f.kv, f.rotation, &f.codes});
+        encode_keys_ref(&(struct encode_keys_args){&f.kv, f.rotation, &f.codes, 0});
         check_codes(&CODES_CASES[i], &f);
         FOR_EACH_SUPPORTED(isa, variants, MP_BF16, CODES_CASES[i].head_dim)
         {
             memset(found.words, 0xa5, codes_word_bytes(&found));
             memset(found.factors, 0xa5, codes_factor_bytes(&found));
-            variants[isa](&(struct encode_keys_args){&f.kv, f.rotation, &found});
+            variants[isa](&(struct encode_keys_args){&f.kv, f.rotation, &found, 0});
+            codes_assert_equal(&found, &f.codes);
+            encode_in_two(variants[isa], &f, &found);
             codes_assert_equal(&found, &f.codes);
         }
         codes_release(&found);
@@ -230,7 +247,7 @@ static void check_estimate(int d, int bits, double most)
 {
     const struct codes_case t = {4000, 1, d, bits};
     struct codes_fixture f = codes_fixture_make(&t);
-    encode_keys_ref(&(struct encode_keys_args){&f.kv, f.rotation, &f.codes});
+    encode_keys_ref(&(struct encode_keys_args){&f.kv, f.rotation, &f.codes, 0});
     float *q = random_floats((size_t)d, 1.0f, 9);
     float rotated[MP_MAX_HEAD_DIM];
     key_rotate(&f.rotation, q, rotated);

@@ -40,6 +40,7 @@ static const struct {
     {"attention.code_bits", "4", ATTENTION},
     {"attention.center", "0", ATTENTION},
     {"attention.kv_dtype", "int8", ATTENTION},
+    {"runtime.gather", "gpu", OTHER},
     {"sampling.temperature", "0.5", OTHER},
     {"sampling.top_p", "0.25", OTHER},
     {"sampling.top_k", "5", OTHER},

@@ -19,11 +19,26 @@ static void run_case(const struct codes_case *t, bool pinned)
     codes.factors = device_copy(f.codes.factors, codes_factor_bytes(&f.codes));
     float *rotation =
         device_copy(f.rotation.data, key_rotation_size(t->head_dim) * sizeof *rotation);
-    encode_keys_ref(&(struct encode_keys_args){&f.kv, f.rotation, &f.codes});
+    encode_keys_ref(&(struct encode_keys_args){&f.kv, f.rotation, &f.codes, 0});
+    /* In two goes, which are those of one. */
+    int64_t first = codes_first_part(t->count);
+    struct offloaded_kv rest = keys_from(&f.kv, first);
+    void *rest_keys = rest.k;
+    rest.k =
+        device_copy(rest_keys, kv_bytes(t->num_kv_heads, t->head_dim, MP_BF16, rest.capacity + 1));
+    struct key_codes before = codes;
+    before.count = first;
+    struct encode_keys_args args = {
+        .kv = &kv, .rotation = {.data = rotation, .head_dim = t->head_dim}, .codes = &before};
     cuda_op_begin("encode_keys");
-    encode_keys_cuda(&(struct encode_keys_args){
-        .kv = &kv, .rotation = {.data = rotation, .head_dim = t->head_dim}, .codes = &codes});
+    encode_keys_cuda(&args);
+    args.kv = &rest;
+    args.codes = &codes;
+    args.first = first;
+    encode_keys_cuda(&args);
     cuda_op_end();
+    free(rest_keys);
+    ASSERT_CUDA(cudaFree(rest.k));
     struct key_codes found = codes;
     found.words = host_copy(codes.words, codes_word_bytes(&codes));
     found.factors = host_copy(codes.factors, codes_factor_bytes(&codes));

@@ -88,7 +88,7 @@ static void test_fill(void **state)
     }
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         struct mp_layer_kv *kv = mp_xcalloc(LAYERS, sizeof *kv);
-        ASSERT_OK(mp_synthetic_fill(engine, kv, lengths[i], 0.0, false, &err));
+        ASSERT_OK(mp_synthetic_fill(engine, kv, lengths[i], 0, 0.0, false, &err));
         for (int l = 0; l < LAYERS; l++) {
             const struct kv_cache *fixed = &kv[l].static_cache;
             assert_int_equal(engine->graph.placements.layers[l].sparse, l > 0);

@@ -219,17 +219,18 @@ static void test_axes(void **state)
         &(struct mp_tune_machine){
             .cores = 16, .numa_nodes = 2, .batch = 8, .gpu = true, .gpu_kv_layers = 11},
         &axes);
-    assert_int_equal(axes.count, 6);
+    assert_int_equal(axes.count, 7);
     assert_values(&axes.items[0], "runtime.gpu_kv_layers", "-1 8 5 2 0");
-    assert_values(&axes.items[1], "runtime.micro_batches", "0 1 2 3 4 6 8");
-    assert_values(&axes.items[2], "runtime.threads", "5 0 15 8 4");
-    assert_values(&axes.items[3], "runtime.cpu_workers", "0 1");
-    assert_string_equal(axes.items[4].path, "runtime.scheduler");
-    assert_string_equal(axes.items[4].values[0], "prio");
-    assert_true(axes.items[4].count > 3);
-    assert_values(&axes.items[5], "runtime.prefill_share", "0.5 0.25 0.75");
+    assert_values(&axes.items[1], "runtime.gather", "auto cpu gpu");
+    assert_values(&axes.items[2], "runtime.micro_batches", "0 1 2 3 4 6 8");
+    assert_values(&axes.items[3], "runtime.threads", "5 0 15 8 4");
+    assert_values(&axes.items[4], "runtime.cpu_workers", "0 1");
+    assert_string_equal(axes.items[5].path, "runtime.scheduler");
+    assert_string_equal(axes.items[5].values[0], "prio");
+    assert_true(axes.items[5].count > 3);
+    assert_values(&axes.items[6], "runtime.prefill_share", "0.5 0.25 0.75");
     for (size_t a = 0; a < axes.count; a++) {
-        assert_int_equal(axes.items[a].joins, a == 5);
+        assert_int_equal(axes.items[a].joins, a == 6);
     }
     mp_tune_axes_free(&axes);
     mp_config_free(&config);

@@ -116,6 +116,7 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
         for (int i = 0; i < shards; i++) {
             name_buffer(&f->shard_kv[r][i].offloaded_buffer, "off%d.%d", r, i);
             name_buffer(&f->shard_kv[r][i].index_buffer, "index%d.%d", r, i);
+            name_buffer(&f->shard_kv[r][i].leaving_buffer, "leave%d.%d", r, i);
             name_buffer(&f->selection[r][i].ids, "sel%d.%d", r, i);
             name_buffer(&f->selection[r][i].log_weights, "lw%d.%d", r, i);
             name_buffer(&f->selection[r][i].scratch, "scr%d.%d", r, i);

@@ -1,20 +1,19 @@
-/* Rows of MP_I8: x = scale * (an integer in -127 .. 127) to half a step. Private to the variants of
- * offload. */
-#ifndef MP_CODELETS_OFFLOAD_INT8_H
-#define MP_CODELETS_OFFLOAD_INT8_H
+/* Rows of MP_I8: x = scale * (an integer in -127 .. 127) to half a step. */
+#ifndef MP_CODELETS_COMMON_INT8_ROWS_H
+#define MP_CODELETS_COMMON_INT8_ROWS_H
 
 #include <float.h>
 #include <stdbool.h>
 
 #ifdef __CUDACC__
-#define OFFLOAD_FUNCTION static inline __host__ __device__
+#define INT8_FUNCTION static inline __host__ __device__
 #else
-#define OFFLOAD_FUNCTION static inline
+#define INT8_FUNCTION static inline
 #endif
 
 /* The scale of a row whose largest magnitude is `largest`; not a number if that is none. Rows too
  * small for a normal scale count as 0. */
-OFFLOAD_FUNCTION float int8_scale(float largest)
+INT8_FUNCTION float int8_scale(float largest)
 {
     float scale = largest / 127.0f;
     return scale < FLT_MIN ? 0.0f : scale;
@@ -22,7 +21,7 @@ OFFLOAD_FUNCTION float int8_scale(float largest)
 
 /* Whether rint(x / scale) is stored. Otherwise 0 is: the row is 0, or the scale alone makes
  * whatever is computed from it not a number. */
-OFFLOAD_FUNCTION bool int8_is_regular(float scale)
+INT8_FUNCTION bool int8_is_regular(float scale)
 {
     return scale > 0.0f && scale <= FLT_MAX;
 }

@@ -1,0 +1,73 @@
+#include "codelets/common/attention/int8_rows.h"
+#include "codelets/evict/evict.h"
+#include "core/base/error.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Writes a row as MP_I8; returns its scale. */
+static float store_int8(const void *x, enum mp_dtype dtype, size_t first, size_t d, int8_t *out)
+{
+    float largest = 0.0f;
+    for (size_t c = 0; c < d; c++) {
+        float magnitude = fabsf(mp_load(x, dtype, first + c));
+        if (!(magnitude <= largest) && !isnan(largest)) {
+            largest = magnitude; /* NaN too */
+        }
+    }
+    float scale = int8_scale(largest);
+    for (size_t c = 0; c < d; c++) {
+        out[c] = int8_is_regular(scale) ? (int8_t)rintf(mp_load(x, dtype, first + c) / scale) : 0;
+    }
+    return scale;
+}
+
+/* The leaving tokens of KV head h. */
+static void leave(const struct evict_args *a, int h)
+{
+    const struct kv_cache *cache = a->cache;
+    const struct offloaded_kv *off = a->offloaded;
+    size_t d = (size_t)cache->head_dim;
+    size_t from = (size_t)(h * cache->capacity + a->first);
+    size_t to = (size_t)(h * off->capacity + off->count - a->count);
+    if (off->dtype != MP_I8) {
+        size_t row = d * mp_dtype_size(cache->dtype);
+        memcpy((char *)off->k + to * row, (char *)cache->k + from * row, (size_t)a->count * row);
+        memcpy((char *)off->v + to * row, (char *)cache->v + from * row, (size_t)a->count * row);
+        return;
+    }
+    for (size_t i = 0; i < (size_t)a->count; i++) {
+        int8_t *k = (int8_t *)off->k + (to + i) * d;
+        int8_t *v = (int8_t *)off->v + (to + i) * d;
+        off->scales[to + i].k = store_int8(cache->k, cache->dtype, (from + i) * d, d, k);
+        off->scales[to + i].v = store_int8(cache->v, cache->dtype, (from + i) * d, d, v);
+    }
+}
+
+/* Those behind them. */
+static void close_gap(const struct evict_args *a, int h)
+{
+    const struct kv_cache *cache = a->cache;
+    size_t row = (size_t)cache->head_dim * mp_dtype_size(cache->dtype);
+    size_t to = (size_t)(h * cache->capacity + a->first) * row;
+    size_t from = to + (size_t)a->count * row;
+    size_t bytes = (size_t)(a->used - a->first - a->count) * row;
+    memmove((char *)cache->k + to, (char *)cache->k + from, bytes);
+    memmove((char *)cache->v + to, (char *)cache->v + from, bytes);
+}
+
+void evict_any(const struct evict_args *a)
+{
+    const struct offloaded_kv *off = a->offloaded;
+    if (off->count > off->capacity || off->count < a->count || a->first + a->count > a->used ||
+        a->used > a->cache->capacity) {
+        mp_panic("evict: slots %lld to %lld of %lld, offloaded %lld of %lld", (long long)a->first,
+                 (long long)(a->first + a->count), (long long)a->used, (long long)off->count,
+                 (long long)off->capacity);
+    }
+#pragma omp parallel for
+    for (int h = 0; h < off->num_kv_heads; h++) {
+        leave(a, h);
+        close_gap(a, h);
+    }
+}

@@ -1,0 +1,71 @@
+/* Long answers: a sparse layer's static cache keeps its size, and what grows old in it is kept and
+ * sampled from as the prompt is. */
+#include "pipeline/engine/request/slot.h"
+
+/* Slots of a static cache that may be in use. */
+static int64_t limit(const struct mp_engine *e)
+{
+    return e->graph.sink + e->graph.window + e->config->generation_budget;
+}
+
+/* Tokens that leave it together, once it is full. */
+static int64_t block(const struct mp_engine *e)
+{
+    return e->config->generation_budget > 1 ? e->config->generation_budget / 2 : 1;
+}
+
+int64_t mp_kv_growth(const struct mp_engine *e, int64_t tokens, int64_t new_tokens)
+{
+    /* The last token is never fed in. */
+    int64_t beyond = mp_static_tokens(&e->graph, tokens) + new_tokens - 1 - limit(e);
+    if (beyond <= 0 || e->attention.method->extend == NULL) {
+        return 0;
+    }
+    return (beyond + block(e) - 1) / block(e) * block(e);
+}
+
+/* The oldest tokens of a shard's part of a static cache. */
+static struct offloaded_kv leaving(const struct kv_cache *cache, const struct mp_shard *shard,
+                                   int64_t first, int64_t count)
+{
+    struct kv_cache heads = kv_cache_heads(cache, shard->first_kv_head, shard->num_kv_heads);
+    size_t at = kv_bytes(1, cache->head_dim, cache->dtype, first);
+    return (struct offloaded_kv){
+        .k = (char *)heads.k + at,
+        .v = (char *)heads.v + at,
+        .count = count,
+        .capacity = cache->capacity,
+        .num_kv_heads = heads.num_kv_heads,
+        .head_dim = cache->head_dim,
+        .dtype = cache->dtype,
+    };
+}
+
+void mp_slot_grow(struct mp_slot *r, const struct mp_engine *e, int slot, struct mp_submit *sub)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    struct mp_growth growth = {
+        .request = slot,
+        .kv = r->kv,
+        .first = r->static_prompt < e->graph.sink ? r->static_prompt : e->graph.sink,
+        .count = block(e),
+        .used = mp_slot_static_index(r),
+    };
+    if (growth.used < limit(e) || e->attention.method->extend == NULL) {
+        return;
+    }
+    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+        const struct mp_shards *shards = mp_shards_of(p, l);
+        struct mp_layer_kv *kv = &r->kv[l];
+        if (shards == NULL) {
+            continue;
+        }
+        for (int i = 0; i < shards->count; i++) {
+            kv->shards[i].leaving =
+                leaving(&kv->static_cache, &shards->list[i], growth.first, growth.count);
+        }
+        mp_submit_growth(sub, &e->graph, &growth, l);
+        kv->offloaded += growth.count;
+    }
+    r->grown += growth.count;
+}
