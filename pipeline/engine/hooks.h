@@ -23,9 +23,10 @@ int mp_engine_open_shape(const struct mp_engine_options *options, const char *na
 
 /* ---- text.c ---- */
 
-/* The tokenizer of a model directory. The caller's: mp_tokenizer_free. */
-int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out,
-                             struct mp_error *err);
+/* The tokenizer of a model directory, whose mp_tokenizer_encode asks whether to stop. The caller's:
+ * mp_tokenizer_free. */
+int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void *user,
+                             struct mp_tokenizer **out, struct mp_error *err);
 
 /* Opens the engine's, if that has not been done: mp_engine_encode can then fail for its text alone.
  */
