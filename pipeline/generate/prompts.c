@@ -2,6 +2,7 @@
 
 #include "core/base/file.h"
 #include "core/base/memory.h"
+#include "core/base/utf8.h"
 #include "core/json/json_print.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/generate/answer_key.h"
@@ -18,28 +19,34 @@ void mp_prompts_fail(struct mp_prompts *p, size_t record, const struct mp_cli *c
     r->error = cli->input != NULL
                    ? mp_xasprintf("%s:%zu: %s", mp_file_name(cli->input), r->line, why)
                    : mp_xasprintf("--prompt: %s", why);
+    mp_utf8_repair(r->error); /* the file's name can be anything */
     p->ids[record].count = 0;
 }
 
-static void encode_record(struct mp_prompts *p, size_t record, const struct mp_cli *cli,
-                          struct mp_engine *e)
+/* What is wrong with a record becomes its error. MP_ERR_INTERRUPTED. */
+static int encode_record(struct mp_prompts *p, size_t record, const struct mp_cli *cli,
+                         struct mp_engine *e, struct mp_error *err)
 {
     const struct mp_record *r = &p->records.items[record];
     struct mp_ids *out = &p->ids[record];
-    struct mp_error err;
-    int64_t count = 0;
     for (size_t i = 0; i < r->num_ids; i++) {
         mp_ids_push(out, r->ids[i]);
     }
     if (r->text == NULL) {
-        return;
+        return 0;
     }
-    if (mp_engine_encode(e, r->text, r->text_length, &out->data, &count, &err) == 0) {
-        out->count = out->capacity = (size_t)count;
+    int64_t count = 0;
+    int code = mp_engine_encode(e, r->text, r->text_length, &out->data, &count, err);
+    if (code == MP_ERR_INTERRUPTED) {
+        return code;
+    }
+    if (code != 0) {
+        mp_fail_prefix(err, "input");
+        mp_prompts_fail(p, record, cli, err->message);
     } else {
-        mp_fail_prefix(&err, "input");
-        mp_prompts_fail(p, record, cli, err.message);
+        out->count = out->capacity = (size_t)count;
     }
+    return 0;
 }
 
 int64_t mp_prompts_max_new_tokens(const struct mp_record *r, const struct mp_cli *cli)
@@ -168,15 +175,16 @@ int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_pro
     if (code == 0 && has_texts(&out->records)) {
         code = mp_engine_open_tokenizer(e, err);
     }
+    if (code == 0) {
+        out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);
+    }
+    for (size_t i = 0; i < out->records.count && code == 0; i++) {
+        code = encode_record(out, i, cli, e, err);
+    }
     if (code != 0) {
         mp_prompts_free(out);
-        return code;
     }
-    out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);
-    for (size_t i = 0; i < out->records.count; i++) {
-        encode_record(out, i, cli, e);
-    }
-    return 0;
+    return code;
 }
 
 void mp_prompts_free(struct mp_prompts *p)
