@@ -490,7 +490,7 @@ case_resume_same_id() {
 case_resume_settings() {
     local settings=(--gen-len 3 --eos none --attention magicpig --lsh-k 8 --lsh-l 75)
     local long
-    long=$(story 5 40)
+    long=$(story 5 8)
     printf '{"id": "a", "input": "%s"}\n' "$long" >records.jsonl
     printf '{"id": "a", "input": "%s"}\n' "${long/#The old/The new}" >other.jsonl
     generate --input records.jsonl "${settings[@]}" --output first.jsonl
