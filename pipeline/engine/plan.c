@@ -114,7 +114,7 @@ static void plan_adoption(struct planner *p, int64_t tokens)
     mp_engine_place(e->base, 0, &base.graph.placements);
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         struct mp_layer_kv kv = {0};
-        mp_kv_create_static(&base, &p->counter, &kv, l, tokens);
+        mp_kv_create_static(&base, &p->counter, &kv, l, tokens, 0);
         mp_kv_destroy_layer(&base, &kv, l);
     }
     mp_placements_free(&base.graph.placements);
@@ -141,9 +141,9 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
 {
     const struct mp_config *c = p->e->config;
     bool sparse = p->e->graph.placements.layers[layer].sparse;
-    struct mp_layer_kv kv = {0};
-    mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens);
     int64_t growth = mp_kv_growth(p->e, tokens, new_tokens);
+    struct mp_layer_kv kv = {0};
+    mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens, growth);
     if (new_tokens > c->generation_budget && !(sparse && growth > 0)) {
         /* Caches grow once the budget is used up: the old one is there until the new one is. */
         struct kv_cache grown;
