@@ -154,10 +154,35 @@ static int limit_gpu_memory(int64_t bytes, struct mp_error *err)
     return 0;
 }
 
+static int call_starpu_init(const struct mp_runtime_options *options, int workers,
+                            struct mp_error *err)
+{
+    struct starpu_conf conf;
+    starpu_conf_init(&conf);
+    conf.precedence_over_environment_variables = 1;
+    conf.sched_policy_name = options->scheduler;
+    conf.ncpus = workers;
+    conf.ncuda = options->gpu ? 1 : 0;
+    conf.nopencl = 0;
+    conf.catch_signals = 0;
+    int lock;
+    int code = mp_starpu_folder_open(&lock, err);
+    if (code != 0) {
+        return code;
+    }
+    int rc = starpu_init(&conf);
+    mp_starpu_folder_close(lock);
+    if (rc != 0) {
+        return mp_fail(err, MP_ERR_RUNTIME,
+                       "starpu_init with %d CPU workers and scheduler %s failed: %s", workers,
+                       options->scheduler, strerror(-rc));
+    }
+    return 0;
+}
+
 static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *options,
                        struct mp_error *err)
 {
-    const char *scheduler = options->scheduler;
     int code = limit_gpu_memory(options->gpu_memory, err);
     if (code != 0) {
         return code;
@@ -168,10 +193,6 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
                        "cpu_workers: found %d, but this StarPU was built for at most %d", workers,
                        STARPU_MAXCPUS);
     }
-    code = mp_starpu_folder(err);
-    if (code != 0) {
-        return code;
-    }
     /* Workers are bound by us, with their whole team: StarPU would pin each to a single core. */
     if (setenv("STARPU_WORKERS_NOBIND", "1", 1) != 0 ||
         /* No chatter about calibration and no FxT trace, unless the user has set it otherwise. */
@@ -179,19 +200,9 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
         return mp_fail(err, MP_ERR_RUNTIME, "cannot set StarPU's environment variables");
     }
 
-    struct starpu_conf conf;
-    starpu_conf_init(&conf);
-    conf.precedence_over_environment_variables = 1;
-    conf.sched_policy_name = scheduler;
-    conf.ncpus = workers;
-    conf.ncuda = options->gpu ? 1 : 0;
-    conf.nopencl = 0;
-    conf.catch_signals = 0;
-    int rc = starpu_init(&conf);
-    if (rc != 0) {
-        return mp_fail(err, MP_ERR_RUNTIME,
-                       "starpu_init with %d CPU workers and scheduler %s failed: %s", workers,
-                       scheduler, strerror(-rc));
+    code = call_starpu_init(options, workers, err);
+    if (code != 0) {
+        return code;
     }
     rt->started = true;
     mp_fxt_pause();
