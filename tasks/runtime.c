@@ -7,6 +7,7 @@
 #include "codelets/common/task/task.h"
 #include "core/base/memory.h"
 #include "core/machine/core_map.h"
+#include "core/machine/threads.h"
 #include "core/machine/topology.h"
 #include "core/trace/trace.h"
 #include "tasks/fxt.h"
@@ -154,6 +155,14 @@ static int limit_gpu_memory(int64_t bytes, struct mp_error *err)
     return 0;
 }
 
+/* StarPU, OpenMP and CUDA end the program where they get no thread or no memory for it. */
+static int check_threads(const struct mp_runtime *rt, bool gpu, struct mp_error *err)
+{
+    enum { OF_CUDA = 4 };
+    static const size_t OWN = (size_t)32 << 20; /* what StarPU takes at its start, and more */
+    return mp_threads_check(mp_runtime_threads(rt) + (gpu ? 1 + OF_CUDA : 0), OWN, err);
+}
+
 static int call_starpu_init(const struct mp_runtime_options *options, int workers,
                             struct mp_error *err)
 {
@@ -165,7 +174,7 @@ static int call_starpu_init(const struct mp_runtime_options *options, int worker
     conf.ncuda = options->gpu ? 1 : 0;
     conf.nopencl = 0;
     conf.catch_signals = 0;
-    int lock;
+    int lock = -1;
     int code = mp_starpu_folder_open(&lock, err);
     if (code != 0) {
         return code;
@@ -192,6 +201,10 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
         return mp_fail(err, MP_ERR_USAGE,
                        "cpu_workers: found %d, but this StarPU was built for at most %d", workers,
                        STARPU_MAXCPUS);
+    }
+    code = check_threads(rt, options->gpu, err);
+    if (code != 0) {
+        return code;
     }
     /* Workers are bound by us, with their whole team: StarPU would pin each to a single core. */
     if (setenv("STARPU_WORKERS_NOBIND", "1", 1) != 0 ||
