@@ -116,3 +116,21 @@ char *mp_xasprintf_for(const char *what, const char *format, ...)
     va_end(args);
     return text;
 }
+
+FILE *mp_xstream_open_for(char **text, size_t *length, const char *what)
+{
+    FILE *stream = open_memstream(text, length);
+    if (stream == NULL) {
+        exhausted(1, sizeof *stream, what);
+    }
+    return stream;
+}
+
+void mp_xstream_close_for(FILE *stream, const char *what)
+{
+    long length = ftell(stream);
+    bool failed = ferror(stream) != 0;
+    if (fclose(stream) != 0 || failed) {
+        exhausted(1, length > 0 ? (size_t)length : 0, what);
+    }
+}

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /* A block of this many bytes or more starts on a huge page, and no other block lies in its last
  * one.
@@ -43,6 +44,13 @@ char *mp_xstrdup_for(const char *s, const char *what);
 char *mp_xstrndup_for(const char *s, size_t n, const char *what);
 char *mp_xasprintf_for(const char *what, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* A stream into a fresh string, which is whole once it is closed: it too is there or the program
+ * ends. */
+#define mp_xstream_open(text, length) mp_xstream_open_for(text, length, __func__)
+#define mp_xstream_close(stream) mp_xstream_close_for(stream, __func__)
+FILE *mp_xstream_open_for(char **text, size_t *length, const char *what);
+void mp_xstream_close_for(FILE *stream, const char *what);
 
 /* Called by any thread when that memory has run out, with a message that says how much was asked
  * for and what for; it must not allocate nor return. Until one is set (a library's program has its
