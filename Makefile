@@ -3,11 +3,12 @@
 CONFIG := configs/magicpig_config.json
 INPUT := configs/data32k.json
 PREFIX := /usr/local
+SECONDS := 60
 
 # What `make install` and `make dist` take from a build.
 INSTALLED := magicpig-pipe magicpig magicpig_static
 
-.PHONY: help build demo check asan install dist format clean deps check-deps starpu
+.PHONY: help build demo check fuzz asan install dist format clean deps check-deps starpu
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -22,6 +23,9 @@ demo: build/release/build.ninja ## build, then answer a 32K-token prompt with th
 
 check: build check-deps ## build and run all tests
 	ctest --preset release
+
+fuzz: ## SECONDS for each fuzz target: what crashes, hangs or confuses what reads files
+	scripts/fuzz.sh $(SECONDS)
 
 asan: build/asan/build.ninja check-deps ## all tests under the address and undefined-behaviour sanitizers
 	cmake --build --preset asan

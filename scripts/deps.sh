@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian (or Ubuntu) packages that are missing to build; `deps.sh check` also those that
-# only tests need when they run. Says nothing when there are none. Without root it prints the command
+# only tests need when they run, `deps.sh fuzz` those of scripts/fuzz.sh. Says nothing when there are none. Without root it prints the command
 # to run and exits 1.
 set -euo pipefail
 
@@ -17,6 +17,10 @@ packages=(
 # The test of the report's page; Ubuntu has it as a snap only, and skips the test.
 if [[ ${1:-} == check ]] && grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
     packages+=(chromium)
+fi
+
+if [[ ${1:-} == fuzz ]]; then
+    packages+=(clang libclang-rt-14-dev)
 fi
 
 # CUDA's host compiler, and what scripts/build-starpu.sh needs.

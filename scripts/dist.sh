@@ -29,6 +29,7 @@ ldd build/release/magicpig-pipe | awk '$2 == "=>" { print $1, $3 }' | grep -Ev "
         package=$(dpkg-query --search "*/$library" | sed 's/:.*//' | head -n 1)
         cp "/usr/share/doc/$package/copyright" "$dist/licenses/$package"
     done
+cp core/tokenizer/unicode/LICENSE "$dist/licenses/unicode-data"
 cp -r models/demo "$dist/models/"
 cp -r configs README.md LICENSE "$dist/"
 tar -C "$folder" -cJf "$archive" --sort=name --owner=0 --group=0 "$name"

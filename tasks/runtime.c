@@ -5,10 +5,12 @@
 #include "codelets/common/scratch.h"
 #include "codelets/common/task/codelet.h"
 #include "codelets/common/task/task.h"
+#include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "core/machine/core_map.h"
 #include "core/machine/threads.h"
 #include "core/machine/topology.h"
+#include "core/machine/waiting.h"
 #include "core/trace/trace.h"
 #include "tasks/fxt.h"
 #include "tasks/starpu_folder.h"
@@ -25,6 +27,8 @@ struct mp_runtime {
     bool bind;                     /* threads are bound to what the map says */
     bool started;                  /* starpu_init succeeded */
     bool gpu;                      /* there is a GPU worker */
+    double since;                  /* mp_clock_seconds of the start */
+    double waited;                 /* mp_waiting_seconds then */
     struct mp_affinity *submitter; /* where the submitting thread could run before it was bound;
                                       NULL: it was not */
     char description[768];
@@ -325,6 +329,8 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
         return code;
     }
     describe(rt, options->scheduler);
+    rt->since = mp_clock_seconds();
+    rt->waited = mp_waiting_seconds();
     *out = rt;
     return 0;
 }
@@ -367,6 +373,12 @@ void mp_runtime_stop(struct mp_runtime *rt)
     free(rt->map);
     mp_topology_free(rt->topology);
     free(rt);
+}
+
+double mp_runtime_waited(const struct mp_runtime *rt)
+{
+    double time = (mp_clock_seconds() - rt->since) * mp_runtime_threads(rt);
+    return (mp_waiting_seconds() - rt->waited) / time;
 }
 
 const char *mp_runtime_description(const struct mp_runtime *rt)

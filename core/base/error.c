@@ -1,5 +1,7 @@
 #include "core/base/error.h"
 
+#include "core/base/utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,7 @@ int mp_fail(struct mp_error *err, enum mp_code code, const char *format, ...)
         err->code = code;
         vsnprintf(err->message, sizeof err->message, format, args);
         va_end(args);
+        mp_utf8_repair(err->message);
     }
     return (int)code;
 }
@@ -33,6 +36,7 @@ int mp_fail_prefix(struct mp_error *err, const char *format, ...)
             err->message[used] = '\0';
         }
     }
+    mp_utf8_repair(err->message);
     return (int)err->code;
 }
 

@@ -11,7 +11,7 @@
 #include "core/base/code.h"
 
 /* Formats the message into err (which may be NULL: the message is then dropped) and returns code.
- */
+ * Whatever the arguments cut or hold, the message is valid UTF-8. */
 int mp_fail(struct mp_error *err, enum mp_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

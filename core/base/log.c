@@ -1,5 +1,7 @@
 #include "core/base/log.h"
 
+#include "core/base/utf8.h"
+
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -57,5 +59,6 @@ void mp_log(enum mp_log_level level, const char *format, ...)
     va_start(args, format);
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
+    mp_utf8_repair(message);
     target.sink(target.user, level, message);
 }

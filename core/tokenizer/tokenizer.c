@@ -4,6 +4,7 @@
 #include "core/tokenizer/tokenizer_internal.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 void mp_ids_push(struct mp_ids *ids, int32_t id)
 {
@@ -41,6 +42,62 @@ void mp_tokenizer_free(struct mp_tokenizer *t)
     free(t);
 }
 
+void mp_tokenizer_set_stop(struct mp_tokenizer *t, mp_tokenizer_stop *stop, void *user)
+{
+    t->stop = stop;
+    t->stop_user = user;
+}
+
+/* ---- what a model says beside the file ---- */
+
+int32_t mp_tokenizer_find(const struct mp_tokenizer *t, const char *text)
+{
+    size_t length = strlen(text);
+    for (int32_t id = 0; id < t->vocab.size; id++) {
+        const struct mp_token *token = mp_vocab_token(&t->vocab, id);
+        if (token != NULL && token->length == length && memcmp(token->text, text, length) == 0) {
+            return id;
+        }
+    }
+    return -1;
+}
+
+static bool is_added(const struct mp_added_set *set, int32_t id)
+{
+    size_t i = 0;
+    while (i < set->count && set->items[i].id != id) {
+        i++;
+    }
+    return i < set->count;
+}
+
+void mp_tokenizer_make_special(struct mp_tokenizer *t, int32_t id)
+{
+    struct mp_token *token = &t->vocab.tokens[id];
+    token->special = true;
+    if (token->length > 0 && !is_added(&t->added_raw, id) && !is_added(&t->added_normalized, id)) {
+        struct mp_added_token added = {.id = id};
+        mp_bytes_append(&added.content, token->text, token->length);
+        mp_added_push(&t->added_raw, added);
+        mp_added_finish(&t->added_raw);
+    }
+}
+
+bool mp_tokenizer_adds_special(const struct mp_tokenizer *t)
+{
+    return t->prefix.count + t->suffix.count > 0;
+}
+
+void mp_tokenizer_surround(struct mp_tokenizer *t, int32_t before, int32_t after)
+{
+    if (before >= 0) {
+        mp_ids_push(&t->prefix, before);
+    }
+    if (after >= 0) {
+        mp_ids_push(&t->suffix, after);
+    }
+}
+
 int32_t mp_tokenizer_size(const struct mp_tokenizer *t)
 {
     return t->vocab.size;
@@ -52,7 +109,7 @@ struct encoder {
     const struct mp_tokenizer *t;
     struct mp_bpe *bpe;
     struct mp_ids *out;
-    struct mp_error *err;
+    struct mp_work *work;
 };
 
 /* text: normalized, without added tokens. */
@@ -61,10 +118,10 @@ static int encode_words(struct encoder *e, const char *text, size_t length, bool
     struct mp_pieces words = {0};
     mp_bytes_append(&words.text, text, length);
     mp_pieces_push(&words, 0, length);
-    int rc = mp_steps_run(&e->t->pre_tokenizer, &words, at_start, e->err);
+    int rc = mp_steps_run(&e->t->pre_tokenizer, &words, at_start, e->work);
     for (size_t i = 0; i < words.count && rc == MP_OK; i++) {
         struct mp_piece word = words.items[i];
-        mp_bpe_word(e->bpe, words.text.data + word.start, word.end - word.start);
+        rc = mp_bpe_word(e->bpe, words.text.data + word.start, word.end - word.start);
     }
     mp_pieces_free(&words);
     return rc;
@@ -75,18 +132,17 @@ static int encode_segments(struct encoder *e, const struct mp_added_set *set, co
                            size_t length, bool at_start,
                            int (*encode_text)(struct encoder *, const char *, size_t, bool))
 {
-    size_t count;
-    struct mp_segment *segments = mp_added_split(set, text, length, &count);
-    int rc = MP_OK;
-    for (size_t i = 0; i < count && rc == MP_OK; i++) {
-        const struct mp_segment *s = &segments[i];
+    struct mp_segments segments = {0};
+    int rc = mp_added_split(set, text, length, &segments, e->work);
+    for (size_t i = 0; i < segments.count && rc == MP_OK; i++) {
+        const struct mp_segment *s = &segments.items[i];
         if (s->id >= 0) {
             mp_ids_push(e->out, s->id);
         } else {
             rc = encode_text(e, text + s->start, s->end - s->start, at_start && s->start == 0);
         }
     }
-    free(segments);
+    free(segments.items);
     return rc;
 }
 
@@ -95,7 +151,7 @@ static int encode_raw(struct encoder *e, const char *text, size_t length, bool a
     struct mp_pieces whole = {0};
     mp_bytes_append(&whole.text, text, length);
     mp_pieces_push(&whole, 0, length);
-    int rc = mp_steps_run(&e->t->normalizer, &whole, at_start, e->err);
+    int rc = mp_steps_run(&e->t->normalizer, &whole, at_start, e->work);
     if (rc == MP_OK) {
         rc = encode_segments(e, &e->t->added_normalized, whole.text.data, whole.text.length,
                              at_start, encode_words);
@@ -136,7 +192,8 @@ int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t l
     if (add_special) {
         push_all(out, &t->prefix);
     }
-    struct encoder e = {.t = t, .bpe = mp_bpe_new(t, out), .out = out, .err = err};
+    struct mp_work work = {.stop = t->stop, .user = t->stop_user, .err = err};
+    struct encoder e = {.t = t, .bpe = mp_bpe_new(t, out, &work), .out = out, .work = &work};
     rc = encode_segments(&e, &t->added_raw, text, length, true, encode_raw);
     mp_bpe_free(e.bpe);
     if (rc != MP_OK) {

@@ -22,26 +22,46 @@ void mp_ids_free(struct mp_ids *ids);
 int mp_tokenizer_load(const char *path, struct mp_tokenizer **out, struct mp_error *err);
 void mp_tokenizer_free(struct mp_tokenizer *t);
 
+/* Asked during mp_tokenizer_encode, once every so many operations: true ends it with
+ * MP_ERR_INTERRUPTED. Threads that share the tokenizer ask at the same time. */
+typedef bool mp_tokenizer_stop(void *user);
+enum { MP_TOKENIZER_STOP_PERIOD = 4096 };
+/* Call before the tokenizer is shared. */
+void mp_tokenizer_set_stop(struct mp_tokenizer *t, mp_tokenizer_stop *stop, void *user);
+
+/* The id of the token with this text, or -1; takes time in proportion to the vocabulary. */
+int32_t mp_tokenizer_find(const struct mp_tokenizer *t, const char *text);
+/* For what a model says beside its tokenizer.json; before the tokenizer is shared. The token is
+ * found in texts as a whole, and left out by skip_special. */
+void mp_tokenizer_make_special(struct mp_tokenizer *t, int32_t id);
+/* Whether add_special adds anything to a text. */
+bool mp_tokenizer_adds_special(const struct mp_tokenizer *t);
+/* As mp_tokenizer_make_special: add_special puts these ids before and after each text; -1: none.
+ * Only if it adds nothing so far. */
+void mp_tokenizer_surround(struct mp_tokenizer *t, int32_t before, int32_t after);
+
 /* Ids 0 .. size - 1 are known (vocabulary and added tokens; holes are possible). */
 int32_t mp_tokenizer_size(const struct mp_tokenizer *t);
 
 /* Appends the ids of text[0..length) to out; add_special runs the post-processor (BOS and the
- * like). text must be valid UTF-8: MP_ERR_FORMAT with the byte offset otherwise. */
+ * like). text must be valid UTF-8: MP_ERR_FORMAT with the byte offset otherwise. MP_ERR_RUNTIME: a
+ * step of the file makes too much of this text or does not end; MP_ERR_INTERRUPTED. After an error
+ * out is as it was. */
 int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t length,
                         bool add_special, struct mp_ids *out, struct mp_error *err);
 
 /* The text of ids, malloc'ed and NUL-terminated, its length in *length (may be NULL). Incomplete
- * UTF-8 becomes U+FFFD. skip_special leaves special tokens out. Unknown ids are MP_ERR_FORMAT. */
-int mp_tokenizer_decode(const struct mp_tokenizer *t, const int32_t *ids, size_t count,
-                        bool skip_special, char **text, size_t *length, struct mp_error *err);
+ * UTF-8 becomes U+FFFD. skip_special leaves special tokens out. Ids that no token has are no text:
+ * a model can have more ids than its tokenizer. */
+char *mp_tokenizer_decode(const struct mp_tokenizer *t, const int32_t *ids, size_t count,
+                          bool skip_special, size_t *length);
 
 /* Streaming: gives the text each id adds, held back while a UTF-8 sequence is incomplete, such
  * that the pieces concatenate to what mp_tokenizer_decode gives for all ids together. */
 struct mp_token_stream;
 struct mp_token_stream *mp_token_stream_new(const struct mp_tokenizer *t, bool skip_special);
 /* The piece is owned by the stream and valid until the next call; "" if held back. */
-int mp_token_stream_push(struct mp_token_stream *s, int32_t id, const char **piece,
-                         struct mp_error *err);
+const char *mp_token_stream_push(struct mp_token_stream *s, int32_t id);
 /* What was held back, at the end. */
 const char *mp_token_stream_finish(struct mp_token_stream *s);
 /* Bytes of the piece given last: it may contain NULs. */

@@ -1,6 +1,7 @@
 /* Finding added tokens in a text. */
 #include "core/base/memory.h"
 #include "core/tokenizer/tokenizer_internal.h"
+#include "core/tokenizer/unicode/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,11 +34,20 @@ static int compare(const void *left, const void *right)
     return a->id < b->id ? -1 : a->id > b->id;
 }
 
-void mp_added_finish(struct mp_added_set *set)
+const struct mp_added_token *mp_added_finish(struct mp_added_set *set)
 {
     if (set->count > 0) {
         qsort(set->items, set->count, sizeof *set->items, compare);
     }
+    for (size_t i = 1; i < set->count; i++) {
+        const struct mp_bytes *before = &set->items[i - 1].content;
+        const struct mp_bytes *content = &set->items[i].content;
+        if (before->length == content->length &&
+            memcmp(before->data, content->data, content->length) == 0) {
+            return &set->items[i];
+        }
+    }
+    return NULL;
 }
 
 void mp_added_free(struct mp_added_set *set)
@@ -67,14 +77,15 @@ static size_t lower_bound(const struct mp_added_set *set, size_t low, size_t hig
     return low;
 }
 
-/* The longest token at the start of text, or NULL. */
+/* The longest token at the start of text, or NULL; *seen: how many bytes were looked at. */
 static const struct mp_added_token *longest(const struct mp_added_set *set, const char *text,
-                                            size_t length)
+                                            size_t length, size_t *seen)
 {
     const struct mp_added_token *best = NULL;
     size_t low = 0;
     size_t high = set->count;
-    for (size_t at = 0; at < length && low < high; at++) {
+    size_t at = 0;
+    for (; at < length && low < high; at++) {
         int byte = (unsigned char)text[at];
         low = lower_bound(set, low, high, at, byte);
         high = lower_bound(set, low, high, at, byte + 1);
@@ -82,6 +93,7 @@ static const struct mp_added_token *longest(const struct mp_added_set *set, cons
             best = &set->items[low];
         }
     }
+    *seen = at;
     return best;
 }
 
@@ -103,38 +115,10 @@ static size_t char_before(const char *text, size_t end)
     return end;
 }
 
-/* \w of a regular expression. */
+/* \w of the regular expressions that look around added tokens: the joiners too. */
 static bool is_word(int32_t c)
 {
-    switch (utf8proc_category(c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-        return true;
-    default:
-        return c == 0x200c || c == 0x200d; /* joiners */
-    }
-}
-
-/* \s of a regular expression. */
-static bool is_space(int32_t c)
-{
-    switch (utf8proc_category(c)) {
-    case UTF8PROC_CATEGORY_ZS:
-    case UTF8PROC_CATEGORY_ZL:
-    case UTF8PROC_CATEGORY_ZP:
-        return true;
-    default:
-        return (c >= 0x09 && c <= 0x0d) || c == 0x85;
-    }
+    return mp_char_is_word((uint32_t)c) || c == 0x200c || c == 0x200d;
 }
 
 static bool inside_word(const char *text, size_t length, size_t start, size_t end)
@@ -149,7 +133,7 @@ static size_t space_start(const char *text, size_t low, size_t end)
 {
     while (end > low) {
         size_t before = char_before(text, end);
-        if (!is_space(char_at(text + before, end - before))) {
+        if (!mp_char_is_space((uint32_t)char_at(text + before, end - before))) {
             break;
         }
         end = before;
@@ -160,7 +144,7 @@ static size_t space_start(const char *text, size_t low, size_t end)
 /* End of the white space that starts at `start`. */
 static size_t space_end(const char *text, size_t length, size_t start)
 {
-    while (start < length && is_space(char_at(text + start, length - start))) {
+    while (start < length && mp_char_is_space((uint32_t)char_at(text + start, length - start))) {
         start += mp_utf8_length(text[start]);
     }
     return start;
@@ -168,13 +152,7 @@ static size_t space_end(const char *text, size_t length, size_t start)
 
 /* ---- cutting ---- */
 
-struct segments {
-    struct mp_segment *items;
-    size_t count;
-    size_t capacity;
-};
-
-static void push_segment(struct segments *s, size_t start, size_t end, int32_t id)
+static void push_segment(struct mp_segments *s, size_t start, size_t end, int32_t id)
 {
     if (s->count == s->capacity) {
         s->capacity = s->capacity == 0 ? 8 : 2 * s->capacity;
@@ -183,40 +161,61 @@ static void push_segment(struct segments *s, size_t start, size_t end, int32_t i
     s->items[s->count++] = (struct mp_segment){.start = start, .end = end, .id = id};
 }
 
-struct mp_segment *mp_added_split(const struct mp_added_set *set, const char *text, size_t length,
-                                  size_t *count)
+/* A text while it is cut. */
+struct cutter {
+    const char *text; /* [length] */
+    size_t length;
+    struct mp_segments *out;
+    size_t done;      /* end of the last segment */
+    size_t space_end; /* of white space that was looked at last: it need not be again */
+    struct mp_work *work;
+};
+
+/* Adds the token found at [start, end), with what it takes along, and the text before it. */
+static int add_token(struct cutter *c, const struct mp_added_token *token, size_t start, size_t end)
 {
-    struct segments segments = {0};
-    size_t done = 0; /* end of the last segment */
+    size_t seen = end - start;
+    if (token->lstrip && start > c->done) {
+        size_t stripped = space_start(c->text, c->done, start);
+        seen += start - stripped;
+        start = stripped;
+    }
+    if (token->rstrip) {
+        if (end >= c->space_end) {
+            c->space_end = space_end(c->text, c->length, end);
+            seen += c->space_end - end;
+        }
+        end = c->space_end;
+    }
+    if (c->done < start) {
+        push_segment(c->out, c->done, start, -1);
+    }
+    push_segment(c->out, start, end, token->id);
+    c->done = end;
+    return mp_work_count(c->work, seen);
+}
+
+int mp_added_split(const struct mp_added_set *set, const char *text, size_t length,
+                   struct mp_segments *out, struct mp_work *w)
+{
+    struct cutter c = {.text = text, .length = length, .out = out, .work = w};
+    int rc = MP_OK;
     size_t at = 0;
-    while (at < length) {
-        const struct mp_added_token *token =
-            set->starts[(unsigned char)text[at]] ? longest(set, text + at, length - at) : NULL;
-        if (token == NULL) {
-            at++;
-            continue;
-        }
+    while (at < length && rc == MP_OK) {
+        size_t seen = 1;
+        const struct mp_added_token *token = set->starts[(unsigned char)text[at]]
+                                                 ? longest(set, text + at, length - at, &seen)
+                                                 : NULL;
         size_t start = at;
-        size_t end = at + token->content.length;
-        at = end;
-        if (token->single_word && inside_word(text, length, start, end)) {
-            continue;
+        at += token == NULL ? 1 : token->content.length;
+        rc = mp_work_count(w, seen);
+        if (rc == MP_OK && token != NULL &&
+            !(token->single_word && inside_word(text, length, start, at))) {
+            rc = add_token(&c, token, start, at);
         }
-        if (token->lstrip && start > done) {
-            start = space_start(text, done, start);
-        }
-        if (token->rstrip) {
-            end = space_end(text, length, end);
-        }
-        if (done < start) {
-            push_segment(&segments, done, start, -1);
-        }
-        push_segment(&segments, start, end, token->id);
-        done = end;
     }
-    if (done < length) {
-        push_segment(&segments, done, length, -1);
+    if (c.done < length) {
+        push_segment(out, c.done, length, -1);
     }
-    *count = segments.count;
-    return segments.items;
+    return rc;
 }

@@ -35,6 +35,8 @@ struct cached_word {
 struct mp_bpe {
     const struct mp_tokenizer *t;
     struct mp_ids *out;
+    struct mp_work *work;
+    size_t moves; /* of candidates in the heap, not yet counted as work */
 
     struct symbol *symbols; /* [symbol_count] */
     size_t symbol_count;
@@ -46,11 +48,12 @@ struct mp_bpe {
     struct cached_word *cache; /* [CACHE_SLOTS], a word's slot by its hash */
 };
 
-struct mp_bpe *mp_bpe_new(const struct mp_tokenizer *t, struct mp_ids *out)
+struct mp_bpe *mp_bpe_new(const struct mp_tokenizer *t, struct mp_ids *out, struct mp_work *w)
 {
     struct mp_bpe *b = mp_xcalloc(1, sizeof *b);
     b->t = t;
     b->out = out;
+    b->work = w;
     b->cache = mp_xcalloc(CACHE_SLOTS, sizeof *b->cache);
     return b;
 }
@@ -80,6 +83,7 @@ static void heap_push(struct mp_bpe *b, struct candidate c)
     while (i > 0 && comes_before(&c, &b->heap[(i - 1) / 2])) {
         b->heap[i] = b->heap[(i - 1) / 2];
         i = (i - 1) / 2;
+        b->moves++;
     }
     b->heap[i] = c;
 }
@@ -99,6 +103,7 @@ static struct candidate heap_pop(struct mp_bpe *b)
         }
         b->heap[i] = b->heap[child];
         i = child;
+        b->moves++;
     }
     b->heap[i] = last;
     return top;
@@ -180,14 +185,24 @@ static void consider(struct mp_bpe *b, size_t left)
     }
 }
 
-static void merge_all(struct mp_bpe *b)
+static int count_moves(struct mp_bpe *b)
+{
+    size_t moves = b->moves;
+    b->moves = 0;
+    return mp_work_count(b->work, 1 + moves);
+}
+
+static int merge_all(struct mp_bpe *b)
 {
     b->heap_count = 0;
-    for (size_t i = 0; i < b->symbol_count; i++) {
+    int rc = MP_OK;
+    for (size_t i = 0; i < b->symbol_count && rc == MP_OK; i++) {
         consider(b, i);
+        rc = count_moves(b);
     }
-    while (b->heap_count > 0) {
+    while (b->heap_count > 0 && rc == MP_OK) {
         struct candidate c = heap_pop(b);
+        rc = count_moves(b);
         const struct mp_merge *m = merge_at(b, c.left);
         if (m == NULL || m->merged != c.merged) {
             continue;
@@ -205,23 +220,25 @@ static void merge_all(struct mp_bpe *b)
         }
         consider(b, c.left);
     }
+    return rc;
 }
 
-static void encode_word(struct mp_bpe *b, const char *word, size_t length)
+static int encode_word(struct mp_bpe *b, const char *word, size_t length)
 {
     int32_t whole = b->t->ignore_merges ? mp_vocab_find(&b->t->vocab, word, length) : -1;
     if (whole >= 0) {
         mp_ids_push(b->out, whole);
-        return;
+        return MP_OK;
     }
     b->symbol_count = 0;
     add_characters(b, word, length);
-    merge_all(b);
-    for (size_t i = 0; i < b->symbol_count; i++) {
+    int rc = merge_all(b);
+    for (size_t i = 0; i < b->symbol_count && rc == MP_OK; i++) {
         if (b->symbols[i].id >= 0) {
             mp_ids_push(b->out, b->symbols[i].id);
         }
     }
+    return rc;
 }
 
 /* ---- cache ---- */
@@ -235,22 +252,23 @@ static struct cached_word *cache_slot(const struct mp_bpe *b, const char *word, 
     return &b->cache[(h >> 40) % CACHE_SLOTS];
 }
 
-void mp_bpe_word(struct mp_bpe *b, const char *word, size_t length)
+int mp_bpe_word(struct mp_bpe *b, const char *word, size_t length)
 {
-    if (length > CACHED_WORD_BYTES) {
-        encode_word(b, word, length);
-        return;
+    int rc = mp_work_count(b->work, length);
+    if (rc != MP_OK || length > CACHED_WORD_BYTES) {
+        return rc != MP_OK ? rc : encode_word(b, word, length);
     }
     struct cached_word *c = cache_slot(b, word, length);
     if (c->length == length && memcmp(c->text, word, length) == 0) {
         for (size_t i = 0; i < c->count; i++) {
             mp_ids_push(b->out, b->out->data[c->first + i]);
         }
-        return;
+        return MP_OK;
     }
     c->first = b->out->count;
-    encode_word(b, word, length);
+    rc = encode_word(b, word, length);
     c->count = b->out->count - c->first;
     c->length = (uint8_t)length;
     memcpy(c->text, word, length);
+    return rc;
 }

@@ -237,26 +237,19 @@ struct mp_token_stream *mp_token_stream_new(const struct mp_tokenizer *t, bool s
 }
 
 /* Appends to the piece what id adds. */
-static int push_id(struct mp_token_stream *s, int32_t id, struct mp_error *err)
+static void push_id(struct mp_token_stream *s, int32_t id)
 {
     const struct mp_token *token = mp_vocab_token(&s->t->vocab, id);
-    if (token == NULL) {
-        return mp_fail(err, MP_ERR_FORMAT, "tokenizer: there is no token with id %d (0 to %d are)",
-                       (int)id, (int)s->t->vocab.size - 1);
-    }
-    if (!s->skip_special || !token->special) {
+    if (token != NULL && !(s->skip_special && token->special)) {
         feed(s, 0, token->text, token->length);
     }
-    return MP_OK;
 }
 
-int mp_token_stream_push(struct mp_token_stream *s, int32_t id, const char **piece,
-                         struct mp_error *err)
+const char *mp_token_stream_push(struct mp_token_stream *s, int32_t id)
 {
     start_piece(s);
-    int rc = push_id(s, id, err);
-    *piece = s->piece.data;
-    return rc;
+    push_id(s, id);
+    return s->piece.data;
 }
 
 /* Appends to the piece what the stages still hold. */
@@ -295,23 +288,20 @@ void mp_token_stream_free(struct mp_token_stream *s)
     }
 }
 
-int mp_tokenizer_decode(const struct mp_tokenizer *t, const int32_t *ids, size_t count,
-                        bool skip_special, char **text, size_t *length, struct mp_error *err)
+char *mp_tokenizer_decode(const struct mp_tokenizer *t, const int32_t *ids, size_t count,
+                          bool skip_special, size_t *length)
 {
     struct mp_token_stream *s = mp_token_stream_new(t, skip_special);
     start_piece(s);
-    int rc = MP_OK;
-    for (size_t i = 0; i < count && rc == MP_OK; i++) {
-        rc = push_id(s, ids[i], err);
+    for (size_t i = 0; i < count; i++) {
+        push_id(s, ids[i]);
     }
-    if (rc == MP_OK) {
-        flush(s);
-        *text = s->piece.data;
-        if (length != NULL) {
-            *length = s->piece.length;
-        }
-        s->piece = (struct mp_bytes){0}; /* now the caller's */
+    flush(s);
+    char *text = s->piece.data;
+    if (length != NULL) {
+        *length = s->piece.length;
     }
+    s->piece = (struct mp_bytes){0}; /* now the caller's */
     mp_token_stream_free(s);
-    return rc;
+    return text;
 }

@@ -6,11 +6,12 @@
 #ifndef MP_CORE_TOKENIZER_INTERNAL_H
 #define MP_CORE_TOKENIZER_INTERNAL_H
 
+#include "core/base/utf8.h"
 #include "core/tokenizer/tokenizer.h"
 
 enum { MP_TOKENIZER_MAX_ID = (1 << 22) - 1 }; /* bounds the tables a bad file can ask for */
 
-/* ---- bytes and UTF-8 (tokenizer_bytes.c) ---- */
+/* ---- bytes (tokenizer_bytes.c) ---- */
 
 /* A growing byte string. Start from {0}; data is NULL until something is appended and has a NUL
  * after its last byte from then on. */
@@ -22,16 +23,31 @@ struct mp_bytes {
 void mp_bytes_append(struct mp_bytes *b, const char *data, size_t length);
 void mp_bytes_free(struct mp_bytes *b);
 
-/* Looks at the character at the start of text[0..length), length > 0. Its bytes if it is valid
- * UTF-8; 0 if the text ends before the character does; -n if the first n bytes can never become
- * one (n is as large as possible: each such part is one U+FFFD when decoding). */
-int mp_utf8_next(const char *text, size_t length);
-/* Bytes of the character that starts with this byte of valid UTF-8. */
-size_t mp_utf8_length(char first);
 /* The byte-level alphabet: every byte as one printable character. Appends that of byte. */
 void mp_byte_char_append(struct mp_bytes *b, unsigned char byte);
 /* The byte of the character at text (valid UTF-8), or -1 if it is none of the alphabet. */
 int mp_byte_char_decode(const char *text);
+
+/* ---- work (tokenizer_work.c) ---- */
+
+/* What every loop over a text reports to: so that none runs on when it should stop, and so that the
+ * tests can count what each does. */
+struct mp_work {
+    mp_tokenizer_stop *stop; /* NULL: nothing stops it */
+    void *user;
+    size_t pending; /* operations since stop was asked */
+    size_t given;   /* bytes of the text that the steps under way started from */
+    struct mp_error *err;
+};
+/* Counts operations: MP_ERR_INTERRUPTED if stop says so. */
+int mp_work_count(struct mp_work *w, size_t operations);
+
+/* The steps of a list may make a text this many times as long, with some bytes more for short ones:
+ * steps that are meant for texts need a few times, and a chain that doubles the text, doubled
+ * again, no machine can hold. */
+enum { MP_TOKENIZER_MAX_GROWTH = 16, MP_TOKENIZER_FREE_BYTES = 64 };
+/* MP_ERR_RUNTIME if `bytes` are too many for a step to have made. */
+int mp_work_check_growth(struct mp_work *w, size_t bytes);
 
 /* ---- patterns (tokenizer_pattern.c) ---- */
 
@@ -43,7 +59,7 @@ struct mp_pattern *mp_pattern_new(const char *text, size_t length, bool literal,
 void mp_pattern_free(struct mp_pattern *p);
 
 /* Walks over the matches in text[0..length), valid UTF-8, from left to right without overlap. An
- * empty match right after another match does not count. */
+ * empty match right after another match does not count. It must not move while it is used. */
 struct mp_matches {
     const struct mp_pattern *pattern;
     const char *text;
@@ -52,12 +68,20 @@ struct mp_matches {
     size_t last_end; /* of the last match; SIZE_MAX: none yet */
     size_t start;    /* the match just found: [start, end) */
     size_t end;
-    void *data; /* of the regular expression library */
+    struct mp_work *work;
+    int stopped; /* the error of work, once it has had one */
+    void *data;  /* of the regular expression library, as limits */
+    void *limits;
 };
 void mp_matches_begin(struct mp_matches *m, const struct mp_pattern *pattern, const char *text,
-                      size_t length);
-/* *found tells whether there is one more. MP_ERR_RUNTIME if matching takes too many steps. */
-int mp_matches_next(struct mp_matches *m, bool *found, struct mp_error *err);
+                      size_t length, struct mp_work *w);
+/* *found tells whether there is one more. MP_ERR_RUNTIME if matching takes too many steps;
+ * MP_ERR_INTERRUPTED. */
+int mp_matches_next(struct mp_matches *m, bool *found);
+/* Makes [start, end), found by a search from m->at on, the match. *found: whether it counts.
+ * MP_ERR_RUNTIME if no search from there can match so: whoever copies what is between matches
+ * relies on their order. */
+int mp_matches_take(struct mp_matches *m, size_t start, size_t end, bool *found);
 void mp_matches_end(struct mp_matches *m);
 
 /* ---- steps (tokenizer_steps.c) ---- */
@@ -104,6 +128,7 @@ struct mp_step {
 };
 
 struct mp_steps {
+    const char *name;      /* for messages */
     struct mp_step *items; /* [count] */
     size_t count;
 };
@@ -111,9 +136,11 @@ struct mp_steps {
 void mp_steps_push(struct mp_steps *steps, struct mp_step step);
 void mp_steps_free(struct mp_steps *steps);
 
-/* Runs all steps on pieces. at_start: the first piece is where the user's text starts. */
+/* Runs all steps on pieces. at_start: the first piece is where the user's text starts.
+ * MP_ERR_RUNTIME names the step that takes too many steps or makes too much of the text;
+ * MP_ERR_INTERRUPTED. */
 int mp_steps_run(const struct mp_steps *steps, struct mp_pieces *pieces, bool at_start,
-                 struct mp_error *err);
+                 struct mp_work *w);
 
 /* ---- added tokens (tokenizer_added.c) ---- */
 
@@ -134,8 +161,8 @@ struct mp_added_set {
 };
 /* Takes over token.content. */
 void mp_added_push(struct mp_added_set *set, struct mp_added_token token);
-/* Sorts; call once, after the last push. */
-void mp_added_finish(struct mp_added_set *set);
+/* Sorts; call once, after the last push. A token whose content is there twice, or NULL. */
+const struct mp_added_token *mp_added_finish(struct mp_added_set *set);
 void mp_added_free(struct mp_added_set *set);
 
 /* A part of a text: one added token, or what is between two of them. */
@@ -144,10 +171,15 @@ struct mp_segment {
     size_t end;
     int32_t id; /* of the added token; -1: text */
 };
-/* Cuts text into *count segments, leftmost longest match first; free() the result. Segments of
- * text are never empty. */
-struct mp_segment *mp_added_split(const struct mp_added_set *set, const char *text, size_t length,
-                                  size_t *count);
+struct mp_segments {
+    struct mp_segment *items; /* [count]; free() */
+    size_t count;
+    size_t capacity;
+};
+/* Appends to out the segments of text, leftmost longest match first. Segments of text are never
+ * empty. MP_ERR_INTERRUPTED. */
+int mp_added_split(const struct mp_added_set *set, const char *text, size_t length,
+                   struct mp_segments *out, struct mp_work *w);
 
 /* ---- vocabulary (tokenizer_vocab.c) ---- */
 
@@ -216,6 +248,9 @@ struct mp_stage {
 };
 
 struct mp_tokenizer {
+    mp_tokenizer_stop *stop; /* NULL: nothing stops it */
+    void *stop_user;
+
     struct mp_vocab vocab;
     struct mp_merges merges;
     int32_t byte_ids[256]; /* tokens <0x00> to <0xFF>, -1: missing; all -1 without byte_fallback */
@@ -240,8 +275,9 @@ struct mp_tokenizer {
 /* Working memory of one mp_tokenizer_encode. */
 struct mp_bpe;
 /* Ids go to the end of out, which must only grow while the mp_bpe lives. */
-struct mp_bpe *mp_bpe_new(const struct mp_tokenizer *t, struct mp_ids *out);
-void mp_bpe_word(struct mp_bpe *b, const char *word, size_t length);
+struct mp_bpe *mp_bpe_new(const struct mp_tokenizer *t, struct mp_ids *out, struct mp_work *w);
+/* MP_ERR_INTERRUPTED. */
+int mp_bpe_word(struct mp_bpe *b, const char *word, size_t length);
 void mp_bpe_free(struct mp_bpe *b);
 
 /* ---- loading (tokenizer_load*.c) ---- */
@@ -253,7 +289,9 @@ struct mp_loader {
     struct mp_tokenizer *t;
     const struct mp_json *doc;
     struct mp_error *err;
-    bool fused; /* decoder: from here on the tokens' texts are one text */
+    int32_t next_added; /* id of the next added token that the model does not have */
+    bool fused;         /* decoder: from here on the tokens' texts are one text */
+    size_t growth;      /* decoder: how many times as long a token's text can get, so far */
 };
 
 /* Each reads one top-level value of the file (NULL: missing) into l->t. */

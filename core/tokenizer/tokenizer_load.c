@@ -57,28 +57,32 @@ int mp_load_sequence(struct mp_loader *l, const struct cJSON *sequence, const ch
 
 /* ---- added tokens ---- */
 
-/* Gives the token its id, which the model's vocabulary may have done already. */
-static int set_added_id(struct mp_loader *l, const struct cJSON *token, int32_t id,
-                        const struct mp_bytes *content, bool special)
+/* Gives the token its id as Hugging Face's library does, whatever the file says: the one that it
+ * has in the model's vocabulary, or else the next after all there are. */
+static int set_added_id(struct mp_loader *l, const struct cJSON *token,
+                        const struct mp_bytes *content, bool special, int32_t *id)
 {
     struct mp_vocab *v = &l->t->vocab;
-    int32_t in_model = mp_vocab_find(v, content->data, content->length);
-    if (in_model >= 0 && in_model != id) {
-        return mp_json_fail(l->doc, token, l->err,
-                            "\"%s\" has id %d, but %d in the model's vocabulary", content->data,
-                            (int)id, (int)in_model);
-    }
-    if (in_model < 0) {
-        const struct mp_token *other = mp_vocab_token(v, id);
+    *id = mp_vocab_find(v, content->data, content->length);
+    if (*id < 0) {
+        *id = l->next_added;
+        if (*id > MP_TOKENIZER_MAX_ID) {
+            return mp_json_fail(l->doc, token, l->err, "more than %d tokens", MP_TOKENIZER_MAX_ID);
+        }
+        const struct mp_token *other = mp_vocab_token(v, *id);
         if (other != NULL) {
-            return mp_json_fail(l->doc, token, l->err, "id %d of \"%s\" belongs to \"%s\"", (int)id,
-                                content->data, other->text);
+            return mp_json_fail(
+                l->doc, token, l->err,
+                "the next id, %d, belongs to \"%s\" of the model's vocabulary, which "
+                "has %d tokens",
+                (int)*id, other->text, (int)l->next_added);
         }
         char *text = mp_xmalloc(content->length + 1);
         memcpy(text, content->data, content->length + 1);
-        mp_vocab_set(v, id, text, content->length);
+        mp_vocab_set(v, *id, text, content->length);
     }
-    v->tokens[id].special = special;
+    l->next_added = *id >= l->next_added ? *id + 1 : l->next_added;
+    v->tokens[*id].special = special;
     return MP_OK;
 }
 
@@ -90,7 +94,8 @@ static int add_to_set(struct mp_loader *l, const struct cJSON *token, struct mp_
     mp_pieces_push(&text, 0, added.content.length);
     int rc = MP_OK;
     if (normalized) {
-        rc = mp_steps_run(&l->t->normalizer, &text, true, l->err);
+        struct mp_work work = {.err = l->err};
+        rc = mp_steps_run(&l->t->normalizer, &text, true, &work);
     }
     if (rc == MP_OK && text.text.length == 0) {
         rc = mp_json_fail(l->doc, token, l->err, "the content is empty when normalized");
@@ -122,12 +127,11 @@ static int load_added_token(struct mp_loader *l, const struct cJSON *token)
         (rc = mp_load_bytes(l, token, "content", &added.content)) != MP_OK) {
         return rc;
     }
-    added.id = (int32_t)id;
     if (added.content.length == 0) {
         mp_bytes_free(&added.content);
         return mp_json_fail(l->doc, token, l->err, "the content is empty");
     }
-    rc = set_added_id(l, token, added.id, &added.content, special);
+    rc = set_added_id(l, token, &added.content, special, &added.id);
     if (rc != MP_OK) {
         mp_bytes_free(&added.content);
         return rc;
@@ -145,8 +149,13 @@ int mp_load_added_tokens(struct mp_loader *l, const struct cJSON *tokens)
             rc = load_added_token(l, v);
         }
     }
-    mp_added_finish(&l->t->added_raw);
-    mp_added_finish(&l->t->added_normalized);
+    struct mp_added_set *sets[] = {&l->t->added_raw, &l->t->added_normalized};
+    for (int i = 0; i < 2; i++) {
+        const struct mp_added_token *twice = mp_added_finish(sets[i]);
+        if (rc == MP_OK && twice != NULL) {
+            rc = mp_json_fail(l->doc, tokens, l->err, "\"%s\" is there twice", twice->content.data);
+        }
+    }
     return rc;
 }
 
@@ -284,7 +293,9 @@ int mp_tokenizer_load(const char *path, struct mp_tokenizer **out, struct mp_err
     if (rc != MP_OK) {
         return rc;
     }
-    struct mp_loader l = {.t = mp_xcalloc(1, sizeof *l.t), .doc = doc, .err = err};
+    struct mp_loader l = {.t = mp_xcalloc(1, sizeof *l.t), .doc = doc, .err = err, .growth = 1};
+    l.t->normalizer.name = "normalizer";
+    l.t->pre_tokenizer.name = "pre_tokenizer";
     rc = load_all(&l);
     mp_json_free(doc);
     if (rc != MP_OK) {

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { MAX_STRIP = 1 << 20 };
+enum { MAX_STRIP = 1 << 20, MAX_STAGES = 64 };
 
 static int load_replace(struct mp_loader *l, const struct cJSON *object, struct mp_stage *stage)
 {
@@ -26,7 +26,17 @@ static int load_replace(struct mp_loader *l, const struct cJSON *object, struct 
     if (stage->pattern.length == 0) {
         return mp_json_fail(l->doc, pattern, l->err, "the pattern is empty");
     }
-    return mp_load_bytes(l, object, "content", &stage->content);
+    rc = mp_load_bytes(l, object, "content", &stage->content);
+    if (rc == MP_OK && stage->content.length > stage->pattern.length) {
+        l->growth *= (stage->content.length - 1) / stage->pattern.length + 1;
+    }
+    if (l->growth > MP_TOKENIZER_MAX_GROWTH) {
+        return mp_load_unsupported(l, object,
+                                   "up to here, a token's text may become %zu times as long: "
+                                   "expected at most %d times",
+                                   l->growth, MP_TOKENIZER_MAX_GROWTH);
+    }
+    return rc;
 }
 
 static int load_strip(struct mp_loader *l, const struct cJSON *object, struct mp_stage *stage)
@@ -81,6 +91,9 @@ static int load_stage(struct mp_loader *l, const struct cJSON *object, const cha
         l->fused = true; /* its result is one text */
     }
     struct mp_tokenizer *t = l->t;
+    if (rc == MP_OK && t->stage_count == MAX_STAGES) {
+        rc = mp_load_unsupported(l, object, "more than %d steps are not supported", MAX_STAGES);
+    }
     t->stages = mp_xrealloc(t->stages, t->stage_count + 1, sizeof *t->stages);
     t->stages[t->stage_count++] = stage;
     return rc;

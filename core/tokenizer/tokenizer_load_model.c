@@ -59,6 +59,7 @@ static int load_vocab(struct mp_loader *l, const struct cJSON *model)
             return mp_json_fail(l->doc, v, l->err, "id %d belongs to \"%s\" already", (int)id,
                                 vocab->tokens[id].text);
         }
+        l->next_added++;
     }
     mp_vocab_index(vocab);
     return MP_OK;

@@ -190,11 +190,19 @@ static int load_digits(struct mp_loader *l, const struct cJSON *object)
 int mp_load_metaspace(struct mp_loader *l, const struct cJSON *object, struct mp_metaspace *m)
 {
     const char *scheme = "always";
+    bool add_prefix_space = true; /* of older files */
     *m = (struct mp_metaspace){.split = true};
     int rc = mp_json_opt_string(l->doc, object, "prepend_scheme", &scheme, l->err);
     if (rc != MP_OK ||
+        (rc = mp_json_opt_bool(l->doc, object, "add_prefix_space", &add_prefix_space, l->err)) !=
+            MP_OK ||
         (rc = mp_json_opt_bool(l->doc, object, "split", &m->split, l->err)) != MP_OK) {
         return rc;
+    }
+    if (!add_prefix_space && strcmp(scheme, "never") != 0) {
+        return mp_json_fail(l->doc, mp_json_find(object, "add_prefix_space"), l->err,
+                            "false contradicts prepend_scheme \"%s\"%s: expected \"never\"", scheme,
+                            mp_json_find(object, "prepend_scheme") == NULL ? ", the default" : "");
     }
     m->prepend_first = strcmp(scheme, "first") == 0;
     m->prepend = m->prepend_first || strcmp(scheme, "always") == 0;

@@ -1,10 +1,10 @@
 /* The steps that normalizers and pre-tokenizers are made of. */
 #include "core/base/memory.h"
 #include "core/tokenizer/tokenizer_internal.h"
+#include "core/tokenizer/unicode/nfc.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 /* ---- lists ---- */
 
@@ -42,32 +42,20 @@ void mp_steps_free(struct mp_steps *steps)
 
 /* ---- steps that rewrite each piece ---- */
 
-static int append_nfc(const char *text, size_t length, struct mp_bytes *out, struct mp_error *err)
-{
-    utf8proc_uint8_t *composed = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length,
-                                      &composed, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n < 0) {
-        return mp_fail(err, MP_ERR_RUNTIME, "tokenizer: NFC of %zu bytes of text failed: %s",
-                       length, utf8proc_errmsg(n));
-    }
-    mp_bytes_append(out, (const char *)composed, (size_t)n);
-    free(composed);
-    return MP_OK;
-}
-
 static int append_replaced(const struct mp_step *step, const char *text, size_t length,
-                           struct mp_bytes *out, struct mp_error *err)
+                           struct mp_bytes *out, struct mp_work *w)
 {
     struct mp_matches m;
-    mp_matches_begin(&m, step->pattern, text, length);
+    mp_matches_begin(&m, step->pattern, text, length, w);
     size_t done = 0;
     bool found;
-    int rc;
-    while ((rc = mp_matches_next(&m, &found, err)) == MP_OK && found) {
+    int rc = mp_matches_next(&m, &found);
+    while (rc == MP_OK && found) {
         mp_bytes_append(out, text + done, m.start - done);
         mp_bytes_append(out, step->content.data, step->content.length);
         done = m.end;
+        rc = mp_work_check_growth(w, out->length);
+        rc = rc == MP_OK ? mp_matches_next(&m, &found) : rc;
     }
     mp_matches_end(&m);
     mp_bytes_append(out, text + done, length - done);
@@ -86,26 +74,26 @@ static void append_prepended(const struct mp_step *step, const char *text, size_
 }
 
 static int rewrite(const struct mp_step *step, const char *text, size_t length, bool at_start,
-                   struct mp_bytes *out, struct mp_error *err)
+                   struct mp_bytes *out, struct mp_work *w)
 {
     switch (step->kind) {
     case MP_STEP_NFC:
-        return append_nfc(text, length, out, err);
+        return mp_nfc_append(text, length, out, w);
     case MP_STEP_REPLACE:
-        return append_replaced(step, text, length, out, err);
+        return append_replaced(step, text, length, out, w);
     case MP_STEP_PREPEND:
         append_prepended(step, text, length, at_start, out);
-        return MP_OK;
+        break;
     default:
         for (size_t i = 0; i < length; i++) {
             mp_byte_char_append(out, (unsigned char)text[i]);
         }
-        return MP_OK;
     }
+    return mp_work_count(w, 1 + length);
 }
 
 static int rewrite_all(const struct mp_step *step, struct mp_pieces *p, bool at_start,
-                       struct mp_error *err)
+                       struct mp_work *w)
 {
     struct mp_bytes out = {0};
     mp_bytes_append(&out, "", 0); /* data is not NULL, even if all pieces are empty */
@@ -114,8 +102,9 @@ static int rewrite_all(const struct mp_step *step, struct mp_pieces *p, bool at_
         struct mp_piece *piece = &p->items[i];
         size_t start = out.length;
         rc = rewrite(step, p->text.data + piece->start, piece->end - piece->start,
-                     at_start && i == 0, &out, err);
+                     at_start && i == 0, &out, w);
         *piece = (struct mp_piece){.start = start, .end = out.length};
+        rc = rc == MP_OK ? mp_work_check_growth(w, out.length) : rc;
     }
     mp_bytes_free(&p->text);
     p->text = out;
@@ -164,15 +153,15 @@ static void add_part(struct splitter *s, size_t start, size_t end, bool found)
 }
 
 static int split(const struct mp_step *step, const char *text, struct mp_piece piece,
-                 struct mp_pieces *out, struct mp_error *err)
+                 struct mp_pieces *out, struct mp_work *w)
 {
     struct splitter s = {.step = step, .out = out};
     struct mp_matches m;
-    mp_matches_begin(&m, step->pattern, text + piece.start, piece.end - piece.start);
+    mp_matches_begin(&m, step->pattern, text + piece.start, piece.end - piece.start, w);
     size_t done = piece.start;
     bool found;
     int rc;
-    while ((rc = mp_matches_next(&m, &found, err)) == MP_OK && found) {
+    while ((rc = mp_matches_next(&m, &found)) == MP_OK && found) {
         size_t start = piece.start + m.start;
         if (start > done) {
             add_part(&s, done, start, false);
@@ -198,12 +187,12 @@ static void drop_empty(struct mp_pieces *p)
     p->count = kept;
 }
 
-static int split_all(const struct mp_step *step, struct mp_pieces *p, struct mp_error *err)
+static int split_all(const struct mp_step *step, struct mp_pieces *p, struct mp_work *w)
 {
     struct mp_pieces out = {.text = p->text};
     int rc = MP_OK;
     for (size_t i = 0; i < p->count && rc == MP_OK; i++) {
-        rc = split(step, p->text.data, p->items[i], &out, err);
+        rc = split(step, p->text.data, p->items[i], &out, w);
     }
     drop_empty(&out);
     free(p->items);
@@ -212,13 +201,18 @@ static int split_all(const struct mp_step *step, struct mp_pieces *p, struct mp_
 }
 
 int mp_steps_run(const struct mp_steps *steps, struct mp_pieces *pieces, bool at_start,
-                 struct mp_error *err)
+                 struct mp_work *w)
 {
+    w->given = pieces->text.length;
     int rc = MP_OK;
     for (size_t i = 0; i < steps->count && rc == MP_OK; i++) {
         const struct mp_step *step = &steps->items[i];
-        rc = step->kind == MP_STEP_SPLIT ? split_all(step, pieces, err)
-                                         : rewrite_all(step, pieces, at_start, err);
+        rc = step->kind == MP_STEP_SPLIT ? split_all(step, pieces, w)
+                                         : rewrite_all(step, pieces, at_start, w);
+        if (rc == MP_ERR_RUNTIME && w->err != NULL) {
+            mp_fail_prefix(w->err, "tokenizer: step %zu of %zu of its %s", i + 1, steps->count,
+                           steps->name);
+        }
     }
     return rc;
 }

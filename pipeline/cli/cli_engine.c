@@ -31,12 +31,12 @@ int mp_cli_open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out, s
     /* A directory that holds nothing but tokenizer.json will do. */
     struct stat status;
     if (stat(given, &status) == 0 && S_ISDIR(status.st_mode)) {
-        return mp_engine_load_tokenizer(given, out, err);
+        return mp_engine_load_tokenizer(given, mp_console_stop, NULL, out, err);
     }
     char *dir = NULL;
     int code = mp_cli_model_dir(cli, &dir, err);
     if (code == 0) {
-        code = mp_engine_load_tokenizer(dir, out, err);
+        code = mp_engine_load_tokenizer(dir, mp_console_stop, NULL, out, err);
     }
     free(dir);
     return code;

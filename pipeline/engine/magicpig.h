@@ -60,7 +60,8 @@ typedef void mp_log_callback(void *user, enum mp_log_level level, const char *me
 typedef void mp_progress_callback(void *user, const char *what, const char *unit, int64_t done,
                                   int64_t total);
 
-/* Asked now and then while a prompt is read: true ends the call with MP_ERR_INTERRUPTED. */
+/* Asked now and then while a prompt is read or a text made to tokens: true ends the call with
+ * MP_ERR_INTERRUPTED. */
 typedef bool mp_stop_callback(void *user);
 
 struct mp_engine_options {
@@ -110,13 +111,14 @@ MP_API int mp_engine_check_prompt(const struct mp_engine *e, const int32_t *ids,
 
 /* The token ids of text[0 .. length) as a prompt, with what the model's tokenizer puts around it
  * (such as one BOS): *ids [*count], the caller's: mp_free. The tokenizer is read from the model
- * directory on first use: MP_ERR_IO or MP_ERR_FORMAT. MP_ERR_FORMAT also for invalid UTF-8. */
+ * directory on first use: MP_ERR_IO, MP_ERR_FORMAT, MP_ERR_UNSUPPORTED. MP_ERR_FORMAT also for
+ * invalid UTF-8, MP_ERR_RUNTIME if the tokenizer makes too much of it, MP_ERR_INTERRUPTED. */
 MP_API int mp_engine_encode(struct mp_engine *e, const char *text, size_t length, int32_t **ids,
                             int64_t *count, struct mp_error *err);
 
 /* The text of ids[0 .. count) without special tokens: *text, NUL-terminated and the caller's
- * (mp_free), of *length bytes (may be NULL). Incomplete UTF-8 becomes U+FFFD. MP_ERR_FORMAT: an
- * unknown id. */
+ * (mp_free), of *length bytes (may be NULL). Incomplete UTF-8 becomes U+FFFD, ids that no token has
+ * are no text. MP_ERR_IO, MP_ERR_FORMAT, MP_ERR_UNSUPPORTED: the tokenizer. */
 MP_API int mp_engine_decode(struct mp_engine *e, const int32_t *ids, int64_t count, char **text,
                             size_t *length, struct mp_error *err);
 
@@ -126,7 +128,7 @@ enum mp_finish {
     MP_FINISH_NONE,      /* still generating */
     MP_FINISH_EOS,       /* the last token is an end token */
     MP_FINISH_LENGTH,    /* max_new_tokens, or the model's positions are used up */
-    MP_FINISH_FAILED,    /* there was no memory for it, or its text cannot be decoded: `failure` */
+    MP_FINISH_FAILED,    /* there was no memory for it: `failure` */
     MP_FINISH_STOP,      /* its text has come to a stop string */
     MP_FINISH_CANCELLED, /* mp_session_cancel */
 };

@@ -1,16 +1,19 @@
 /* Text to token ids and back, with the tokenizer of the engine's model. */
 #include "core/base/memory.h"
 #include "core/tokenizer/tokenizer.h"
+#include "models/hf_tokenizer.h"
 #include "pipeline/engine/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-int mp_engine_load_tokenizer(const char *model_dir, struct mp_tokenizer **out, struct mp_error *err)
+int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void *user,
+                             struct mp_tokenizer **out, struct mp_error *err)
 {
-    char *path = mp_xasprintf("%s/tokenizer.json", model_dir);
-    int code = mp_tokenizer_load(path, out, err);
-    free(path);
+    int code = mp_hf_tokenizer_load(model_dir, out, err);
+    if (code == 0) {
+        mp_tokenizer_set_stop(*out, stop, user);
+    }
     return code;
 }
 
@@ -35,7 +38,7 @@ int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err)
     if (h->model_dir == NULL) {
         return mp_fail(err, MP_ERR_USAGE, "the model is a shape alone: it has no tokenizer");
     }
-    int code = mp_engine_load_tokenizer(h->model_dir, &h->tokenizer, err);
+    int code = mp_engine_load_tokenizer(h->model_dir, h->stop, h->user, &h->tokenizer, err);
     if (code == 0) {
         h->leading = leading_special(h->tokenizer);
     }
@@ -70,7 +73,8 @@ int mp_engine_decode(struct mp_engine *e, const int32_t *ids, int64_t count, cha
                      size_t *length, struct mp_error *err)
 {
     int code = mp_engine_open_tokenizer(e, err);
-    return code == 0
-               ? mp_tokenizer_decode(e->host.tokenizer, ids, (size_t)count, true, text, length, err)
-               : code;
+    if (code == 0) {
+        *text = mp_tokenizer_decode(e->host.tokenizer, ids, (size_t)count, true, length);
+    }
+    return code;
 }

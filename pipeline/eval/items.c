@@ -150,6 +150,12 @@ static void complete(struct mp_item *item)
     }
 }
 
+/* An item during which an interrupt came may lack its tokens because of it. */
+static int check_interrupt(struct mp_error *err)
+{
+    return mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted") : 0;
+}
+
 /* ---- records of a file ---- */
 
 static void copy_outputs(struct mp_item *item, char *const *outputs, size_t count)
@@ -216,6 +222,7 @@ static int load_records(const struct mp_cli *cli, struct mp_engine *e, bool spar
     code = mp_engine_open_tokenizer(e, err);
     for (size_t i = 0; i < records.count && code == 0; i++) {
         take_record(cli, e, &records.items[i], sparse_question, out);
+        code = check_interrupt(err);
     }
     mp_records_free(&records);
     return code;
@@ -246,11 +253,11 @@ static int make_samples(const struct mp_workshop *w, struct mp_engine *e, bool s
         struct mp_series series = {.task = t};
         for (int64_t i = 0; w->chosen[t] && i < w->samples && code == 0; i++) {
             struct mp_sample sample;
-            code = mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted")
-                                    : mp_make_sample(&w->maker, &series, &sample, err);
+            code = mp_make_sample(&w->maker, &series, &sample, err);
             if (code == 0) {
                 take_sample(e, &sample, t, i, w->maker.tokens, sparse_question, out);
                 mp_sample_free(&sample);
+                code = check_interrupt(err);
             }
         }
     }

@@ -353,7 +353,8 @@ int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)
     int code = open_all(&g, err);
     if (code == 0) {
         code = run(&g, err);
-        if (!cli->quiet) {
+        if (!cli->quiet && g.summary.requests > 0) {
+            g.summary.waited = mp_hook_waited(g.engine);
             mp_summary_print(&g.summary, mp_engine_kernels(g.engine), &g.plan);
         }
     }

@@ -1,6 +1,7 @@
 #include "pipeline/generate/prompts.h"
 
 #include "core/base/memory.h"
+#include "core/base/utf8.h"
 #include "pipeline/engine/hooks.h"
 
 #include <stdlib.h>
@@ -12,27 +13,35 @@ static void set_error(struct mp_record *r, struct mp_ids *ids, const struct mp_c
 {
     r->error = cli->input != NULL ? mp_xasprintf("%s:%zu: %s", cli->input, r->line, why)
                                   : mp_xasprintf("--prompt: %s", why);
+    mp_utf8_repair(r->error); /* the file's name can be anything */
     ids->count = 0;
 }
 
-static void encode_record(struct mp_engine *e, struct mp_record *r, const struct mp_cli *cli,
-                          struct mp_ids *out)
+/* What is wrong with a record becomes its error. MP_ERR_INTERRUPTED. */
+static int encode_record(struct mp_engine *e, struct mp_record *r, const struct mp_cli *cli,
+                         struct mp_ids *out, struct mp_error *err)
 {
     if (r->error != NULL) {
-        return;
+        return 0;
     }
     for (size_t i = 0; i < r->num_ids; i++) {
         mp_ids_push(out, r->ids[i]);
     }
-    struct mp_error err;
+    if (r->text == NULL) {
+        return 0;
+    }
     int64_t count = 0;
-    if (r->text != NULL &&
-        mp_engine_encode(e, r->text, r->text_length, &out->data, &count, &err) != 0) {
-        mp_fail_prefix(&err, "input");
-        set_error(r, out, cli, err.message);
-    } else if (r->text != NULL) {
+    int code = mp_engine_encode(e, r->text, r->text_length, &out->data, &count, err);
+    if (code == MP_ERR_INTERRUPTED) {
+        return code;
+    }
+    if (code != 0) {
+        mp_fail_prefix(err, "input");
+        set_error(r, out, cli, err->message);
+    } else {
         out->count = out->capacity = (size_t)count;
     }
+    return 0;
 }
 
 int64_t mp_prompts_max_new_tokens(const struct mp_record *r, const struct mp_cli *cli)
@@ -103,15 +112,16 @@ int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_pro
     if (code == 0) {
         code = mp_engine_open_tokenizer(e, err);
     }
+    if (code == 0) {
+        out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);
+    }
+    for (size_t i = 0; i < out->records.count && code == 0; i++) {
+        code = encode_record(e, &out->records.items[i], cli, &out->ids[i], err);
+    }
     if (code != 0) {
         mp_prompts_free(out);
-        return code;
     }
-    out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);
-    for (size_t i = 0; i < out->records.count; i++) {
-        encode_record(e, &out->records.items[i], cli, &out->ids[i]);
-    }
-    return 0;
+    return code;
 }
 
 void mp_prompts_free(struct mp_prompts *p)

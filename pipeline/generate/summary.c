@@ -156,6 +156,12 @@ void mp_summary_print(const struct mp_summary *s, const char *kernels, const str
     }
     fputc('\n', stderr);
     print_devices(s);
+    if (s->waited > 0.05) {
+        fprintf(
+            stderr,
+            "  cores         shared: for %.0f %% of their time threads waited for other programs\n",
+            100.0 * s->waited);
+    }
     print_sampled(s);
 
     struct rusage usage;

@@ -6,6 +6,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/base/utf8.h"
 #include "core/machine/topology.h"
 #include "pipeline/bench/bench.h"
 #include "pipeline/cli/interrupt.h"
@@ -269,6 +270,7 @@ int mp_tune_measure_point(const struct mp_cli *cli, const struct mp_tune_axes *a
         *out = reply.sample;
     } else {
         snprintf(out->why, sizeof out->why, "%.*s", (int)sizeof out->why - 1, err->message);
+        mp_utf8_repair(out->why);
     }
     out->wall = mp_clock_seconds() - begin;
     return 0;

@@ -83,3 +83,18 @@ case_bad_model_config() {
     expected_messages() { cut -f 1,3 "$bad/model_config/expected.txt"; }
     each_bad_file model_config bad_model_config
 }
+
+# What a message quotes is cut between characters: its line of --output stays JSON.
+case_cut_messages() {
+    local key line
+    key=a$(printf 'é%.0s' {1..60})
+    printf '{"id": "value", "input": "x", "max_new_tokens": "%s"}\n{"id": "key", "%s": 1, "%s": 2}\n' \
+        "$key" "$key" "$key" >$'caf\xe9.jsonl'
+    generate --input $'caf\xe9.jsonl' --output answers.jsonl
+    expect_status 1
+    expect_lines 'errors' answers.jsonl '"error":"' 2
+    while read -r line; do
+        printf '%s\n' "$line" >line.json
+        expect_json_object line.json
+    done <answers.jsonl
+}

@@ -147,6 +147,25 @@ case_pps() {
         --model "$demo" --attention pps --attention-budget 0.1 --prompt x
 }
 
+# Threads that wait for each other sleep soon, unless the user says otherwise (core/machine/waiting.h).
+case_spinning() {
+    local wanted found
+    mkfifo fifo
+    for wanted in 10000 77; do
+        if [[ $wanted == 77 ]]; then export GOMP_SPINCOUNT=77; else unset GOMP_SPINCOUNT; fi
+        "$binary" tokenize --model "$demo" <fifo >/dev/null &
+        exec 9>fifo
+        for _ in {1..100}; do
+            found=$(tr '\0' '\n' <"/proc/$!/environ" | sed -n 's/^GOMP_SPINCOUNT=//p')
+            [[ $found == "$wanted" ]] && break
+            sleep 0.05
+        done
+        exec 9>&-
+        wait $!
+        expect 'GOMP_SPINCOUNT' "$found" "$wanted"
+    done
+}
+
 # Generated tokens that leave the static cache, any number at a time: of all of them the text is that
 # of full attention.
 case_growth() {

@@ -128,8 +128,11 @@ case_detokenize() {
     echo '[[1833, 332, 1697, 342, 1985, 1745], [945, 262]]' >ids.json
     run detokenize --model "$golden/tokenizer-llama2-style" --json ids.json
     expect 'llama2 style' "$(<out)" $'"Hello world"\n"\\n"'
-    echo '[[4096]]' >ids.json
-    expect_refusal 1 'ids.json: \[0\]\[0\]: expected an integer from 0 to 4095, found 4096' \
+    echo '[[4096, 39, 762, 78, 1000000]]' >ids.json
+    run detokenize --model "$demo" --json ids.json
+    expect 'ids that no token has' "$(<out)" '"Hello"'
+    echo '[[-1]]' >ids.json
+    expect_refusal 1 'ids.json: \[0\]\[0\]: expected an integer from 0 to 2147483646, found -1' \
         detokenize --model "$demo" --json ids.json
     echo '[4095]' >ids.json
     expect_refusal 1 'ids.json: \[0\]: expected an array' detokenize --model "$demo" --json ids.json

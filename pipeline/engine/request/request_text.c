@@ -137,12 +137,7 @@ void mp_request_text_append(struct mp_request_text *t, struct mp_request *info)
         return;
     }
     int32_t id = info->ids[info->prompt_tokens + info->generated_tokens - 1];
-    const char *piece;
-    if (mp_token_stream_push(t->stream, id, &piece, &info->failure) != 0) {
-        info->finish = MP_FINISH_FAILED;
-        return;
-    }
-    append(t, piece);
+    append(t, mp_token_stream_push(t->stream, id));
     size_t stop = find_stop(t);
     if (stop == t->length && info->finish != MP_FINISH_NONE) {
         append(t, mp_token_stream_finish(t->stream));

@@ -15,8 +15,7 @@ int mp_request_text_open(const struct mp_tokenizer *t, const struct mp_request_o
 void mp_request_text_close(struct mp_request_text *t);
 
 /* Takes the token that the request got last, and passes on what is certain of the text.
- * info->finish says whether it was the last one; it becomes MP_FINISH_STOP at a stop string,
- * MP_FINISH_FAILED with the failure if the token has no text. */
+ * info->finish says whether it was the last one; it becomes MP_FINISH_STOP at a stop string. */
 void mp_request_text_append(struct mp_request_text *t, struct mp_request *info);
 
 #endif

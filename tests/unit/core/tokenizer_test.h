@@ -33,12 +33,7 @@ static inline struct mp_ids encode(const struct mp_tokenizer *t, const char *tex
 static inline char *decode(const struct mp_tokenizer *t, const struct mp_ids *ids,
                            bool skip_special, size_t *length)
 {
-    char *text = NULL;
-    struct mp_error err;
-    if (mp_tokenizer_decode(t, ids->data, ids->count, skip_special, &text, length, &err) != MP_OK) {
-        fail_msg("%s", err.message);
-    }
-    return text;
+    return mp_tokenizer_decode(t, ids->data, ids->count, skip_special, length);
 }
 
 /* Appends a stream's last piece to text[0..*length). */
@@ -63,9 +58,7 @@ static inline void check_stream(const struct mp_tokenizer *t, const struct mp_id
     char *text = NULL;
     size_t length = 0;
     for (size_t i = 0; i < ids->count; i++) {
-        const char *piece;
-        struct mp_error err;
-        assert_int_equal(mp_token_stream_push(s, ids->data[i], &piece, &err), MP_OK);
+        const char *piece = mp_token_stream_push(s, ids->data[i]);
         text = append_piece(s, piece, text, &length);
     }
     text = append_piece(s, mp_token_stream_finish(s), text, &length);
@@ -75,5 +68,57 @@ static inline void check_stream(const struct mp_tokenizer *t, const struct mp_id
     free(text);
     free(expected);
 }
+
+/* Loads a tokenizer.json with this text. */
+static inline int load_text(const char *text, size_t length, struct mp_tokenizer **t,
+                            struct mp_error *err)
+{
+    char path[] = MP_SCRATCH_DIR "/tokenizer_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, length), length);
+    assert_int_equal(close(fd), 0);
+    int rc = mp_tokenizer_load(path, t, err);
+    unlink(path);
+    return rc;
+}
+
+/* A tokenizer of BPE with these members of the model and of the file's top level. */
+static inline struct mp_tokenizer *make(const char *model, const char *top)
+{
+    char *text =
+        mp_xasprintf("{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\", %s}, %s}", model, top);
+    struct mp_tokenizer *t;
+    struct mp_error err;
+    if (load_text(text, strlen(text), &t, &err) != MP_OK) {
+        fail_msg("%s", err.message);
+    }
+    free(text);
+    return t;
+}
+
+/* expected: the ids, separated by spaces. */
+static inline void check_text(const struct mp_tokenizer *t, const char *text, bool add_special,
+                              const char *expected)
+{
+    struct mp_ids ids = encode(t, text, strlen(text), add_special);
+    check_stream(t, &ids, false);
+    check_stream(t, &ids, true);
+    char found[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < ids.count; i++) {
+        used += (size_t)snprintf(found + used, sizeof found - used, "%s%d", i == 0 ? "" : " ",
+                                 (int)ids.data[i]);
+        assert_true(used < sizeof found);
+    }
+    assert_string_equal(found, expected);
+    mp_ids_free(&ids);
+}
+
+/* Members of added_tokens. */
+#define PLAIN_TOKEN(id, content, flags)                                                            \
+    "{\"id\": " #id ", \"content\": \"" content "\", \"special\": true, " flags "}"
+#define NO_FLAGS                                                                                   \
+    "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false"
 
 #endif

@@ -225,8 +225,9 @@ static void test_encode_and_decode(void **state)
     mp_free(ids);
     mp_free(others);
     assert_int_equal(mp_engine_encode(engine, "\xff", 1, &ids, &count, &err), MP_ERR_FORMAT);
-    assert_int_equal(mp_engine_decode(engine, &(int32_t){INT32_MAX}, 1, &back, NULL, &err),
-                     MP_ERR_FORMAT);
+    ASSERT_OK(mp_engine_decode(engine, &(int32_t){INT32_MAX}, 1, &back, NULL, &err));
+    assert_string_equal(back, ""); /* no token has it */
+    mp_free(back);
 }
 
 /* ---- what a request has of its own ---- */
