@@ -58,4 +58,7 @@ void mp_xstream_close_for(FILE *stream, const char *what);
 typedef void mp_exhausted_handler(const char *message);
 void mp_memory_on_exhausted(mp_exhausted_handler *handler);
 
+/* The same end for who runs out of memory of another kind, such as a library's. */
+void mp_memory_exhausted(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
 #endif
