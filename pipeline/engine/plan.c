@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* Code, StarPU, oneDNN with its generated kernels, the tokenizer and the kernels' scratch: resident
  * memory of a short run less everything else in its plan. cuBLAS is read in whether or not there is
@@ -256,10 +257,22 @@ static int64_t available_memory(void)
     return kib < 0 ? INT64_MAX : kib * 1024;
 }
 
+/* What ulimit -v leaves, in bytes; INT64_MAX where there is no such limit. */
+static int64_t address_space(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur > INT64_MAX) {
+        return INT64_MAX;
+    }
+    int64_t used = mp_kernel_number("/proc/self/status", "VmSize:") * 1024;
+    return (int64_t)limit.rlim_cur > used ? (int64_t)limit.rlim_cur - used : 0;
+}
+
 int64_t mp_plan_limit(const struct mp_config *config)
 {
-    return config->memory_limit > 0 ? config->memory_limit
-                                    : min64(available_memory(), mp_control_group_memory(""));
+    return config->memory_limit > 0
+               ? config->memory_limit
+               : min64(min64(available_memory(), mp_control_group_memory("")), address_space());
 }
 
 /* MP_ERR_MEMORY unless what is planned for one device fits; `device` names it and its limit. */
