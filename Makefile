@@ -4,11 +4,13 @@ CONFIG := configs/magicpig_config.json
 INPUT := configs/data32k.json
 PREFIX := /usr/local
 SECONDS := 60
+STEP := 1
+KILLS := 100
 
 # What `make install` and `make dist` take from a build.
 INSTALLED := magicpig-pipe magicpig magicpig_static
 
-.PHONY: help build demo check fuzz asan install dist format clean deps check-deps starpu
+.PHONY: help build demo check fuzz faults asan tsan install dist format clean deps check-deps starpu
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -27,9 +29,20 @@ check: build check-deps ## build and run all tests
 fuzz: ## SECONDS for each fuzz target: what crashes, hangs or confuses what reads files
 	scripts/fuzz.sh $(SECONDS)
 
+faults: build deps-faults ## every fault of a short run (every STEP-th of them), and KILLS kills: an hour
+	tests/faults/faults.sh build/release/magicpig-pipe build/release/tests/faults/libfail_alloc.so . \
+	    build/faults $(STEP)
+	tests/faults/kills.sh build/release/magicpig-pipe . build/kills $(KILLS)
+
 asan: build/asan/build.ninja check-deps ## all tests under the address and undefined-behaviour sanitizers
 	cmake --build --preset asan
 	ctest --preset asan
+
+# Two threads a worker, unless a test says otherwise: enough for every race between them.
+tsan: | deps-tsan ## the unit tests of tasks and engine under the thread sanitizer (clang)
+	cmake --preset tsan
+	cmake --build --preset tsan
+	ctest --preset tsan
 
 install: build/release/build.ninja ## program, library and header below PREFIX (/usr/local)
 	cmake --build --preset release --target $(INSTALLED)
@@ -51,6 +64,9 @@ deps:
 
 check-deps:
 	@scripts/deps.sh check
+
+deps-%:
+	@scripts/deps.sh $*
 
 # With a CUDA toolkit, StarPU with CUDA into build/starpu; silent and quick when it is there.
 starpu: deps

@@ -77,7 +77,12 @@ fetch() {
 
 # CUDA 13 has neither cuBLAS's first interface nor cudaDeviceProp::computeMode. StarPU's own handles
 # use the second interface; what is dropped here set up the first one, which nothing of ours calls.
+# With FxT, StarPU keeps a record of every task that has read a buffer until one writes it, which
+# nobody does to a weight: only where such a trace is being written.
 port() {
+    local dependencies=src/core/dependencies/implicit_data_deps.c
+    edit $dependencies 's/^#ifndef STARPU_USE_FXT$/#if 1/
+        s/_starpu_bound_recording\>/(& || _starpu_fxt_started)/'
     local driver=src/drivers/cuda
     edit $driver/driver_cuda.h 's/<cublas\.h>/<cublas_v2.h>/'
     edit $driver/starpu_cublas.c 's/<cublas\.h>/<cublas_v2.h>/'

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian (or Ubuntu) packages that are missing to build; `deps.sh check` also those that
-# only tests need when they run, `deps.sh fuzz` those of scripts/fuzz.sh. Says nothing when there are none. Without root it prints the command
-# to run and exits 1.
+# only tests need when they run, `deps.sh fuzz` those of scripts/fuzz.sh, `deps.sh tsan` those of the
+# preset tsan, `deps.sh faults` those of tests/faults. Says nothing when there are none. Without root it
+# prints the command to run and exits 1.
 set -euo pipefail
 
 packages=(
@@ -21,6 +22,10 @@ fi
 
 if [[ ${1:-} == fuzz ]]; then
     packages+=(clang libclang-rt-14-dev)
+elif [[ ${1:-} == tsan ]]; then
+    packages+=(clang libclang-rt-14-dev libomp-dev)
+elif [[ ${1:-} == faults ]]; then
+    packages+=(strace)
 fi
 
 # CUDA's host compiler, and what scripts/build-starpu.sh needs.

@@ -8,6 +8,7 @@
 #include "core/base/clock.h"
 #include "core/base/memory.h"
 #include "core/machine/core_map.h"
+#include "core/machine/threads.h"
 #include "core/machine/topology.h"
 #include "core/machine/waiting.h"
 #include "core/trace/trace.h"
@@ -158,10 +159,43 @@ static int limit_gpu_memory(int64_t bytes, struct mp_error *err)
     return 0;
 }
 
+/* StarPU, OpenMP and CUDA end the program where they get no thread or no memory for it. */
+static int check_threads(const struct mp_runtime *rt, bool gpu, struct mp_error *err)
+{
+    enum { OF_CUDA = 4 };
+    static const size_t OWN = (size_t)32 << 20; /* what StarPU takes at its start, and more */
+    return mp_threads_check(mp_runtime_threads(rt) + (gpu ? 1 + OF_CUDA : 0), OWN, err);
+}
+
+static int call_starpu_init(const struct mp_runtime_options *options, int workers,
+                            struct mp_error *err)
+{
+    struct starpu_conf conf;
+    starpu_conf_init(&conf);
+    conf.precedence_over_environment_variables = 1;
+    conf.sched_policy_name = options->scheduler;
+    conf.ncpus = workers;
+    conf.ncuda = options->gpu ? 1 : 0;
+    conf.nopencl = 0;
+    conf.catch_signals = 0;
+    int lock = -1;
+    int code = mp_starpu_folder_open(&lock, err);
+    if (code != 0) {
+        return code;
+    }
+    int rc = starpu_init(&conf);
+    mp_starpu_folder_close(lock);
+    if (rc != 0) {
+        return mp_fail(err, MP_ERR_RUNTIME,
+                       "starpu_init with %d CPU workers and scheduler %s failed: %s", workers,
+                       options->scheduler, strerror(-rc));
+    }
+    return 0;
+}
+
 static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *options,
                        struct mp_error *err)
 {
-    const char *scheduler = options->scheduler;
     int code = limit_gpu_memory(options->gpu_memory, err);
     if (code != 0) {
         return code;
@@ -172,7 +206,7 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
                        "cpu_workers: found %d, but this StarPU was built for at most %d", workers,
                        STARPU_MAXCPUS);
     }
-    code = mp_starpu_folder(err);
+    code = check_threads(rt, options->gpu, err);
     if (code != 0) {
         return code;
     }
@@ -183,19 +217,9 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
         return mp_fail(err, MP_ERR_RUNTIME, "cannot set StarPU's environment variables");
     }
 
-    struct starpu_conf conf;
-    starpu_conf_init(&conf);
-    conf.precedence_over_environment_variables = 1;
-    conf.sched_policy_name = scheduler;
-    conf.ncpus = workers;
-    conf.ncuda = options->gpu ? 1 : 0;
-    conf.nopencl = 0;
-    conf.catch_signals = 0;
-    int rc = starpu_init(&conf);
-    if (rc != 0) {
-        return mp_fail(err, MP_ERR_RUNTIME,
-                       "starpu_init with %d CPU workers and scheduler %s failed: %s", workers,
-                       scheduler, strerror(-rc));
+    code = call_starpu_init(options, workers, err);
+    if (code != 0) {
+        return code;
     }
     rt->started = true;
     mp_fxt_pause();
@@ -353,8 +377,7 @@ void mp_runtime_stop(struct mp_runtime *rt)
 
 double mp_runtime_waited(const struct mp_runtime *rt)
 {
-    double time = (mp_clock_seconds() - rt->since) * mp_runtime_threads(rt);
-    return (mp_waiting_seconds() - rt->waited) / time;
+    return (mp_waiting_seconds() - rt->waited) / (mp_clock_seconds() - rt->since);
 }
 
 const char *mp_runtime_description(const struct mp_runtime *rt)

@@ -1,8 +1,6 @@
 /* Both products on AMX tiles of bf16 with float32 sums. Keys and values are used as they are
  * stored. A query is the sum of two bf16 numbers, so that scores are exact to float32; weights are
  * rounded to bf16, an error of about 1e-3 of the output. */
-#pragma GCC target("amx-tile,amx-bf16")
-
 #include "codelets/common/simd.h"
 
 enum {

@@ -280,8 +280,11 @@ static void attend_block(struct flash *f)
 {
     load_queries(f);
     int64_t keys = f->a->first + f->token0 + f->tokens;
+    /* A tile is packed whole, with keys that only later blocks see: its scales are the same in all.
+     */
+    int64_t known = f->a->first + f->a->rows;
     for (int64_t key0 = 0; key0 < keys; key0 += KEY_TILE) {
-        pack_tile(f, key0, keys - key0 < KEY_TILE ? (int)(keys - key0) : KEY_TILE);
+        pack_tile(f, key0, known - key0 < KEY_TILE ? (int)(known - key0) : KEY_TILE);
         for (int strip = 0; strip < num_strips(f); strip++) {
             attend_strip(f, strip, key0);
         }
@@ -316,18 +319,30 @@ static void flash_init(struct flash *f, const struct prefill_attention_args *a, 
     f->weight = mp_scratch(STRIP_ROWS * KEY_TILE, sizeof *f->weight);
 }
 
+/* Fewest tokens whose rows fill strips. */
+static int64_t strip_tokens(int64_t group)
+{
+    int64_t tokens = 1;
+    while (tokens * group % STRIP_ROWS != 0) {
+        tokens++;
+    }
+    return tokens;
+}
+
 /* Tokens per block: large, to share the packing of tiles among many rows, but with a few blocks
- * for every thread. */
+ * for every thread. A block starts a strip, so that the number of threads does not change which
+ * rows share one, and with it the bits of the result. */
 static int64_t block_tokens(const struct prefill_attention_args *a)
 {
     int64_t group = a->num_heads / a->cache->num_kv_heads;
+    int64_t step = strip_tokens(group);
     int64_t most = BLOCK_ROWS / group;
     int64_t least = BLOCK_ROWS / 8 / group;
     int64_t wanted = 4 * (int64_t)omp_get_max_threads();
     int64_t even = a->rows * a->cache->num_kv_heads / wanted;
     int64_t tokens = even < least ? least : even > most ? most : even;
-    tokens = tokens < a->rows ? tokens : a->rows;
-    return tokens > 1 ? tokens : 1;
+    tokens = tokens < step ? step : tokens / step * step;
+    return tokens < a->rows ? tokens : a->rows;
 }
 
 static void flash_attention(const struct prefill_attention_args *a)

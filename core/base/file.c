@@ -23,32 +23,59 @@ static size_t first_capacity(FILE *file, size_t max_bytes)
     return (size < max_bytes ? size : max_bytes) + 2;
 }
 
-static int read_all(FILE *file, const char *path, size_t max_bytes, char **data, size_t *length,
-                    struct mp_error *err)
+/* Room for `capacity` bytes of a file. Its size is the user's: none is an error like another. */
+static int grow(char **buffer, size_t capacity, const char *path, struct mp_error *err)
 {
-    size_t capacity = first_capacity(file, max_bytes);
-    char *buffer = mp_xmalloc(capacity);
+    char *grown = realloc(*buffer, capacity);
+    if (grown == NULL) {
+        return mp_fail(err, MP_ERR_MEMORY, "%s: out of memory: %zu bytes asked for to read it",
+                       path, capacity);
+    }
+    *buffer = grown;
+    return MP_OK;
+}
+
+static int read_into(char **buffer, size_t capacity, FILE *file, const char *path, size_t max_bytes,
+                     size_t *length, struct mp_error *err)
+{
     size_t used = 0;
     size_t got;
-    while ((got = fread(buffer + used, 1, capacity - 1 - used, file)) > 0) {
+    while ((got = fread(*buffer + used, 1, capacity - 1 - used, file)) > 0) {
         used += got;
         if (used > max_bytes) {
-            free(buffer);
             return mp_fail(err, MP_ERR_FORMAT, "%s: more than %zu bytes, the most expected here",
                            path, max_bytes);
         }
         if (used == capacity - 1) {
             capacity *= 2;
-            buffer = mp_xrealloc(buffer, capacity, 1);
+            int code = grow(buffer, capacity, path, err);
+            if (code != MP_OK) {
+                return code;
+            }
         }
     }
     if (ferror(file)) {
-        free(buffer);
         return mp_fail(err, MP_ERR_IO, "%s: cannot read: %s", path, strerror(errno));
     }
-    buffer[used] = '\0';
-    *data = buffer;
+    (*buffer)[used] = '\0';
     *length = used;
+    return MP_OK;
+}
+
+static int read_all(FILE *file, const char *path, size_t max_bytes, char **data, size_t *length,
+                    struct mp_error *err)
+{
+    size_t capacity = first_capacity(file, max_bytes);
+    char *buffer = NULL;
+    int code = grow(&buffer, capacity, path, err);
+    if (code == MP_OK) {
+        code = read_into(&buffer, capacity, file, path, max_bytes, length, err);
+    }
+    if (code != MP_OK) {
+        free(buffer);
+        return code;
+    }
+    *data = buffer;
     return MP_OK;
 }
 

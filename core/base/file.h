@@ -9,7 +9,8 @@
 #include <stdio.h>
 
 /* Reads all of path ("-": standard input) into *data, malloc'ed and with a NUL after its *length
- * bytes. MP_ERR_IO if it cannot be read, MP_ERR_FORMAT if it has more than max_bytes. */
+ * bytes. MP_ERR_IO if it cannot be read, MP_ERR_FORMAT if it has more than max_bytes,
+ * MP_ERR_MEMORY. */
 int mp_file_read(const char *path, size_t max_bytes, char **data, size_t *length,
                  struct mp_error *err);
 

@@ -44,58 +44,100 @@ void mp_free(void *p)
     free(p);
 }
 
-void *mp_xmalloc(size_t bytes)
+/* ---- memory that is there or the program ends ---- */
+
+static mp_exhausted_handler *on_exhausted;
+
+void mp_memory_on_exhausted(mp_exhausted_handler *handler)
+{
+    on_exhausted = handler;
+}
+
+void mp_memory_exhausted(const char *format, ...)
+{
+    char message[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    if (on_exhausted != NULL) {
+        on_exhausted(message);
+    }
+    mp_panic("%s", message);
+}
+
+static void __attribute__((noreturn)) exhausted(size_t count, size_t size, const char *what)
+{
+    mp_memory_exhausted("out of memory: %zu x %zu bytes asked for in %s", count, size, what);
+}
+
+void *mp_xmalloc_for(size_t bytes, const char *what)
 {
     void *p = malloc(bytes == 0 ? 1 : bytes);
     if (p == NULL) {
-        mp_panic("out of memory: %zu bytes", bytes);
+        exhausted(1, bytes, what);
     }
     return p;
 }
 
-void *mp_xcalloc(size_t count, size_t size)
+void *mp_xcalloc_for(size_t count, size_t size, const char *what)
 {
     void *p = calloc(count == 0 ? 1 : count, size == 0 ? 1 : size);
     if (p == NULL) {
-        mp_panic("out of memory: %zu x %zu bytes", count, size);
+        exhausted(count, size, what);
     }
     return p;
 }
 
-void *mp_xrealloc(void *p, size_t count, size_t size)
+void *mp_xrealloc_for(void *p, size_t count, size_t size, const char *what)
 {
     size_t bytes;
-    if (!mp_size_mul(count, size, &bytes)) {
-        mp_panic("out of memory: %zu x %zu bytes", count, size);
-    }
-    void *q = realloc(p, bytes == 0 ? 1 : bytes);
+    void *q = mp_size_mul(count, size, &bytes) ? realloc(p, bytes == 0 ? 1 : bytes) : NULL;
     if (q == NULL) {
-        mp_panic("out of memory: %zu bytes", bytes);
+        exhausted(count, size, what);
     }
     return q;
 }
 
-char *mp_xstrndup(const char *s, size_t n)
+char *mp_xstrndup_for(const char *s, size_t n, const char *what)
 {
-    char *copy = mp_xmalloc(n + 1);
+    char *copy = mp_xmalloc_for(n + 1, what);
     memcpy(copy, s, n);
     copy[n] = '\0';
     return copy;
 }
 
-char *mp_xstrdup(const char *s)
+char *mp_xstrdup_for(const char *s, const char *what)
 {
-    return mp_xstrndup(s, strlen(s));
+    return mp_xstrndup_for(s, strlen(s), what);
 }
 
-char *mp_xasprintf(const char *format, ...)
+char *mp_xasprintf_for(const char *what, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     char *text = NULL;
     if (vasprintf(&text, format, args) < 0) {
-        mp_panic("out of memory while formatting a message");
+        exhausted(1, strlen(format), what);
     }
     va_end(args);
     return text;
+}
+
+FILE *mp_xstream_open_for(char **text, size_t *length, const char *what)
+{
+    FILE *stream = open_memstream(text, length);
+    if (stream == NULL) {
+        exhausted(1, sizeof *stream, what);
+    }
+    return stream;
+}
+
+void mp_xstream_close_for(FILE *stream, const char *what)
+{
+    long length = ftell(stream);
+    bool failed = ferror(stream) != 0;
+    if (fclose(stream) != 0 || failed) {
+        exhausted(1, length > 0 ? (size_t)length : 0, what);
+    }
 }

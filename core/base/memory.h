@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* A block of this many bytes or more starts on a huge page, and no other block lies in its last
  * one.
@@ -39,14 +40,39 @@ void *mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err
  * below too. */
 MP_API void mp_free(void *p);
 
-/* For small bookkeeping memory (strings, tables, configuration), where running out is not
- * something a caller can handle: panics instead of returning NULL. Free with free(). */
-void *mp_xmalloc(size_t bytes);
-void *mp_xcalloc(size_t count, size_t size);
-void *mp_xrealloc(void *p, size_t count, size_t size);
-char *mp_xstrdup(const char *s);
-char *mp_xstrndup(const char *s, size_t n);
+/* For bookkeeping memory (strings, tables, configuration), where running out is not something a
+ * caller can handle: it ends the program instead of returning NULL. Free with free(). */
+#define mp_xmalloc(bytes) mp_xmalloc_for(bytes, __func__)
+#define mp_xcalloc(count, size) mp_xcalloc_for(count, size, __func__)
+#define mp_xrealloc(p, count, size) mp_xrealloc_for(p, count, size, __func__)
+#define mp_xstrdup(s) mp_xstrdup_for(s, __func__)
+#define mp_xstrndup(s, n) mp_xstrndup_for(s, n, __func__)
 /* printf into a fresh string. */
-char *mp_xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+#define mp_xasprintf(...) mp_xasprintf_for(__func__, __VA_ARGS__)
+
+/* The same with the name of the function that asks, which the message has. */
+void *mp_xmalloc_for(size_t bytes, const char *what);
+void *mp_xcalloc_for(size_t count, size_t size, const char *what);
+void *mp_xrealloc_for(void *p, size_t count, size_t size, const char *what);
+char *mp_xstrdup_for(const char *s, const char *what);
+char *mp_xstrndup_for(const char *s, size_t n, const char *what);
+char *mp_xasprintf_for(const char *what, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* A stream into a fresh string, which is whole once it is closed: it too is there or the program
+ * ends. */
+#define mp_xstream_open(text, length) mp_xstream_open_for(text, length, __func__)
+#define mp_xstream_close(stream) mp_xstream_close_for(stream, __func__)
+FILE *mp_xstream_open_for(char **text, size_t *length, const char *what);
+void mp_xstream_close_for(FILE *stream, const char *what);
+
+/* Called by any thread when that memory has run out, with a message that says how much was asked
+ * for and what for; it must not allocate nor return. Until one is set (a library's program has its
+ * own say in how it ends): a panic. */
+typedef void mp_exhausted_handler(const char *message);
+void mp_memory_on_exhausted(mp_exhausted_handler *handler);
+
+/* The same end for who runs out of memory of another kind, such as a library's. */
+void mp_memory_exhausted(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 #endif

@@ -194,10 +194,7 @@ char *mp_core_map_describe(const struct mp_core_map *map, bool bound)
 {
     char *text = NULL;
     size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (out == NULL) {
-        mp_panic("no memory for the description of %d teams", map->num_teams);
-    }
+    FILE *out = mp_xstream_open(&text, &size);
     for (int w = 0; w < map->num_teams; w++) {
         const struct mp_team *team = &map->teams[w];
         fprintf(out, "%scpu worker %d: ", w > 0 ? "; " : "", w);
@@ -212,6 +209,6 @@ char *mp_core_map_describe(const struct mp_core_map *map, bool bound)
     } else {
         fputs("; no thread is bound", out);
     }
-    fclose(out);
+    mp_xstream_close(out);
     return text;
 }

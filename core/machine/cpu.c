@@ -1,5 +1,8 @@
 #include "core/machine/cpu.h"
 
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -20,12 +23,21 @@ const char *mp_isa_name(enum mp_isa isa)
 
 #ifdef __x86_64__
 
-/* The compiler's run-time test asks cpuid, and XCR0 for what the operating system saves. */
+/* A feature that not every compiler's run-time test knows. */
+static bool has_feature(unsigned leaf, int reg, unsigned bit)
+{
+    unsigned regs[4];
+    return __get_cpuid_count(leaf, 0, &regs[0], &regs[1], &regs[2], &regs[3]) != 0 &&
+           (regs[reg] >> bit & 1) != 0;
+}
+
+/* The compiler's test asks cpuid, and XCR0 for what the operating system saves. */
 enum mp_isa mp_isa_detect(void)
 {
+    enum { ECX = 2, F16C = 29, LZCNT = 5 };
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                __builtin_cpu_supports("f16c") && __builtin_cpu_supports("bmi") &&
-                __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("lzcnt");
+                has_feature(1, ECX, F16C) && __builtin_cpu_supports("bmi") &&
+                __builtin_cpu_supports("bmi2") && has_feature(0x80000001, ECX, LZCNT);
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                   __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
@@ -39,8 +51,9 @@ bool mp_cpu_has_amx_bf16(void)
 {
     /* arch_prctl(2): asks Linux for the right to use tile data, which it grants per process. */
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    enum { EDX = 3, AMX_BF16 = 22, AMX_TILE = 24 };
 
-    return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+    return has_feature(7, EDX, AMX_TILE) && has_feature(7, EDX, AMX_BF16) &&
            syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 

@@ -20,6 +20,16 @@ struct mp_topology {
     int cpu_quota; /* CPUs' worth of time the control group grants, rounded up; 0: no quota */
 };
 
+/* An empty set; NULL with err filled. */
+static hwloc_bitmap_t new_set(struct mp_error *err)
+{
+    hwloc_bitmap_t set = hwloc_bitmap_alloc();
+    if (set == NULL) {
+        mp_fail(err, MP_ERR_MEMORY, "topology: out of memory for a set of processors or nodes");
+    }
+    return set;
+}
+
 static hwloc_obj_t core_at(const struct mp_topology *t, int core)
 {
     return hwloc_get_obj_by_depth(t->hwloc, t->core_depth, (unsigned)core);
@@ -69,6 +79,21 @@ static void add_allowed_cpus(hwloc_bitmap_t set)
     }
 }
 
+static int restrict_to_allowed(struct mp_topology *t, struct mp_error *err)
+{
+    hwloc_bitmap_t allowed = new_set(err);
+    if (allowed == NULL) {
+        return MP_ERR_MEMORY;
+    }
+    add_allowed_cpus(allowed);
+    int failed = hwloc_topology_restrict(t->hwloc, allowed, 0);
+    hwloc_bitmap_free(allowed);
+    return failed ? mp_fail(err, MP_ERR_RUNTIME,
+                            "topology: hwloc cannot restrict it to the affinity mask: %s",
+                            strerror(errno))
+                  : MP_OK;
+}
+
 static int load_hwloc(struct mp_topology *t, const char *synthetic, struct mp_error *err)
 {
     if (hwloc_topology_init(&t->hwloc) != 0) {
@@ -89,14 +114,9 @@ static int load_hwloc(struct mp_topology *t, const char *synthetic, struct mp_er
     if (synthetic == NULL) {
         /* Threads beyond what a container is granted would spin while the others are throttled. */
         t->cpu_quota = mp_control_group_cpus("");
-        hwloc_bitmap_t allowed = hwloc_bitmap_alloc();
-        add_allowed_cpus(allowed);
-        int failed = hwloc_topology_restrict(t->hwloc, allowed, 0);
-        hwloc_bitmap_free(allowed);
-        if (failed) {
-            return mp_fail(err, MP_ERR_RUNTIME,
-                           "topology: hwloc cannot restrict it to the affinity mask: %s",
-                           strerror(errno));
+        int code = restrict_to_allowed(t, err);
+        if (code != MP_OK) {
+            return code;
         }
     }
     return count_cores_and_nodes(t, err);
@@ -166,7 +186,10 @@ static bool is_gpu(const struct hwloc_obj *device)
 
 int mp_topology_gpu_node(const struct mp_topology *t)
 {
-    hwloc_bitmap_t near = hwloc_bitmap_alloc();
+    hwloc_bitmap_t near = new_set(NULL);
+    if (near == NULL) {
+        return -1;
+    }
     hwloc_obj_t device = NULL;
     while ((device = hwloc_get_next_pcidev(t->hwloc, device)) != NULL) {
         if (is_gpu(device)) {
@@ -255,7 +278,10 @@ int mp_team_bind_memory(const struct mp_topology *t, const struct mp_team *team,
     if (t->num_nodes == 1 || bytes == 0) {
         return MP_OK;
     }
-    hwloc_bitmap_t nodes = hwloc_bitmap_alloc();
+    hwloc_bitmap_t nodes = new_set(err);
+    if (nodes == NULL) {
+        return MP_ERR_MEMORY;
+    }
     for (int i = 0; i < team->num_threads; i++) {
         hwloc_bitmap_set(nodes, (unsigned)mp_topology_node_of(t, team->cores[i]));
     }
@@ -285,8 +311,12 @@ int mp_thread_bind(const struct mp_topology *t, int core, struct mp_affinity **b
                    struct mp_error *err)
 {
     if (before != NULL) {
+        hwloc_bitmap_t cpus = new_set(err);
+        if (cpus == NULL) {
+            return MP_ERR_MEMORY;
+        }
         *before = mp_xcalloc(1, sizeof **before);
-        (*before)->cpus = hwloc_bitmap_alloc();
+        (*before)->cpus = cpus;
         if (hwloc_get_cpubind(t->hwloc, (*before)->cpus, HWLOC_CPUBIND_THREAD) != 0) {
             hwloc_bitmap_copy((*before)->cpus, hwloc_topology_get_topology_cpuset(t->hwloc));
         }

@@ -86,7 +86,7 @@ void mp_matches_begin(struct mp_matches *m, const struct mp_pattern *pattern, co
     m->data = pcre2_match_data_create(1, NULL);
     m->limits = pcre2_match_context_create(NULL);
     if (m->data == NULL || m->limits == NULL) {
-        mp_panic("out of memory for match data");
+        mp_memory_exhausted("out of memory for a match of a pattern");
     }
     pcre2_set_match_limit(m->limits, MATCH_LIMIT);
     pcre2_set_heap_limit(m->limits, HEAP_LIMIT_KIB);

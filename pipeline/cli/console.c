@@ -4,6 +4,7 @@
 #include "pipeline/cli/progress.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static const struct {
@@ -49,4 +50,15 @@ bool mp_console_stop(void *user)
 {
     (void)user;
     return mp_interrupted();
+}
+
+void mp_console_exhausted(const char *message)
+{
+    char line[512];
+    snprintf(line, sizeof line, "magicpig-pipe: error: %s\n", message);
+    ssize_t ignored = write(STDERR_FILENO, line, strlen(line));
+    (void)ignored;
+    /* Finished requests are in their files. Another thread may be anywhere: nothing is tidied up.
+     */
+    _exit(1);
 }

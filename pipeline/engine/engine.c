@@ -210,6 +210,11 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
         mp_log(MP_LOG_WARNING,
                "runtime.gpu_memory and runtime.gpu_kv_layers have no effect: no GPU is used");
     }
+    if (config->gather != MP_GATHER_AUTO &&
+        (mp_dense(e).kind != MP_GPU || mp_engine_kept_layers(e) == 0)) {
+        mp_log(MP_LOG_WARNING, "runtime.gather has no effect: %s",
+               mp_dense(e).kind != MP_GPU ? "no GPU is used" : "nothing is kept to select from");
+    }
     *out = e;
     return 0;
 }

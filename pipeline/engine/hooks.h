@@ -173,8 +173,8 @@ const char *mp_hook_shapes(void);
 int mp_hook_chat(const char *name, const char **before, const char **after, struct mp_error *err);
 const char *mp_hook_chat_names(void);
 
-/* Share of their time for which the threads of an engine that has been started have waited for
- * cores that other programs were on. */
+/* Share of the time since the engine was started for which the thread that waited longest was ready
+ * to run without a core. */
 double mp_hook_waited(const struct mp_engine *e);
 
 /* From now on a task has run when its submission returns, to time ops alone; or no longer so. */

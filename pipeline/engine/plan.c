@@ -10,6 +10,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* Code, StarPU, oneDNN with its generated kernels, the tokenizer and the kernels' scratch: resident
  * memory of a short run less everything else in its plan. cuBLAS is read in whether or not there is
@@ -114,7 +115,7 @@ static void plan_adoption(struct planner *p, int64_t tokens)
     mp_engine_place(e->base, 0, &base.graph.placements);
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         struct mp_layer_kv kv = {0};
-        mp_kv_create_static(&base, &p->counter, &kv, l, tokens);
+        mp_kv_create_static(&base, &p->counter, &kv, l, tokens, 0);
         mp_kv_destroy_layer(&base, &kv, l);
     }
     mp_placements_free(&base.graph.placements);
@@ -141,9 +142,9 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
 {
     const struct mp_config *c = p->e->config;
     bool sparse = p->e->graph.placements.layers[layer].sparse;
-    struct mp_layer_kv kv = {0};
-    mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens);
     int64_t growth = mp_kv_growth(p->e, tokens, new_tokens);
+    struct mp_layer_kv kv = {0};
+    mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens, growth);
     if (new_tokens > c->generation_budget && !(sparse && growth > 0)) {
         /* Caches grow once the budget is used up: the old one is there until the new one is. */
         struct kv_cache grown;
@@ -256,10 +257,22 @@ static int64_t available_memory(void)
     return kib < 0 ? INT64_MAX : kib * 1024;
 }
 
+/* What ulimit -v leaves, in bytes; INT64_MAX where there is no such limit. */
+static int64_t address_space(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur > INT64_MAX) {
+        return INT64_MAX;
+    }
+    int64_t used = mp_kernel_number("/proc/self/status", "VmSize:") * 1024;
+    return (int64_t)limit.rlim_cur > used ? (int64_t)limit.rlim_cur - used : 0;
+}
+
 int64_t mp_plan_limit(const struct mp_config *config)
 {
-    return config->memory_limit > 0 ? config->memory_limit
-                                    : min64(available_memory(), mp_control_group_memory(""));
+    return config->memory_limit > 0
+               ? config->memory_limit
+               : min64(min64(available_memory(), mp_control_group_memory("")), address_space());
 }
 
 /* MP_ERR_MEMORY unless what is planned for one device fits; `device` names it and its limit. */

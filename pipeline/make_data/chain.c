@@ -107,10 +107,10 @@ int mp_write_chain(const struct mp_task *t, const struct mp_draft *d, struct mp_
     } while (asked.value == example.value);
 
     size_t length;
-    FILE *text = open_memstream(&out->text, &length);
+    FILE *text = mp_xstream_open(&out->text, &length);
     write_example(text, &example);
     write_text(text, &asked);
-    fclose(text);
+    mp_xstream_close(text);
     out->answer_prefix = answer_prefix(&asked);
     for (int i = 0; i < VARIABLES; i++) {
         mp_words_add(&out->outputs, asked.names[i], strlen(asked.names[i]));

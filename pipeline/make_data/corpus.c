@@ -198,7 +198,7 @@ static int join_paragraph(const struct mp_json *doc, const struct cJSON *pair, c
         return code;
     }
     size_t length;
-    FILE *joined = open_memstream(out, &length);
+    FILE *joined = mp_xstream_open(out, &length);
     fprintf(joined, "%s\n", text);
     for (const struct cJSON *s = mp_json_first(mp_json_after(title)); s != NULL && code == 0;
          s = mp_json_after(s)) {
@@ -207,7 +207,7 @@ static int join_paragraph(const struct mp_json *doc, const struct cJSON *pair, c
             fputs(text, joined);
         }
     }
-    fclose(joined);
+    mp_xstream_close(joined);
     if (code != 0) {
         free(*out);
     }

@@ -70,7 +70,7 @@ int mp_write_documents(const struct mp_task *t, const struct mp_draft *d, struct
     order_documents(&rng, corpus, q, all);
 
     size_t length;
-    FILE *text = open_memstream(&out->text, &length);
+    FILE *text = mp_xstream_open(&out->text, &length);
     fputs("Answer the question from the documents below. Give the answer alone, in no other words."
           "\n\n",
           text);
@@ -80,7 +80,7 @@ int mp_write_documents(const struct mp_task *t, const struct mp_draft *d, struct
         "Answer the question from the documents above. Give the answer alone, in no other words."
         "\n\nQuestion: %s",
         q->text);
-    fclose(text);
+    mp_xstream_close(text);
     out->answer_prefix = mp_xstrdup("Answer:");
     for (size_t i = 0; i < q->answers.count; i++) {
         mp_words_add(&out->outputs, q->answers.items[i], strlen(q->answers.items[i]));

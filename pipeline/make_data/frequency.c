@@ -76,7 +76,7 @@ int mp_write_common_words(const struct mp_task *t, const struct mp_draft *d, str
     const int32_t *rest = order + COMMON + example.others;
 
     size_t length;
-    FILE *text = open_memstream(&out->text, &length);
+    FILE *text = mp_xstream_open(&out->text, &length);
     out->answer_prefix = list_answer_prefix();
     write_list(text, &rng, &example, words, order);
     fprintf(text, " %s", out->answer_prefix);
@@ -86,7 +86,7 @@ int mp_write_common_words(const struct mp_task *t, const struct mp_draft *d, str
     }
     fputs("\n\n", text);
     write_list(text, &rng, &asked, words, rest);
-    fclose(text);
+    mp_xstream_close(text);
     free(order);
     return 0;
 }
@@ -155,7 +155,7 @@ int mp_write_coded_words(const struct mp_task *t, const struct mp_draft *d, stru
     draw_coded_words(&rng, ranks, &words);
 
     size_t length;
-    FILE *text = open_memstream(&out->text, &length);
+    FILE *text = mp_xstream_open(&out->text, &length);
     fputs(
         "Read the following coded text and track the frequency of each coded word. Find the three "
         "most frequently appeared coded words. ",
@@ -164,7 +164,7 @@ int mp_write_coded_words(const struct mp_task *t, const struct mp_draft *d, stru
     fputs("\nQuestion: Do not provide any explanation. Please ignore the dots '...'. What are the "
           "three most frequently appeared words in the above coded text?",
           text);
-    fclose(text);
+    mp_xstream_close(text);
     out->answer_prefix = mp_xstrdup("Answer: According to the coded text above, the three most "
                                     "frequently appeared words are:");
     for (int i = 1; i <= ASKED_RANKS; i++) {

@@ -38,7 +38,7 @@ static char *format_line(const struct mp_task *t, int64_t index, const struct mp
                          int64_t context, size_t *length)
 {
     char *line;
-    FILE *out = open_memstream(&line, length);
+    FILE *out = mp_xstream_open(&line, length);
     fprintf(out, "{\"index\": %" PRId64 ", \"id\": \"%s-%" PRId64 "\"", index, t->name, index);
     write_string(out, "task", t->name);
     write_string(out, "input", s->text);
@@ -53,7 +53,7 @@ static char *format_line(const struct mp_task *t, int64_t index, const struct mp
             "], \"max_new_tokens\": %" PRId64 ", \"length\": %" PRId64
             ", \"target_tokens\": %" PRId64 "}\n",
             t->new_tokens, s->tokens, context);
-    fclose(out);
+    mp_xstream_close(out);
     return line;
 }
 

@@ -228,10 +228,10 @@ int mp_write_needles(const struct mp_task *t, const struct mp_draft *d, struct m
     if (code == 0) {
         draw_places(&h);
         size_t length;
-        h.out = open_memstream(&out->text, &length);
+        h.out = mp_xstream_open(&out->text, &length);
         h.started = false;
         code = write_sample(&h, out, err);
-        fclose(h.out);
+        mp_xstream_close(h.out);
     }
     mp_words_free(&h.keys);
     mp_words_free(&h.values);

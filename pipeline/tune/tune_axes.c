@@ -41,10 +41,10 @@ static void add_gpu_kv_layers(struct mp_tune_axis *axis, const struct mp_tune_ma
     }
 }
 
-/* Acts where KV stays in CPU memory. */
+/* Acts where the method keeps KV and not all of it fits the GPU. */
 static void add_gathers(struct mp_tune_axis *axis, const struct mp_tune_machine *m)
 {
-    if (m->gpu) {
+    if (m->gpu && m->gpu_kv_layers > 0) {
         add(axis, "cpu");
         add(axis, "gpu");
     }

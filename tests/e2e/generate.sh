@@ -182,8 +182,16 @@ case_growth() {
         sampled_within 100 100
     done
     generate "${arguments[@]}" --attention pps --kv-dtype int8 --device-budget 12 --window-size 8 \
-        --generation-budget 16 --cpu-workers 2
+        --generation-budget 16
     expect_status 0
+    cp out int8
+    generate "${arguments[@]}" --attention pps --kv-dtype int8 --device-budget 12 --window-size 8 \
+        --generation-budget 16 --cpu-workers 2
+    expect 'two workers' "$(<out)" "$(<int8)"
+    # Not beyond the model's positions.
+    run plan --model "$demo" --devices cpu --attention pps --context 60068 --gen-len 1000000000
+    expect_status 0
+    expect_lines 'positions' out '^  offloaded KV +223\.0 MiB$' 1
     # What grows old is sampled from: there is no cache of 40,000 tokens.
     run plan --model "$demo" --devices cpu --attention pps --context 3068 --gen-len 40257
     expect_status 0

@@ -2,7 +2,7 @@
 
 #include "codelets/common/elementwise.h"
 #include "codelets/common/scratch.h"
-#include "core/base/error.h"
+#include "core/base/memory.h"
 
 #include <dnnl.h>
 #include <omp.h>
@@ -39,6 +39,9 @@ static _Thread_local struct {
 
 static void check(dnnl_status_t status, const char *what)
 {
+    if (status == dnnl_out_of_memory) {
+        mp_memory_exhausted("out of memory in oneDNN: for %s", what);
+    }
     if (status != dnnl_success) {
         mp_panic("oneDNN refuses %s: status %d", what, (int)status);
     }

@@ -2,6 +2,8 @@
 #include "codelets/prefill_attention/prefill_attention.h"
 #include "tests/unit/codelets/kernel_test.h"
 
+#include <omp.h>
+
 struct variant {
     const char *name;
     prefill_attention_kernel *run;
@@ -184,6 +186,39 @@ static void test_against_naive(void **state)
     }
 }
 
+/* The same bits from any number of threads. */
+static void test_threads(void **state)
+{
+    (void)state;
+    const struct attention_case cases[] = {
+        {"one block or several", 1100, 0, 1, 4, 64, 2.0f, 3.0f, MP_BF16},
+        {"no multiple", 777, 91, 2, 7, 64, 2.0f, 3.0f, MP_BF16},
+        {"no group", 1500, 200, 3, 1, 32, 4.0f, 1.0f, MP_BF16},
+    };
+    const int before = omp_get_max_threads();
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct problem p;
+        struct variant variants[MAX_VARIANTS];
+        int count = runnable_variants(variants);
+        make_problem(&cases[c], &p);
+        for (int v = 0; v < count; v++) {
+            omp_set_num_threads(1);
+            variants[v].run(&p.args);
+            memcpy(p.expected, p.o, p.size * sizeof *p.o);
+            for (int threads = 2; threads <= 8; threads += threads) {
+                omp_set_num_threads(threads);
+                variants[v].run(&p.args);
+                if (memcmp(p.o, p.expected, p.size * sizeof *p.o) != 0) {
+                    fail_msg("%s, %s: other bits from %d threads", cases[c].name, variants[v].name,
+                             threads);
+                }
+            }
+        }
+        free_problem(&p);
+    }
+    omp_set_num_threads(before);
+}
+
 /* Logits in the thousands overflow nothing: each row takes the value of its best key. Two keys may
  * come within rounding of each other in a row or two. */
 static void test_large_logits(void **state)
@@ -232,9 +267,8 @@ static void test_zero_queries(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_naive),
-        cmocka_unit_test(test_large_logits),
-        cmocka_unit_test(test_first_token),
+        cmocka_unit_test(test_against_naive), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_large_logits),  cmocka_unit_test(test_first_token),
         cmocka_unit_test(test_zero_queries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -187,7 +187,7 @@ static void test_presets(void **state)
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         struct mp_config c;
         struct mp_error err;
-        const struct mp_method *method;
+        const struct mp_method *method = NULL;
         char path[512], text[64];
         snprintf(path, sizeof path, "%s/configs/%s.json", MP_SOURCE_DIR, presets[i].file);
         mp_config_init(&c);
