@@ -8,7 +8,9 @@
 
 enum { MAX_CONFIG_BYTES = 16 << 20 };
 
-static const double DEFAULT_RMS_NORM_EPS = 1e-6; /* as in transformers */
+/* As in transformers. */
+static const double DEFAULT_RMS_NORM_EPS = 1e-6;
+static const int64_t DEFAULT_MAX_WINDOW_LAYERS = 28;
 
 /* What sets the supported architectures apart. */
 struct architecture {
@@ -19,13 +21,18 @@ struct architecture {
     bool qk_norm;
     bool window;         /* sliding_window counts */
     bool window_default; /* ... unless use_sliding_window says otherwise */
+    bool window_layers;  /* ... in the layers that layer_types or max_window_layers say */
 };
 
 static const struct architecture ARCHITECTURES[] = {
     {.model_type = "llama", .attention_bias = true, .mlp_bias = true},
     {.model_type = "mistral", .window = true, .window_default = true},
-    {.model_type = "qwen2", .qkv_bias = true, .window = true},
-    {.model_type = "qwen3", .attention_bias = true, .qk_norm = true, .window = true},
+    {.model_type = "qwen2", .qkv_bias = true, .window = true, .window_layers = true},
+    {.model_type = "qwen3",
+     .attention_bias = true,
+     .qk_norm = true,
+     .window = true,
+     .window_layers = true},
 };
 
 /* The document being read. */
@@ -144,58 +151,113 @@ static int read_options(const struct reader *r, const struct architecture *a, st
 
 /* ---- what is not implemented ---- */
 
-static int check_window(const struct reader *r, const struct architecture *a, struct mp_error *err)
+/* *out: tokens that windowed layers attend to, 0: all of them. A window of all positions hides
+ * nothing. */
+static int read_window(const struct reader *r, const struct architecture *a, int64_t positions,
+                       int64_t *out, struct mp_error *err)
 {
     int64_t size = 0;
     bool used = a->window_default;
-    int rc;
+    *out = 0;
     if (!a->window) {
         return 0;
     }
-    if ((rc = mp_json_opt_bool(r->doc, r->root, "use_sliding_window", &used, err)) != 0 ||
-        (rc = mp_json_opt_int(r->doc, r->root, "sliding_window", 1, MP_JSON_MAX_INT, &size, err)) !=
-            0) {
-        return rc;
+    int rc = mp_json_opt_bool(r->doc, r->root, "use_sliding_window", &used, err);
+    if (rc == 0) {
+        rc = mp_json_opt_int(r->doc, r->root, "sliding_window", 1, MP_JSON_MAX_INT, &size, err);
     }
-    if (used && size > 0) {
+    if (rc == 0 && used && size < positions) {
+        *out = size;
+    }
+    return rc;
+}
+
+static int fail_window(const struct reader *r, int64_t positions, int layer, int64_t window,
+                       struct mp_error *err)
+{
+    return mp_fail(err, MP_ERR_UNSUPPORTED,
+                   "%s: sliding_window: expected null or at least the model's %" PRId64
+                   " positions (windowed attention is not supported), found %" PRId64
+                   " for layer %d",
+                   r->path, positions, window, layer);
+}
+
+/* Without layer_types: the layers from max_window_layers on have the window, or all. */
+static int check_window(const struct reader *r, const struct architecture *a,
+                        const struct mp_hf_config *c, int64_t window, struct mp_error *err)
+{
+    int64_t first = a->window_layers ? DEFAULT_MAX_WINDOW_LAYERS : 0;
+    int rc = a->window_layers ? mp_json_opt_int(r->doc, r->root, "max_window_layers", 0,
+                                                MP_JSON_MAX_INT, &first, err)
+                              : 0;
+    if (rc == 0 && window > 0 && first < c->shape.num_hidden_layers) {
+        rc = fail_window(r, c->max_positions, (int)first, window, err);
+    }
+    return rc;
+}
+
+/* Layers of the type "sliding_attention" are full ones if there is a window that hides nothing. */
+static int check_layer_type(const struct reader *r, const struct architecture *a,
+                            const struct mp_hf_config *c, int layer, const char *type,
+                            int64_t window, struct mp_error *err)
+{
+    bool sliding = a->window_layers && strcmp(type, "sliding_attention") == 0 &&
+                   is_given(mp_json_find(r->root, "sliding_window"));
+    if (sliding && window > 0) {
+        return fail_window(r, c->max_positions, layer, window, err);
+    }
+    if (!sliding && strcmp(type, "full_attention") != 0) {
         return mp_fail(err, MP_ERR_UNSUPPORTED,
-                       "%s: sliding_window: expected null (windowed attention is not supported), "
-                       "found %" PRId64,
-                       r->path, size);
+                       "%s: layer_types[%d]: expected \"full_attention\", found \"%.100s\"",
+                       r->path, layer, type);
     }
     return 0;
 }
 
-static int check_layer_types(const struct reader *r, const struct mp_shape *s, struct mp_error *err)
+static int check_layer_types(const struct reader *r, const struct architecture *a,
+                             const struct mp_hf_config *c, const struct cJSON *types,
+                             int64_t window, struct mp_error *err)
 {
-    const struct cJSON *types = NULL;
-    int rc = mp_json_opt_array(r->doc, r->root, "layer_types", &types, err);
-    if (rc != 0 || types == NULL) {
-        return rc;
-    }
     int layers = 0;
     for (const struct cJSON *v = mp_json_first(types); v != NULL; v = mp_json_after(v)) {
         const char *type;
-        rc = mp_json_as_string(r->doc, v, &type, err);
+        int rc = mp_json_as_string(r->doc, v, &type, err);
+        if (rc == 0) {
+            rc = check_layer_type(r, a, c, layers, type, window, err);
+        }
         if (rc != 0) {
             return rc;
         }
-        if (strcmp(type, "full_attention") != 0) {
-            return mp_fail(err, MP_ERR_UNSUPPORTED,
-                           "%s: layer_types[%d]: expected \"full_attention\", found \"%.100s\"",
-                           r->path, layers, type);
-        }
         layers++;
     }
-    if (layers != s->num_hidden_layers) {
+    if (layers != c->shape.num_hidden_layers) {
         return mp_json_fail(r->doc, types, err, "expected num_hidden_layers = %d entries, found %d",
-                            s->num_hidden_layers, layers);
+                            c->shape.num_hidden_layers, layers);
     }
     return 0;
 }
 
-static int check_supported(const struct reader *r, const struct architecture *a,
-                           const struct mp_shape *s, struct mp_error *err)
+/* Which layers attend to a window of the last tokens alone: none may, as the models' files say it
+ * or transformers takes it. */
+static int check_windows(const struct reader *r, const struct architecture *a,
+                         const struct mp_hf_config *c, struct mp_error *err)
+{
+    int64_t window = 0;
+    const struct cJSON *types = NULL;
+    int rc = read_window(r, a, c->max_positions, &window, err);
+    if (rc == 0) {
+        rc = mp_json_opt_array(r->doc, r->root, "layer_types", &types, err);
+    }
+    if (rc == 0 && types != NULL) {
+        rc = check_layer_types(r, a, c, types, window, err);
+    }
+    if (rc == 0 && (types == NULL || !a->window_layers)) {
+        rc = check_window(r, a, c, window, err);
+    }
+    return rc;
+}
+
+static int check_supported(const struct reader *r, struct mp_error *err)
 {
     const char *act = NULL;
     int rc = mp_json_opt_string(r->doc, r->root, "hidden_act", &act, err);
@@ -211,8 +273,7 @@ static int check_supported(const struct reader *r, const struct architecture *a,
                        "%s: quantization_config: expected none: weights must be bf16, f16 or f32",
                        r->path);
     }
-    rc = check_window(r, a, err);
-    return rc != 0 ? rc : check_layer_types(r, s, err);
+    return 0;
 }
 
 /* ---- end tokens ---- */
@@ -245,23 +306,33 @@ static int read_eos(const struct reader *r, struct mp_hf_config *c, struct mp_er
 
 /* ---- documents ---- */
 
+static int read_rope(const struct reader *r, struct mp_hf_config *c, struct mp_error *err)
+{
+    c->rope.head_dim = c->shape.head_dim;
+    int rc = mp_json_get_int(r->doc, r->root, "max_position_embeddings", 1, INT32_MAX,
+                             &c->rope.max_positions, err);
+    if (rc == 0) {
+        rc = mp_hf_rope_read(r->path, r->doc, r->root, &c->rope, err);
+    }
+    if (rc == 0) {
+        c->max_positions = mp_rope_positions(&c->rope);
+    }
+    return rc;
+}
+
 static int read_config(const struct reader *r, struct mp_hf_config *c, struct mp_error *err)
 {
     const struct architecture *a = NULL;
     int rc;
     if ((rc = read_architecture(r, &a, err)) != 0 || (rc = read_sizes(r, &c->shape, err)) != 0 ||
         (rc = read_heads(r, &c->shape, err)) != 0 ||
-        (rc = read_options(r, a, &c->shape, err)) != 0 ||
-        (rc = check_supported(r, a, &c->shape, err)) != 0 ||
-        (rc = mp_json_get_int(r->doc, r->root, "max_position_embeddings", 1, INT32_MAX,
-                              &c->max_positions, err)) != 0 ||
+        (rc = read_options(r, a, &c->shape, err)) != 0 || (rc = check_supported(r, err)) != 0 ||
+        (rc = read_rope(r, c, err)) != 0 || (rc = check_windows(r, a, c, err)) != 0 ||
         (rc = read_eos(r, c, err)) != 0) {
         return rc;
     }
     c->model_type = a->model_type;
-    c->rope.head_dim = c->shape.head_dim;
-    c->rope.max_positions = c->max_positions;
-    return mp_hf_rope_read(r->path, r->doc, r->root, &c->rope, err);
+    return 0;
 }
 
 typedef int document_reader(const struct reader *, struct mp_hf_config *, struct mp_error *);
@@ -302,8 +373,35 @@ int mp_hf_config_parse(const char *name, const char *text, struct mp_hf_config *
     return rc != 0 ? rc : read_document(name, doc, read_config, out, err);
 }
 
+/* Numbers that are missing have transformers' defaults, where top_k is 50; 0 and -1 are
+ * all tokens. */
+static int read_sampling(const struct reader *r, struct mp_hf_config *c, struct mp_error *err)
+{
+    double temperature = 1.0;
+    double top_p = 1.0;
+    int64_t top_k = 50;
+    int rc;
+    if ((rc = mp_json_opt_bool(r->doc, r->root, "do_sample", &c->samples, err)) != 0 ||
+        (rc = mp_json_opt_number(r->doc, r->root, "temperature", 0.0, 1e6, &temperature, err)) !=
+            0 ||
+        (rc = mp_json_opt_number(r->doc, r->root, "top_p", 0.0, 1.0, &top_p, err)) != 0 ||
+        (rc = mp_json_opt_int(r->doc, r->root, "top_k", -1, INT32_MAX, &top_k, err)) != 0) {
+        return rc;
+    }
+    c->sampling = (struct mp_sampling){.temperature = (float)temperature,
+                                       .top_p = (float)top_p,
+                                       .top_k = top_k < 0 ? 0 : (int)top_k};
+    return 0;
+}
+
+static int read_generation(const struct reader *r, struct mp_hf_config *c, struct mp_error *err)
+{
+    int rc = read_eos(r, c, err);
+    return rc == 0 ? read_sampling(r, c, err) : rc;
+}
+
 int mp_hf_generation_config_read(const char *path, struct mp_hf_config *config,
                                  struct mp_error *err)
 {
-    return read_file(path, read_eos, config, err);
+    return read_file(path, read_generation, config, err);
 }

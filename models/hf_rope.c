@@ -1,5 +1,6 @@
 #include "models/hf_rope.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The transformers defaults of keys that may be left out. */
@@ -8,6 +9,11 @@ static const double DEFAULT_BETA_FAST = 32.0;
 static const double DEFAULT_BETA_SLOW = 1.0;
 
 static const double MAX_FACTOR = 1e6;
+
+static const char *const TYPES[] = {
+    [MP_ROPE_DEFAULT] = "default", [MP_ROPE_LINEAR] = "linear", [MP_ROPE_DYNAMIC] = "dynamic",
+    [MP_ROPE_LLAMA3] = "llama3",   [MP_ROPE_YARN] = "yarn",
+};
 
 struct reader {
     const char *path;
@@ -58,18 +64,23 @@ static int check_keys(const struct reader *r, struct mp_error *err)
 
 static int read_type(const struct reader *r, enum mp_rope_type *out, struct mp_error *err)
 {
-    static const char *const NAMES[] = {
-        [MP_ROPE_DEFAULT] = "default", [MP_ROPE_LINEAR] = "linear", [MP_ROPE_DYNAMIC] = "dynamic",
-        [MP_ROPE_LLAMA3] = "llama3",   [MP_ROPE_YARN] = "yarn",
-    };
     const char *key = mp_json_find(r->section, "rope_type") != NULL ? "rope_type" : "type";
-    const char *name = NAMES[MP_ROPE_DEFAULT];
+    const char *name = TYPES[MP_ROPE_DEFAULT];
     int rc = mp_json_opt_string(r->doc, r->section, key, &name, err);
+    const char *old = name;
+    if (rc == 0) {
+        rc = mp_json_opt_string(r->doc, r->section, "type", &old, err);
+    }
     if (rc != 0) {
         return rc;
     }
-    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++) {
-        if (strcmp(name, NAMES[i]) == 0) {
+    if (strcmp(old, name) != 0) {
+        return mp_fail(err, MP_ERR_FORMAT,
+                       "%s: %s.type: expected the same as rope_type, \"%.100s\", found \"%.100s\"",
+                       r->path, r->name, name, old);
+    }
+    for (size_t i = 0; i < sizeof TYPES / sizeof TYPES[0]; i++) {
+        if (strcmp(name, TYPES[i]) == 0) {
             *out = (enum mp_rope_type)i;
             return 0;
         }
@@ -157,41 +168,100 @@ static int read_variant(const struct reader *r, struct mp_rope *out, struct mp_e
     return rc == 0 && out->type == MP_ROPE_LLAMA3 ? read_llama3(r, out, err) : rc;
 }
 
-/* theta and the share of the head that rotates, from the section or, older, the top level. */
+/* One number that may stand in the section or, older, at the top level; in both only if it is the
+ * same. What neither has stays. */
+static int read_shared(const struct reader *r, const struct cJSON *root, const char *key,
+                       double min, double max, double *out, struct mp_error *err)
+{
+    double above = *out;
+    int rc = mp_json_opt_number(r->doc, root, key, min, max, &above, err);
+    *out = above;
+    if (rc == 0) {
+        rc = opt_number(r, key, min, max, out, err);
+    }
+    const struct cJSON *given = mp_json_find(root, key);
+    if (rc == 0 && *out != above && given != NULL && mp_json_kind(given) != MP_JSON_NULL) {
+        rc = mp_json_fail(r->doc, given, err, "expected the same as %s.%s = %g, found %g", r->name,
+                          key, *out, above);
+    }
+    return rc;
+}
+
+/* theta, and the share of the head that rotates. */
 static int read_theta(const struct reader *r, const struct cJSON *root, struct mp_rope *out,
                       struct mp_error *err)
 {
-    const struct cJSON *const objects[] = {root, r->section};
     double rotated = 1.0;
     out->theta = DEFAULT_THETA;
-    for (int i = 0; i < 2; i++) {
-        int rc = mp_json_opt_number(r->doc, objects[i], "rope_theta", 2.0, 1e15, &out->theta, err);
-        if (rc == 0) {
-            rc = mp_json_opt_number(r->doc, objects[i], "partial_rotary_factor", 0.0, 1.0, &rotated,
-                                    err);
-        }
-        if (rc != 0) {
-            return rc;
-        }
+    int rc = read_shared(r, root, "rope_theta", 2.0, 1e15, &out->theta, err);
+    if (rc == 0) {
+        rc = read_shared(r, root, "partial_rotary_factor", 0.0, 1.0, &rotated, err);
     }
-    if (rotated != 1.0) {
-        return mp_fail(err, MP_ERR_UNSUPPORTED, "%s: partial_rotary_factor: expected 1, found %g",
-                       r->path, rotated);
+    if (rc == 0 && rotated != 1.0) {
+        rc = mp_fail(err, MP_ERR_UNSUPPORTED, "%s: partial_rotary_factor: expected 1, found %g",
+                     r->path, rotated);
     }
-    return 0;
+    return rc;
+}
+
+static int read_section(const struct reader *r, const struct cJSON *root, struct mp_rope *out,
+                        struct mp_error *err)
+{
+    int rc = check_keys(r, err);
+    if (rc == 0) {
+        rc = read_theta(r, root, out, err);
+    }
+    return rc == 0 ? read_variant(r, out, err) : rc;
+}
+
+/* A section that says anything; an empty one is none, as in transformers. */
+static int find_section(struct reader *r, const struct cJSON *root, const char *name,
+                        struct mp_error *err)
+{
+    r->name = name;
+    r->section = NULL;
+    int rc = mp_json_opt_object(r->doc, root, name, &r->section, err);
+    if (rc == 0 && r->section != NULL && mp_json_count(r->section) == 0) {
+        r->section = NULL;
+    }
+    return rc;
+}
+
+static bool same_rope(const struct mp_rope *a, const struct mp_rope *b)
+{
+    return a->type == b->type && a->theta == b->theta && a->factor == b->factor &&
+           a->original_max_positions == b->original_max_positions &&
+           a->low_freq_factor == b->low_freq_factor && a->high_freq_factor == b->high_freq_factor &&
+           a->beta_fast == b->beta_fast && a->beta_slow == b->beta_slow &&
+           a->attention_factor == b->attention_factor && a->truncate == b->truncate;
 }
 
 int mp_hf_rope_read(const char *path, const struct mp_json *doc, const struct cJSON *root,
                     struct mp_rope *out, struct mp_error *err)
 {
-    struct reader r = {.path = path, .doc = doc, .name = "rope_scaling"};
-    int rc = mp_json_opt_object(doc, root, r.name, &r.section, err);
-    if (rc == 0 && r.section == NULL) {
-        r.name = "rope_parameters";
-        rc = mp_json_opt_object(doc, root, r.name, &r.section, err);
+    struct reader older = {.path = path, .doc = doc};
+    struct reader newer = older;
+    int rc = find_section(&older, root, "rope_scaling", err);
+    if (rc == 0) {
+        rc = find_section(&newer, root, "rope_parameters", err);
     }
-    if (rc != 0 || (rc = check_keys(&r, err)) != 0 || (rc = read_theta(&r, root, out, err)) != 0) {
+    if (rc != 0) {
         return rc;
     }
-    return read_variant(&r, out, err);
+    /* The older one hides the newer one in transformers: its theta too, which it often lacks. */
+    struct mp_rope hidden = *out;
+    rc = read_section(older.section != NULL ? &older : &newer, root, out, err);
+    if (rc != 0 || older.section == NULL || newer.section == NULL) {
+        return rc;
+    }
+    rc = read_section(&newer, root, &hidden, err);
+    if (rc == 0 && !same_rope(out, &hidden)) {
+        rc = mp_fail(err, MP_ERR_FORMAT,
+                     "%s: rope_scaling: expected the same rope as in rope_parameters, %s with "
+                     "theta %g and factor %g, or no such section; found %s with theta %g and "
+                     "factor %g",
+                     path, TYPES[hidden.type], hidden.theta, fmax(hidden.factor, 1.0),
+                     TYPES[out->type], out->theta, fmax(out->factor, 1.0));
+    }
+    return rc;
 }

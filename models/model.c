@@ -138,6 +138,12 @@ const int32_t *mp_model_eos(const struct mp_model *m, int *count)
     return m->config.eos;
 }
 
+bool mp_model_sampling(const struct mp_model *m, struct mp_sampling *out)
+{
+    *out = m->config.sampling;
+    return m->config.samples;
+}
+
 /* FNV-1a. */
 static uint64_t add_bytes(uint64_t hash, const void *data, size_t bytes)
 {
@@ -183,16 +189,15 @@ bool mp_model_rope_varies(const struct mp_model *m)
 }
 
 int mp_model_load(const struct mp_model *m, const struct mp_weight_blocks *dst,
-                  struct mp_error *err)
+                  bool (*stop)(void *user), void *user, struct mp_error *err)
 {
-    (void)err; /* mp_model_open checked every tensor: nothing is left to fail */
     if (!mp_model_has_weights(m)) {
         mp_panic("%s: there are no weights to load", m->description);
     }
     struct mp_weight_slots slots = mp_weight_slots_new(&m->config.shape, dst);
-    mp_weight_slots_load(&slots, m->tensors);
+    bool whole = mp_weight_slots_load(&slots, m->tensors, stop, user);
     mp_weight_slots_free(&slots);
-    return 0;
+    return whole ? 0 : mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the weights");
 }
 
 size_t mp_model_weights(const struct mp_model *m, const struct mp_weight_blocks *dst,

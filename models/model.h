@@ -4,6 +4,7 @@
 #define MP_MODELS_MODEL_H
 
 #include "core/base/error.h"
+#include "core/base/sampling.h"
 #include "core/base/shape.h"
 
 #include <stdbool.h>
@@ -34,18 +35,22 @@ bool mp_model_has_weights(const struct mp_model *m);
 
 const struct mp_shape *mp_model_shape(const struct mp_model *m);
 
-/* Longest context the model was trained for (max_position_embeddings). */
+/* Longest context: max_position_embeddings, stretched by linear, dynamic or YaRN scaling. */
 int64_t mp_model_max_positions(const struct mp_model *m);
 
 /* End-of-sequence ids: generation_config.json's, else config.json's; may be none. */
 const int32_t *mp_model_eos(const struct mp_model *m, int *count);
 
-/* One line for people: "llama, 8 layers, 8/2 heads of 64, 8.0 M parameters", or by its name and
- * with ", random weights" at the end for models of mp_model_open_shape. */
+/* Whether generation_config.json asks for tokens to be sampled (do_sample), and how. Nothing
+ * follows it by itself. */
+bool mp_model_sampling(const struct mp_model *m, struct mp_sampling *out);
+
 /* A number that other weights will hardly have: of the tensors' names, shapes and some of their
  * values. 0 for a shape without weights. */
 uint64_t mp_model_fingerprint(const struct mp_model *m);
 
+/* One line for people: "llama, 8 layers, 8/2 heads of 64, 8.0 M parameters", or by its name and
+ * with ", random weights" at the end for models of mp_model_open_shape. */
 const char *mp_model_description(const struct mp_model *m);
 
 /* RoPE for a sequence of seq_len tokens: inv_freq [head_dim / 2], and the factor on cos and sin.
@@ -66,9 +71,10 @@ struct mp_weight_blocks {
 
 /* Reads every tensor into its slot in host memory: matrices to bf16 (exact from bf16, rounded from
  * f16 and f32), vectors to f32. Gives the pages of the files back as it goes, so that memory does
- * not double. Only for models that have weights: it panics on others. */
+ * not double. MP_ERR_INTERRUPTED once stop(user), asked before each, says true; NULL: nothing stops
+ * it. Only for models that have weights: it panics on others. */
 int mp_model_load(const struct mp_model *m, const struct mp_weight_blocks *dst,
-                  struct mp_error *err);
+                  bool (*stop)(void *user), void *user, struct mp_error *err);
 
 enum mp_weight_kind {
     MP_WEIGHT_MATRIX, /* any matrix but the next */

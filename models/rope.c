@@ -53,6 +53,25 @@ static double yarn_keep(const struct mp_rope *r, int i)
     return 1.0 - fmin(fmax((i - low) / (high - low), 0.0), 1.0);
 }
 
+int64_t mp_rope_positions(const struct mp_rope *r)
+{
+    double stretched = 0.0;
+    switch (r->type) {
+    case MP_ROPE_DEFAULT:
+    case MP_ROPE_LLAMA3:
+        break;
+    case MP_ROPE_LINEAR:
+    case MP_ROPE_DYNAMIC:
+        stretched = r->factor * (double)r->max_positions;
+        break;
+    case MP_ROPE_YARN:
+        stretched = r->factor * (double)r->original_max_positions;
+        break;
+    }
+    int64_t positions = (int64_t)fmin(stretched, INT32_MAX);
+    return positions > r->max_positions ? positions : r->max_positions;
+}
+
 double mp_rope_yarn_mscale(double factor, double mscale)
 {
     return factor <= 1.0 ? 1.0 : 0.1 * mscale * log(factor) + 1.0;

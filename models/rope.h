@@ -16,10 +16,10 @@ enum mp_rope_type {
 
 struct mp_rope {
     enum mp_rope_type type;
-    int head_dim;                   /* elements rotated per head, even; > 2 for dynamic */
-    double theta;                   /* base of the frequencies, > 1 */
-    double factor;                  /* context stretch, >= 1; all but default */
-    int64_t max_positions;          /* dynamic: up to here nothing changes */
+    int head_dim;          /* elements rotated per head, even; > 2 for dynamic */
+    double theta;          /* base of the frequencies, > 1 */
+    double factor;         /* context stretch, >= 1; all but default */
+    int64_t max_positions; /* max_position_embeddings; dynamic: up to here nothing changes */
     int64_t original_max_positions; /* llama3, yarn: context before the stretch */
     double low_freq_factor;         /* llama3: longer than original / low is stretched */
     double high_freq_factor;        /* llama3: shorter than original / high is kept; > low */
@@ -32,6 +32,11 @@ struct mp_rope {
 /* Inverse frequencies [head_dim / 2], radians per token, for a sequence of seq_len tokens (only
  * dynamic looks at it), and the factor on cos and sin (1 but for yarn). */
 void mp_rope_frequencies(const struct mp_rope *r, int64_t seq_len, float *inv_freq, float *scale);
+
+/* Longest context of the model, at most INT32_MAX. Models are published with the positions that
+ * they were trained on and a stretch by linear, dynamic or YaRN scaling, which multiplies them;
+ * those of llama3 and of some with YaRN count the stretch already. */
+int64_t mp_rope_positions(const struct mp_rope *r);
 
 /* YaRN's factor on cos and sin for a context stretched by `factor`: 0.1 mscale ln(factor) + 1. */
 double mp_rope_yarn_mscale(double factor, double mscale);

@@ -4,6 +4,7 @@
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
 #include "core/base/dtype.h"
+#include "core/base/log.h"
 #include "core/base/memory.h"
 
 #include <stdarg.h>
@@ -160,6 +161,32 @@ static const struct mp_weight_slot *find_slot(const struct mp_weight_slots *s, c
     return bsearch(&key, s->items, s->count, sizeof *s->items, compare_slots);
 }
 
+/* Tied models may have their embedding under the name of the head alone. */
+static const char *const EMBEDDING = "model.embed_tokens.weight";
+static const char *const HEAD = "lm_head.weight";
+
+static bool has_head_alone(const struct mp_weight_slots *s, const struct mp_tensors *tensors)
+{
+    return find_slot(s, HEAD) == NULL && mp_tensors_find(tensors, EMBEDDING) == NULL;
+}
+
+/* The slot that a tensor fills, or NULL. */
+static const struct mp_weight_slot *slot_of(const struct mp_weight_slots *s,
+                                            const struct mp_tensors *tensors, const char *name)
+{
+    bool renamed = strcmp(name, HEAD) == 0 && has_head_alone(s, tensors);
+    return find_slot(s, renamed ? EMBEDDING : name);
+}
+
+/* The tensor that fills a slot, or NULL. */
+static const struct mp_tensor *tensor_of(const struct mp_weight_slots *s,
+                                         const struct mp_tensors *tensors,
+                                         const struct mp_weight_slot *slot)
+{
+    bool renamed = strcmp(slot->name, EMBEDDING) == 0 && has_head_alone(s, tensors);
+    return mp_tensors_find(tensors, renamed ? HEAD : slot->name);
+}
+
 /* ---- check ---- */
 
 enum { LISTED = 4 }; /* names a list gives before "and n more" */
@@ -228,7 +255,7 @@ static void check_tensor(const struct mp_weight_slot *slot, const struct mp_tens
     char found[96];
     format_shape(expected, sizeof expected, rank, dims);
     format_shape(found, sizeof found, t->rank, t->shape);
-    list_add(wrong, "%s (expected BF16, F16 or F32 %s, found %s %s)", slot->name, expected,
+    list_add(wrong, "%s (expected BF16, F16 or F32 %s, found %s %s)", t->name, expected,
              mp_st_dtype_name(t->dtype), found);
 }
 
@@ -242,33 +269,45 @@ static bool may_be_left_over(const char *name, const struct mp_shape *shape)
             strcmp(name + length - (sizeof BUFFER - 1), BUFFER) == 0);
 }
 
+/* One line about what the architecture has no use for. */
+static void log_extra(const struct mp_weight_slots *s, const struct mp_shape *shape,
+                      const struct mp_tensors *tensors, const char *dir)
+{
+    struct list extra = {.label = "not used"};
+    for (size_t i = 0; i < mp_tensors_count(tensors); i++) {
+        const char *name = mp_tensors_at(tensors, i)->name;
+        if (slot_of(s, tensors, name) == NULL && !may_be_left_over(name, shape)) {
+            list_add(&extra, "%.100s", name);
+        }
+    }
+    char text[600] = "";
+    append_list(text, sizeof text, &extra);
+    if (extra.count > 0) {
+        mp_log(MP_LOG_WARNING, "%s: tensors that a model of this config.json does not have: %s",
+               dir, text);
+    }
+}
+
 int mp_weight_slots_check(const struct mp_weight_slots *s, const struct mp_shape *shape,
                           const struct mp_tensors *tensors, const char *dir, struct mp_error *err)
 {
     struct list missing = {.label = "missing"};
     struct list wrong = {.label = "wrong shape or type"};
-    struct list extra = {.label = "not expected"};
     for (size_t i = 0; i < s->count; i++) {
-        const struct mp_tensor *t = mp_tensors_find(tensors, s->items[i].name);
+        const struct mp_tensor *t = tensor_of(s, tensors, &s->items[i]);
         if (t == NULL) {
             list_add(&missing, "%s", s->items[i].name);
         } else {
             check_tensor(&s->items[i], t, &wrong);
         }
     }
-    for (size_t i = 0; i < mp_tensors_count(tensors); i++) {
-        const char *name = mp_tensors_at(tensors, i)->name;
-        if (find_slot(s, name) == NULL && !may_be_left_over(name, shape)) {
-            list_add(&extra, "%.100s", name);
-        }
-    }
-    if (missing.count + wrong.count + extra.count == 0) {
+    if (missing.count + wrong.count == 0) {
+        log_extra(s, shape, tensors, dir);
         return 0;
     }
     char text[1024] = "";
     append_list(text, sizeof text, &missing);
     append_list(text, sizeof text, &wrong);
-    append_list(text, sizeof text, &extra);
     return mp_fail(err, MP_ERR_FORMAT, "%s: tensors do not fit config.json: %s", dir, text);
 }
 
@@ -335,13 +374,18 @@ static void load_tensor(const struct mp_weight *w, const struct mp_tensor *t)
     }
 }
 
-void mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tensors *tensors)
+bool mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tensors *tensors,
+                          bool (*stop)(void *user), void *user)
 {
     for (size_t i = 0; i < mp_tensors_count(tensors); i++) {
+        if (stop != NULL && stop(user)) {
+            return false;
+        }
         const struct mp_tensor *t = mp_tensors_at(tensors, i);
-        const struct mp_weight_slot *slot = find_slot(s, t->name);
+        const struct mp_weight_slot *slot = slot_of(s, tensors, t->name);
         if (slot != NULL && slot->weight.dst != NULL) {
             load_tensor(&slot->weight, t);
         }
     }
+    return true;
 }

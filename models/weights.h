@@ -32,14 +32,17 @@ void mp_weight_slots_free(struct mp_weight_slots *s);
 /* Parameters of all slots together. */
 int64_t mp_weight_slots_elements(const struct mp_weight_slots *s);
 
-/* Checks that the tensors are the slots: none missing, none left over (but for a copy of tied
- * embeddings and the rope buffers of old checkpoints), each with the right shape and BF16, F16 or
- * F32. MP_ERR_FORMAT lists the names; dir stands for the files in the message. */
+/* Checks that the tensors have all slots, each with the right shape and BF16, F16 or F32; tied
+ * embeddings may have the name of the head. MP_ERR_FORMAT lists the names; dir stands for the files
+ * in the message. A warning lists tensors that are left over, but for a copy of tied embeddings and
+ * the rope buffers of old checkpoints. */
 int mp_weight_slots_check(const struct mp_weight_slots *s, const struct mp_shape *shape,
                           const struct mp_tensors *tensors, const char *dir, struct mp_error *err);
 
 /* Reads every checked tensor into its slot's dst, in the files' order, each tensor on all threads,
- * and gives the pages of the files back behind it. */
-void mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tensors *tensors);
+ * and gives the pages of the files back behind it. False once stop(user), which is asked before
+ * each, says true; NULL: nothing stops it. */
+bool mp_weight_slots_load(const struct mp_weight_slots *s, const struct mp_tensors *tensors,
+                          bool (*stop)(void *user), void *user);
 
 #endif

@@ -216,10 +216,14 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     insert_static_attention(sub, g, s, layer, &parts[0]);
     const double attention = sub->bytes - before;
     begin(sub, s, layer, dense);
+    /* CPU workers read the merged attention. */
+    const bool told = s->observe && sampled && g->attention->method->estimates_error;
+    sub->in_stream = !told || !mp_handed_to_cpu(&g->placements, layer);
     output_insert(sub, g->shape, &w->output, parts, num_parts, &s->buffers->x,
                   s->observe ? &merged : NULL, rows);
+    sub->in_stream = true;
     ffn_insert(sub, g->shape, &w->ffn, &s->buffers->x, rows);
-    if (s->observe && sampled && g->attention->method->estimates_error) {
+    if (told) {
         insert_sampling_error(sub, g, s, layer);
     }
     return attention;

@@ -222,6 +222,7 @@ struct mp_decode_row {
     int64_t static_index; /* its slot in the static caches of sparse layers */
     uint64_t stream;      /* separates the request's random numbers from those of others */
     struct sample_row sample;
+    bool due;                   /* what the step observes is wanted of it */
     const double *expected_nnz; /* [num_hidden_layers] tokens the last step selected, all heads */
     const int64_t *samples;     /* [num_hidden_layers] tokens that a KV head is to draw, for a
                                    method that draws a number of them */

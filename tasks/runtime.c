@@ -377,8 +377,7 @@ void mp_runtime_stop(struct mp_runtime *rt)
 
 double mp_runtime_waited(const struct mp_runtime *rt)
 {
-    double time = (mp_clock_seconds() - rt->since) * mp_runtime_threads(rt);
-    return (mp_waiting_seconds() - rt->waited) / time;
+    return (mp_waiting_seconds() - rt->waited) / (mp_clock_seconds() - rt->since);
 }
 
 const char *mp_runtime_description(const struct mp_runtime *rt)

@@ -61,8 +61,8 @@ void mp_runtime_stop(struct mp_runtime *rt);
 int mp_runtime_cpu_workers(const struct mp_runtime *rt);
 int mp_runtime_threads(const struct mp_runtime *rt);
 
-/* Share of their time, since the start, for which these threads have waited for a core that other
- * programs were on; 0 where the system does not say. */
+/* Share of the time since the start for which the thread that waited longest was ready to run
+ * without a core; 0 where the system does not say. */
 double mp_runtime_waited(const struct mp_runtime *rt);
 
 /* One line for people: "StarPU 1.3.10, prio, 1 CPU worker with 2 threads in all (1 NUMA node, 2

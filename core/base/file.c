@@ -84,6 +84,12 @@ const char *mp_file_name(const char *path)
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
+bool mp_file_is_lfs_pointer(const char *data, size_t length)
+{
+    static const char start[] = "version https://git-lfs.github.com/spec/";
+    return length >= sizeof start - 1 && memcmp(data, start, sizeof start - 1) == 0;
+}
+
 char *mp_file_folder(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -150,57 +156,92 @@ bool mp_file_same(const char *a, const char *b)
     return same;
 }
 
-/* Writes text and a newline as the whole content of path. 0, or the errno of what failed. */
-static int write_text(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "w");
-    if (file == NULL) {
-        return errno;
-    }
-    int error = 0;
-    /* EINVAL: nothing to wait for, as with a pipe. */
-    if (fprintf(file, "%s\n", text) < 0 || fflush(file) != 0 ||
-        (fsync(fileno(file)) != 0 && errno != EINVAL)) {
-        error = errno;
-    }
-    if (fclose(file) != 0 && error == 0) {
-        error = errno;
-    }
-    return error;
-}
+/* ---- writing ---- */
 
-static int write_beside(const char *path, const char *text, struct mp_error *err)
+static bool open_beside(struct mp_new_file *f, const struct stat *old)
 {
     /* Renaming would replace a link, not its file; NULL: nothing is there yet. */
-    char *target = realpath(path, NULL);
-    if (target == NULL) {
-        target = mp_xstrdup(path);
+    f->target = realpath(f->path, NULL);
+    if (f->target == NULL) {
+        f->target = mp_xstrdup(f->path);
     }
     /* Named after the process: two that write the same path do not write the same file. */
-    char *beside = mp_xasprintf("%s.%ld.new", target, (long)getpid());
-    int error = write_text(beside, text);
-    if (error == 0 && rename(beside, target) != 0) {
-        error = errno;
+    f->beside = mp_xasprintf("%s.%ld.new", f->target, (long)getpid());
+    f->out = fopen(f->beside, "w");
+    if (f->out == NULL) {
+        free(f->beside);
+        f->beside = NULL;
+        return false;
     }
-    int code = MP_OK;
-    if (error != 0) {
-        unlink(beside);
-        code = mp_fail(err, MP_ERR_IO, "%s: cannot write through %s: %s", path, beside,
-                       strerror(error));
+    int mode_stays = old == NULL ? 0 : fchmod(fileno(f->out), old->st_mode & 07777);
+    (void)mode_stays; /* which is not worth an error */
+    return true;
+}
+
+static void free_names(struct mp_new_file *f)
+{
+    free(f->path);
+    free(f->target);
+    free(f->beside);
+    *f = (struct mp_new_file){0};
+}
+
+int mp_new_file_open(struct mp_new_file *f, const char *path, struct mp_error *err)
+{
+    struct stat st;
+    bool is_there = lstat(path, &st) == 0;
+    bool is_file = is_there && stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    *f = (struct mp_new_file){.path = mp_xstrdup(path)};
+    if ((is_there && !is_file) || !open_beside(f, is_file ? &st : NULL)) {
+        f->out = fopen(path, "w");
     }
-    free(beside);
-    free(target);
+    if (f->out != NULL) {
+        errno = 0; /* for finish */
+        return MP_OK;
+    }
+    free_names(f);
+    return mp_fail(err, MP_ERR_IO, "%s: cannot create: %s", path, strerror(errno));
+}
+
+/* 0, or the errno of what failed. */
+static int finish(FILE *out)
+{
+    /* A write before has left its reason in errno, and maybe nothing to flush. */
+    int error = !ferror(out) ? 0 : errno != 0 ? errno : EIO;
+    /* EINVAL: nothing to wait for, as with a pipe. */
+    if (fflush(out) != 0 || (fsync(fileno(out)) != 0 && errno != EINVAL)) {
+        error = error != 0 ? error : errno;
+    }
+    return fclose(out) != 0 && error == 0 ? errno : error;
+}
+
+int mp_new_file_close(struct mp_new_file *f, int code, struct mp_error *err)
+{
+    int error = finish(f->out);
+    if (code == MP_OK && error != 0) {
+        code = mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", f->path, strerror(error));
+    }
+    struct stat st;
+    if (code != MP_OK && f->beside != NULL) {
+        unlink(f->beside);
+    } else if (code != MP_OK && stat(f->path, &st) == 0 && S_ISREG(st.st_mode)) {
+        int emptied = truncate(f->path, 0);
+        (void)emptied; /* the error is known */
+    } else if (code == MP_OK && f->beside != NULL && rename(f->beside, f->target) != 0) {
+        code = mp_fail(err, MP_ERR_IO, "%s: cannot be replaced by %s, which is whole: %s", f->path,
+                       f->beside, strerror(errno));
+    }
+    free_names(f);
     return code;
 }
 
 int mp_file_replace(const char *path, const char *text, struct mp_error *err)
 {
-    struct stat st;
-    bool is_there = lstat(path, &st) == 0;
-    if (!is_there || (stat(path, &st) == 0 && S_ISREG(st.st_mode))) {
-        return write_beside(path, text, err);
+    struct mp_new_file f;
+    int code = mp_new_file_open(&f, path, err);
+    if (code == MP_OK) {
+        fprintf(f.out, "%s\n", text);
+        code = mp_new_file_close(&f, MP_OK, err);
     }
-    int error = write_text(path, text);
-    return error == 0 ? MP_OK
-                      : mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(error));
+    return code;
 }

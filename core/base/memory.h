@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /* A block of this many bytes or more starts on a huge page, and no other block lies in its last
@@ -16,6 +17,19 @@ enum { MP_HUGE_PAGE = 2 << 20, MP_LARGE_BLOCK = 2 * MP_HUGE_PAGE };
 
 /* a * b in *out; false on overflow. */
 bool mp_size_mul(size_t a, size_t b, size_t *out);
+
+/* Sums and products of sizes in bytes, none below 0, that stay INT64_MAX once they are more. */
+static inline int64_t mp_bytes_add(int64_t a, int64_t b)
+{
+    int64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+static inline int64_t mp_bytes_mul(int64_t a, int64_t b)
+{
+    int64_t product;
+    return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
 
 /* Allocates count * size bytes, 64-byte aligned, not cleared (pages of large blocks are first
  * touched by whoever writes them). `what` names the thing in the error message.

@@ -67,8 +67,8 @@ struct mp_config {
     int64_t device_budget;     /* sink + window tokens of the static cache, default 68 */
     int64_t window_size;       /* local window, <= device_budget, default 64 */
     int64_t generation_budget; /* generated tokens the static cache has room for: it grows beyond,
-                                  or, where the method samples from generated tokens too, the
-                                  older half of them leaves it; default 256 */
+                                  or, where the method samples from generated tokens too, half as
+                                  many leave it, the oldest behind the sink; default 256 */
     int64_t gen_len;           /* most tokens to generate per request, default 128 */
     int32_t *eos;              /* end tokens; num_eos = -1: the model's own */
     int num_eos;

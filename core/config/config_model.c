@@ -4,6 +4,7 @@
 #include "core/base/file.h"
 #include "core/base/memory.h"
 
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,7 +35,7 @@ static void try_directory(struct search *s, char *directory)
 }
 
 /* The first word of refs/main, the commit that the cache's snapshot is named after; NULL if there
- * is none. */
+ * is none that can be. */
 static char *read_commit(const char *repository)
 {
     char *path = mp_xasprintf("%s/refs/main", repository);
@@ -53,6 +54,30 @@ static char *read_commit(const char *repository)
     return text;
 }
 
+static int is_name(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.';
+}
+
+/* The only one of the snapshots, as downloads of a commit by its number leave it, without a ref; or
+ * what to say of them. The caller's. */
+static char *only_snapshot(const char *repository)
+{
+    char *folder = mp_xasprintf("%s/snapshots", repository);
+    struct dirent **entries = NULL;
+    int count = scandir(folder, &entries, is_name, alphasort);
+    char *snapshot = count == 1 ? mp_xasprintf("%s/%s", folder, entries[0]->d_name)
+                     : count > 1
+                         ? mp_xasprintf("%s/* (%d, of which refs/main names none)", folder, count)
+                         : mp_xasprintf("%s/<refs/main>", folder);
+    for (int i = 0; i < count; i++) {
+        free(entries[i]);
+    }
+    free(entries);
+    free(folder);
+    return snapshot;
+}
+
 /* Looks for "org/name" in one Hugging Face cache: <hub>/models--org--name/snapshots/<commit>. */
 static void try_hub(struct search *s, const char *hub, const char *name)
 {
@@ -60,8 +85,8 @@ static void try_hub(struct search *s, const char *hub, const char *name)
     char *repository =
         mp_xasprintf("%s/models--%.*s--%s", hub, (int)(slash - name), name, slash + 1);
     char *commit = read_commit(repository);
-    try_directory(
-        s, mp_xasprintf("%s/snapshots/%s", repository, commit != NULL ? commit : "<refs/main>"));
+    try_directory(s, commit != NULL ? mp_xasprintf("%s/snapshots/%s", repository, commit)
+                                    : only_snapshot(repository));
     free(commit);
     free(repository);
 }
@@ -79,7 +104,10 @@ static void try_hubs(struct search *s, const char *name)
     static const struct {
         const char *variable;
         const char *below;
-    } places[] = {{"HF_HUB_CACHE", ""}, {"HF_HOME", "/hub"}, {"HOME", "/.cache/huggingface/hub"}};
+    } places[] = {{"HF_HUB_CACHE", ""},
+                  {"HF_HOME", "/hub"},
+                  {"XDG_CACHE_HOME", "/huggingface/hub"},
+                  {"HOME", "/.cache/huggingface/hub"}};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         const char *base = getenv(places[i].variable);
         if (base != NULL && base[0] != '\0') {

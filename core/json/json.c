@@ -2,6 +2,7 @@
 
 #include "core/base/file.h"
 #include "core/base/memory.h"
+#include "core/json/json_print.h"
 #include "core/json/json_scan.h"
 
 #include <cjson/cJSON.h>
@@ -33,6 +34,7 @@ static int parse_value(struct mp_json_text *t, const char *name, struct mp_json 
     free(copy);
     if (root == NULL) {
         /* The scanner found the text well-formed: cJSON can only have run out of memory. */
+        mp_json_forget_lost_memory();
         return mp_fail(err, MP_ERR_MEMORY, "%s: out of memory while parsing %zu bytes of JSON",
                        name, length);
     }

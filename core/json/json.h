@@ -3,7 +3,7 @@
  * Stricter than cJSON alone: duplicate keys, trailing bytes, invalid UTF-8 (raw or escaped lone
  * surrogates), NUL in strings, numbers a double cannot hold, leading zeros and other grammar slips,
  * and nesting deeper than MP_JSON_MAX_DEPTH are MP_ERR_FORMAT with "file:line:column: ...".
- * Columns count bytes. A byte order mark at the start of a text is skipped.
+ * Columns count bytes. A byte order mark at the start of a text is skipped; UTF-16 is named.
  *
  * A document owns all its values; values are plain pointers that live as long as it does. Type and
  * range errors of the getters read "file: key.path[2]: expected ..., found ...".

@@ -1,5 +1,6 @@
 #include "core/json/json_scan.h"
 
+#include "core/base/file.h"
 #include "core/base/memory.h"
 
 #include <ctype.h>
@@ -419,8 +420,24 @@ static int scan_value(struct scanner *s, int depth)
     }
 }
 
+/* With its byte order mark, or by the zero byte beside the first character. */
+static bool is_utf16(const struct mp_json_text *t)
+{
+    const unsigned char *data = (const unsigned char *)t->data;
+    return t->length >= 2 &&
+           ((data[0] == 0xff && data[1] == 0xfe) || (data[0] == 0xfe && data[1] == 0xff) ||
+            (data[0] == 0) != (data[1] == 0));
+}
+
 int mp_json_scan(struct mp_json_text *t, struct mp_error *err)
 {
+    if (is_utf16(t)) {
+        return mp_json_text_fail(t, err, "found a text in UTF-16, expected UTF-8");
+    }
+    if (mp_file_is_lfs_pointer(t->data + t->at, t->length - t->at)) {
+        return mp_json_text_fail(t, err,
+                                 "found a Git LFS pointer, expected JSON: run git lfs pull");
+    }
     struct scanner s = {.t = t, .err = err};
     int rc = scan_value(&s, 0);
     free(s.keys);

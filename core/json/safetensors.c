@@ -1,5 +1,6 @@
 #include "core/json/safetensors.h"
 
+#include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/json/safetensors_set.h"
 
@@ -85,8 +86,8 @@ static int read_shape(const struct mp_json *header, const struct cJSON *entry,
 }
 
 /* Reads "data_offsets": [begin, end) relative to the end of the header. */
-static int read_offsets(const struct mp_json *header, const struct cJSON *entry, size_t data_size,
-                        size_t *begin, size_t *end, struct mp_error *err)
+static int read_offsets(const struct mp_json *header, const struct cJSON *entry, size_t *begin,
+                        size_t *end, struct mp_error *err)
 {
     const struct cJSON *offsets;
     int rc = mp_json_get_array(header, entry, "data_offsets", &offsets, err);
@@ -100,18 +101,18 @@ static int read_offsets(const struct mp_json *header, const struct cJSON *entry,
     const struct cJSON *first = mp_json_first(offsets);
     int64_t from = 0;
     int64_t to = 0;
-    rc = mp_json_as_int(header, first, 0, (int64_t)data_size, &from, err);
+    rc = mp_json_as_int(header, first, 0, MP_JSON_MAX_INT, &from, err);
     if (rc == MP_OK) {
-        rc = mp_json_as_int(header, mp_json_after(first), from, (int64_t)data_size, &to, err);
+        rc = mp_json_as_int(header, mp_json_after(first), from, MP_JSON_MAX_INT, &to, err);
     }
     *begin = (size_t)from;
     *end = (size_t)to;
     return rc;
 }
 
+/* Its data may lie beyond the end of the file: check_tiling tells. */
 static int read_tensor(const struct mp_tensor_file *file, const struct cJSON *entry,
-                       const char *data, size_t data_size, struct mp_tensor *tensor,
-                       struct mp_error *err)
+                       const char *data, struct mp_tensor *tensor, struct mp_error *err)
 {
     *tensor = (struct mp_tensor){.name = mp_json_key(entry), .file = file->path};
     size_t bytes = 0;
@@ -125,7 +126,7 @@ static int read_tensor(const struct mp_tensor_file *file, const struct cJSON *en
         rc = read_shape(file->header, entry, tensor, &bytes, err);
     }
     if (rc == MP_OK) {
-        rc = read_offsets(file->header, entry, data_size, &begin, &end, err);
+        rc = read_offsets(file->header, entry, &begin, &end, err);
     }
     if (rc == MP_OK && end - begin != bytes) {
         rc = mp_json_fail(file->header, entry, err,
@@ -168,7 +169,11 @@ static int check_tiling(const struct mp_tensor_file *file, const struct mp_tenso
         }
         end = begin + tensors[i].bytes;
     }
-    if (end != data_size) {
+    if (end > data_size) {
+        return mp_fail(err, MP_ERR_FORMAT, "%s: incomplete download: %zu of %zu bytes", file->path,
+                       file->size, file->size - data_size + end);
+    }
+    if (end < data_size) {
         return mp_fail(err, MP_ERR_FORMAT, "%s: the tensors end after %zu bytes of data, found %zu",
                        file->path, end, data_size);
     }
@@ -226,13 +231,24 @@ static int parse_header(struct mp_tensor_file *file, size_t *header_size, struct
 {
     const char *base = file->base;
     uint64_t length;
+    if (mp_file_is_lfs_pointer(base, file->size)) {
+        return mp_fail(err, MP_ERR_FORMAT,
+                       "%s: found a Git LFS pointer, expected tensors: run git lfs pull",
+                       file->path);
+    }
     memcpy(&length, base, sizeof length);
     length = le64toh(length);
     size_t room = file->size - LENGTH_BYTES;
-    size_t limit = room < MAX_HEADER_BYTES ? room : MAX_HEADER_BYTES;
-    if (length > limit) {
-        return mp_fail(err, MP_ERR_FORMAT, "%s: header of %llu bytes, at most %zu are possible",
-                       file->path, (unsigned long long)length, limit);
+    if (length > MAX_HEADER_BYTES) {
+        return mp_fail(err, MP_ERR_FORMAT,
+                       "%s: header of %llu bytes, at most %d are possible: no safetensors file",
+                       file->path, (unsigned long long)length, MAX_HEADER_BYTES);
+    }
+    if (length > room) {
+        return mp_fail(err, MP_ERR_FORMAT,
+                       "%s: header of %zu bytes, the file has %zu: incomplete download, or no "
+                       "safetensors file",
+                       file->path, (size_t)length, file->size);
     }
     if (length == 0 || base[LENGTH_BYTES] != '{') {
         return mp_fail(err, MP_ERR_FORMAT, "%s: the header does not start with '{'", file->path);
@@ -256,7 +272,7 @@ static int add_tensors(struct mp_tensors *t, const struct mp_tensor_file *file, 
     for (const struct cJSON *v = mp_json_first(root); v != NULL; v = mp_json_after(v)) {
         int rc = strcmp(mp_json_key(v), "__metadata__") == 0
                      ? check_metadata(file->header, v, err)
-                     : read_tensor(file, v, data, data_size, &t->items[t->count++], err);
+                     : read_tensor(file, v, data, &t->items[t->count++], err);
         if (rc != MP_OK) {
             return rc;
         }

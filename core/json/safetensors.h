@@ -8,10 +8,10 @@
 #define MP_CORE_SAFETENSORS_H
 
 #include "core/base/error.h"
+#include "core/base/file.h"
 
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 enum mp_st_dtype {
     MP_ST_BOOL,
@@ -52,10 +52,10 @@ struct mp_tensors; /* opaque: all tensors of one file or set */
 /* Opens one file. */
 int mp_tensors_open_file(const char *path, struct mp_tensors **out, struct mp_error *err);
 
-/* Opens the weights of a model directory: the shards that model.safetensors.index.json names, or
- * model.safetensors, or (with neither) every model-*-of-*.safetensors. Tensors that the index
- * promises and no shard has, that are in two shards or in another than the index says are errors
- * that list them. */
+/* Opens the weights of a model directory: model.safetensors, or the shards that
+ * model.safetensors.index.json names, or (with neither) every model-*-of-*.safetensors. Tensors
+ * that the index promises and no shard has, that are in two shards or in another than the index
+ * says are errors that list them. */
 int mp_tensors_open_dir(const char *dir, struct mp_tensors **out, struct mp_error *err);
 
 void mp_tensors_close(struct mp_tensors *t);
@@ -75,8 +75,7 @@ void mp_tensor_release(const struct mp_tensor *t, size_t offset, size_t bytes);
 
 /* Writes one file with one float32 tensor of shape [rows][columns], a few rows at a time. */
 struct mp_tensor_writer {
-    FILE *file;
-    char *path;
+    struct mp_new_file file;
     int64_t rows;
     int64_t columns;
     int64_t rows_written;
@@ -88,7 +87,8 @@ int mp_tensor_writer_open(struct mp_tensor_writer *w, const char *path, const ch
 /* values: [rows][columns]. */
 int mp_tensor_writer_rows(struct mp_tensor_writer *w, const float *values, int64_t rows,
                           struct mp_error *err);
-/* Flushes and closes, also after an error. MP_ERR_IO if that fails or rows are missing. */
-int mp_tensor_writer_close(struct mp_tensor_writer *w, struct mp_error *err);
+/* Closes; with code 0, and if no rows are missing, path is then the file that was written,
+ * otherwise it stays as it was. Returns code, or MP_ERR_IO. */
+int mp_tensor_writer_close(struct mp_tensor_writer *w, int code, struct mp_error *err);
 
 #endif

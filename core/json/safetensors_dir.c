@@ -1,13 +1,18 @@
 /* The weights of a model directory: one file, or shards with or without an index. */
+#include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/json/safetensors_set.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define SINGLE "model.safetensors"
+#define INDEX "model.safetensors.index.json"
 
 enum { MAX_INDEX_BYTES = 100 << 20 };
 
@@ -19,9 +24,13 @@ static int add_in_dir(struct mp_tensors *t, const char *dir, const char *name, s
     return rc;
 }
 
-static bool is_there(const char *path)
+/* Also a link that leads nowhere, as caches have them of a file that is not there yet. */
+static bool is_there(const char *dir, const char *name)
 {
-    return access(path, F_OK) == 0;
+    char *path = mp_xasprintf("%s/%s", dir, name);
+    bool there = faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+    free(path);
+    return there;
 }
 
 /* ---- with an index ---- */
@@ -83,18 +92,22 @@ static int check_indexed(const struct mp_tensors *t, const struct mp_json *index
     return MP_OK;
 }
 
-static int open_indexed(struct mp_tensors *t, const char *dir, const char *index_path,
-                        struct mp_error *err)
+static int open_indexed(struct mp_tensors *t, const char *dir, struct mp_error *err)
 {
     struct mp_json *index;
+    char *index_path = mp_xasprintf("%s/" INDEX, dir);
     int rc = mp_json_read_file(index_path, MAX_INDEX_BYTES, &index, err);
     if (rc != MP_OK) {
+        free(index_path);
         return rc;
     }
     const struct cJSON *weight_map;
     rc = mp_json_get_object(index, mp_json_root(index), "weight_map", &weight_map, err);
     if (rc == MP_OK) {
         rc = add_indexed(t, dir, index, weight_map, err);
+        if (rc == MP_ERR_IO) {
+            mp_fail_prefix(err, "%s: not all of its files are here", index_path);
+        }
     }
     if (rc == MP_OK) {
         rc = mp_tensors_index(t, dir, err);
@@ -102,6 +115,7 @@ static int open_indexed(struct mp_tensors *t, const char *dir, const char *index
     if (rc == MP_OK) {
         rc = check_indexed(t, index, index_path, weight_map, err);
     }
+    free(index_path);
     mp_json_free(index);
     return rc;
 }
@@ -111,6 +125,23 @@ static int open_indexed(struct mp_tensors *t, const char *dir, const char *index
 static int is_shard(const struct dirent *entry)
 {
     return fnmatch("model-*-of-*.safetensors", entry->d_name, 0) == 0;
+}
+
+static int fail_without(const char *dir, struct mp_error *err)
+{
+    static const char *const others[] = {"pytorch_model.bin", "pytorch_model.bin.index.json",
+                                         "consolidated.safetensors", "consolidated.00.pth"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (is_there(dir, others[i])) {
+            return mp_fail(err, MP_ERR_IO,
+                           "%s: found %s, expected " SINGLE " or shards of it: download them, or "
+                           "convert the weights, as transformers' save_pretrained does",
+                           dir, others[i]);
+        }
+    }
+    return mp_fail(err, MP_ERR_IO,
+                   "%s: no weights: expected " SINGLE ", " INDEX " or model-*-of-*.safetensors",
+                   dir);
 }
 
 static int open_shards(struct mp_tensors *t, const char *dir, struct mp_error *err)
@@ -129,30 +160,28 @@ static int open_shards(struct mp_tensors *t, const char *dir, struct mp_error *e
     }
     free(entries);
     if (n == 0) {
-        return mp_fail(err, MP_ERR_IO,
-                       "%s: no weights: expected model.safetensors.index.json, model.safetensors "
-                       "or model-*-of-*.safetensors",
-                       dir);
+        return fail_without(dir, err);
     }
     return rc == MP_OK ? mp_tensors_index(t, dir, err) : rc;
 }
 
-static int open_single(struct mp_tensors *t, const char *path, struct mp_error *err)
+static int open_single(struct mp_tensors *t, const char *dir, struct mp_error *err)
 {
-    int rc = mp_tensors_add_file(t, path, err);
-    return rc == MP_OK ? mp_tensors_index(t, path, err) : rc;
+    int rc = add_in_dir(t, dir, SINGLE, err);
+    return rc == MP_OK ? mp_tensors_index(t, dir, err) : rc;
 }
 
 int mp_tensors_open_dir(const char *dir, struct mp_tensors **out, struct mp_error *err)
 {
     struct mp_tensors *t = mp_xcalloc(1, sizeof *t);
-    char *index_path = mp_xasprintf("%s/model.safetensors.index.json", dir);
-    char *single_path = mp_xasprintf("%s/model.safetensors", dir);
-    int rc = is_there(index_path)    ? open_indexed(t, dir, index_path, err)
-             : is_there(single_path) ? open_single(t, single_path, err)
-                                     : open_shards(t, dir, err);
-    free(index_path);
-    free(single_path);
+    bool single = is_there(dir, SINGLE);
+    bool indexed = is_there(dir, INDEX);
+    if (single && indexed) {
+        mp_log(MP_LOG_INFO, "%s/" INDEX ": not used, for there is " SINGLE, dir);
+    }
+    int rc = single    ? open_single(t, dir, err)
+             : indexed ? open_indexed(t, dir, err)
+                       : open_shards(t, dir, err);
     if (rc != MP_OK) {
         mp_tensors_close(t);
         return rc;

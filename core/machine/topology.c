@@ -1,10 +1,10 @@
 #include "core/machine/topology.h"
 
 #include "core/base/memory.h"
+#include "core/machine/control_group.h"
 
 #include <errno.h>
 #include <hwloc.h>
-#include <limits.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -79,26 +79,6 @@ static void add_allowed_cpus(hwloc_bitmap_t set)
     }
 }
 
-/* A container may be granted less time than the cores it sees would use: threads beyond that would
- * spin while the others are throttled. */
-static int read_cpu_quota(void)
-{
-    long long quota;
-    long long period;
-    int cpus = 0;
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (f == NULL) {
-        return 0;
-    }
-    /* "max 100000" is no quota. */
-    if (fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0) {
-        long long whole = (quota - 1) / period + 1;
-        cpus = whole < INT_MAX ? (int)whole : 0;
-    }
-    fclose(f);
-    return cpus;
-}
-
 static int restrict_to_allowed(struct mp_topology *t, struct mp_error *err)
 {
     hwloc_bitmap_t allowed = new_set(err);
@@ -132,7 +112,8 @@ static int load_hwloc(struct mp_topology *t, const char *synthetic, struct mp_er
         return mp_fail(err, MP_ERR_RUNTIME, "topology: hwloc cannot read it: %s", strerror(errno));
     }
     if (synthetic == NULL) {
-        t->cpu_quota = read_cpu_quota();
+        /* Threads beyond what a container is granted would spin while the others are throttled. */
+        t->cpu_quota = mp_control_group_cpus("");
         int code = restrict_to_allowed(t, err);
         if (code != MP_OK) {
             return code;

@@ -7,8 +7,8 @@
  * be called first in main. Does nothing if the user has set it, or if it cannot be. */
 void mp_waiting_limit(char **argv);
 
-/* Seconds that the process's threads, those that live, have been ready to run while others were on
- * their cores; 0 where the system does not say. */
+/* Seconds for which the thread of the process that has waited longest, of those that live, was
+ * ready to run without a core; 0 where the system does not say. */
 double mp_waiting_seconds(void);
 
 #endif

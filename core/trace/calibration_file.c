@@ -5,6 +5,7 @@
 #include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "core/json/json_print.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -179,9 +180,9 @@ static cJSON *make_document(const struct mp_calibration *c)
 int mp_calibration_write(const struct mp_calibration *c, const char *path, struct mp_error *err)
 {
     cJSON *root = make_document(c);
-    char *text = cJSON_Print(root);
-    int code = mp_file_replace(path, text, err);
-    cJSON_free(text);
+    char *text = mp_json_print(root, MP_JSON_INDENTED, path, err);
+    int code = text != NULL ? mp_file_replace(path, text, err) : MP_ERR_MEMORY;
+    free(text);
     cJSON_Delete(root);
     return code;
 }

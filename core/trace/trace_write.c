@@ -1,10 +1,10 @@
 /* Writes a recording as Chrome trace events: https://ui.perfetto.dev draws them. */
+#include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/trace/trace.h"
 #include "core/trace/trace_recording.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,15 +220,14 @@ static void write_events(FILE *out, const struct mp_recording *recording)
 int mp_trace_write(const char *path, struct mp_error *err)
 {
     struct mp_recording recording = mp_trace_stop();
-    FILE *out = fopen(path, "w");
-    if (out == NULL) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write the trace: %s", path, strerror(errno));
+    struct mp_new_file file;
+    int code = mp_new_file_open(&file, path, err);
+    if (code == MP_OK) {
+        write_events(file.out, &recording);
+        code = mp_new_file_close(&file, MP_OK, err);
     }
-    write_events(out, &recording);
-
-    bool failed = ferror(out) != 0;
-    if (fclose(out) != 0 || failed) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write the trace: %s", path, strerror(errno));
+    if (code != MP_OK) {
+        return code;
     }
     if (recording.lost > 0) {
         mp_log(MP_LOG_WARNING, "%s: %" PRId64 " spans did not fit the trace and are lost", path,

@@ -93,6 +93,7 @@ static int start(struct bench *b, int64_t new_tokens, struct mp_error *err)
         }
     }
     if (code == 0) {
+        mp_interrupt_defer();
         code = mp_engine_start(b->engine, b->cli->context, new_tokens, err);
     }
     if (code == 0) {

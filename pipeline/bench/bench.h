@@ -43,9 +43,9 @@ struct mp_bench_result {
     size_t count;
     struct mp_profile profile; /* of the timed steps, or prompts */
     double sampled;            /* mean share of the offloaded tokens sampled; NaN: none were */
-    double error; /* estimated error of the attention's output, relative; NaN: no estimate */
-    int64_t gpu_bytes;         /* taken on the GPU, as the device tells */
-    int64_t cpu_bytes;         /* largest resident memory of the process */
+    double error;      /* estimated error of the attention's output, relative; NaN: no estimate */
+    int64_t gpu_bytes; /* taken on the GPU, as the device tells */
+    int64_t cpu_bytes; /* largest resident memory of the process */
 };
 
 void mp_bench_result_free(struct mp_bench_result *r);
@@ -115,6 +115,8 @@ void mp_bench_print_rows(const struct mp_bench_result *rows, size_t count, FILE 
 /* What was measured where: the first lines of that, and the table of ops, the last ones. */
 void mp_bench_print_subject(const struct mp_bench_result *r, FILE *out);
 void mp_bench_print_ops(const struct mp_bench_result *r, FILE *out);
-void mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out);
+/* MP_ERR_MEMORY: nothing is printed. */
+int mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out,
+                        struct mp_error *err);
 
 #endif

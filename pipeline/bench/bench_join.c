@@ -1,6 +1,7 @@
 /* The benchmark of a prompt that is read while other requests decode. */
 #include "core/base/clock.h"
 #include "pipeline/bench/bench.h"
+#include "pipeline/cli/interrupt.h"
 
 #include <stdlib.h>
 
@@ -135,6 +136,7 @@ static int start(struct join *j, struct mp_error *err)
 {
     int code = mp_cli_open_engine(j->cli, j->config, &j->engine, err);
     if (code == 0) {
+        mp_interrupt_defer();
         code = mp_engine_start(j->engine, j->cli->context, j->new_tokens, err);
     }
     return code == 0 ? mp_session_open(j->engine, &j->session, err) : code;

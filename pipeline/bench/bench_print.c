@@ -1,6 +1,8 @@
 /* Benchmark results for people and for programs. */
 #include "pipeline/bench/bench.h"
 
+#include "core/json/json_print.h"
+
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
@@ -122,12 +124,15 @@ static void print_tried(const struct mp_bench_result *r, FILE *out)
 
 static void print_memory(const struct mp_bench_result *r, FILE *out)
 {
-    fprintf(out, "  memory        CPU: peak %.2f GiB, planned %.2f GiB", mp_gib(r->cpu_bytes),
-            mp_gib(r->plan.total[MP_PLAN_CPU]));
+    char used[MP_SIZE_TEXT];
+    char planned[MP_SIZE_TEXT];
+    char most[MP_SIZE_TEXT];
+    fprintf(out, "  memory        CPU: peak %s, planned %s", mp_size_text(r->cpu_bytes, used),
+            mp_size_text(r->plan.total[MP_PLAN_CPU], planned));
     if (r->plan.gpu) {
-        fprintf(out, "; GPU: %.2f GiB taken, planned %.2f GiB, at most %.2f GiB",
-                mp_gib(r->gpu_bytes), mp_gib(r->plan.total[MP_PLAN_GPU]),
-                mp_gib(r->plan.gpu_limit));
+        fprintf(out, "; GPU: %s taken, planned %s, at most %s", mp_size_text(r->gpu_bytes, used),
+                mp_size_text(r->plan.total[MP_PLAN_GPU], planned),
+                mp_size_text(r->plan.gpu_limit, most));
     }
     fputc('\n', out);
 }
@@ -283,14 +288,19 @@ static cJSON *result_json(const struct mp_bench_result *r)
     return o;
 }
 
-void mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out)
+int mp_bench_print_json(const struct mp_bench_result *rows, size_t count, FILE *out,
+                        struct mp_error *err)
 {
     cJSON *array = cJSON_CreateArray();
     for (size_t i = 0; i < count; i++) {
         cJSON_AddItemToArray(array, result_json(&rows[i]));
     }
-    char *text = cJSON_Print(array);
-    fprintf(out, "%s\n", text);
-    cJSON_free(text);
+    char *text = mp_json_print(array, MP_JSON_INDENTED, "--json", err);
     cJSON_Delete(array);
+    if (text == NULL) {
+        return MP_ERR_MEMORY;
+    }
+    fprintf(out, "%s\n", text);
+    free(text);
+    return 0;
 }

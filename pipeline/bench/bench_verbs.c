@@ -178,12 +178,20 @@ static int measure_placements(struct rows *rows, const struct mp_cli *cli, struc
     return code;
 }
 
-/* Prints the rows that are done, also when a later one has failed, and frees them. */
-static int show(struct rows *rows, const struct mp_cli *cli, int code)
+static int show_json(const struct rows *rows, const struct mp_cli *cli, int code,
+                     struct mp_error *err)
 {
+    int json_code = 0;
     if (rows->count > 0 && cli->json_output) {
-        mp_bench_print_json(rows->items, rows->count, stdout);
+        json_code = mp_bench_print_json(rows->items, rows->count, stdout, code == 0 ? err : NULL);
     }
+    return code == 0 ? json_code : code;
+}
+
+/* Prints the rows that are done, also when a later one has failed, and frees them. */
+static int show(struct rows *rows, const struct mp_cli *cli, int code, struct mp_error *err)
+{
+    code = show_json(rows, cli, code, err);
     for (size_t i = 0; i < rows->count && !cli->json_output; i++) {
         mp_bench_print(&rows->items[i], stdout);
     }
@@ -209,7 +217,7 @@ int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err)
         struct mp_config config = mp_bench_config(cli);
         code = add_row(&rows, mp_bench_decode, cli, &config, NULL, err);
     }
-    return show(&rows, cli, code);
+    return show(&rows, cli, code, err);
 }
 
 int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err)
@@ -220,7 +228,7 @@ int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err)
     if (code == 0) {
         code = add_row(&rows, mp_bench_prefill, cli, &config, NULL, err);
     }
-    return show(&rows, cli, code);
+    return show(&rows, cli, code, err);
 }
 
 /* ---- ops ---- */
@@ -275,9 +283,7 @@ int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err)
     if (code == 0) {
         code = measure_variants(&rows, &ops, err);
     }
-    if (rows.count > 0 && cli->json_output) {
-        mp_bench_print_json(rows.items, rows.count, stdout);
-    }
+    code = show_json(&rows, cli, code, err);
     for (size_t i = 0; i < rows.count && !cli->json_output; i++) {
         fputs(i > 0 ? "\n" : "", stdout);
         mp_bench_print_subject(&rows.items[i], stdout);

@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/json/json_print.h"
 #include "core/trace/trace.h"
 #include "pipeline/cli/console.h"
 #include "pipeline/cli/help.h"
@@ -268,6 +269,18 @@ static int check_attention(const struct mp_cli *cli, const struct argument *flag
     return code;
 }
 
+/* A flag that says more of another one needs that one. */
+static int check_needed(const struct mp_cli *cli, const struct argument *flags, int num_flags,
+                        struct mp_error *err)
+{
+    for (int i = 0; i < num_flags; i++) {
+        if (strcmp(flags[i].name, "fxt-steps") == 0 && cli->config.fxt_dir == NULL) {
+            return mp_fail(err, MP_ERR_USAGE, "--fxt-steps needs --fxt FOLDER");
+        }
+    }
+    return 0;
+}
+
 static int parse_arguments(int argc, char **argv, int first, int verb, struct mp_cli *cli,
                            struct mp_error *err)
 {
@@ -305,6 +318,9 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
     }
     if (code == 0 && !cli->help) {
         code = check_attention(cli, flags, num_flags, err);
+    }
+    if (code == 0 && !cli->help) {
+        code = check_needed(cli, flags, num_flags, err);
     }
     cli->num_flags = num_flags;
     free(flags);
@@ -447,6 +463,7 @@ int mp_cli_main(int argc, char **argv)
     struct mp_cli cli;
     mp_interrupt_install();
     mp_memory_on_exhausted(mp_console_exhausted);
+    mp_json_watch_memory();
     static struct mp_log_target console = {.sink = mp_console_log};
     mp_log_add_target(&console);
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */

@@ -74,7 +74,7 @@ int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,
                        struct mp_engine **out, struct mp_error *err);
 
 /* What a run writes must be none of the files it reads, nor what else it writes, nor the model's;
- * what it writes in the end can be written. MP_ERR_USAGE. */
+ * what it writes in the end can be written, and what it reads can be read. MP_ERR_USAGE. */
 int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err);
 
 /* The whole program: parse, run the verb, report errors. Returns the exit status: 0, 1 for a

@@ -16,6 +16,15 @@ struct named_file {
     const char *path; /* NULL: not given */
 };
 
+/* "-" is stdout, for the lines that generate writes; others would make a file of that name. */
+static int check_dash(const struct mp_cli *cli, const struct named_file *file, struct mp_error *err)
+{
+    bool lines = strcmp(cli->verb, "generate") == 0 && file->path == cli->output;
+    return strcmp(file->path, "-") == 0 && !lines
+               ? mp_fail(err, MP_ERR_USAGE, "%s: found -, expected a file's path", file->key)
+               : 0;
+}
+
 /* Files of the model are no place to write to. */
 static int check_no_model_file(const struct mp_cli *cli, const struct named_file *file,
                                struct mp_error *err)
@@ -37,23 +46,33 @@ static int check_no_model_file(const struct mp_cli *cli, const struct named_file
 
 /* A path that cannot be written is better known before the work than after it. Leaves no file that
  * was not there. */
-static int check_writable(const char *key, const char *path, struct mp_error *err)
+static int check_writable(const struct named_file *written, struct mp_error *err)
 {
-    if (path == NULL) {
-        return 0;
-    }
     struct stat status;
-    bool existed = lstat(path, &status) == 0; /* a link that points nowhere does too */
-    FILE *file = fopen(path, "a");
+    bool existed = lstat(written->path, &status) == 0; /* a link that points nowhere does too */
+    if (existed && stat(written->path, &status) == 0 && S_ISFIFO(status.st_mode)) {
+        return 0; /* its reader would take this for the end */
+    }
+    FILE *file = fopen(written->path, "a");
     if (file == NULL) {
-        return mp_fail(err, MP_ERR_USAGE, "%s: %s: cannot open for writing: %s", key, path,
-                       strerror(errno));
+        return mp_fail(err, MP_ERR_USAGE, "%s: %s: cannot open for writing: %s", written->key,
+                       written->path, strerror(errno));
     }
     fclose(file);
     if (!existed) {
-        unlink(path);
+        unlink(written->path);
     }
     return 0;
+}
+
+/* A file that is not there is a mistake of the command line, not of the run. */
+static int check_readable(const struct named_file *file, struct mp_error *err)
+{
+    if (strcmp(file->path, "-") == 0 || access(file->path, R_OK) == 0) {
+        return 0;
+    }
+    return mp_fail(err, MP_ERR_USAGE, "%s: %s: cannot open: %s", file->key, file->path,
+                   strerror(errno));
 }
 
 /* No file that is written is one that a setting names. */
@@ -77,10 +96,33 @@ static int check_settings(const struct mp_cli *cli, const struct named_file *wri
     return code;
 }
 
+enum { WRITTEN = 5, FILES = 15 };
+
+/* files[i], which is written, is none of those that stand for something else. */
+static int check_written(const struct mp_cli *cli, const struct named_file *files, int i,
+                         struct mp_error *err)
+{
+    const struct named_file *file = &files[i];
+    int code = check_dash(cli, file, err);
+    if (code != 0 || strcmp(file->path, "-") == 0) {
+        return code;
+    }
+    code = check_no_model_file(cli, file, err);
+    if (code == 0) {
+        code = check_settings(cli, file, err);
+    }
+    for (int j = i + 1; j < FILES && code == 0; j++) {
+        if (files[j].path != NULL && mp_file_same(file->path, files[j].path)) {
+            code = mp_fail(err, MP_ERR_USAGE, "%s: found the file of %s, %s, expected another",
+                           file->key, files[j].key, files[j].path);
+        }
+    }
+    return code == 0 ? check_writable(file, err) : code;
+}
+
 int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
 {
-    enum { WRITTEN = 5 };
-    const struct named_file all[] = {
+    const struct named_file files[FILES] = {
         {"--output", cli->output},
         {"--csv", cli->csv},
         {"--html", cli->html},
@@ -94,26 +136,14 @@ int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
         {"--words", cli->words},
         {"--squad", cli->squad},
         {"--hotpot", cli->hotpot},
+        {"--compare", cli->compared[0]},
+        {"--compare", cli->compared[1]},
     };
     int code = 0;
-    for (size_t i = 0; i < WRITTEN && code == 0; i++) {
-        if (all[i].path == NULL) {
-            continue;
+    for (int i = 0; i < FILES && code == 0; i++) {
+        if (files[i].path != NULL) {
+            code = i < WRITTEN ? check_written(cli, files, i, err) : check_readable(&files[i], err);
         }
-        code = check_no_model_file(cli, &all[i], err);
-        if (code == 0) {
-            code = check_settings(cli, &all[i], err);
-        }
-        for (size_t j = i + 1; j < sizeof all / sizeof all[0] && code == 0; j++) {
-            if (all[j].path != NULL && mp_file_same(all[i].path, all[j].path)) {
-                code = mp_fail(err, MP_ERR_USAGE, "%s: found the file of %s, %s, expected another",
-                               all[i].key, all[j].key, all[j].path);
-            }
-        }
-    }
-    /* --output is its verb's to open. */
-    for (size_t i = 1; i < WRITTEN && code == 0; i++) {
-        code = check_writable(all[i].key, all[i].path, err);
     }
     return code;
 }

@@ -7,17 +7,23 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t deferred;
 
 static void on_signal(int signal_number)
 {
     (void)signal_number;
-    if (interrupted) {
+    static const char now[] = "magicpig-pipe: error: interrupted\n";
+    static const char soon[] = "magicpig-pipe: stopping soon; interrupt again to exit at once\n";
+    int saved = errno;
+    ssize_t ignored = 0;
+    if (!deferred) {
+        ignored = write(STDERR_FILENO, now, sizeof now - 1);
+    }
+    if (!deferred || interrupted) {
         _exit(MP_EXIT_INTERRUPTED);
     }
     interrupted = 1;
-    static const char message[] = "magicpig-pipe: stopping soon; interrupt again to exit at once\n";
-    int saved = errno;
-    ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
+    ignored = write(STDERR_FILENO, soon, sizeof soon - 1);
     (void)ignored;
     errno = saved;
 }
@@ -34,6 +40,11 @@ void mp_interrupt_install(void)
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
     sigaction(SIGXFSZ, &action, NULL); /* a limit on file sizes is an error of the write */
+}
+
+void mp_interrupt_defer(void)
+{
+    deferred = 1;
 }
 
 void mp_interrupt_ignore(void)

@@ -1,5 +1,5 @@
-/* SIGINT and SIGTERM: the first asks the work to stop at the next token or layer, a second one
- * exits at once. */
+/* SIGINT and SIGTERM. While a program reads what it is to do, the first one ends it at once. Later
+ * it asks the work to stop at the next task or token, and a second one ends it. */
 #ifndef MP_PIPELINE_INTERRUPT_H
 #define MP_PIPELINE_INTERRUPT_H
 
@@ -7,6 +7,9 @@
 
 /* Installs the handlers; also ignores SIGPIPE, so that a closed pipe is a write error. */
 void mp_interrupt_install(void);
+
+/* From now on there is something to finish or to undo: whoever does it asks mp_interrupted(). */
+void mp_interrupt_defer(void);
 
 /* True once a signal has come. */
 bool mp_interrupted(void);

@@ -5,6 +5,7 @@
 #include "core/json/safetensors.h"
 #include "pipeline/bench/bench.h"
 #include "pipeline/cli/cli.h"
+#include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 #include "pipeline/generate/prompts.h"
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { MAX_JSON_BYTES = 1 << 30 };
 
@@ -105,15 +105,6 @@ static int write_rows(void *arg, const float *logits, int64_t rows, struct mp_er
     return mp_tensor_writer_rows(arg, logits, rows, err);
 }
 
-/* Removes what was written, but no device or pipe. */
-static void remove_file(const char *path)
-{
-    struct stat status;
-    if (stat(path, &status) == 0 && S_ISREG(status.st_mode)) {
-        remove(path);
-    }
-}
-
 static int run_logits(struct mp_engine *e, const struct mp_ids *ids, const char *path,
                       struct mp_error *err)
 {
@@ -124,12 +115,7 @@ static int run_logits(struct mp_engine *e, const struct mp_ids *ids, const char 
         return code;
     }
     code = mp_engine_logits(e, ids->data, (int64_t)ids->count, write_rows, &writer, err);
-    int close_code = mp_tensor_writer_close(&writer, code == 0 ? err : NULL);
-    code = code == 0 ? close_code : code;
-    if (code != 0) {
-        remove_file(path);
-    }
-    return code;
+    return mp_tensor_writer_close(&writer, code, err);
 }
 
 int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
@@ -159,6 +145,7 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
         }
     }
     if (code == 0) {
+        mp_interrupt_defer();
         code = mp_engine_start(engine, (int64_t)ids.count, 0, err);
     }
     if (code == 0) {

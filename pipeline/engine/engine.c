@@ -99,14 +99,21 @@ void mp_engine_place(const struct mp_engine *e, int gpu_kv_layers, struct mp_pla
     }
 }
 
-static void choose_eos(struct mp_engine *e)
+static int choose_eos(struct mp_engine *e, struct mp_error *err)
 {
-    if (e->config->num_eos >= 0) {
-        e->eos = e->config->eos;
-        e->num_eos = e->config->num_eos;
-    } else {
+    if (e->config->num_eos < 0) {
         e->eos = mp_model_eos(e->model, &e->num_eos);
+        return 0;
     }
+    e->eos = e->config->eos;
+    e->num_eos = e->config->num_eos;
+    for (int i = 0; i < e->num_eos; i++) {
+        if (e->eos[i] >= e->shape->vocab_size) {
+            return mp_fail(err, MP_ERR_USAGE, "eos: found %d, but the model has tokens 0 to %d",
+                           (int)e->eos[i], e->shape->vocab_size - 1);
+        }
+    }
+    return 0;
 }
 
 /* ---- kernels and devices ---- */
@@ -181,8 +188,10 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
         .placements = {.dense = {MP_CPU, -1}},
         .blocked_prefill = config->mem_efficient,
     };
-    choose_eos(e);
-    int code = choose_kernels(e, err);
+    int code = choose_eos(e, err);
+    if (code == 0) {
+        code = choose_kernels(e, err);
+    }
     if (code == 0) {
         code = mp_engine_set_attention(e, config, err);
     }
@@ -200,6 +209,11 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
     if (mp_dense(e).kind != MP_GPU && (config->gpu_memory > 0 || config->gpu_kv_layers > 0)) {
         mp_log(MP_LOG_WARNING,
                "runtime.gpu_memory and runtime.gpu_kv_layers have no effect: no GPU is used");
+    }
+    if (config->gather != MP_GATHER_AUTO &&
+        (mp_dense(e).kind != MP_GPU || mp_engine_kept_layers(e) == 0)) {
+        mp_log(MP_LOG_WARNING, "runtime.gather has no effect: %s",
+               mp_dense(e).kind != MP_GPU ? "no GPU is used" : "nothing is kept to select from");
     }
     *out = e;
     return 0;
@@ -341,6 +355,11 @@ const char *mp_engine_kernels(const struct mp_engine *e)
 int mp_engine_vocab_size(const struct mp_engine *e)
 {
     return e->shape->vocab_size;
+}
+
+bool mp_engine_suggested_sampling(const struct mp_engine *e, struct mp_sampling *out)
+{
+    return mp_model_sampling(e->model, out);
 }
 
 int mp_engine_num_layers(const struct mp_engine *e)

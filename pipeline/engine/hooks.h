@@ -32,7 +32,13 @@ int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void
  */
 int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err);
 
+/* Whether there is a tokenizer to open: the model's folder has a tokenizer.json. */
+bool mp_engine_has_tokenizer(const struct mp_engine *e);
+
 /* ---- engine.c ---- */
+
+/* Whether the model's generation_config.json asks for tokens to be sampled, and how. */
+bool mp_engine_suggested_sampling(const struct mp_engine *e, struct mp_sampling *out);
 
 /* The memory plan that mp_engine_start will check, for prompts of up to `tokens` and `new_tokens`
  * generated after them (0: only the logits of one prompt are wanted). */
@@ -167,8 +173,8 @@ const char *mp_hook_shapes(void);
 int mp_hook_chat(const char *name, const char **before, const char **after, struct mp_error *err);
 const char *mp_hook_chat_names(void);
 
-/* Share of their time for which the threads of an engine that has been started have waited for
- * cores that other programs were on. */
+/* Share of the time since the engine was started for which the thread that waited longest was ready
+ * to run without a core. */
 double mp_hook_waited(const struct mp_engine *e);
 
 /* From now on a task has run when its submission returns, to time ops alone; or no longer so. */

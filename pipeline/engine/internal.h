@@ -137,7 +137,7 @@ int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64
  * that is attended as a whole; what is offloaded, with room for `growth` tokens more; the method's
  * index of that. In this order. */
 void mp_kv_create_static(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
-                         int layer, int64_t tokens);
+                         int layer, int64_t tokens, int64_t growth);
 void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
                             struct mp_layer_kv *kv, int layer, int64_t tokens, int64_t growth);
 void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
@@ -170,6 +170,9 @@ void mp_selections_destroy(const struct mp_engine *e, struct mp_selection **s);
 /* Tokens that leave the static caches of a request of `tokens` prompt tokens, while it generates up
  * to new_tokens; 0 if the method wants generated tokens to stay. */
 int64_t mp_kv_growth(const struct mp_engine *e, int64_t tokens, int64_t new_tokens);
+
+/* Slots of a sparse layer's static cache that are in use when tokens leave it. */
+int64_t mp_kv_static_limit(const struct mp_engine *e);
 
 /* ---- prefill.c ---- */
 

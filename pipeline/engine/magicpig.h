@@ -60,8 +60,8 @@ typedef void mp_log_callback(void *user, enum mp_log_level level, const char *me
 typedef void mp_progress_callback(void *user, const char *what, const char *unit, int64_t done,
                                   int64_t total);
 
-/* Asked now and then while a prompt is read or a text made to tokens: true ends the call with
- * MP_ERR_INTERRUPTED. */
+/* Asked now and then while weights or a prompt are read or a text is made to tokens: true ends the
+ * call with MP_ERR_INTERRUPTED, after the task that runs then. */
 typedef bool mp_stop_callback(void *user);
 
 struct mp_engine_options {

@@ -2,11 +2,12 @@
  * allocator that only counts. */
 #include "pipeline/engine/plan.h"
 
+#include "core/base/memory.h"
+#include "core/machine/control_group.h"
 #include "pipeline/engine/internal.h"
 #include "pipeline/engine/session/micro_batches.h"
 #include "tasks/workspace.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -52,6 +53,12 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* INT64_MAX is more than can be counted. */
+static bool fits(int64_t bytes, int64_t limit)
+{
+    return bytes < INT64_MAX && bytes <= limit;
+}
+
 /* ---- counting ---- */
 
 struct planner {
@@ -65,9 +72,11 @@ struct planner {
 static void book(struct planner *p, enum mp_plan_row row, int64_t times)
 {
     int64_t *counted = p->counted;
-    p->plan->bytes[MP_PLAN_CPU][row] +=
-        times * (counted[MP_MEMORY_HOST] + counted[MP_MEMORY_PINNED]);
-    p->plan->bytes[MP_PLAN_GPU][row] += times * counted[MP_MEMORY_GPU];
+    int64_t *cpu = &p->plan->bytes[MP_PLAN_CPU][row];
+    int64_t *gpu = &p->plan->bytes[MP_PLAN_GPU][row];
+    int64_t host = mp_bytes_add(counted[MP_MEMORY_HOST], counted[MP_MEMORY_PINNED]);
+    *cpu = mp_bytes_add(*cpu, mp_bytes_mul(times, host));
+    *gpu = mp_bytes_add(*gpu, mp_bytes_mul(times, counted[MP_MEMORY_GPU]));
     memset(counted, 0, sizeof p->counted);
 }
 
@@ -106,7 +115,7 @@ static void plan_adoption(struct planner *p, int64_t tokens)
     mp_engine_place(e->base, 0, &base.graph.placements);
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         struct mp_layer_kv kv = {0};
-        mp_kv_create_static(&base, &p->counter, &kv, l, tokens);
+        mp_kv_create_static(&base, &p->counter, &kv, l, tokens, 0);
         mp_kv_destroy_layer(&base, &kv, l);
     }
     mp_placements_free(&base.graph.placements);
@@ -133,9 +142,9 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
 {
     const struct mp_config *c = p->e->config;
     bool sparse = p->e->graph.placements.layers[layer].sparse;
-    struct mp_layer_kv kv = {0};
-    mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens);
     int64_t growth = mp_kv_growth(p->e, tokens, new_tokens);
+    struct mp_layer_kv kv = {0};
+    mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens, growth);
     if (new_tokens > c->generation_budget && !(sparse && growth > 0)) {
         /* Caches grow once the budget is used up: the old one is there until the new one is. */
         struct kv_cache grown;
@@ -221,7 +230,7 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
     }
     for (int d = 0; d < MP_PLAN_DEVICES; d++) {
         for (int i = 0; i < MP_PLAN_ROWS; i++) {
-            out->total[d] += out->bytes[d][i];
+            out->total[d] = mp_bytes_add(out->total[d], out->bytes[d][i]);
         }
     }
     mp_placements_free(&placed.graph.placements);
@@ -234,52 +243,18 @@ void mp_plan_make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
     int kept = mp_engine_kept_layers(e);
     int layers = wanted < 0 || wanted > kept ? kept : wanted;
     make(e, tokens, new_tokens, mp_dense(e).kind == MP_GPU ? layers : 0, out);
-    while (wanted < 0 && out->gpu_kv_layers > 0 && out->total[MP_PLAN_GPU] > out->gpu_limit) {
+    while (wanted < 0 && out->gpu_kv_layers > 0 && !fits(out->total[MP_PLAN_GPU], out->gpu_limit)) {
         make(e, tokens, new_tokens, out->gpu_kv_layers - 1, out);
     }
 }
 
 /* ---- what there is ---- */
 
-/* The number after `key` (at the start of a line; "" for a file that is one number) in a file of
- * the kernel's; -1 if there is none. */
-static int64_t read_number(const char *path, const char *key)
-{
-    FILE *f = fopen(path, "r");
-    int64_t value = -1;
-    char line[256];
-    while (f != NULL && value < 0 && fgets(line, sizeof line, f) != NULL) {
-        size_t n = strlen(key);
-        if (strncmp(line, key, n) == 0 && sscanf(line + n, "%" SCNd64, &value) != 1) {
-            value = -1;
-        }
-    }
-    if (f != NULL) {
-        fclose(f);
-    }
-    return value;
-}
-
 /* What the system has left, in bytes; INT64_MAX where it does not say. */
 static int64_t available_memory(void)
 {
-    int64_t kib = read_number("/proc/meminfo", "MemAvailable:");
+    int64_t kib = mp_kernel_number("/proc/meminfo", "MemAvailable:");
     return kib < 0 ? INT64_MAX : kib * 1024;
-}
-
-/* What a container's control group (version 2) leaves of its limit, in bytes; INT64_MAX where there
- * is none. Cached files count as used there, but make room when memory is asked for. */
-static int64_t control_group_memory(void)
-{
-    int64_t limit = read_number("/sys/fs/cgroup/memory.max", "");
-    int64_t used = read_number("/sys/fs/cgroup/memory.current", "");
-    if (limit < 0 || used < 0) {
-        return INT64_MAX;
-    }
-    int64_t inactive = read_number("/sys/fs/cgroup/memory.stat", "inactive_file ");
-    int64_t active = read_number("/sys/fs/cgroup/memory.stat", "active_file ");
-    used -= (inactive > 0 ? inactive : 0) + (active > 0 ? active : 0);
-    return limit > used ? limit - used : 0;
 }
 
 /* What ulimit -v leaves, in bytes; INT64_MAX where there is no such limit. */
@@ -289,7 +264,7 @@ static int64_t address_space(void)
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur > INT64_MAX) {
         return INT64_MAX;
     }
-    int64_t used = read_number("/proc/self/status", "VmSize:") * 1024;
+    int64_t used = mp_kernel_number("/proc/self/status", "VmSize:") * 1024;
     return (int64_t)limit.rlim_cur > used ? (int64_t)limit.rlim_cur - used : 0;
 }
 
@@ -297,14 +272,14 @@ int64_t mp_plan_limit(const struct mp_config *config)
 {
     return config->memory_limit > 0
                ? config->memory_limit
-               : min64(min64(available_memory(), control_group_memory()), address_space());
+               : min64(min64(available_memory(), mp_control_group_memory("")), address_space());
 }
 
 /* MP_ERR_MEMORY unless what is planned for one device fits; `device` names it and its limit. */
 static int check_device(const struct mp_plan *plan, enum mp_plan_device d, int64_t limit,
                         const char *device, struct mp_error *err)
 {
-    if (plan->total[d] <= limit) {
+    if (fits(plan->total[d], limit)) {
         return 0;
     }
     const int64_t *bytes = plan->bytes[d];
@@ -312,11 +287,14 @@ static int check_device(const struct mp_plan *plan, enum mp_plan_device d, int64
     for (int i = 1; i < MP_PLAN_ROWS; i++) {
         largest = bytes[i] > bytes[largest] ? i : largest;
     }
+    char total[MP_SIZE_TEXT];
+    char most[MP_SIZE_TEXT];
+    char room[MP_SIZE_TEXT];
     return mp_fail(err, MP_ERR_MEMORY,
-                   "memory: the plan needs %.2f GiB for %d x %lld tokens (%.2f GiB of it %s), but "
-                   "%s %.2f GiB",
-                   mp_gib(plan->total[d]), plan->batch, (long long)plan->tokens,
-                   mp_gib(bytes[largest]), row_name(plan, largest), device, mp_gib(limit));
+                   "memory: the plan needs %s for %d x %lld tokens (%s of it %s), but %s %s",
+                   mp_size_text(plan->total[d], total), plan->batch, (long long)plan->tokens,
+                   mp_size_text(bytes[largest], most), row_name(plan, largest), device,
+                   mp_size_text(limit, room));
 }
 
 int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, struct mp_error *err)
@@ -331,12 +309,34 @@ int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, st
     return code;
 }
 
+const char *mp_size_text(int64_t bytes, char out[MP_SIZE_TEXT])
+{
+    static const char *const units[] = {"KiB", "MiB", "GiB"};
+    double size = (double)bytes / 1024.0;
+    int unit = 0;
+    while (unit < 2 && size >= 1024.0) {
+        size /= 1024.0;
+        unit++;
+    }
+    if (bytes < 1024) {
+        snprintf(out, MP_SIZE_TEXT, "%d bytes", (int)bytes);
+    } else {
+        snprintf(out, MP_SIZE_TEXT, "%.2f %s", size, units[unit]);
+    }
+    return out;
+}
+
+static double mib(int64_t bytes)
+{
+    return (double)bytes / (double)(1 << 20);
+}
+
 static void print_row(FILE *out, const char *name, const struct mp_plan *plan, int64_t cpu,
                       int64_t gpu, const char *note)
 {
-    fprintf(out, "  %-40s %10.1f MiB", name, mp_gib(cpu) * 1024.0);
+    fprintf(out, "  %-40s %10.1f MiB", name, mib(cpu));
     if (plan->gpu) {
-        fprintf(out, " %10.1f MiB", mp_gib(gpu) * 1024.0);
+        fprintf(out, " %10.1f MiB", mib(gpu));
     }
     fprintf(out, "%s\n", note);
 }
@@ -359,9 +359,9 @@ void mp_plan_print(const struct mp_plan *plan, const struct mp_config *config, F
     }
     const int64_t *total = plan->total;
     int64_t limit = mp_plan_limit(config);
-    bool fits =
-        total[MP_PLAN_CPU] <= limit && (!plan->gpu || total[MP_PLAN_GPU] <= plan->gpu_limit);
+    bool all = fits(total[MP_PLAN_CPU], limit) &&
+               (!plan->gpu || fits(total[MP_PLAN_GPU], plan->gpu_limit));
     print_row(out, "total", plan, total[MP_PLAN_CPU], total[MP_PLAN_GPU], "");
     print_row(out, config->memory_limit > 0 ? "memory_limit" : "available", plan, limit,
-              plan->gpu_limit, fits ? " (fits)" : " (does not fit)");
+              plan->gpu_limit, all ? " (fits)" : " (does not fit)");
 }

@@ -46,7 +46,8 @@ struct mp_plan {
     const char *shared_name; /* of MP_PLAN_SHARED; NULL: the method has nothing of the kind */
     const char *index_name;  /* of MP_PLAN_INDEX; likewise */
     int64_t bytes[MP_PLAN_DEVICES][MP_PLAN_ROWS]; /* bytes held; all requests together where it
-                                                     applies */
+                                                     applies; INT64_MAX: that or more, which fits
+                                                     nowhere */
     int64_t total[MP_PLAN_DEVICES];               /* their sums: the peaks */
     int64_t gpu_limit;                            /* bytes it may use on the GPU */
 };
@@ -66,11 +67,9 @@ int64_t mp_plan_limit(const struct mp_config *config);
 /* MP_ERR_MEMORY with the numbers if it does not fit. */
 int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, struct mp_error *err);
 
-/* Bytes in GiB. */
-static inline double mp_gib(int64_t bytes)
-{
-    return (double)bytes / (double)(INT64_C(1) << 30);
-}
+/* Bytes for people, such as "512 bytes", "1.50 MiB" or "14.96 GiB"; returns out. */
+enum { MP_SIZE_TEXT = 32 };
+const char *mp_size_text(int64_t bytes, char out[MP_SIZE_TEXT]);
 
 /* The plan as a table. */
 void mp_plan_print(const struct mp_plan *plan, const struct mp_config *config, FILE *out);

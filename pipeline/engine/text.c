@@ -6,15 +6,36 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+static bool is_there(const char *model_dir, const char *name)
+{
+    char *path = mp_xasprintf("%s/%s", model_dir, name);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
 
 int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void *user,
                              struct mp_tokenizer **out, struct mp_error *err)
 {
+    if (!is_there(model_dir, "tokenizer.json") && is_there(model_dir, "tokenizer.model")) {
+        return mp_fail(err, MP_ERR_IO,
+                       "%s: found tokenizer.model alone, expected tokenizer.json: download it, or "
+                       "convert the tokenizer, as transformers' AutoTokenizer and its "
+                       "save_pretrained do",
+                       model_dir);
+    }
     int code = mp_hf_tokenizer_load(model_dir, out, err);
     if (code == 0) {
         mp_tokenizer_set_stop(*out, stop, user);
     }
     return code;
+}
+
+bool mp_engine_has_tokenizer(const struct mp_engine *e)
+{
+    return e->host.model_dir != NULL && is_there(e->host.model_dir, "tokenizer.json");
 }
 
 /* The id the post-processor puts before every text, or -1. */

@@ -2,6 +2,7 @@
 
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "core/json/json_print.h"
 #include "pipeline/eval/predictions.h"
 
 #include <cjson/cJSON.h>
@@ -34,11 +35,9 @@ static char *attention_of(const char *setting)
     cJSON *json = cJSON_Parse(setting);
     cJSON_DeleteItemFromObjectCaseSensitive(json, "sparse_from");
     cJSON_DeleteItemFromObjectCaseSensitive(json, "model");
-    char *text = cJSON_PrintUnformatted(json);
-    char *copy = mp_xstrdup(text);
-    cJSON_free(text);
+    char *text = mp_json_key_text(json);
     cJSON_Delete(json);
-    return copy;
+    return text;
 }
 
 static void keep_attention(struct file *f)

@@ -1,9 +1,10 @@
 #include "pipeline/eval/items.h"
 
+#include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
+#include "pipeline/generate/answer_key.h"
 #include "pipeline/generate/records.h"
 #include "pipeline/generate/score.h"
 #include "pipeline/make_data/workshop.h"
@@ -60,16 +61,6 @@ static int64_t count_exact(struct mp_engine *e, const char *text, int64_t questi
 
 /* ---- one item ---- */
 
-static uint64_t fingerprint(const struct mp_ids *ids)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
-    const unsigned char *bytes = (const unsigned char *)ids->data;
-    for (size_t i = 0; i < ids->count * sizeof *ids->data; i++) {
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
-}
-
 static void free_content(struct mp_item *item)
 {
     for (size_t i = 0; i < item->num_outputs; i++) {
@@ -81,10 +72,17 @@ static void free_content(struct mp_item *item)
     mp_ids_free(&item->ids);
 }
 
+char *mp_item_locate(const struct mp_item *item, const char *why)
+{
+    return item->file == NULL
+               ? mp_xstrdup(why)
+               : mp_xasprintf("%s:%zu: %s", mp_file_name(item->file), item->line, why);
+}
+
 static void set_error(struct mp_item *item, const char *why)
 {
     free_content(item);
-    item->error = mp_xstrdup(why);
+    item->error = mp_item_locate(item, why);
 }
 
 static const struct mp_task *find_task(const char *name)
@@ -142,18 +140,11 @@ static struct mp_item *append(struct mp_items *items)
 static void complete(struct mp_item *item)
 {
     if (item->error == NULL) {
-        item->fingerprint = fingerprint(&item->ids);
-        item->any = mp_answer_any(item->task);
+        item->fingerprint = mp_prompt_fingerprint(item->ids.data, item->ids.count);
         if (item->context <= 0) {
             item->context = context_class((int64_t)item->ids.count);
         }
     }
-}
-
-/* An item during which an interrupt came may lack its tokens because of it. */
-static int check_interrupt(struct mp_error *err)
-{
-    return mp_interrupted() ? mp_fail(err, MP_ERR_INTERRUPTED, "interrupted") : 0;
 }
 
 /* ---- records of a file ---- */
@@ -166,7 +157,7 @@ static void copy_outputs(struct mp_item *item, char *const *outputs, size_t coun
     }
 }
 
-/* Why a record cannot be asked, whatever the model; NULL. */
+/* Why a record cannot be asked, whatever the model; NULL. All prompts are answered in one way. */
 static const char *trouble(const struct mp_record *r, bool sparse_question)
 {
     for (size_t i = 0; i < r->num_outputs; i++) {
@@ -174,7 +165,10 @@ static const char *trouble(const struct mp_record *r, bool sparse_question)
             return "outputs: found an empty text, which every answer contains";
         }
     }
-    return r->num_outputs == 0                 ? "outputs: found none, expected the right answers"
+    return r->num_stop > 0        ? "stop does not act for eval"
+           : mp_record_samples(r) ? "temperature, top_p, top_k and seed of a record do "
+                                    "not act for eval: give them as options"
+           : r->num_outputs == 0  ? "outputs: found none, expected the right answers"
            : sparse_question && r->ids != NULL ? "--sparse-from question needs \"input\" as text"
                                                : NULL;
 }
@@ -190,14 +184,16 @@ static void take_record(const struct mp_cli *cli, struct mp_engine *e, const str
     item->max_new_tokens = r->max_new_tokens > 0 ? r->max_new_tokens
                            : task != NULL        ? task->new_tokens
                                                  : cli->config.gen_len;
+    item->any = r->any || mp_answer_any(item->task);
     const char *why = r->error == NULL ? trouble(r, sparse_question) : NULL;
     if (r->error != NULL) {
         set_error(item, r->error);
-    } else if (why != NULL) {
-        char *message = mp_xasprintf("%s:%zu: %s", cli->input, r->line, why);
-        set_error(item, message);
-        free(message);
-    } else {
+    }
+    item->file = cli->input;
+    item->line = r->line;
+    if (why != NULL) {
+        set_error(item, why);
+    } else if (r->error == NULL) {
         copy_outputs(item, r->outputs, r->num_outputs);
         if (r->ids != NULL) {
             for (size_t i = 0; i < r->num_ids; i++) {
@@ -219,10 +215,10 @@ static int load_records(const struct mp_cli *cli, struct mp_engine *e, bool spar
     if (code != 0) {
         return code;
     }
+    mp_records_make_ids_unique(&records, cli->input);
     code = mp_engine_open_tokenizer(e, err);
     for (size_t i = 0; i < records.count && code == 0; i++) {
         take_record(cli, e, &records.items[i], sparse_question, out);
-        code = check_interrupt(err);
     }
     mp_records_free(&records);
     return code;
@@ -238,6 +234,7 @@ static void take_sample(struct mp_engine *e, const struct mp_sample *s, int task
     item->task = mp_xstrdup(mp_tasks[task].name);
     item->context = context;
     item->max_new_tokens = mp_tasks[task].new_tokens;
+    item->any = mp_answer_any(item->task);
     copy_outputs(item, s->outputs.items, s->outputs.count);
     char *text = mp_xasprintf("%s%s", s->text, s->answer_prefix);
     encode(e, text, NULL, sparse_question, item);
@@ -257,7 +254,6 @@ static int make_samples(const struct mp_workshop *w, struct mp_engine *e, bool s
             if (code == 0) {
                 take_sample(e, &sample, t, i, w->maker.tokens, sparse_question, out);
                 mp_sample_free(&sample);
-                code = check_interrupt(err);
             }
         }
     }

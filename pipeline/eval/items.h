@@ -22,7 +22,9 @@ struct mp_item {
     int64_t max_new_tokens;
     char **outputs; /* [num_outputs] expected answers, at least one */
     size_t num_outputs;
-    bool any;    /* one of them is enough */
+    bool any;         /* one of them is enough */
+    const char *file; /* of its record, and the line there; NULL: a sample. Not owned. */
+    size_t line;
     char *error; /* why it cannot be asked; NULL */
 };
 
@@ -50,6 +52,9 @@ int mp_items_report_errors(const struct mp_items *items, struct mp_error *err);
 
 /* MP_ERR_FORMAT: some have an error. */
 int mp_items_check_failed(const struct mp_items *items, struct mp_error *err);
+
+/* A message about an item, behind "FILE:LINE: " if it has them. The caller's. */
+char *mp_item_locate(const struct mp_item *item, const char *why);
 
 void mp_items_free(struct mp_items *items);
 

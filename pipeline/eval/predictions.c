@@ -2,6 +2,8 @@
 
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "core/json/json_print.h"
+#include "core/json/strmap.h"
 #include "pipeline/generate/score.h"
 
 #include <cjson/cJSON.h>
@@ -24,15 +26,6 @@ struct mp_predictions {
 };
 
 /* ---- lines ---- */
-
-/* The text of a value; the caller's. */
-static char *print(const struct cJSON *value)
-{
-    char *text = cJSON_PrintUnformatted(value);
-    char *copy = mp_xstrdup(text);
-    cJSON_free(text);
-    return copy;
-}
 
 static double number_or_nan(const struct mp_json *doc, const char *key)
 {
@@ -60,14 +53,12 @@ static int parse_line(const struct mp_json *doc, struct mp_line *out, struct mp_
     double score = NAN;
     int code = mp_json_get_object(doc, root, "setting", &setting, err);
     if (code == 0) {
-        char *key = cJSON_PrintUnformatted(setting);
-        out->setting = mp_xstrdup(key);
-        cJSON_free(key);
+        out->setting = mp_json_key_text(setting);
     }
     if (code == 0) {
         const struct cJSON *outputs;
         code = mp_json_get_array(doc, root, "outputs", &outputs, err);
-        out->outputs = code == 0 ? print(outputs) : NULL;
+        out->outputs = code == 0 ? mp_json_key_text(outputs) : NULL;
     }
     out->id = copy_string(doc, "id", &code, err);
     out->task = copy_string(doc, "task", &code, err);
@@ -215,7 +206,7 @@ static struct cJSON *outputs_of(const struct mp_item *item)
 static double score_again(const struct mp_line *line, const struct mp_item *item)
 {
     cJSON *outputs = outputs_of(item);
-    char *wanted = print(outputs);
+    char *wanted = mp_json_key_text(outputs);
     cJSON_Delete(outputs);
     bool same = strcmp(wanted, line->outputs) == 0;
     free(wanted);
@@ -231,18 +222,43 @@ static double score_again(const struct mp_line *line, const struct mp_item *item
     return score;
 }
 
-/* Each line counts for one item, so that items may share an id. */
-static void take_line(struct mp_predictions *p, struct mp_line *line)
+/* Items by their ids; those that share one are a list, in their order. */
+struct lookup {
+    struct mp_strmap first;
+    const struct mp_item **next; /* [items]; NULL: it is the last one */
+};
+
+static struct lookup look_up(const struct mp_items *items)
 {
+    struct lookup l = {.next = mp_xcalloc(items->count + 1, sizeof *l.next)};
+    size_t *last = mp_xcalloc(items->count + 1, sizeof *last); /* of the list of a first one */
+    for (size_t i = 0; i < items->count; i++) {
+        const struct mp_item *item = &items->items[i];
+        last[i] = i;
+        if (!mp_strmap_add(&l.first, item->id, item)) {
+            const struct mp_item *first = mp_strmap_get(&l.first, item->id);
+            l.next[last[first - items->items]] = item;
+            last[first - items->items] = i;
+        }
+    }
+    free(last);
+    return l;
+}
+
+/* Each line counts for one item. */
+static void take_line(struct mp_predictions *p, const struct lookup *l, struct mp_line *line)
+{
+    const struct mp_item *items = p->items->items;
     for (size_t s = 0; s < p->settings->count; s++) {
         if (strcmp(p->settings->items[s].key, line->setting) != 0) {
             continue;
         }
-        for (size_t i = 0; i < p->items->count && !line->taken; i++) {
-            if (!at(p, s, i)->done && p->items->items[i].error == NULL &&
-                matches(line, &p->items->items[i])) {
-                *at(p, s, i) = line->prediction;
-                at(p, s, i)->score = score_again(line, &p->items->items[i]);
+        const struct mp_item *item = mp_strmap_get(&l->first, line->id);
+        for (; item != NULL && !line->taken; item = l->next[item - items]) {
+            struct mp_prediction *to = at(p, s, (size_t)(item - items));
+            if (!to->done && item->error == NULL && matches(line, item)) {
+                *to = line->prediction;
+                to->score = score_again(line, item);
                 line->taken = true;
             }
         }
@@ -259,10 +275,13 @@ static int read_file(struct mp_predictions *p, size_t *left, struct mp_error *er
         err->code = code == MP_ERR_FORMAT ? MP_ERR_USAGE : err->code;
         return mp_fail_prefix(err, "--output");
     }
+    struct lookup l = look_up(p->items);
     for (size_t i = 0; i < count; i++) {
-        take_line(p, &lines[i]);
+        take_line(p, &l, &lines[i]);
         *left += !lines[i].taken;
     }
+    mp_strmap_free(&l.first);
+    free(l.next);
     mp_lines_free(lines, count);
     if (ftruncate(fileno(p->file), end) != 0) {
         code = mp_fail(err, MP_ERR_IO, "%s: cannot cut the incomplete last line off: %s", p->path,
@@ -395,10 +414,13 @@ int mp_predictions_add(struct mp_predictions *p, size_t setting, size_t item,
     }
     cJSON *line =
         make_line(&p->items->items[item], &p->settings->items[setting], answer, prediction);
-    char *text = cJSON_PrintUnformatted(line);
+    char *text = mp_json_print(line, MP_JSON_LINE, p->path, err);
     cJSON_Delete(line);
+    if (text == NULL) {
+        return MP_ERR_MEMORY;
+    }
     bool ok = fprintf(p->file, "%s\n", text) >= 0 && fflush(p->file) == 0;
-    cJSON_free(text);
+    free(text);
     return ok ? 0 : mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", p->path, strerror(errno));
 }
 

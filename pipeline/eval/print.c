@@ -55,15 +55,6 @@ void mp_csv_number(FILE *out, double value)
     }
 }
 
-int mp_csv_close(FILE *out, const char *path, struct mp_error *err)
-{
-    bool failed = ferror(out) != 0;
-    if (fclose(out) != 0 || failed) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
-    }
-    return 0;
-}
-
 void mp_json_add_number(cJSON *to, const char *key, double value)
 {
     if (isnan(value)) {

@@ -21,9 +21,6 @@ void mp_print_name(FILE *out, const struct mp_settings *s, size_t setting, int w
 void mp_csv_text(FILE *out, const char *text);
 void mp_csv_number(FILE *out, double value);
 
-/* MP_ERR_IO: not all of it could be written. */
-int mp_csv_close(FILE *out, const char *path, struct mp_error *err);
-
 /* null for NAN. */
 void mp_json_add_number(struct cJSON *to, const char *key, double value);
 

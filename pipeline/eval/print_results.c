@@ -1,9 +1,9 @@
 /* The results of an evaluation: as tables, as CSV, and as the data of its page. */
+#include "core/base/file.h"
 #include "pipeline/eval/print.h"
 #include "pipeline/eval/results.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
 #include <math.h>
 #include <string.h>
 
@@ -87,10 +87,12 @@ static void write_row(FILE *out, const struct mp_results *r, size_t setting, siz
 
 int mp_results_write_csv(const struct mp_results *r, const char *path, struct mp_error *err)
 {
-    FILE *out = fopen(path, "w");
-    if (out == NULL) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot create: %s", path, strerror(errno));
+    struct mp_new_file file;
+    int code = mp_new_file_open(&file, path, err);
+    if (code != 0) {
+        return code;
     }
+    FILE *out = file.out;
     fputs("setting,context,task,prompts,score,low,high,sampled,rows,bytes_a_token,ms_a_step\n",
           out);
     for (size_t s = 0; s < r->settings->count; s++) {
@@ -100,7 +102,7 @@ int mp_results_write_csv(const struct mp_results *r, const char *path, struct mp
             }
         }
     }
-    return mp_csv_close(out, path, err);
+    return mp_new_file_close(&file, 0, err);
 }
 
 /* ---- the page ---- */

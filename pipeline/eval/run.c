@@ -86,6 +86,7 @@ int mp_eval_start(struct mp_eval *e, struct mp_error *err)
             most = more > most ? more : most;
         }
     }
+    mp_interrupt_defer();
     int code = mp_engine_start(e->engine, longest, most, err);
     if (code == 0) {
         mp_log(MP_LOG_INFO, "%s", mp_engine_model(e->engine));
@@ -109,9 +110,9 @@ static bool has_all(const struct group *g, size_t setting)
 /* A prompt for which there is no memory fails alone. */
 static void fail_item(struct mp_item *item, const char *message)
 {
-    mp_log(MP_LOG_ERROR, "prompt %s: %s", item->id, message);
     free(item->error);
-    item->error = mp_xstrdup(message);
+    item->error = mp_item_locate(item, message);
+    mp_log(MP_LOG_ERROR, "prompt %s: %s", item->id, item->error);
 }
 
 static int read_prompt(struct group *g, int i, struct mp_error *err)

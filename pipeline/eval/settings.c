@@ -1,8 +1,8 @@
 #include "pipeline/eval/settings.h"
 
 #include "core/base/memory.h"
+#include "pipeline/generate/answer_key.h"
 
-#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,15 +102,6 @@ static bool same_layers(const struct mp_config *a, const struct mp_config *b)
                    (size_t)a->num_cache_layers * sizeof *a->cache_layers) == 0);
 }
 
-/* Whether nothing but the method says what it attends to. */
-static bool is_exact(const struct mp_config *c)
-{
-    char *name = mp_attention_describe(c);
-    bool exact = strcmp(name, mp_attention_exact()) == 0;
-    free(name);
-    return exact;
-}
-
 /* Adds to a name, which it takes over. */
 static char *add(char *name, const char *text)
 {
@@ -123,7 +114,7 @@ static char *add(char *name, const char *text)
 static char *name_of(const struct mp_config *c, const struct mp_config *usual)
 {
     char *name = mp_attention_describe(c);
-    if (is_exact(c)) {
+    if (mp_answer_is_exact(c)) {
         return name;
     }
     if (!same_layers(c, usual)) {
@@ -172,9 +163,9 @@ int mp_settings_parse(const struct mp_cli *cli, struct mp_settings *out, struct 
     char *exact = mp_xasprintf("attention=%s", mp_attention_exact());
     const char *usual[] = {exact, ""};
     const char *const *texts = cli->num_settings > 0 ? cli->settings : usual;
-    size_t count = cli->num_settings > 0    ? (size_t)cli->num_settings
-                   : is_exact(&cli->config) ? 1u
-                                            : 2u;
+    size_t count = cli->num_settings > 0              ? (size_t)cli->num_settings
+                   : mp_answer_is_exact(&cli->config) ? 1u
+                                                      : 2u;
     int code = 0;
     *out = (struct mp_settings){.items = mp_xcalloc(count, sizeof *out->items)};
     for (size_t i = 0; i < count && code == 0; i++) {
@@ -183,6 +174,8 @@ int mp_settings_parse(const struct mp_cli *cli, struct mp_settings *out, struct 
         code = parse(texts[i], &s->config, err);
         if (code != 0) {
             mp_fail_prefix(err, "--setting \"%s\"", texts[i]);
+            code = MP_ERR_USAGE; /* whatever is wrong in its file */
+            err->code = MP_ERR_USAGE;
         } else {
             s->name = name_of(&s->config, &cli->config);
         }
@@ -194,68 +187,18 @@ int mp_settings_parse(const struct mp_cli *cli, struct mp_settings *out, struct 
     return code;
 }
 
-/* The values of some keys of a configuration, by their paths. */
-static void add_keys(cJSON *to, const struct mp_config *c, const char *const *paths)
-{
-    cJSON *all = mp_config_json(c);
-    for (int i = 0; paths[i] != NULL; i++) {
-        cJSON_AddItemToObject(to, paths[i], cJSON_DetachItemFromObjectCaseSensitive(all, paths[i]));
-    }
-    cJSON_Delete(all);
-}
-
-/* In one line, as it will be when a line with it has been read: whole numbers from 1e15 are then
- * written in another way. Frees json. */
-static char *print_key(cJSON *json)
-{
-    char *text = cJSON_PrintUnformatted(json);
-    cJSON *again = cJSON_Parse(text);
-    cJSON_free(text);
-    text = cJSON_PrintUnformatted(again);
-    char *copy = mp_xstrdup(text);
-    cJSON_free(text);
-    cJSON_Delete(again);
-    cJSON_Delete(json);
-    return copy;
-}
-
-static char *key_of(const struct mp_config *c, const struct mp_engine *base,
-                    const char *sparse_from)
-{
-    static const char *const common[] = {"cache_layers", "device_budget", "window_size", NULL};
-    static const char *const drawn[] = {"sampling.temperature", "sampling.top_p", "sampling.top_k",
-                                        "sampling.seed", NULL};
-    static const char *const end[] = {"eos", NULL};
-    cJSON *key = mp_attention_json(c);
-    if (!is_exact(c)) {
-        add_keys(key, c, common);
-    }
-    if (c->sampling.temperature > 0.0f) {
-        add_keys(key, c, drawn);
-    }
-    if (c->num_eos >= 0) {
-        add_keys(key, c, end);
-    }
-    cJSON_AddStringToObject(key, "sparse_from", sparse_from);
-    char *fingerprint = mp_engine_fingerprint(base);
-    char *model = mp_xasprintf("%s, %s", mp_engine_model(base), fingerprint);
-    cJSON_AddStringToObject(key, "model", model);
-    free(model);
-    free(fingerprint);
-    return print_key(key);
-}
-
 int mp_settings_open(struct mp_settings *s, struct mp_engine *base, const char *sparse_from,
                      struct mp_error *err)
 {
     int code = 0;
+    char *model = mp_answer_model(base);
     for (size_t i = 0; i < s->count && code == 0; i++) {
         struct mp_setting *item = &s->items[i];
         code = mp_engine_open_variant(base, &item->config, &item->engine, err);
         if (code != 0) {
             mp_fail_prefix(err, "--setting: %s", item->name);
         } else {
-            item->key = key_of(&item->config, base, sparse_from);
+            item->key = mp_answer_key(&item->config, model, sparse_from);
         }
         for (size_t j = 0; j < i && code == 0; j++) {
             if (strcmp(s->items[j].key, item->key) == 0) {
@@ -263,6 +206,7 @@ int mp_settings_open(struct mp_settings *s, struct mp_engine *base, const char *
             }
         }
     }
+    free(model);
     return code;
 }
 

@@ -7,6 +7,7 @@
 #include "pipeline/engine/hooks.h"
 #include "pipeline/engine/plan.h"
 #include "pipeline/engine/recording.h"
+#include "pipeline/generate/answer_key.h"
 #include "pipeline/generate/output.h"
 #include "pipeline/generate/prompts.h"
 #include "pipeline/generate/score.h"
@@ -35,11 +36,13 @@ struct generate {
     struct mp_plan plan;
     struct mp_session *session;
     struct mp_output *output; /* NULL: no --output */
+    uint64_t *settings;       /* [records] fingerprints; NULL: no --output */
+    bool has_text;            /* false: the model has no tokenizer */
     struct answer *answers;   /* [records] */
     long *record_of;          /* [batch] record in each slot, -1: free */
     size_t next;              /* next record to start */
     size_t cursor;            /* first record whose text is not all on stdout */
-    bool stdout_broken;
+    bool mute;                /* stdout gets no texts, or no more */
     struct mp_summary summary;
     int failed; /* records that could not be run */
 };
@@ -52,7 +55,7 @@ static int print_ready(struct generate *g, struct mp_error *err)
     bool wrote = false;
     while (g->cursor < g->prompts.records.count) {
         struct answer *a = &g->answers[g->cursor];
-        if (!g->stdout_broken && a->length > a->printed) {
+        if (!g->mute && a->length > a->printed) {
             fwrite(a->text + a->printed, 1, a->length - a->printed, stdout);
             wrote = true;
         }
@@ -60,7 +63,7 @@ static int print_ready(struct generate *g, struct mp_error *err)
         if (!a->closed) {
             break;
         }
-        if (!g->stdout_broken && a->length > 0) {
+        if (!g->mute && a->length > 0) {
             fputc('\n', stdout);
             wrote = true;
         }
@@ -69,7 +72,7 @@ static int print_ready(struct generate *g, struct mp_error *err)
         g->cursor++;
     }
     if (wrote && (fflush(stdout) != 0 || ferror(stdout))) {
-        g->stdout_broken = true;
+        g->mute = true;
         if (g->output == NULL) {
             return mp_fail(err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
         }
@@ -93,14 +96,36 @@ static void take_piece(void *arg, int slot, int32_t id, const char *piece, size_
 
 /* ---- records ---- */
 
-static int report_failure(struct generate *g, size_t record, const char *message,
-                          struct mp_error *err)
+/* Of a record with an error. */
+static int report_failure(struct generate *g, size_t record, struct mp_error *err)
 {
     const struct mp_record *r = &g->prompts.records.items[record];
-    mp_log(MP_LOG_ERROR, "record %s: %s", r->id, message);
+    mp_log(MP_LOG_ERROR, "record %s: %s", r->id, r->error);
     g->failed++;
     g->answers[record].closed = true;
-    return g->output != NULL ? mp_output_write_error(g->output, r->id, message, err) : 0;
+    return g->output != NULL ? mp_output_write_error(g->output, r->id, r->error, err) : 0;
+}
+
+static struct mp_answer_id id_of(const struct generate *g, size_t record)
+{
+    const struct mp_ids *ids = &g->prompts.ids[record];
+    return (struct mp_answer_id){
+        .id = g->prompts.records.items[record].id,
+        .prompt = mp_prompt_fingerprint(ids->data, ids->count),
+        .settings = g->settings[record],
+    };
+}
+
+/* Without a tokenizer, what stdout gets are the ids of the answer. */
+static void take_ids(struct answer *a, const struct mp_request *r)
+{
+    char *text = NULL;
+    FILE *out = open_memstream(&text, &a->length);
+    for (int64_t i = 0; i < r->generated_tokens; i++) {
+        fprintf(out, "%s%d", i > 0 ? " " : "", (int)r->ids[r->prompt_tokens + i]);
+    }
+    fclose(out);
+    a->text = text;
 }
 
 static int finish_record(struct generate *g, int slot, struct mp_error *err)
@@ -111,12 +136,17 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
     struct answer *a = &g->answers[record];
 
     a->closed = true;
-    double score = r->num_outputs > 0 ? mp_answer_score(a->text, a->length, r->outputs,
-                                                        r->num_outputs, mp_answer_any(r->task))
-                                      : NAN;
+    if (!g->has_text) {
+        take_ids(a, request);
+    }
+    double score = g->has_text && r->num_outputs > 0
+                       ? mp_answer_score(a->text, a->length, r->outputs, r->num_outputs, r->any)
+                       : NAN;
     int code = 0;
     if (g->output != NULL) {
-        code = mp_output_write(g->output, r->id, a->text, a->length, request, score, err);
+        struct mp_answer_id id = id_of(g, record);
+        code = mp_output_write(g->output, &id, g->has_text ? a->text : NULL, a->length, request,
+                               score, err);
     }
     mp_summary_add(&g->summary, request, score);
     g->record_of[slot] = -1;
@@ -126,8 +156,10 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
 
 static int fail_record(struct generate *g, int slot, struct mp_error *err)
 {
-    const char *message = mp_session_request(g->session, slot)->failure.message;
-    int code = report_failure(g, (size_t)g->record_of[slot], message, err);
+    size_t record = (size_t)g->record_of[slot];
+    mp_prompts_fail(&g->prompts, record, g->cli,
+                    mp_session_request(g->session, slot)->failure.message);
+    int code = report_failure(g, record, err);
     g->record_of[slot] = -1;
     mp_session_remove(g->session, slot);
     return code;
@@ -142,22 +174,31 @@ static int start_record(struct generate *g, size_t record, struct mp_error *err)
         return 0; /* done in an earlier run */
     }
     if (r->error != NULL) {
-        return report_failure(g, record, r->error, err);
+        return report_failure(g, record, err);
     }
     int slot;
+    struct mp_sampling sampling = mp_prompts_sampling(r, g->cli);
     const struct mp_request_options options = {
         .size = sizeof options,
         .ids = ids->data,
         .count = (int64_t)ids->count,
         .max_new_tokens = mp_prompts_max_new_tokens(r, g->cli),
-        .stream = record,
-        .on_token = take_piece,
+        /* A record with a seed of its own draws the same tokens wherever it stands. */
+        .stream = r->seed >= 0 ? 0 : record,
+        .own_sampling = true,
+        .temperature = sampling.temperature,
+        .top_p = sampling.top_p,
+        .top_k = sampling.top_k,
+        .seed = sampling.seed,
+        .stop = (const char *const *)r->stop,
+        .num_stop = (int)r->num_stop,
+        .on_token = g->has_text ? take_piece : NULL,
         .user = g,
     };
     int code = mp_session_add(g->session, &options, &slot, err);
     if (code == MP_ERR_MEMORY) {
-        struct mp_error why = *err;
-        return report_failure(g, record, why.message, err);
+        mp_prompts_fail(&g->prompts, record, g->cli, err->message);
+        return report_failure(g, record, err);
     }
     if (code != 0) {
         return code;
@@ -243,19 +284,52 @@ static int run(struct generate *g, struct mp_error *err)
 static void skip_done(struct generate *g)
 {
     for (size_t i = 0; i < g->prompts.records.count; i++) {
-        struct mp_ids *ids = &g->prompts.ids[i];
-        if (mp_output_take(g->output, g->prompts.records.items[i].id, (int64_t)ids->count)) {
+        struct mp_answer_id id = id_of(g, i);
+        if (g->prompts.records.items[i].error == NULL && mp_output_take(g->output, &id)) {
             g->answers[i].closed = true;
-            ids->count = 0;
+            g->prompts.ids[i].count = 0;
         }
     }
-    size_t left = mp_output_left(g->output);
-    if (left > 0) {
+    size_t settings, others;
+    mp_output_left(g->output, &settings, &others);
+    if (settings > 0) {
+        mp_log(
+            MP_LOG_WARNING,
+            "--resume: %zu finished line%s of %s %s made by another model or with other settings, "
+            "and not counted",
+            settings, settings == 1 ? "" : "s", g->cli->output, settings == 1 ? "was" : "were");
+    }
+    if (others > 0) {
         mp_log(MP_LOG_WARNING,
                "--resume: %zu finished line%s of %s belong%s to no record of the input: has it "
                "changed?",
-               left, left == 1 ? "" : "s", g->cli->output, left == 1 ? "s" : "");
+               others, others == 1 ? "" : "s", g->cli->output, others == 1 ? "s" : "");
     }
+}
+
+static int open_output(struct generate *g, struct mp_error *err)
+{
+    int code = mp_output_open(g->cli->output, g->cli->resume, &g->output, err);
+    if (code == 0) {
+        g->settings = mp_prompts_settings(&g->prompts, g->cli, g->engine);
+        g->mute = mp_output_is_stdout(g->output); /* its lines have the texts */
+    }
+    return code;
+}
+
+/* What the model's makers suggest is not followed, which is better said. */
+static void log_sampling(const struct generate *g)
+{
+    struct mp_sampling s;
+    if (g->cli->config.sampling.temperature > 0.0f ||
+        !mp_engine_suggested_sampling(g->engine, &s)) {
+        return;
+    }
+    mp_log(
+        MP_LOG_INFO,
+        "generation_config.json suggests sampling, which is not used: --temperature %g --top-p %g "
+        "--top-k %d asks for it",
+        (double)s.temperature, (double)s.top_p, s.top_k);
 }
 
 static int open_all(struct generate *g, struct mp_error *err)
@@ -266,11 +340,12 @@ static int open_all(struct generate *g, struct mp_error *err)
         code = mp_prompts_load(g->cli, g->engine, &g->prompts, err);
     }
     if (code == 0 && g->cli->output != NULL) {
-        code = mp_output_open(g->cli->output, g->cli->resume, &g->output, err);
+        code = open_output(g, err);
     }
     if (code != 0) {
         return code;
     }
+    g->has_text = mp_engine_has_tokenizer(g->engine);
     mp_prompts_check(&g->prompts, g->cli, g->engine);
     g->answers = mp_xcalloc(g->prompts.records.count, sizeof *g->answers);
     g->record_of = mp_xcalloc((size_t)config->batch, sizeof *g->record_of);
@@ -286,6 +361,7 @@ static int open_all(struct generate *g, struct mp_error *err)
     }
     int64_t new_tokens = mp_prompts_most_new_tokens(&g->prompts, g->cli);
     mp_engine_plan(g->engine, longest, new_tokens, &g->plan);
+    mp_interrupt_defer();
     code = mp_engine_start(g->engine, longest, new_tokens, err);
     if (code == 0) {
         code = mp_session_open(g->engine, &g->session, err);
@@ -293,6 +369,7 @@ static int open_all(struct generate *g, struct mp_error *err)
     if (code == 0) {
         mp_log(MP_LOG_INFO, "%s", mp_engine_model(g->engine));
         mp_engine_log_workers(g->engine);
+        log_sampling(g);
     }
     return code;
 }
@@ -310,6 +387,7 @@ static int close_all(struct generate *g, int code, struct mp_error *err)
     }
     free(g->answers);
     free(g->record_of);
+    free(g->settings);
     mp_prompts_free(&g->prompts);
     mp_summary_free(&g->summary);
     return code;

@@ -1,29 +1,34 @@
 #include "pipeline/generate/prompts.h"
 
+#include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/base/utf8.h"
+#include "core/json/json_print.h"
 #include "pipeline/engine/hooks.h"
+#include "pipeline/generate/answer_key.h"
+#include "pipeline/generate/record.h"
 
+#include <cjson/cJSON.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Marks a record as one that cannot run: "FILE:LINE: why". */
-static void set_error(struct mp_record *r, struct mp_ids *ids, const struct mp_cli *cli,
-                      const char *why)
+void mp_prompts_fail(struct mp_prompts *p, size_t record, const struct mp_cli *cli, const char *why)
 {
-    r->error = cli->input != NULL ? mp_xasprintf("%s:%zu: %s", cli->input, r->line, why)
-                                  : mp_xasprintf("--prompt: %s", why);
+    struct mp_record *r = &p->records.items[record];
+    r->error = cli->input != NULL
+                   ? mp_xasprintf("%s:%zu: %s", mp_file_name(cli->input), r->line, why)
+                   : mp_xasprintf("--prompt: %s", why);
     mp_utf8_repair(r->error); /* the file's name can be anything */
-    ids->count = 0;
+    p->ids[record].count = 0;
 }
 
 /* What is wrong with a record becomes its error. MP_ERR_INTERRUPTED. */
-static int encode_record(struct mp_engine *e, struct mp_record *r, const struct mp_cli *cli,
-                         struct mp_ids *out, struct mp_error *err)
+static int encode_record(struct mp_prompts *p, size_t record, const struct mp_cli *cli,
+                         struct mp_engine *e, struct mp_error *err)
 {
-    if (r->error != NULL) {
-        return 0;
-    }
+    const struct mp_record *r = &p->records.items[record];
+    struct mp_ids *out = &p->ids[record];
     for (size_t i = 0; i < r->num_ids; i++) {
         mp_ids_push(out, r->ids[i]);
     }
@@ -37,7 +42,7 @@ static int encode_record(struct mp_engine *e, struct mp_record *r, const struct 
     }
     if (code != 0) {
         mp_fail_prefix(err, "input");
-        set_error(r, out, cli, err->message);
+        mp_prompts_fail(p, record, cli, err->message);
     } else {
         out->count = out->capacity = (size_t)count;
     }
@@ -49,6 +54,16 @@ int64_t mp_prompts_max_new_tokens(const struct mp_record *r, const struct mp_cli
     return r->max_new_tokens > 0 ? r->max_new_tokens : cli->config.gen_len;
 }
 
+struct mp_sampling mp_prompts_sampling(const struct mp_record *r, const struct mp_cli *cli)
+{
+    struct mp_sampling sampling = cli->config.sampling;
+    sampling.temperature = isnan(r->temperature) ? sampling.temperature : (float)r->temperature;
+    sampling.top_p = isnan(r->top_p) ? sampling.top_p : (float)r->top_p;
+    sampling.top_k = r->top_k < 0 ? sampling.top_k : (int)r->top_k;
+    sampling.seed = r->seed < 0 ? sampling.seed : (uint64_t)r->seed;
+    return sampling;
+}
+
 void mp_prompts_check(struct mp_prompts *p, const struct mp_cli *cli, const struct mp_engine *e)
 {
     for (size_t i = 0; i < p->records.count; i++) {
@@ -57,7 +72,7 @@ void mp_prompts_check(struct mp_prompts *p, const struct mp_cli *cli, const stru
         if (r->error == NULL &&
             mp_engine_check_prompt(e, p->ids[i].data, (int64_t)p->ids[i].count,
                                    mp_prompts_max_new_tokens(r, cli), &err) != 0) {
-            set_error(r, &p->ids[i], cli, err.message);
+            mp_prompts_fail(p, i, cli, err.message);
         }
     }
 }
@@ -81,18 +96,63 @@ int64_t mp_prompts_most_new_tokens(const struct mp_prompts *p, const struct mp_c
     return most;
 }
 
+/* ---- settings ---- */
+
+/* What a record has of its own is a part of its settings; key is that of the configuration. */
+static uint64_t settings_of(const struct mp_record *r, const struct mp_cli *cli, const char *key)
+{
+    cJSON *all = cJSON_CreateObject();
+    cJSON_AddStringToObject(all, "key", key);
+    cJSON_AddNumberToObject(all, "max_new_tokens", (double)mp_prompts_max_new_tokens(r, cli));
+    cJSON_AddItemToObject(all, "stop",
+                          cJSON_CreateStringArray((const char *const *)r->stop, (int)r->num_stop));
+    char *text = mp_json_key_text(all);
+    uint64_t fingerprint = mp_text_fingerprint(text);
+    free(text);
+    cJSON_Delete(all);
+    return fingerprint;
+}
+
+uint64_t *mp_prompts_settings(const struct mp_prompts *p, const struct mp_cli *cli,
+                              const struct mp_engine *e)
+{
+    uint64_t *settings = mp_xcalloc(p->records.count, sizeof *settings);
+    char *model = mp_answer_model(e);
+    char *usual = mp_answer_key(&cli->config, model, NULL);
+    for (size_t i = 0; i < p->records.count; i++) {
+        const struct mp_record *r = &p->records.items[i];
+        struct mp_config own = cli->config; /* it shares what it points to */
+        own.sampling = mp_prompts_sampling(r, cli);
+        char *key = mp_record_samples(r) ? mp_answer_key(&own, model, NULL) : NULL;
+        settings[i] = settings_of(r, cli, key != NULL ? key : usual);
+        free(key);
+    }
+    free(usual);
+    free(model);
+    return settings;
+}
+
+/* ---- reading ---- */
+
 static void records_of_prompt(const char *prompt, struct mp_records *out)
 {
     out->items = mp_xcalloc(1, sizeof *out->items);
     out->count = 1;
-    out->items[0] = (struct mp_record){
-        .id = mp_xstrdup("0"),
-        .text = mp_xstrdup(prompt),
-        .text_length = strlen(prompt),
-        .max_new_tokens = -1,
-        .context = -1,
-        .line = 1,
-    };
+    out->items[0] = mp_record_empty(1);
+    out->items[0].id = mp_xstrdup("0");
+    out->items[0].text = mp_xstrdup(prompt);
+    out->items[0].text_length = strlen(prompt);
+}
+
+/* Records of token ids alone need no tokenizer, unless their text is to end with a stop string. */
+static bool has_texts(const struct mp_records *records)
+{
+    for (size_t i = 0; i < records->count; i++) {
+        if (records->items[i].text != NULL || records->items[i].num_stop > 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_prompts *out,
@@ -108,15 +168,18 @@ int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_pro
         records_of_prompt(cli->prompt, &out->records);
     } else {
         code = mp_records_load(cli->input, &out->records, err);
+        if (code == 0) {
+            mp_records_make_ids_unique(&out->records, cli->input);
+        }
     }
-    if (code == 0) {
+    if (code == 0 && has_texts(&out->records)) {
         code = mp_engine_open_tokenizer(e, err);
     }
     if (code == 0) {
         out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);
     }
     for (size_t i = 0; i < out->records.count && code == 0; i++) {
-        code = encode_record(e, &out->records.items[i], cli, &out->ids[i], err);
+        code = encode_record(out, i, cli, e, err);
     }
     if (code != 0) {
         mp_prompts_free(out);

@@ -1,15 +1,16 @@
 #include "pipeline/generate/records.h"
 
 #include "core/base/file.h"
+#include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "core/json/strmap.h"
+#include "pipeline/generate/record.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MAX_INPUT_BYTES ((size_t)4 << 30)
-#define MAX_NEW_TOKENS (INT64_C(1) << 30)
 
 struct reader {
     struct mp_json_text text;
@@ -18,181 +19,12 @@ struct reader {
     struct mp_records *out;
 };
 
-/* ---- one record ---- */
-
-/* "id", else "index", else the record's position, as text. */
-static int read_id(const struct mp_json *doc, size_t position, char **id, struct mp_error *err)
-{
-    static const char *const keys[] = {"id", "index"};
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        const struct cJSON *value = mp_json_find(mp_json_root(doc), keys[i]);
-        if (value == NULL || mp_json_kind(value) == MP_JSON_NULL) {
-            continue;
-        }
-        const char *text;
-        int64_t number;
-        if (mp_json_as_string(doc, value, &text, NULL) == MP_OK) {
-            *id = mp_xstrdup(text);
-            return MP_OK;
-        }
-        if (mp_json_as_int(doc, value, INT64_MIN, INT64_MAX, &number, NULL) == MP_OK) {
-            *id = mp_xasprintf("%" PRId64, number);
-            return MP_OK;
-        }
-        return mp_json_fail(doc, value, err, "expected a string or an integer");
-    }
-    *id = mp_xasprintf("%zu", position);
-    return MP_OK;
-}
-
-static int read_ids(const struct mp_json *doc, const struct cJSON *array, struct mp_record *r,
-                    struct mp_error *err)
-{
-    const struct cJSON *prefix = mp_json_find(mp_json_root(doc), "answer_prefix");
-    if (prefix != NULL && mp_json_kind(prefix) != MP_JSON_NULL) {
-        return mp_json_fail(doc, prefix, err, "found beside token ids, expected \"input\" as text");
-    }
-    int rc = mp_json_expect(doc, array, MP_JSON_ARRAY, err);
-    if (rc != MP_OK) {
-        return rc;
-    }
-    size_t count = mp_json_count(array);
-    if (count == 0) {
-        return mp_json_fail(doc, array, err, "expected at least one token id, found none");
-    }
-    r->ids = mp_xcalloc(count, sizeof *r->ids);
-    for (const struct cJSON *v = mp_json_first(array); v != NULL; v = mp_json_after(v)) {
-        int64_t id;
-        rc = mp_json_as_int(doc, v, 0, INT32_MAX, &id, err);
-        if (rc != MP_OK) {
-            return rc;
-        }
-        r->ids[r->num_ids++] = (int32_t)id;
-    }
-    return MP_OK;
-}
-
-/* Of any length, which formats are not. */
-static char *join(const char *first, const char *second)
-{
-    size_t length = strlen(first);
-    char *joined = mp_xmalloc(length + strlen(second) + 1);
-    memcpy(joined, first, length);
-    strcpy(joined + length, second);
-    return joined;
-}
-
-/* The prompt: "input_ids" if there are any, else "input", ids itself or a text, which
- * "answer_prefix" ends if there is one. */
-static int read_input(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
-{
-    const struct cJSON *root = mp_json_root(doc);
-    const struct cJSON *ids = mp_json_find(root, "input_ids");
-    if (ids != NULL && mp_json_kind(ids) != MP_JSON_NULL) {
-        return read_ids(doc, ids, r, err);
-    }
-    const struct cJSON *input = mp_json_find(root, "input");
-    if (input == NULL) {
-        return mp_json_fail(doc, root, err, "neither \"input\" nor \"input_ids\" is given");
-    }
-    if (mp_json_kind(input) == MP_JSON_ARRAY) {
-        return read_ids(doc, input, r, err);
-    }
-    const char *text;
-    const char *prefix = "";
-    int rc = mp_json_as_string(doc, input, &text, err);
-    if (rc == MP_OK) {
-        rc = mp_json_opt_string(doc, root, "answer_prefix", &prefix, err);
-    }
-    if (rc == MP_OK) {
-        r->text = join(text, prefix);
-        r->text_length = strlen(r->text);
-    }
-    return rc;
-}
-
-/* "outputs": the expected answers, an array of strings or one string. */
-static int read_outputs(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
-{
-    const struct cJSON *outputs = mp_json_find(mp_json_root(doc), "outputs");
-    if (outputs == NULL || mp_json_kind(outputs) == MP_JSON_NULL) {
-        return MP_OK;
-    }
-    bool single = mp_json_kind(outputs) == MP_JSON_STRING;
-    int rc = single ? MP_OK : mp_json_expect(doc, outputs, MP_JSON_ARRAY, err);
-    if (rc != MP_OK) {
-        return rc;
-    }
-    size_t count = single ? 1 : mp_json_count(outputs);
-    const struct cJSON *value = single ? outputs : mp_json_first(outputs);
-    r->outputs = mp_xcalloc(count, sizeof *r->outputs);
-    for (; r->num_outputs < count; value = mp_json_after(value)) {
-        const char *text;
-        rc = mp_json_as_string(doc, value, &text, err);
-        if (rc != MP_OK) {
-            return rc;
-        }
-        r->outputs[r->num_outputs++] = mp_xstrdup(text);
-    }
-    return MP_OK;
-}
-
-/* What benchmarks say of their records. */
-static int read_benchmark(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
-{
-    const struct cJSON *root = mp_json_root(doc);
-    const char *task = NULL;
-    const char *question = NULL;
-    int rc = mp_json_opt_string(doc, root, "task", &task, err);
-    if (rc == MP_OK) {
-        rc = mp_json_opt_string(doc, root, "question", &question, err);
-    }
-    if (rc == MP_OK) {
-        rc = mp_json_opt_int(doc, root, "target_tokens", 1, INT64_C(1) << 40, &r->context, err);
-    }
-    if (rc == MP_OK) {
-        r->task = task != NULL ? mp_xstrdup(task) : NULL;
-        r->question = question != NULL ? mp_xstrdup(question) : NULL;
-    }
-    return rc;
-}
-
-/* Fills everything but r->id and r->line. */
-static int read_record(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
-{
-    int rc = read_input(doc, r, err);
-    if (rc == MP_OK) {
-        rc = read_outputs(doc, r, err);
-    }
-    if (rc == MP_OK) {
-        rc = read_benchmark(doc, r, err);
-    }
-    if (rc == MP_OK) {
-        rc = mp_json_opt_int(doc, mp_json_root(doc), "max_new_tokens", 1, MAX_NEW_TOKENS,
-                             &r->max_new_tokens, err);
-    }
-    return rc;
-}
-
 /* ---- the list ---- */
-
-static void free_content(struct mp_record *r)
-{
-    for (size_t i = 0; i < r->num_outputs; i++) {
-        free(r->outputs[i]);
-    }
-    free(r->outputs);
-    free(r->text);
-    free(r->ids);
-    free(r->task);
-    free(r->question);
-    free(r->error);
-}
 
 void mp_records_free(struct mp_records *r)
 {
     for (size_t i = 0; i < r->count; i++) {
-        free_content(&r->items[i]);
+        mp_record_free(&r->items[i]);
         free(r->items[i].id);
     }
     free(r->items);
@@ -207,19 +39,19 @@ static struct mp_record *append(struct mp_records *out, size_t line)
         out->items = mp_xrealloc(out->items, capacity, sizeof *out->items);
     }
     struct mp_record *r = &out->items[out->count++];
-    *r = (struct mp_record){.line = line, .max_new_tokens = -1, .context = -1};
+    *r = mp_record_empty(line);
     return r;
 }
 
 /* Turns a record into a broken one; it keeps its id, or gets its position as one. */
 static void set_error(struct mp_record *r, size_t position, const struct mp_error *err)
 {
-    free_content(r);
-    *r = (struct mp_record){.id = r->id != NULL ? r->id : mp_xasprintf("%zu", position),
-                            .line = r->line,
-                            .max_new_tokens = -1,
-                            .context = -1,
-                            .error = mp_xstrdup(err->message)};
+    struct mp_record broken = mp_record_empty(r->line);
+    broken.own_id = r->own_id;
+    broken.id = r->id != NULL ? r->id : mp_xasprintf("%zu", position);
+    broken.error = mp_xstrdup(err->message);
+    mp_record_free(r);
+    *r = broken;
 }
 
 static void add_record(struct reader *reader, size_t line, const struct mp_json *doc)
@@ -229,10 +61,7 @@ static void add_record(struct reader *reader, size_t line, const struct mp_json 
     struct mp_error err;
     int rc = mp_json_expect(doc, mp_json_root(doc), MP_JSON_OBJECT, &err);
     if (rc == MP_OK) {
-        rc = read_id(doc, position, &r->id, &err);
-    }
-    if (rc == MP_OK) {
-        rc = read_record(doc, r, &err);
+        rc = mp_record_read(doc, position, r, &err);
     }
     if (rc != MP_OK) {
         set_error(r, position, &err);
@@ -377,4 +206,66 @@ int mp_records_load(const char *path, struct mp_records *out, struct mp_error *e
         mp_records_free(out);
     }
     return rc;
+}
+
+/* ---- ids ---- */
+
+/* The ids that are taken. */
+struct claims {
+    struct mp_strmap owners; /* id -> the number, in numbers, of the record whose id it was */
+    size_t *numbers;         /* [records] how many have got an id from that of the record; 0: itself
+                                has none yet */
+};
+
+/* True if nobody has the record's id. */
+static bool claim(struct claims *c, struct mp_record *r, size_t i)
+{
+    bool free_id = c->numbers[i] == 0 && mp_strmap_add(&c->owners, r->id, &c->numbers[i]);
+    c->numbers[i] += free_id;
+    return free_id;
+}
+
+/* Puts "#2", "#3", ... behind an id that another record has. */
+static void claim_another(struct claims *c, struct mp_record *r, size_t i)
+{
+    size_t *number = &c->numbers[(const size_t *)mp_strmap_get(&c->owners, r->id) - c->numbers];
+    char *id = mp_xasprintf("%s#%zu", r->id, ++*number);
+    while (!mp_strmap_add(&c->owners, id, &c->numbers[i])) {
+        free(id);
+        id = mp_xasprintf("%s#%zu", r->id, ++*number);
+    }
+    free(r->id);
+    r->id = id;
+    c->numbers[i] = 1;
+}
+
+void mp_records_make_ids_unique(struct mp_records *r, const char *path)
+{
+    struct claims c = {.numbers = mp_xcalloc(r->count, sizeof *c.numbers)};
+    size_t changed = 0;
+    const struct mp_record *first = NULL;
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->items[i].own_id) {
+            claim(&c, &r->items[i], i);
+        }
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->items[i].own_id && c.numbers[i] == 0) {
+            claim_another(&c, &r->items[i], i);
+            first = changed++ == 0 ? &r->items[i] : first;
+        }
+    }
+    for (size_t i = 0; i < r->count; i++) {
+        if (!r->items[i].own_id && !claim(&c, &r->items[i], i)) {
+            claim_another(&c, &r->items[i], i);
+        }
+    }
+    if (changed > 0) {
+        mp_log(MP_LOG_WARNING,
+               "%s: %zu record%s the id of one before: the first, in line %zu, is \"%s\" here",
+               mp_file_name(path), changed, changed == 1 ? " has" : "s have", first->line,
+               first->id);
+    }
+    mp_strmap_free(&c.owners);
+    free(c.numbers);
 }

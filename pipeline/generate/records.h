@@ -9,22 +9,29 @@
 #include <stdint.h>
 
 struct mp_record {
-    char *id;   /* "id", else "index", else the record's position, as text */
-    char *text; /* "input" as a string, and "answer_prefix", with which the answer starts, if
-                   there is one; NUL-terminated; NULL if ids are given */
+    char *id;           /* "id", else "index", else "_id", else the record's position, as text */
+    bool own_id;        /* it is not the position */
+    char *text;         /* "input" as a string, behind "context" and an empty line, and before
+                           "answer_prefix", with which the answer starts, if there are any;
+                           NUL-terminated; NULL if ids are given */
     size_t text_length; /* bytes */
     int32_t *ids;       /* "input_ids" (or "input" as an array of ids); NULL if text is given */
     size_t num_ids;
-    char **outputs; /* expected answers, may be none */
+    char **outputs; /* "outputs" or "answers": the expected ones, may be none */
     size_t num_outputs;
-    int64_t max_new_tokens; /* -1: not given */
-    char *task;             /* "task", of a benchmark; NULL: not given */
-    char *question;         /* "question": a part of the text, with which the question starts; NULL:
-                               not given */
+    bool any;               /* one of them is enough */
+    int64_t max_new_tokens; /* "max_new_tokens" or "max_tokens"; -1: not given */
+    char **stop;            /* [num_stop] texts that end the answer */
+    size_t num_stop;
+    double temperature, top_p; /* NAN: not given */
+    int64_t top_k, seed;       /* -1: not given */
+    char *task;                /* "task", of a benchmark; NULL: not given */
+    char *question;  /* "question": a part of the text, with which the question starts; NULL: not
+                        given */
     int64_t context; /* "target_tokens": tokens that the benchmark asked for; -1: not given */
     size_t line;     /* line in the file where the record starts, from 1 */
     /* A record that cannot be used: error holds why (file, line, key, found, expected), the rest
-     * but id and line is empty. It does not stop the others. */
+     * but id, own_id and line is empty. It does not stop the others. */
     char *error;
 };
 
@@ -34,9 +41,18 @@ struct mp_records {
 };
 
 /* Reads all records of a file ("-": stdin). Fails only if the file cannot be read, is empty, or is
- * no JSON at all; a broken record or line becomes an item with `error` set. Unknown keys of a
- * record are fine (the original's files carry several). */
+ * no JSON at all; a broken record or line becomes an item with `error` set. So does a record with a
+ * key that is not served, but for those that files of RULER, LongBench and the original's harness
+ * carry along. */
 int mp_records_load(const char *path, struct mp_records *out, struct mp_error *err);
+
+/* Whether the record says anything of how its tokens are sampled. */
+bool mp_record_samples(const struct mp_record *r);
+
+/* Gives each record an id of its own: one that a record before has too gets "#2", "#3", ... behind
+ * it. Ids of the file come before positions, also those of records further on. Warns of ids of the
+ * file, which is path, that were changed. */
+void mp_records_make_ids_unique(struct mp_records *r, const char *path);
 void mp_records_free(struct mp_records *r);
 
 #endif

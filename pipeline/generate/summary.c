@@ -157,10 +157,9 @@ void mp_summary_print(const struct mp_summary *s, const char *kernels, const str
     fputc('\n', stderr);
     print_devices(s);
     if (s->waited > 0.05) {
-        fprintf(
-            stderr,
-            "  cores         shared: for %.0f %% of their time threads waited for other programs\n",
-            100.0 * s->waited);
+        fprintf(stderr,
+                "  cores         shared: a thread waited for one for up to %.0f %% of the time\n",
+                100.0 * s->waited);
     }
     print_sampled(s);
 

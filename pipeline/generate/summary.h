@@ -19,10 +19,9 @@ struct mp_summary {
     double first_token_seconds; /* the slowest request's */
     double *sampled_sum;        /* [num_layers] sum of the requests' means */
     int64_t *sampled_count;     /* [num_layers] requests that sampled in the layer */
-    double waited;              /* share of their time that the engine's threads waited for cores
-                                   that others were on */
-    double *error_sum;          /* [num_layers] sum of the requests' estimated errors */
-    int64_t *error_count;       /* [num_layers] requests that estimated it in the layer */
+    double waited;        /* share of the time for which a thread waited for a core, at most */
+    double *error_sum;    /* [num_layers] sum of the requests' estimated errors */
+    int64_t *error_count; /* [num_layers] requests that estimated it in the layer */
     int num_layers;
     struct mp_profile profile; /* of the decode steps that were recorded */
     double *step_seconds;      /* [num_steps] of each decode step */

@@ -1,4 +1,5 @@
 /* The verb make-data: samples of tasks as JSON lines. */
+#include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/json/json.h"
 #include "pipeline/cli/cli.h"
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { MOST_TOKENS = 100000000 }; /* a text of them has less than 2 GiB */
 
@@ -90,48 +90,26 @@ static int write_task(struct make_data *d, int task, struct mp_error *err)
     return code;
 }
 
-/* A file with a part of the samples would be taken for one with all. A link stays, and the file
- * that it leads to is emptied; devices and pipes stay as they are. */
-static void remove_file(const char *path)
-{
-    struct stat status;
-    if (lstat(path, &status) != 0) {
-        return;
-    }
-    if (S_ISREG(status.st_mode)) {
-        remove(path);
-    } else if (S_ISLNK(status.st_mode) && stat(path, &status) == 0 && S_ISREG(status.st_mode)) {
-        FILE *emptied = fopen(path, "w");
-        if (emptied != NULL) {
-            fclose(emptied);
-        }
-    }
-}
-
+/* A file with a part of the samples would be taken for one with all. */
 static int write_file(struct make_data *d, struct mp_error *err)
 {
-    const char *path = d->cli->output;
-    d->out = fopen(path, "w");
-    if (d->out == NULL) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot create: %s", path, strerror(errno));
+    struct mp_new_file file;
+    mp_interrupt_defer();
+    int code = mp_new_file_open(&file, d->cli->output, err);
+    if (code != 0) {
+        return code;
     }
+    d->out = file.out;
     int64_t tasks = 0;
     for (int i = 0; i < MP_NUM_TASKS; i++) {
         tasks += d->workshop.chosen[i];
     }
     d->progress = mp_progress_start("samples", "sample", tasks * d->workshop.samples);
-    int code = 0;
     for (int i = 0; i < MP_NUM_TASKS && code == 0; i++) {
         code = d->workshop.chosen[i] ? write_task(d, i, err) : 0;
     }
     mp_progress_end(d->progress);
-    if (fclose(d->out) != 0 && code == 0) {
-        code = mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
-    }
-    if (code != 0) {
-        remove_file(path);
-    }
-    return code;
+    return mp_new_file_close(&file, code, err);
 }
 
 int mp_verb_make_data(const struct mp_cli *cli, struct mp_error *err)

@@ -1,11 +1,10 @@
 #include "pipeline/report/embed.h"
 
-#include <cjson/cJSON.h>
-#include <errno.h>
-#include <stdbool.h>
+#include "core/base/file.h"
+#include "core/json/json_print.h"
+
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 static const char marker[] = "@DATA@";
 
@@ -23,12 +22,9 @@ void mp_embed_put_json(FILE *out, const char *json)
 
 void mp_embed_put_value(FILE *out, const struct cJSON *value)
 {
-    char *json = cJSON_PrintUnformatted(value);
-    if (json == NULL) {
-        mp_panic("no memory for the text of a JSON value");
-    }
+    char *json = mp_json_key_text(value);
     mp_embed_put_json(out, json);
-    cJSON_free(json);
+    free(json);
 }
 
 int mp_embed_write(const char *path, const char *page, void (*put_data)(FILE *, const void *),
@@ -38,28 +34,13 @@ int mp_embed_write(const char *path, const char *page, void (*put_data)(FILE *, 
     if (data == NULL) {
         mp_panic("a page has no %s", marker);
     }
-    FILE *out = fopen(path, "w");
-    if (out == NULL) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
+    struct mp_new_file file;
+    int code = mp_new_file_open(&file, path, err);
+    if (code != MP_OK) {
+        return code;
     }
-    fwrite(page, 1, (size_t)(data - page), out);
-    put_data(out, arg);
-    fputs(data + strlen(marker), out);
-
-    struct stat st;
-    bool is_file = fstat(fileno(out), &st) == 0 && S_ISREG(st.st_mode);
-    bool failed = fflush(out) != 0 || ferror(out) != 0;
-    int error = errno;
-    if (fclose(out) != 0 && !failed) {
-        failed = true;
-        error = errno;
-    }
-    if (!failed) {
-        return MP_OK;
-    }
-    /* Half a page shows nothing; devices and pipes stay. */
-    if (is_file) {
-        unlink(path);
-    }
-    return mp_fail(err, MP_ERR_IO, "%s: cannot write: %s", path, strerror(error));
+    fwrite(page, 1, (size_t)(data - page), file.out);
+    put_data(file.out, arg);
+    fputs(data + strlen(marker), file.out);
+    return mp_new_file_close(&file, MP_OK, err);
 }

@@ -9,7 +9,7 @@
 struct cJSON;
 
 /* Writes `page`, NUL-terminated, to the file `path`; what put_data(out, arg) writes takes the place
- * of @DATA@ in it. MP_ERR_IO names the file, of which then nothing is left. */
+ * of @DATA@ in it. MP_ERR_IO names the file, which then is as it was. */
 int mp_embed_write(const char *path, const char *page, void (*put_data)(FILE *, const void *),
                    const void *arg, struct mp_error *err);
 

@@ -3,6 +3,7 @@
 #include "pipeline/tune/tune.h"
 
 #include "core/base/memory.h"
+#include "core/json/json_print.h"
 #include "pipeline/engine/hooks.h"
 
 #include <cjson/cJSON.h>
@@ -40,10 +41,10 @@ static void add_gpu_kv_layers(struct mp_tune_axis *axis, const struct mp_tune_ma
     }
 }
 
-/* Acts where KV stays in CPU memory. */
+/* Acts where the method keeps KV and not all of it fits the GPU. */
 static void add_gathers(struct mp_tune_axis *axis, const struct mp_tune_machine *m)
 {
-    if (m->gpu) {
+    if (m->gpu && m->gpu_kv_layers > 0) {
         add(axis, "cpu");
         add(axis, "gpu");
     }
@@ -131,9 +132,9 @@ static void add_start(struct mp_tune_axis *axis, const cJSON *config)
     if (cJSON_IsString(value)) {
         add(axis, value->valuestring);
     } else {
-        char *text = cJSON_PrintUnformatted(value);
+        char *text = mp_json_key_text(value);
         add(axis, text);
-        cJSON_free(text);
+        free(text);
     }
 }
 

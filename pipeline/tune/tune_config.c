@@ -4,6 +4,7 @@
 #include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "core/json/json_print.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -143,9 +144,9 @@ int mp_tune_write_config(const struct mp_cli *cli, const struct mp_tune_axes *ax
     }
     if (code == 0) {
         put_point(root, axes, point);
-        char *text = cJSON_Print(root);
-        code = mp_file_replace(cli->output, text, err);
-        cJSON_free(text);
+        char *text = mp_json_print(root, MP_JSON_INDENTED, cli->output, err);
+        code = text != NULL ? mp_file_replace(cli->output, text, err) : MP_ERR_MEMORY;
+        free(text);
     }
     cJSON_Delete(root);
     return code;

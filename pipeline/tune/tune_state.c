@@ -3,6 +3,7 @@
 
 #include "core/base/memory.h"
 #include "core/json/json.h"
+#include "core/json/json_print.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -26,9 +27,12 @@ static int io_error(const struct mp_tune_state *s, const char *what, struct mp_e
 
 static int write_line(struct mp_tune_state *s, const cJSON *line, struct mp_error *err)
 {
-    char *text = cJSON_PrintUnformatted(line);
+    char *text = mp_json_print(line, MP_JSON_LINE, s->path, err);
+    if (text == NULL) {
+        return MP_ERR_MEMORY;
+    }
     bool ok = fprintf(s->file, "%s\n", text) >= 0 && fflush(s->file) == 0;
-    cJSON_free(text);
+    free(text);
     return ok ? 0 : io_error(s, "write", err);
 }
 
@@ -44,25 +48,25 @@ static int check_subject(const struct mp_tune_state *s, const char *line, const 
     if (code != 0) {
         return code;
     }
-    char *text = cJSON_PrintUnformatted(subject);
+    char *text = mp_json_key_text(subject);
     cJSON *wanted = cJSON_Parse(text);
     const cJSON *expected;
     cJSON_ArrayForEach(expected, wanted)
     {
         const cJSON *found = mp_json_find(mp_json_root(doc), expected->string);
         if (code == 0 && !cJSON_Compare(found, expected, true)) {
-            char *was = found != NULL ? cJSON_PrintUnformatted(found) : NULL;
-            char *is = cJSON_PrintUnformatted(expected);
+            char *was = found != NULL ? mp_json_key_text(found) : NULL;
+            char *is = mp_json_key_text(expected);
             code = mp_fail(err, MP_ERR_USAGE,
                            "%s: measured with %s: found %s, expected %s; remove the file to start "
                            "anew",
                            s->path, expected->string, was != NULL ? was : "nothing", is);
-            cJSON_free(was);
-            cJSON_free(is);
+            free(was);
+            free(is);
         }
     }
     cJSON_Delete(wanted);
-    cJSON_free(text);
+    free(text);
     mp_json_free(doc);
     return code;
 }
@@ -200,12 +204,12 @@ static int read_line(const struct mp_tune_state *s, const cJSON *settings,
         if (cJSON_Compare(found, settings, true)) {
             code = read_sample(doc, out, err);
         } else {
-            char *expected = cJSON_PrintUnformatted(settings);
+            char *expected = mp_json_key_text(settings);
             code = mp_fail(err, MP_ERR_USAGE,
                            "%s: found other settings than the search comes to, %s; remove the file "
                            "to start anew",
                            name, expected);
-            cJSON_free(expected);
+            free(expected);
         }
         mp_json_free(doc);
     }

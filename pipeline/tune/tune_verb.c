@@ -149,6 +149,7 @@ int mp_verb_tune(const struct mp_cli *cli, struct mp_error *err)
     }
     if (code == 0) {
         mp_tune_axes_make(&cli->config, &t.machine, &t.axes);
+        mp_interrupt_defer();
         code = open_state(&t, err);
     }
     if (code == 0) {

@@ -45,7 +45,7 @@ case_bench() {
         '^  step +[0-9.]+ ms \(median of 3; [0-9.]+ to [0-9.]+\), [0-9.]+ tokens/s$'
     expect_match 'sampled' out '^  sampled +[0-9.]+ % of the offloaded tokens$'
     expect_match 'devices' out '^  devices +of [0-9.]+ ms \(the median of [0-9]+\), CPU busy [0-9.]+ ms, idle '
-    expect_match 'memory' out '^  memory +CPU: peak [0-9.]+ GiB, planned [0-9.]+ GiB$'
+    expect_match 'memory' out '^  memory +CPU: peak [0-9.]+ [MG]iB, planned [0-9.]+ [MG]iB$'
     expect_ops 'decode' out "${decode_ops[@]}"
     expect_true 'tokens/s' "$(awk '$1 == "step" {
         print 1000 * 2 / $2 "/" $(NF - 1) " < 1.01 && " 1000 * 2 / $2 "/" $(NF - 1) " > 0.99" }' out)"

@@ -269,7 +269,7 @@ case_eval_question() {
     run_eval --input records.jsonl --gen-len 2 --sparse-from question --output own.jsonl \
         --setting attention=streaming
     expect_status 1
-    expect_match 'no question' err 'error: prompt none: no question found to be sparse from'
+    expect_match 'no question' err 'error: prompt none: records.jsonl:2: no question found to be sparse from'
     expect_match 'failed' err 'error: 1 of 2 prompts could not be run$'
     expect_lines 'own question' own.jsonl '^\{"id":"own"' 1
 }

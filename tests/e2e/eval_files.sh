@@ -88,7 +88,7 @@ case_eval_compare() {
     tail -n 1 b.jsonl >other.jsonl
     expect_refusal 2 '--compare: one.jsonl and other.jsonl have no prompt in common' \
         eval --compare one.jsonl other.jsonl
-    expect_refusal 1 'absent.jsonl: cannot open' eval --compare a.jsonl absent.jsonl
+    expect_refusal 2 '--compare: absent.jsonl: cannot open' eval --compare a.jsonl absent.jsonl
     expect_refusal 1 'prompts.jsonl:1: found a line that eval does not write' \
         eval --compare a.jsonl prompts.jsonl
     expect_refusal 2 '--compare needs two values' eval --compare a.jsonl
@@ -131,7 +131,7 @@ case_eval_usage() {
         expect_refusal 2 '--setting: found full twice' "${ask[@]}" --input records.jsonl \
             --setting attention=full --setting lsh-k=0
         expect_refusal 2 "$verb has no option --report" "${ask[@]}" --input records.jsonl --report x
-        expect_refusal 1 'absent.jsonl' "${ask[@]}" --input absent.jsonl
+        expect_refusal 2 'absent.jsonl' "${ask[@]}" --input absent.jsonl
     done
     ask=(eval --model "$demo")
     expect_refusal 2 '--output: found the file of --input, records.jsonl, expected another' \
@@ -192,7 +192,7 @@ END
         expect_match "$verb" err 'error: prompt no answers: records.jsonl:2: outputs: found none'
         expect_match "$verb" err 'error: prompt empty answer: records.jsonl:3: outputs: found an empty'
         expect_match "$verb" err 'error: prompt 3: records.jsonl:4:'
-        expect_match "$verb" err 'error: prompt foreign: token 1: found id 99999, expected 0 to 4095'
+        expect_match "$verb" err 'error: prompt foreign: records.jsonl:6: token 1: found id 99999, expected 0 to 4095'
         expect_match "$verb" err 'error: 4 of 6 prompts could not be run$'
     done
     sed -n 2,4p records.jsonl >bad.jsonl

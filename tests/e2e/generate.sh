@@ -30,7 +30,8 @@ output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+
 output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
 output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,"
 output_line+="\"sampled_fraction\":($number|null),\"attention_error\":($number|null),"
-output_line+="\"score\":($number|null)\\}\$"
+output_line+="\"score\":($number|null),"
+output_line+='"prompt":"[0-9a-f]{16}","settings":"[0-9a-f]{16}"\}$'
 
 ids_of() { # ids_of FILE: the ids of an --output file's finished requests, in order
     sed -n 's/^{"id":"\([^"]*\)","text".*/\1/p' "$1" | paste -sd ' '
@@ -181,8 +182,16 @@ case_growth() {
         sampled_within 100 100
     done
     generate "${arguments[@]}" --attention pps --kv-dtype int8 --device-budget 12 --window-size 8 \
-        --generation-budget 16 --cpu-workers 2
+        --generation-budget 16
     expect_status 0
+    cp out int8
+    generate "${arguments[@]}" --attention pps --kv-dtype int8 --device-budget 12 --window-size 8 \
+        --generation-budget 16 --cpu-workers 2
+    expect 'two workers' "$(<out)" "$(<int8)"
+    # Not beyond the model's positions.
+    run plan --model "$demo" --devices cpu --attention pps --context 60068 --gen-len 1000000000
+    expect_status 0
+    expect_lines 'positions' out '^  offloaded KV +223\.0 MiB$' 1
     # What grows old is sampled from: there is no cache of 40,000 tokens.
     run plan --model "$demo" --devices cpu --attention pps --context 3068 --gen-len 40257
     expect_status 0
@@ -354,6 +363,76 @@ END
     expect_lines 'broken records' answers.jsonl '^\{"id":"[^"]*","error":"[^"]' 3
 }
 
+# What a record may say of its own answer, as to other programs; what nothing serves is an error.
+case_record_keys() {
+    cat >records.jsonl <<'END'
+{"id": "plain", "input": "Hello", "max_tokens": 12}
+{"id": "stop", "input": "Hello", "max_tokens": 12, "stop": ["hi"], "temperature": 0}
+{"id": "one", "input": "Hello", "max_new_tokens": 12, "stop": " hi"}
+{"id": "drawn", "input": "Hello", "max_tokens": 12, "temperature": 1.5, "top_p": 0.9, "seed": 3}
+{"id": "again", "input": "Hello", "max_tokens": 12, "temperature": 1.5, "top_p": 0.9, "seed": 3}
+{"id": "other", "input": "Hello", "max_tokens": 12, "temperature": 1.5, "top_p": 0.9, "seed": 4}
+{"id": "greedy", "input": "Hello", "max_tokens": 12, "temperature": 1.5, "top_k": 1}
+{"id": "joined", "context": "Hello", "input": "Bye", "max_tokens": 4, "answers": ["no", "never"]}
+{"id": "unknown", "input": "Hello", "max_new_token": 5}
+{"id": "chat", "messages": []}
+END
+    generate --input records.jsonl --eos none --output answers.jsonl
+    expect_status 1
+    expect_match 'unknown key' err 'record unknown: records.jsonl:9: max_new_token: unknown key, did you mean "max_new_tokens"'
+    expect_match 'unknown key' err 'record chat: records.jsonl:10: messages: unknown key$'
+    text_of() { sed -n "s/^{\"id\":\"$1\",\"text\":\"\(\([^\"\\\\]\|\\\\.\)*\)\".*/\1/p" answers.jsonl; }
+    local plain
+    plain=$(text_of plain)
+    expect_match 'max_tokens' answers.jsonl '^\{"id":"plain".*"generated_tokens":12,'
+    [[ $plain == *' hi'* ]] || fail 'the text to stop in' "$plain" 'some hi'
+    expect 'stop' "$(text_of stop)" "${plain%%hi*}"
+    expect 'one stop' "$(text_of one)" "${plain%% hi*}"
+    expect_lines 'reason' answers.jsonl '"finish_reason":"stop"' 2
+    expect 'the same seed' "$(text_of again)" "$(text_of drawn)"
+    [[ $(text_of drawn) != "$(text_of other)" ]] || fail 'another seed' "$(text_of other)" 'another text'
+    [[ $(text_of drawn) != "$plain" ]] || fail 'temperature' "$plain" 'another text'
+    expect 'top_k' "$(text_of greedy)" "$plain"
+    generate --prompt $'Hello\n\nBye' --gen-len 4 --eos none
+    expect 'context and input' "$(text_of joined)" "$(<out)"
+}
+
+# Lines on stdout instead of the texts.
+case_output_stdout() {
+    local output
+    printf '{"id": "a", "input": "Hello"}\n{"id": "b", "input": "Bye"}\n' >records.jsonl
+    for output in - /dev/stdout; do
+        generate --input - --gen-len 2 --eos none --output "$output" <records.jsonl
+        expect_status 0
+        expect_lines "$output" out "$output_line" 2
+        expect "$output: nothing else" "$(wc -l <out)" 2
+        "$binary" --model "$demo" --input records.jsonl --gen-len 2 --eos none --output "$output" 2>err | cat >out
+        expect_lines "$output, a pipe" out "$output_line" 2
+        expect "$output, a pipe: nothing else" "$(wc -l <out)" 2
+    done
+    expect_refusal 2 '--resume needs --output FILE, found -' \
+        --model "$demo" --prompt x --output - --resume
+    expect_refusal 2 'trace.file: found -, expected' --model "$demo" --prompt x --trace -
+    expect_refusal 2 '--output: found -, expected' logits --model "$demo" --tokens ids.json --output -
+    expect 'files' "$(echo *)" 'err out records.jsonl'
+}
+
+# Token ids need no tokenizer: the answer is ids then.
+case_no_tokenizer() {
+    make_model model tokenizer.json
+    printf '{"id": "a", "input_ids": [4091, 39, 762], "outputs": ["x"]}\n' >records.jsonl
+    generate --input records.jsonl --gen-len 3 --eos none --output with.jsonl
+    expect_status 0
+    run --model model --input records.jsonl --gen-len 3 --eos none --output without.jsonl
+    expect_status 0
+    expect 'token ids' "$(grep -o '"token_ids":[^]]*' without.jsonl)" "$(grep -o '"token_ids":[^]]*' with.jsonl)"
+    expect_lines 'no text' without.jsonl '"text":null,.*"score":null,' 1
+    expect 'stdout' "$(<out)" "$(sed 's/.*"token_ids":\[\([^]]*\).*/\1/; s/,/ /g' with.jsonl)"
+    expect_refusal 1 'model/tokenizer.json' --model model --prompt Hello
+    printf '{"id": "a", "input_ids": [5], "stop": "x"}\n' >stop.jsonl
+    expect_refusal 1 'model/tokenizer.json' --model model --input stop.jsonl
+}
+
 case_record_forms() {
     local form
     printf '{"input": "Hello"}' >object
@@ -393,19 +472,97 @@ case_too_long() {
     expect_lines 'the short one is answered' out . 1
 }
 
-# Each line of --output stands for one record, also where records share an id.
+# No id is twice in an output: neither of records that share one, nor of one that cannot be read.
 case_resume_same_id() {
     printf '{"id": "a", "input": "Hello"}\n' >one.jsonl
     printf '{"id": "a", "input": "Hello"}\n{"id": "a", "input": "Good bye"}\n' >two.jsonl
     generate --input one.jsonl --gen-len 2 --eos none --output answers.jsonl
     generate --input two.jsonl --gen-len 2 --eos none --output answers.jsonl --resume
     expect_status 0
-    expect_lines 'answers' answers.jsonl '"id":"a"' 2
+    expect_match 'shared id' err 'warning: two.jsonl: 1 record has the id of one before: the first, in line 2, is "a#2"'
+    expect 'ids' "$(ids_of answers.jsonl)" 'a a#2'
     # Nothing is left to do: nothing is loaded.
     generate --input two.jsonl --gen-len 2 --eos none --output answers.jsonl --resume
     expect_status 0
-    expect_lines 'answers' answers.jsonl '"id":"a"' 2
+    expect 'ids' "$(ids_of answers.jsonl)" 'a a#2'
     expect_lines 'no start of StarPU' err StarPU 0
+
+    printf '{"index":1,"input":"Hello"}\n{"index":0,"input":"bad \\ud83d"}\n' >broken.jsonl
+    generate --input broken.jsonl --gen-len 2 --output broken-answers.jsonl
+    expect_status 1
+    expect_lines 'answer' broken-answers.jsonl '^\{"id":"1","text"' 1
+    expect_lines 'error' broken-answers.jsonl '^\{"id":"1#2","error":"broken.jsonl:2:' 1
+}
+
+# Lines of another run are not counted, and that is said.
+case_resume_settings() {
+    local settings=(--gen-len 3 --eos none --attention magicpig --lsh-k 8 --lsh-l 75)
+    local long
+    long=$(story 5 40)
+    printf '{"id": "a", "input": "%s"}\n' "$long" >records.jsonl
+    printf '{"id": "a", "input": "%s"}\n' "${long/#The old/The new}" >other.jsonl
+    generate --input records.jsonl "${settings[@]}" --output first.jsonl
+    expect_status 0
+    local change
+    for change in '--attention full' '--lsh-k 9' '--lsh-l 76' '--lsh-seed 3' '--center 0' '--generation-budget 100' \
+        '--cache-layers none' '--kv-dtype int8' '--window-size 60' '--gen-len 4' '--eos 4095' '--temperature 1' \
+        '--temperature 1 --seed 2' "--model $golden/llama3-rope"; do
+        [[ $change == --model* ]] && printf '{"id": "a", "input_ids": [5, 6, 7]}\n' >records.jsonl
+        [[ $change == *full ]] && set -- "${settings[@]:0:4}" || set -- "${settings[@]}"
+        if [[ $change == --model* ]]; then
+            generate --input records.jsonl "$@" --output first.jsonl --resume
+            expect_lines 'a prompt of ids' first.jsonl "$output_line" 2
+        fi
+        cp first.jsonl answers.jsonl
+        # shellcheck disable=SC2086  # words of a flag
+        generate --input records.jsonl "$@" $change --output answers.jsonl --resume
+        expect_status 0
+        expect_match "$change" err \
+            'warning: --resume: 1 finished line of answers.jsonl was made by another model or with other'
+        expect "$change: lines" "$(wc -l <answers.jsonl)" "$(($(wc -l <first.jsonl) + 1))"
+        # What has been added is this run's.
+        # shellcheck disable=SC2086
+        generate --input records.jsonl "$@" $change --output answers.jsonl --resume
+        expect "$change again: lines" "$(wc -l <answers.jsonl)" "$(($(wc -l <first.jsonl) + 1))"
+    done
+    rm answers.jsonl
+    printf '{"id": "a", "input": "%s"}\n' "$long" >records.jsonl
+    generate --input records.jsonl "${settings[@]}" --output answers.jsonl
+    # A prompt of the same length, and what a record has of its own.
+    generate --input other.jsonl "${settings[@]}" --output answers.jsonl --resume
+    expect_match 'another prompt' err '1 finished line of answers.jsonl belongs to no record'
+    printf '{"id": "a", "input": "%s", "stop": "baker"}\n' "$long" >stop.jsonl
+    generate --input stop.jsonl "${settings[@]}" --output answers.jsonl --resume
+    expect_match 'another stop' err '1 finished line of answers.jsonl was made'
+    expect 'tokens' "$(grep -o '"prompt_tokens":[0-9]*' answers.jsonl | sort -u | wc -l)" 1
+    expect 'lines' "$(wc -l <answers.jsonl)" 3
+    # What changes no answer changes nothing here.
+    generate --input records.jsonl "${settings[@]}" --output answers.jsonl --resume --batch 2 --threads 1
+    expect 'lines' "$(wc -l <answers.jsonl)" 3
+}
+
+# Lines that other tools have written again, and errors that are there.
+case_resume_lines() {
+    printf '{"id": "a", "input": "Hello"}\n{"id": "b", "input": 5}\n{"id": "c", "input": "Bye"}\n' >records.jsonl
+    local settings=(--input records.jsonl --gen-len 3 --eos none --output answers.jsonl)
+    generate "${settings[@]}"
+    expect_status 1
+    expect 'lines' "$(wc -l <answers.jsonl)" 3
+    # Blanks around all colons, keys in another order, a blank line, and no newline at the end.
+    sed -n 2p answers.jsonl >error
+    grep '"text"' answers.jsonl |
+        sed -e 's/":/": /g' -e 's/^{\("id": "."\), \{0,1\}\(.*\)}$/{\2, \1}/' >again
+    { head -n 1 again && printf '\n  \r\n' && cat error && printf '%s' "$(tail -n 1 again)"; } >answers.jsonl
+    cp answers.jsonl before
+    generate "${settings[@]}" --resume
+    expect_status 1
+    expect_match 'the error is told again' err 'error: record b: records.jsonl:2:'
+    expect 'nothing is added' "$(<answers.jsonl)" "$(<before)"
+    printf '{"id": "d", "input": "More"}\n' >>records.jsonl
+    generate "${settings[@]}" --resume
+    expect 'one line more' "$(head -n 5 answers.jsonl)" "$(<before)"
+    expect_lines 'whole lines' answers.jsonl '^\{"id":"d","text"' 1
+    expect 'lines' "$(wc -l <answers.jsonl)" 6
 }
 
 # Later records finish first; texts still come in the records' order, whatever the batch.
@@ -455,7 +612,7 @@ END
     generate --input records.jsonl --gen-len 3 --eos none --output answers.jsonl
     expect_status 0
     expect_lines 'complete lines' answers.jsonl "$output_line" 3
-    expect_lines 'score' answers.jsonl '^\{"id":"a".*"score":0\}$' 1
+    expect_lines 'score' answers.jsonl '^\{"id":"a".*"score":0,' 1
     expect_lines 'position as id' answers.jsonl '^\{"id":"2",' 1
     expect_lines 'three tokens' answers.jsonl '"token_ids":\[[0-9]+,[0-9]+,[0-9]+\],' 3
     cp answers.jsonl first.jsonl
@@ -480,7 +637,7 @@ case_resume() {
     expect_lines 'complete lines' answers.jsonl "$output_line" 4
     expect 'token ids' "$(sed 's/,"prefill_seconds.*//' answers.jsonl)" \
         "$(sed 's/,"prefill_seconds.*//' whole.jsonl)"
-    generate --input records.jsonl --output answers.jsonl --resume
+    generate --input records.jsonl --gen-len 3 --eos none --output answers.jsonl --resume
     expect_status 0
     expect 'nothing left: stdout' "$(<out)" ''
     expect 'nothing left: lines' "$(wc -l <answers.jsonl)" 4
@@ -523,6 +680,7 @@ case_interrupt() {
 }
 
 case_interrupt_prefill() {
+    local signal
     start --devices cpu --input "$source_dir/configs/data32k.json"
     wait_for err 'kernels:'
     sleep 0.3
@@ -535,12 +693,60 @@ case_interrupt_prefill() {
     ((SECONDS - begin <= 3)) || fail 'second signal' "$((SECONDS - begin)) s" 'at most 3 s'
     expect stdout "$(<out)" ''
 
-    start --devices cpu --input "$source_dir/configs/data4k.json"
-    wait_for err 'kernels:'
-    kill -TERM "$child"
+    # One is enough: it waits for no more than the tasks that run.
+    for signal in INT TERM; do
+        start --devices cpu --input "$source_dir/configs/data32k.json" --chunk-size 1024
+        wait_for err 'kernels:'
+        sleep 0.3
+        begin=$SECONDS
+        kill "-$signal" "$child"
+        wait_child
+        expect_status 130
+        expect_match 'one signal' err 'error: interrupted while reading the prompt'
+        ((SECONDS - begin <= 3)) || fail "$signal" "$((SECONDS - begin)) s" 'at most 3 s'
+    done
+}
+
+# Before there is anything to finish, a signal ends the program at once.
+case_interrupt_input() {
+    local signal begin verb
+    mkfifo input
+    for verb in generate tokenize plan; do
+        for signal in INT TERM; do
+            sleep 60 >input &
+            local writer=$!
+            : >out
+            : >err
+            command="$verb, $signal while it waits for its input"
+            case $verb in
+            tokenize) "$binary" tokenize --model "$demo" <input >out 2>err & ;;
+            *) "$binary" $verb --model "$demo" --input - <input >out 2>err & ;;
+            esac
+            child=$!
+            sleep 0.2
+            until grep -q 'State:.S' "/proc/$child/status"; do
+                sleep 0.05
+            done
+            begin=$SECONDS
+            kill "-$signal" "$child"
+            wait_child
+            kill "$writer"
+            expect_status 130
+            ((SECONDS - begin <= 2)) || fail "$command" "$((SECONDS - begin)) s" 'at once'
+            expect "$command" "$(<err)" 'magicpig-pipe: error: interrupted'
+        done
+    done
+    # While a text is turned into tokens, too.
+    yes 'The old baker saw a small red fox near the river.' | head -c 60000000 >text
+    "$binary" tokenize --model "$demo" <text >out 2>err &
+    child=$!
+    command='tokenize, INT in a long text'
+    sleep 0.5
+    begin=$SECONDS
+    kill -INT "$child"
     wait_child
     expect_status 130
-    expect_match 'one signal' err 'interrupted'
+    ((SECONDS - begin <= 2)) || fail "$command" "$((SECONDS - begin)) s" 'at once'
 }
 
 # Interrupts a run with answers.jsonl as soon as that has a new line, and resumes it, until all is
@@ -635,6 +841,20 @@ case_full_disk() {
     check_crash "$command"
     expect_status 1
     expect_match "$command" err 'error: large.jsonl: cannot write: File too large'
+    # Nor does it leave half a report or trace: those of before stay.
+    local option
+    for option in trace report; do
+        echo before >"$option"
+        status=0
+        command="--$option, a limit of 4 KiB"
+        (ulimit -f 4 && "$binary" --model "$demo" --prompt Hello --gen-len 40 --eos none \
+            "--$option" "$option") >out 2>err || status=$?
+        check_crash "$command"
+        expect_status 1
+        expect_match "$command" err "error: $option: cannot write: File too large"
+        expect "$command: file" "$(<"$option")" before
+        expect "$command: files" "$(echo "$option"*)" "$option"
+    done
     local verb
     for verb in generate tokenize plan --help; do
         local arguments=("$verb")

@@ -63,6 +63,6 @@ case_interrupt_tokenizer() {
     kill -INT "$child"
     wait_child
     expect_status 130
-    expect_match "$command" err '^magicpig-pipe: error: interrupted while a text became tokens$'
+    expect_match "$command" err '^magicpig-pipe: error: interrupted$'
     expect answers "$(cat answers.jsonl 2>/dev/null)" ''
 }

@@ -77,7 +77,7 @@ case_tune_usage() {
     expect_refusal 2 'tune needs --context N' tune --model "$demo" --output tuned.json
     expect_refusal 2 'tune needs either --shape NAME or --model DIR' \
         tune --context 300 --output tuned.json
-    expect_refusal 1 'absent/tuned.json.state: cannot open for writing' \
+    expect_refusal 2 '--output: absent/tuned.json: cannot open for writing' \
         "${arguments[@]}" --output absent/tuned.json
     echo '{}' >config.json
     expect_refusal 2 'found the file of --config, config.json, expected another' \

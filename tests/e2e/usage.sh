@@ -34,10 +34,22 @@ case_usage() {
     expect_status 0
     expect_match 'settings of a GPU' err 'warning: runtime.gpu_memory and .* have no effect: no GPU'
     expect_refusal 2 '--devices: expected one of auto\|cpu\|gpu' "${hello[@]}" --devices tpu
-    expect_refusal 2 'give --input FILE or --prompt TEXT, not both' "${hello[@]}" --input x
+    expect_refusal 2 'give --input FILE or --prompt TEXT, not both' "${hello[@]}" --input /dev/null
     expect_refusal 2 'give --input FILE or --prompt TEXT' --model "$demo"
-    expect_refusal 1 'absent.jsonl: cannot open' --model "$demo" --input absent.jsonl
+    expect_refusal 2 '--input: absent.jsonl: cannot open' --model "$demo" --input absent.jsonl
+    # A file that is not there, or cannot be, is a wrong option for every verb.
     expect_refusal 2 '--output: absent/x: cannot open for writing' "${hello[@]}" --output absent/x
+    expect_refusal 2 '--output: absent/x: cannot open for writing' \
+        tune --model "$demo" --context 70 --output absent/x
+    expect_refusal 2 '--json: absent.json: cannot open' tokenize --model "$demo" --json absent.json
+    expect_refusal 2 '--json: absent.json: cannot open' detokenize --model "$demo" --json absent.json
+    expect_refusal 2 '--input: absent.jsonl: cannot open' plan --model "$demo" --input absent.jsonl
+    expect_refusal 2 '--setting "absent.json": absent.json: cannot open' \
+        eval --model "$demo" --input /dev/null --setting absent.json
+    expect_refusal 2 'eos: found 4096, but the model has tokens 0 to 4095' "${hello[@]}" --eos 4096
+    expect_refusal 2 'eos: found 4096, but' "${hello[@]}" --eos 1,4096,5
+    expect_refusal 2 '--fxt-steps needs --fxt FOLDER' "${hello[@]}" --fxt-steps 3
+    expect_refusal 1 '\(48\.00 MiB of it program.*memory_limit is 1 bytes' "${hello[@]}" --memory-limit 1
 }
 
 # A run overwrites nothing that it reads, nor what else it writes.

@@ -25,14 +25,14 @@ case_plan() {
     expect_status 1
     expect_match 'does not fit' out '^  memory_limit +100\.0 MiB \(does not fit\)$'
     expect_match 'numbers' err \
-        'error: memory: the plan needs [0-9.]+ GiB for 2 x 60000 tokens .* memory_limit is 0\.10 GiB'
+        'error: memory: the plan needs [0-9.]+ GiB for 2 x 60000 tokens .* memory_limit is 100\.00 MiB'
     expect_refusal 2 '--context N or --input FILE' plan --config "$config"
-    expect_refusal 2 '--context N or --input FILE' plan --config "$config" --context 9 --input x
+    expect_refusal 2 '--context N or --input FILE' plan --config "$config" --context 9 --input some.jsonl
     expect_refusal 2 'plan has no option --sched' plan --config "$config" --context 9 --sched eager
     expect_refusal 2 '70000 tokens, the model has 65536' plan --config "$config" --context 70000
     expect_refusal 2 'chunk_size: found 1,' plan --config "$config" --context 9000 --chunk-size 1
     expect_refusal 2 '--context: found "0"' plan --config "$config" --context 0
-    expect_refusal 1 'plan needs .* memory_limit is 0\.01 GiB' \
+    expect_refusal 1 'plan needs .* memory_limit is 10\.00 MiB' \
         --config "$config" --prompt Hello --memory-limit 10MiB
     expect_lines 'refused before StarPU starts' err StarPU 0
 }
@@ -66,8 +66,8 @@ case_logits() {
     echo '[1]' >ids.json
     expect_refusal 2 'needs --tokens FILE and --output' logits --model "$demo" --output x
     expect_refusal 2 'needs --tokens FILE and --output' logits --model "$demo" --tokens ids.json
-    expect_refusal 1 'absent.json: cannot open' logits --model "$demo" --tokens absent.json --output x
-    expect_refusal 1 'absent/x: cannot create' \
+    expect_refusal 2 '--tokens: absent.json: cannot open' logits --model "$demo" --tokens absent.json --output x
+    expect_refusal 2 '--output: absent/x: cannot open for writing' \
         logits --model "$demo" --tokens ids.json --output absent/x
     expect_refusal 2 'no model' logits --tokens ids.json --output x
     expect_refusal 2 'tried /absent' logits --model /absent --tokens ids.json --output x

@@ -54,8 +54,9 @@ static inline struct kv_cache kv_cache_heads(const struct kv_cache *c, int first
     return heads;
 }
 
-/* The offloaded tokens of a sparse layer: everything between sink and local window, renumbered
- * from 0. Keys are centered; never moved once written. */
+/* The offloaded tokens of a sparse layer: of the prompt everything between sink and local window,
+ * then tokens that have left the static cache since; renumbered from 0. Keys are centered; never
+ * moved once written. */
 struct offloaded_kv {
     void *k;                 /* [num_kv_heads][capacity][head_dim], dtype, centered */
     void *v;                 /* the same shape */

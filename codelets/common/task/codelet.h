@@ -62,6 +62,9 @@ bool mp_cost_asked(void);
 void mp_gpu_op_begin(const char *op);
 void mp_gpu_op_end(void);
 
+/* Whether the task that the calling CPU worker is to run is one of a group that was cancelled. */
+bool mp_task_is_cancelled(void);
+
 /* Defines the codelet's functions <op>_cpu and <op>_gpu from
  *   static void <op>_run(void *buffers[], const struct <op>_task *t, <kernel type> *kernel)
  * which unpacks a task's buffers and calls the kernel, the same for every worker. cuda_kernel NULL:
@@ -69,7 +72,9 @@ void mp_gpu_op_end(void);
 #define MP_OP_FUNCTIONS(op, cpu_kernel, cuda_kernel)                                               \
     static void op##_cpu(void *buffers[], void *cl_arg)                                            \
     {                                                                                              \
-        op##_run(buffers, cl_arg, cpu_kernel);                                                     \
+        if (!mp_task_is_cancelled()) {                                                             \
+            op##_run(buffers, cl_arg, cpu_kernel);                                                 \
+        }                                                                                          \
     }                                                                                              \
     static void op##_gpu(void *buffers[], void *cl_arg)                                            \
     {                                                                                              \

@@ -1,10 +1,13 @@
 /* Tasks of one owner, counted. */
 #include "codelets/common/task/group.h"
 
+#include "codelets/common/task/codelet.h"
+#include "codelets/common/task/task_end.h"
 #include "core/base/memory.h"
 
 #include <pthread.h>
 #include <starpu.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 struct mp_task_group {
@@ -12,6 +15,7 @@ struct mp_task_group {
     pthread_cond_t fewer; /* pending has come down to limit */
     int pending;          /* submitted and not finished */
     int limit;            /* that somebody waits for; -1: nobody does */
+    atomic_bool cancelled;
 };
 
 struct mp_task_group *mp_task_group_create(void)
@@ -55,6 +59,18 @@ void mp_task_group_wait(struct mp_task_group *g, int limit)
     }
     g->limit = -1;
     pthread_mutex_unlock(&g->lock);
+}
+
+void mp_task_group_cancel(struct mp_task_group *g)
+{
+    atomic_store(&g->cancelled, true);
+}
+
+bool mp_task_is_cancelled(void)
+{
+    const struct starpu_task *task = starpu_task_get_current();
+    const struct mp_task_end *end = task != NULL ? task->callback_arg : NULL;
+    return end != NULL && end->group != NULL && atomic_load(&end->group->cancelled);
 }
 
 void mp_task_group_enter(struct mp_task_group *g)

@@ -120,7 +120,8 @@ static void *alloc_gpu(struct mp_place place, size_t bytes, const char *what, st
 void *mp_allocate(struct mp_allocator *a, struct mp_place place, size_t bytes, const char *what)
 {
     if (a->counted != NULL) {
-        a->counted[place.memory] += (int64_t)bytes;
+        int64_t added = bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX;
+        a->counted[place.memory] = mp_bytes_add(a->counted[place.memory], added);
         return NULL;
     }
     if (a->code != 0) {

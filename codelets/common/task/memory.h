@@ -43,8 +43,8 @@ static inline struct mp_device mp_device_of(struct mp_place p)
 struct mp_allocator {
     int code;
     struct mp_error *err; /* says why, once code is not 0 */
-    int64_t *counted;     /* [MP_MEMORIES] a plan: bytes are added up here and nothing is allocated;
-                             NULL: allocates */
+    int64_t *counted; /* [MP_MEMORIES] a plan: bytes are added up here (mp_bytes_add) and nothing
+                         is allocated; NULL: allocates */
 };
 
 /* Allocates bytes (may be 0), not cleared. NULL where it only counts, and after a failure:

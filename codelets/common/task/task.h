@@ -30,6 +30,10 @@ int mp_task_group_pending(const struct mp_task_group *g);
 /* Sleeps until at most `limit` of them are left. One thread at a time waits for a group. */
 void mp_task_group_wait(struct mp_task_group *g, int limit);
 
+/* Its tasks on the CPU that have not begun do nothing when their turn comes: what they would have
+ * written is not to be used. Those that wait for the group wait no longer than for one task. */
+void mp_task_group_cancel(struct mp_task_group *g);
+
 /* ---- a sequence of inserts ---- */
 
 struct mp_submit {

@@ -2,8 +2,7 @@
  * sampled from as the prompt is. */
 #include "pipeline/engine/request/slot.h"
 
-/* Slots of a static cache that may be in use. */
-static int64_t limit(const struct mp_engine *e)
+int64_t mp_kv_static_limit(const struct mp_engine *e)
 {
     return e->graph.sink + e->graph.window + e->config->generation_budget;
 }
@@ -16,12 +15,14 @@ static int64_t block(const struct mp_engine *e)
 
 int64_t mp_kv_growth(const struct mp_engine *e, int64_t tokens, int64_t new_tokens)
 {
-    /* The last token is never fed in. */
-    int64_t beyond = mp_static_tokens(&e->graph, tokens) + new_tokens - 1 - limit(e);
-    if (beyond <= 0 || e->attention.method->extend == NULL) {
+    if (e->attention.method->extend == NULL) {
         return 0;
     }
-    return (beyond + block(e) - 1) / block(e) * block(e);
+    /* Generation ends with the model's positions; the last token is never fed in. */
+    int64_t left = mp_model_max_positions(e->model) - tokens + 1;
+    int64_t fed = (new_tokens < left ? new_tokens : left) - 1;
+    int64_t beyond = mp_static_tokens(&e->graph, tokens) + fed - mp_kv_static_limit(e);
+    return beyond <= 0 ? 0 : (beyond + block(e) - 1) / block(e) * block(e);
 }
 
 /* The oldest tokens of a shard's part of a static cache. */
@@ -51,7 +52,7 @@ void mp_slot_grow(struct mp_slot *r, const struct mp_engine *e, int slot, struct
         .count = block(e),
         .used = mp_slot_static_index(r),
     };
-    if (growth.used < limit(e) || e->attention.method->extend == NULL) {
+    if (growth.used < mp_kv_static_limit(e) || e->attention.method->extend == NULL) {
         return;
     }
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {

@@ -93,9 +93,12 @@ static int64_t static_tokens(const struct mp_engine *e, int layer, int64_t token
 }
 
 void mp_kv_create_static(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
-                         int layer, int64_t tokens)
+                         int layer, int64_t tokens, int64_t growth)
 {
-    int64_t capacity = static_tokens(e, layer, tokens) + e->config->generation_budget;
+    /* Where tokens leave the cache, they do so at the same size for every prompt. */
+    bool grows = growth > 0 && e->graph.placements.layers[layer].sparse;
+    int64_t capacity = grows ? mp_kv_static_limit(e)
+                             : static_tokens(e, layer, tokens) + e->config->generation_budget;
     mp_kv_cache_create(e, a, mp_cache_place(e), &kv->static_cache, capacity, true);
     mp_buffer_wrap(a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
 }
@@ -179,7 +182,7 @@ int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int la
                        int64_t growth, struct mp_error *err)
 {
     struct mp_allocator a = {.err = err};
-    mp_kv_create_static(e, &a, kv, layer, tokens);
+    mp_kv_create_static(e, &a, kv, layer, tokens, growth);
     mp_kv_create_offloaded(e, &a, kv, layer, tokens, growth);
     mp_kv_create_index(e, &a, kv, layer);
     return a.code;

@@ -64,14 +64,16 @@ static double mean_square(const struct mp_engine *e, const struct mp_step_buffer
 }
 
 /* The square goes with 1 / samples - 1 / tokens; the last steps count more. Of all tokens nothing
- * is learned. */
+ * is learned: half of them will tell. */
 static void follow(struct mp_observation *o, int layer, int64_t tokens, double square,
                    double epsilon)
 {
     double rest = 1.0 / (double)o->samples[layer] - 1.0 / (double)tokens;
-    if (rest > 0.0) {
+    if (rest <= 0.0) {
+        o->samples[layer] = tokens / 2 > MP_LEAST_SAMPLES ? tokens / 2 : MP_LEAST_SAMPLES;
+    } else {
         double *kept = &o->variance[layer];
-        *kept = o->steps <= 1 ? square / rest : 0.75 * *kept + 0.25 * square / rest;
+        *kept = *kept == 0.0 ? square / rest : 0.75 * *kept + 0.25 * square / rest;
         double samples = rint(1.0 / (epsilon * epsilon / *kept + 1.0 / (double)tokens));
         o->samples[layer] = (int64_t)fmin(fmax(samples, MP_LEAST_SAMPLES), MP_MOST_SAMPLES);
     }

@@ -80,9 +80,8 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
 {
     size_t layers = (size_t)e->shape->num_hidden_layers;
     /* Generation ends with the model's positions; the last token is never fed in. */
-    int64_t room = count + max_new_tokens;
-    room =
-        room < mp_model_max_positions(e->model) + 1 ? room : mp_model_max_positions(e->model) + 1;
+    int64_t left = mp_model_max_positions(e->model) + 1 - count;
+    int64_t room = count + (max_new_tokens < left ? max_new_tokens : left);
     r->used = true;
     r->max_new_tokens = max_new_tokens;
     r->static_prompt = mp_static_tokens(&e->graph, count);

@@ -192,18 +192,31 @@ static void show_progress(struct mp_prefill_run *r, int pending)
     report(r, units > 0 ? (int64_t)(units / total * (double)r->p.keep.tokens) : 0);
 }
 
-/* Waits until at most `limit` tasks are left, reporting progress. */
-static void wait_until(struct mp_prefill_run *r, int limit)
+/* MP_ERR_INTERRUPTED once the engine is to stop, if the prompt is read by itself: its tasks that
+ * have not begun then never do. */
+static int check_stop(struct mp_prefill_run *r, struct mp_error *err)
 {
-    int pending;
-    while ((pending = mp_task_group_pending(r->group)) > limit) {
-        mp_task_group_wait(r->group, pending - 1);
-        show_progress(r, pending - 1);
+    if (!r->shown || !mp_engine_stopped(r->engine)) {
+        return 0;
     }
+    mp_task_group_cancel(r->group);
+    return mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt");
 }
 
-/* Never more than two layers ahead of what has run, so that a signal is heard soon and StarPU's
- * queues stay short. */
+/* Waits until at most `limit` tasks are left, reporting progress. */
+static int wait_until(struct mp_prefill_run *r, int limit, struct mp_error *err)
+{
+    int pending;
+    int code = 0;
+    while (code == 0 && (pending = mp_task_group_pending(r->group)) > limit) {
+        mp_task_group_wait(r->group, pending - 1);
+        show_progress(r, pending - 1);
+        code = check_stop(r, err);
+    }
+    return code;
+}
+
+/* Never more than two layers ahead of what has run, so that StarPU's queues stay short. */
 int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
 {
     int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
@@ -211,12 +224,11 @@ int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
         r->shown = true;
         report(r, 0);
     }
-    if (mp_engine_stopped(r->engine)) {
-        return mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while reading the prompt");
+    int code = check_stop(r, err);
+    if (code == 0) {
+        code = mp_prefill_submit(r, err);
     }
-    int code = mp_prefill_submit(r, err);
-    wait_until(r, ahead);
-    return code;
+    return code == 0 ? wait_until(r, ahead, err) : code;
 }
 
 void mp_prefill_wait(struct mp_prefill_run *r)
@@ -262,9 +274,8 @@ static int sink_logits(struct mp_prefill_run *r, struct mp_error *err)
 
 int mp_prefill_finish(struct mp_prefill_run *r, struct mp_error *err)
 {
-    int code = 0;
-    wait_until(r, 0);
-    if (r->options.sink != NULL) {
+    int code = wait_until(r, 0, err);
+    if (code == 0 && r->options.sink != NULL) {
         code = sink_logits(r, err);
     }
     if (code == 0 && r->options.last_logits != NULL) {

@@ -101,8 +101,9 @@ static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_
                 mp_slot_feed(&s->slots[order[i]], s->engine, &s->buffers[m], row,
                              &step->rows[first + row]);
                 step->parts[m].num_rows++;
-                step->parts[m].observe =
-                    step->parts[m].observe || mp_slot_observes(&s->slots[order[i]], s->engine);
+                struct mp_decode_row *fed = &step->rows[first + row];
+                fed->due = mp_slot_observes(&s->slots[order[i]], s->engine);
+                step->parts[m].observe = step->parts[m].observe || fed->due;
             }
         }
         mp_buffer_return(&s->buffers[m].ids);
@@ -153,7 +154,7 @@ void mp_session_collect(struct mp_session *s, double seconds)
                 sampled += part;
                 sampling++;
             }
-            double own = step->parts[m].observe ? mp_slot_observe(r, s->engine, b, n) : NAN;
+            double own = step->rows[at].due ? mp_slot_observe(r, s->engine, b, n) : NAN;
             if (!isnan(own)) {
                 error += own;
                 observed++;

@@ -1,10 +1,10 @@
 /* The errors of attention: as tables, as CSV, and as the data of their page. */
+#include "core/base/file.h"
 #include "core/base/memory.h"
 #include "pipeline/eval/attention/attention.h"
 #include "pipeline/eval/print.h"
 
 #include <cjson/cJSON.h>
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,10 +92,12 @@ void mp_attention_print(const struct mp_attention_results *r, FILE *out)
 int mp_attention_write_csv(const struct mp_attention_results *r, const char *path,
                            struct mp_error *err)
 {
-    FILE *out = fopen(path, "w");
-    if (out == NULL) {
-        return mp_fail(err, MP_ERR_IO, "%s: cannot create: %s", path, strerror(errno));
+    struct mp_new_file file;
+    int code = mp_new_file_open(&file, path, err);
+    if (code != 0) {
+        return code;
     }
+    FILE *out = file.out;
     fputs("setting,layer,head,error\n", out);
     for (size_t s = 0; s < r->settings->count; s++) {
         for (int i = 0; i < r->layers * r->heads; i++) {
@@ -105,7 +107,7 @@ int mp_attention_write_csv(const struct mp_attention_results *r, const char *pat
             fputc('\n', out);
         }
     }
-    return mp_csv_close(out, path, err);
+    return mp_new_file_close(&file, 0, err);
 }
 
 /* ---- the page ---- */

@@ -100,6 +100,34 @@ static void test_group_waits_for_its_own(void **state)
     release_buffers();
 }
 
+/* Tasks of a cancelled group end without having done anything; others do what they are to do. */
+static void test_cancelled_group(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_task_group *group = mp_task_group_create();
+    struct mp_task_group *other = mp_task_group_create();
+    create_buffers();
+    struct mp_submit sub = mp_submit_begin(group, &err);
+    random_insert(&sub, &block, &ONES);
+    mp_task_group_wait(group, 0);
+    mp_task_group_cancel(group);
+    struct random_part twos = ONES;
+    twos.numbers.center = 2.0f;
+    for (int i = 0; i < 3; i++) {
+        random_insert(&sub, &block, &twos);
+    }
+    assert_int_equal(sub.code, 0);
+    mp_task_group_wait(group, 0);
+    assert_true(((const float *)block.data)[0] == 1.0f);
+    sub = mp_submit_begin(other, &err);
+    random_insert(&sub, &block, &twos);
+    mp_task_group_destroy(other);
+    assert_true(((const float *)block.data)[0] == 2.0f);
+    mp_task_group_destroy(group);
+    release_buffers();
+}
+
 /* A group does not wait for tasks of another. */
 static void test_groups_are_apart(void **state)
 {
@@ -187,6 +215,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_group_waits_for_its_own),
+        cmocka_unit_test(test_cancelled_group),
         cmocka_unit_test(test_groups_are_apart),
         cmocka_unit_test(test_error_sticks),
         cmocka_unit_test(test_counting),

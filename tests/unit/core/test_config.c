@@ -444,9 +444,10 @@ static void test_model_in_the_cache(void **state)
 {
     (void)state;
     char *base = mp_xasprintf("%s/cache", MP_SCRATCH_DIR);
-    const char *const hubs[] = {"hub-cache", "hf-home/hub", "home/.cache/huggingface/hub"};
-    const char *const organizations[] = {"first", "second", "third"};
-    for (size_t i = 0; i < 3; i++) {
+    const char *const hubs[] = {"hub-cache", "hf-home/hub", "xdg/huggingface/hub",
+                                "home/.cache/huggingface/hub"};
+    const char *const organizations[] = {"first", "second", "third", "fourth"};
+    for (size_t i = 0; i < 4; i++) {
         char *repository =
             mp_xasprintf("%s/%s/models--%s--Tiny-1.0", base, hubs[i], organizations[i]);
         char *refs = mp_xasprintf("%s/refs", repository);
@@ -459,11 +460,13 @@ static void test_model_in_the_cache(void **state)
     }
     char *hub_cache = mp_xasprintf("%s/hub-cache", base);
     char *hf_home = mp_xasprintf("%s/hf-home", base);
+    char *xdg = mp_xasprintf("%s/xdg", base);
     char *home = mp_xasprintf("%s/home", base);
+    setenv("XDG_CACHE_HOME", xdg, 1);
     setenv("HF_HUB_CACHE", hub_cache, 1);
     setenv("HF_HOME", hf_home, 1);
     setenv("HOME", home, 1);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         char *name = mp_xasprintf("%s/Tiny-1.0", organizations[i]);
         char *expected = mp_xasprintf("%s/%s/models--%s--Tiny-1.0/snapshots/0123abc", base, hubs[i],
                                       organizations[i]);
@@ -477,16 +480,36 @@ static void test_model_in_the_cache(void **state)
     assert_int_equal(mp_config_resolve_model("first/Other", "/elsewhere", &found, &err), MP_ERR_IO);
     assert_non_null(strstr(err.message, "model \"first/Other\": no directory with a config.json"));
     assert_non_null(strstr(err.message, "/elsewhere/first/Other, first/Other, "));
-    for (size_t i = 0; i < 3; i++) {
-        assert_non_null(strstr(err.message, hubs[i]));
+    const char *at = err.message;
+    for (size_t i = 0; i < 4; i++) {
+        at = strstr(at, hubs[i]); /* in this order */
+        assert_non_null(at);
     }
 
     /* A commit that would lead out of the cache is not followed. */
     char *refs = mp_xasprintf("%s/models--first--Tiny-1.0/refs", hub_cache);
     write_file(refs, "main", "../snapshots/0123abc");
+    char *snapshots = mp_xasprintf("%s/models--first--Tiny-1.0/snapshots", hub_cache);
+    char *second = mp_xasprintf("%s/4567def", snapshots);
+    char *main_ref = mp_xasprintf("%s/main", refs);
+    char *first = mp_xasprintf("%s/0123abc", snapshots);
+    check_found("first/Tiny-1.0", NULL, first);
+    /* Without one the only snapshot is meant, and none of several. */
+    assert_int_equal(unlink(main_ref), 0);
+    check_found("first/Tiny-1.0", NULL, first);
+    write_file(second, "config.json", "{}");
     assert_int_equal(mp_config_resolve_model("first/Tiny-1.0", NULL, &found, &err), MP_ERR_IO);
+    assert_non_null(strstr(err.message, "/snapshots/* (2, of which refs/main names none)"));
+    char *config = mp_xasprintf("%s/config.json", second);
+    assert_true(unlink(config) == 0 && rmdir(second) == 0); /* the test runs again */
+    free(config);
+    free(first);
+    free(main_ref);
+    free(second);
+    free(snapshots);
     free(refs);
     free(home);
+    free(xdg);
     free(hf_home);
     free(hub_cache);
     free(base);

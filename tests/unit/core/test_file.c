@@ -32,7 +32,7 @@ static void test_replace(void **state)
     assert_int_equal(mp_file_replace(FOLDER "/file", "second", &err), MP_OK);
     assert_content(FOLDER "/file", "second\n");
     assert_int_equal(mp_file_replace(FOLDER "/absent/file", "third", &err), MP_ERR_IO);
-    assert_non_null(strstr(err.message, FOLDER "/absent/file: cannot write through"));
+    assert_non_null(strstr(err.message, FOLDER "/absent/file: cannot create: No such file"));
     /* Nothing is left beside it. */
     assert_int_equal(unlink(FOLDER "/file"), 0);
     assert_int_equal(rmdir(FOLDER), 0);
@@ -55,6 +55,34 @@ static void test_replace_follows_a_link(void **state)
     assert_int_equal(unlink(FOLDER "/real/file"), 0);
     assert_int_equal(rmdir(FOLDER "/real"), 0);
     assert_int_equal(rmdir(FOLDER), 0);
+}
+
+/* Until all is written, and if it never is, the old content is there. */
+static void test_new_file(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_new_file f;
+    struct stat st;
+    assert_int_equal(mp_file_replace(FOLDER "/file", "first", &err), MP_OK);
+    assert_int_equal(chmod(FOLDER "/file", 0640), 0);
+    assert_int_equal(mp_new_file_open(&f, FOLDER "/file", &err), MP_OK);
+    assert_true(fputs("half", f.out) >= 0 && fflush(f.out) == 0);
+    assert_content(FOLDER "/file", "first\n");
+    assert_int_equal(mp_new_file_close(&f, MP_ERR_INTERRUPTED, &err), MP_ERR_INTERRUPTED);
+    assert_content(FOLDER "/file", "first\n");
+
+    assert_int_equal(mp_new_file_open(&f, FOLDER "/file", &err), MP_OK);
+    fputs("whole", f.out);
+    assert_int_equal(mp_new_file_close(&f, MP_OK, &err), MP_OK);
+    assert_content(FOLDER "/file", "whole");
+    assert_int_equal(stat(FOLDER "/file", &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0640);
+    assert_int_equal(unlink(FOLDER "/file"), 0);
+
+    assert_int_equal(mp_new_file_open(&f, FOLDER "/file", &err), MP_OK);
+    assert_int_equal(mp_new_file_close(&f, MP_ERR_IO, &err), MP_ERR_IO);
+    assert_int_equal(rmdir(FOLDER), 0); /* nothing is left */
 }
 
 /* A device stays what it is, and a link that leads nowhere is followed. */
@@ -131,6 +159,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_replace, make_scratch),
         cmocka_unit_test_setup(test_replace_follows_a_link, make_scratch),
+        cmocka_unit_test_setup(test_new_file, make_scratch),
         cmocka_unit_test_setup(test_replace_in_place, make_scratch),
         cmocka_unit_test_setup(test_same, make_scratch),
         cmocka_unit_test(test_folder),

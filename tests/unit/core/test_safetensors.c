@@ -278,7 +278,7 @@ static void test_index(void **state)
     check_index("{\"weight_map\": []}", "weight_map: expected an object, found an array");
     check_index("{}", "key \"weight_map\" is missing");
     check_index("{\"weight_map\": {\"a\": \"model-00003-of-00002.safetensors\"}}",
-                "model-00003-of-00002.safetensors: cannot open");
+                "index.json: not all of its files are here: ");
 }
 
 static void test_shards_without_index(void **state)
@@ -299,6 +299,50 @@ static void test_shards_without_index(void **state)
     remove_dir(dir);
 }
 
+/* Opening the folder with this file in it fails with a message that contains part. */
+static void check_other_file(const char *name, const char *text, const char *part)
+{
+    char *dir = scratch("other");
+    struct mp_tensors *t;
+    struct mp_error err;
+    assert_int_equal(mkdir(dir, 0700), 0);
+    write_in_dir(dir, name, text);
+    assert_int_not_equal(mp_tensors_open_dir(dir, &t, &err), MP_OK);
+    if (strstr(err.message, part) == NULL) {
+        fail_msg("expected \"%s\", found \"%s\"", part, err.message);
+    }
+    char *path = mp_xasprintf("%s/%s", dir, name);
+    unlink(path);
+    free(path);
+    remove_dir(dir);
+}
+
+static void test_other_files(void **state)
+{
+    (void)state;
+    static const char pointer[] = "version https://git-lfs.github.com/spec/v1\n"
+                                  "oid sha256:4d7a\nsize 4976698672\n";
+    check_other_file("model.safetensors", pointer,
+                     "model.safetensors: found a Git LFS pointer, expected tensors: run git lfs");
+    check_other_file("model.safetensors.index.json", pointer,
+                     "found a Git LFS pointer, expected JSON: run git lfs pull");
+    check_other_file("pytorch_model.bin", "PK",
+                     "found pytorch_model.bin, expected model.safetensors or shards of it");
+    check_other_file("consolidated.safetensors", "x", "found consolidated.safetensors, expected");
+
+    /* A cache's link to what it has not downloaded yet. */
+    char *dir = scratch("link");
+    struct mp_tensors *t;
+    struct mp_error err;
+    assert_int_equal(mkdir(dir, 0700), 0);
+    char *path = mp_xasprintf("%s/model.safetensors", dir);
+    assert_int_equal(symlink("../blobs/0123", path), 0);
+    free(path);
+    assert_int_equal(mp_tensors_open_dir(dir, &t, &err), MP_ERR_IO);
+    assert_non_null(strstr(err.message, "model.safetensors: cannot open: No such file"));
+    remove_dir(dir);
+}
+
 static void test_single_file_in_directory(void **state)
 {
     (void)state;
@@ -307,10 +351,16 @@ static void test_single_file_in_directory(void **state)
     struct mp_tensors *t;
     struct mp_error err;
     assert_int_equal(mp_tensors_open_dir(dir, &t, &err), MP_ERR_IO);
-    assert_non_null(strstr(err.message, "no weights: expected model.safetensors.index.json"));
+    assert_non_null(
+        strstr(err.message, "no weights: expected model.safetensors, model.safetensors.index"));
     char *path = mp_xasprintf("%s/model.safetensors", dir);
     write_tensors(path, (const char *const[]){"w"}, 1, 2);
     free(path);
+    assert_int_equal(mp_tensors_open_dir(dir, &t, &err), MP_OK);
+    assert_non_null(mp_tensors_find(t, "w"));
+    mp_tensors_close(t);
+    /* An index that was left behind by the shards of before. */
+    write_in_dir(dir, "model.safetensors.index.json", "{\"weight_map\": {\"a\": " SHARD1 "}}");
     assert_int_equal(mp_tensors_open_dir(dir, &t, &err), MP_OK);
     assert_non_null(mp_tensors_find(t, "w"));
     mp_tensors_close(t);
@@ -351,7 +401,7 @@ static void test_writer(void **state)
     assert_int_equal(mp_tensor_writer_rows(&w, values[0], 1, &err), MP_OK);
     assert_int_equal(mp_tensor_writer_rows(&w, values[1], 0, &err), MP_OK);
     assert_int_equal(mp_tensor_writer_rows(&w, values[1], ROWS - 1, &err), MP_OK);
-    assert_int_equal(mp_tensor_writer_close(&w, &err), MP_OK);
+    assert_int_equal(mp_tensor_writer_close(&w, MP_OK, &err), MP_OK);
 
     struct mp_tensors *t;
     assert_int_equal(mp_tensors_open_file(path, &t, &err), MP_OK);
@@ -379,13 +429,13 @@ static void test_writer_errors(void **state)
                      MP_ERR_MEMORY);
     assert_int_equal(mp_tensor_writer_open(&w, "/dev/null", "logits", 3, 4, &err), MP_OK);
     assert_int_equal(mp_tensor_writer_rows(&w, row, 1, &err), MP_OK);
-    assert_int_equal(mp_tensor_writer_close(&w, &err), MP_ERR_IO);
+    assert_int_equal(mp_tensor_writer_close(&w, MP_OK, &err), MP_ERR_IO);
     assert_string_equal(err.message, "/dev/null: 1 rows written, 3 expected");
     /* A full disk shows when the buffer is flushed. */
     if (access("/dev/full", W_OK) == 0) {
         assert_int_equal(mp_tensor_writer_open(&w, "/dev/full", "logits", 1, 4, &err), MP_OK);
         assert_int_equal(mp_tensor_writer_rows(&w, row, 1, &err), MP_OK);
-        assert_int_equal(mp_tensor_writer_close(&w, &err), MP_ERR_IO);
+        assert_int_equal(mp_tensor_writer_close(&w, MP_OK, &err), MP_ERR_IO);
         assert_non_null(strstr(err.message, "/dev/full: cannot write: No space"));
     }
 }
@@ -403,6 +453,7 @@ int main(void)
         cmocka_unit_test(test_index),
         cmocka_unit_test(test_shards_without_index),
         cmocka_unit_test(test_single_file_in_directory),
+        cmocka_unit_test(test_other_files),
         cmocka_unit_test(test_long_list_of_missing),
         cmocka_unit_test(test_writer),
         cmocka_unit_test(test_writer_errors),

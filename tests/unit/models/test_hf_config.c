@@ -119,6 +119,130 @@ static void test_mistral_yarn(void **state)
                        (0.0707 * log(16.0) + 1.0) / (0.1 * log(16.0) + 1.0), 1e-6);
 }
 
+/* ---- small files written here ---- */
+
+/* A model of that type with 4096 positions and more keys, each behind a comma. */
+static int parse(const char *type, const char *keys, struct mp_hf_config *c, struct mp_error *err)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "{\"model_type\": \"%s\", \"hidden_size\": 64, \"intermediate_size\": 128, "
+             "\"num_hidden_layers\": 3, \"num_attention_heads\": 8, \"vocab_size\": 256, "
+             "\"max_position_embeddings\": 4096%s}",
+             type, keys);
+    return mp_hf_config_parse("config.json", text, c, err);
+}
+
+static struct mp_hf_config parse_good(const char *type, const char *keys)
+{
+    struct mp_hf_config c;
+    struct mp_error err;
+    if (parse(type, keys, &c, &err) != 0) {
+        fail_msg("%s: %s", keys, err.message);
+    }
+    return c;
+}
+
+static void check_positions(const char *keys, int64_t positions)
+{
+    struct mp_hf_config c = parse_good("llama", keys);
+    if (c.max_positions != positions) {
+        fail_msg("%s: expected %lld positions, found %lld", keys, (long long)positions,
+                 (long long)c.max_positions);
+    }
+    assert_int_equal(c.rope.max_positions, 4096);
+}
+
+static void test_positions(void **state)
+{
+    (void)state;
+    check_positions("", 4096);
+    check_positions(", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2.5}", 10240);
+    check_positions(", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4}", 16384);
+    check_positions(", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 1e6}", INT32_MAX);
+    check_positions(", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}", 16384);
+    /* As Qwen2.5's cards say to enable it: the positions of the file are not stretched yet. */
+    check_positions(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, "
+                    "\"original_max_position_embeddings\": 4096}",
+                    16384);
+    /* And a file that counts the stretch already. */
+    check_positions(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, "
+                    "\"original_max_position_embeddings\": 1024}",
+                    4096);
+    check_positions(", \"rope_parameters\": {\"rope_type\": \"yarn\", \"factor\": null, "
+                    "\"original_max_position_embeddings\": 3000}",
+                    4096);
+    check_positions(", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, "
+                    "\"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+                    "\"original_max_position_embeddings\": 512}",
+                    4096);
+}
+
+static void check_theta(const char *keys, double theta)
+{
+    struct mp_hf_config c = parse_good("llama", keys);
+    assert_int_equal(c.rope.type, MP_ROPE_DEFAULT);
+    assert_float_equal(c.rope.theta, theta, 0.0);
+}
+
+static void test_rope_sections(void **state)
+{
+    (void)state;
+    static const char parameters[] =
+        ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 5e5}";
+    char keys[256];
+    check_theta(parameters, 5e5);
+    check_theta(", \"rope_theta\": 5e5, \"rope_scaling\": {}, \"rope_parameters\": {}", 5e5);
+    check_theta(", \"rope_theta\": 5e5, \"rope_scaling\": {\"type\": \"default\"}", 5e5);
+    /* An empty section, null and one that says the same hide nothing. */
+    static const char *const beside[] = {"{}", "null",
+                                         "{\"type\": \"default\", \"rope_theta\": 500000}"};
+    for (size_t i = 0; i < sizeof beside / sizeof beside[0]; i++) {
+        snprintf(keys, sizeof keys, "%s, \"rope_scaling\": %s", parameters, beside[i]);
+        check_theta(keys, 5e5);
+    }
+    snprintf(keys, sizeof keys, "%s, \"rope_theta\": 500000", parameters);
+    check_theta(keys, 5e5);
+}
+
+/* Windows that never apply. */
+static void test_windows(void **state)
+{
+    (void)state;
+    struct mp_hf_config c;
+    struct mp_error err;
+    static const char *const full[] = {
+        ", \"sliding_window\": 64",
+        ", \"sliding_window\": 64, \"use_sliding_window\": false",
+        ", \"sliding_window\": null, \"use_sliding_window\": true",
+        ", \"sliding_window\": 4096, \"use_sliding_window\": true, \"max_window_layers\": 0",
+        ", \"sliding_window\": 64, \"use_sliding_window\": true, \"max_window_layers\": 3",
+        ", \"sliding_window\": 64, \"use_sliding_window\": true",
+        ", \"sliding_window\": 64, \"use_sliding_window\": true, \"max_window_layers\": 0, "
+        "\"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\"]",
+        ", \"sliding_window\": 4096, \"use_sliding_window\": true, "
+        "\"layer_types\": [\"full_attention\", \"full_attention\", \"sliding_attention\"]",
+    };
+    for (size_t i = 0; i < sizeof full / sizeof full[0]; i++) {
+        parse_good("qwen2", full[i]);
+        parse_good("qwen3", full[i]);
+    }
+    parse_good("mistral", ", \"sliding_window\": 4096");
+    /* The window is shorter than what the rope is stretched to. */
+    assert_int_equal(parse("mistral",
+                           ", \"sliding_window\": 4096, "
+                           "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}",
+                           &c, &err),
+                     MP_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "the model's 8192 positions"));
+    /* Mistral has a window in every layer, whatever layer_types says. */
+    assert_int_equal(parse("mistral",
+                           ", \"sliding_window\": 64, \"layer_types\": [\"full_attention\", "
+                           "\"full_attention\", \"full_attention\"]",
+                           &c, &err),
+                     MP_ERR_UNSUPPORTED);
+}
+
 static void test_generation_config(void **state)
 {
     (void)state;
@@ -175,7 +299,7 @@ static void test_bad(void **state)
         check_bad(line);
     }
     fclose(f);
-    assert_true(cases >= 51);
+    assert_true(cases >= 56);
 }
 
 int main(void)
@@ -187,6 +311,9 @@ int main(void)
         cmocka_unit_test(test_llama_dynamic),
         cmocka_unit_test(test_qwen),
         cmocka_unit_test(test_mistral_yarn),
+        cmocka_unit_test(test_positions),
+        cmocka_unit_test(test_rope_sections),
+        cmocka_unit_test(test_windows),
         cmocka_unit_test(test_generation_config),
         cmocka_unit_test(test_bad),
     };

@@ -4,6 +4,7 @@
 #include "codelets/output/output.h"
 #include "codelets/projection/projection.h"
 #include "core/base/dtype.h"
+#include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/json/safetensors.h"
 #include "models/model.h"
@@ -183,7 +184,7 @@ static void check_load(const char *dir, const char *description)
     const struct mp_shape *s = mp_model_shape(m);
     assert_string_equal(mp_model_description(m), description);
     struct mp_weight_blocks b = blocks_new(s);
-    assert_int_equal(mp_model_load(m, &b, &err), 0);
+    assert_int_equal(mp_model_load(m, &b, NULL, NULL, &err), 0);
 
     struct mp_tensors *t;
     assert_int_equal(mp_tensors_open_dir(dir, &t, &err), 0);
@@ -491,7 +492,7 @@ static void test_f16(void **state)
         "llama-f16", "\"model_type\": \"llama\", \"tie_word_embeddings\": true", ROWS, &m));
     const struct mp_shape *s = mp_model_shape(model);
     struct mp_weight_blocks b = blocks_new(s);
-    assert_int_equal(mp_model_load(model, &b, &err), 0);
+    assert_int_equal(mp_model_load(model, &b, NULL, NULL, &err), 0);
     for (uint32_t i = 0; i < 65536; i++) {
         uint16_t h = (uint16_t)(i * 257);
         int exponent = h >> 10 & 31;
@@ -541,7 +542,17 @@ static void test_missing(void **state)
                 "model.layers.0.mlp.up_proj.weight and 6 more");
 }
 
-static void test_unexpected(void **state)
+static char logged[1024];
+
+static void keep_line(void *user, enum mp_log_level level, const char *message)
+{
+    (void)user;
+    assert_int_equal(level, MP_LOG_WARNING);
+    snprintf(logged, sizeof logged, "%s", message);
+}
+
+/* What a model of this config.json does not have is told in one line. */
+static void test_unused(void **state)
 {
     (void)state;
     struct small_model m = {0};
@@ -549,9 +560,58 @@ static void test_unexpected(void **state)
     ADD(&m, COMMON);
     add(&m, &QKV_BIAS[0], 1);
     add(&m, &strange, 1);
-    must_refuse(write_llama("llama-unexpected", &m),
-                ": tensors do not fit config.json: not expected: "
-                "model.layers.0.self_attn.q_proj.bias, model.layers.1.self_attn.q_proj.weight");
+    struct mp_log_target target = {.sink = keep_line};
+    mp_log_add_target(&target);
+    mp_model_close(must_open(write_llama("llama-unused", &m)));
+    mp_log_remove_target(&target);
+    assert_non_null(strstr(logged,
+                           "llama-unused: tensors that a model of this config.json does not "
+                           "have: not used: model.layers.0.self_attn.q_proj.bias, "
+                           "model.layers.1.self_attn.q_proj.weight"));
+}
+
+static bool stop_after(void *user)
+{
+    return (*(int *)user)-- == 0;
+}
+
+static void test_stopped(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_model *m = must_open(MP_SOURCE_DIR "/models/demo");
+    struct mp_weight_blocks b = blocks_new(mp_model_shape(m));
+    int tensors = 3;
+    assert_int_equal(mp_model_load(m, &b, stop_after, &tensors, &err), MP_ERR_INTERRUPTED);
+    assert_int_equal(tensors, -1);
+    assert_string_equal(err.message, "interrupted while reading the weights");
+    blocks_free(&b, mp_model_shape(m)->num_hidden_layers);
+    mp_model_close(m);
+}
+
+/* A tied embedding under the name of the head. */
+static void test_head_alone(void **state)
+{
+    (void)state;
+    struct small_model m = {0};
+    struct mp_error err;
+    ADD(&m, COMMON);
+    item(&m, "model.embed_tokens.weight")->name = "lm_head.weight";
+    const char *dir = write_llama("llama-head-alone", &m);
+    struct mp_model *model = must_open(dir);
+    const struct mp_shape *s = mp_model_shape(model);
+    struct mp_weight_blocks b = blocks_new(s);
+    assert_int_equal(mp_model_load(model, &b, NULL, NULL, &err), 0);
+    struct mp_tensors *t;
+    assert_int_equal(mp_tensors_open_dir(dir, &t, &err), 0);
+    same_matrix(find(t, "lm_head.weight", 0), b.embed);
+    mp_tensors_close(t);
+    blocks_free(&b, s->num_hidden_layers);
+    mp_model_close(model);
+    item(&m, "lm_head.weight")->rows = VOCAB + 1;
+    must_refuse(write_llama("llama-head-wrong", &m),
+                ": tensors do not fit config.json: wrong shape or type: lm_head.weight (expected "
+                "BF16, F16 or F32 [10, 8], found BF16 [11, 8])");
 }
 
 static void test_wrong(void **state)
@@ -588,7 +648,8 @@ int main(void)
         cmocka_unit_test(test_biases),     cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_qwen),       cmocka_unit_test(test_left_over),
         cmocka_unit_test(test_big_matrix), cmocka_unit_test(test_f16),
-        cmocka_unit_test(test_missing),    cmocka_unit_test(test_unexpected),
+        cmocka_unit_test(test_missing),    cmocka_unit_test(test_unused),
+        cmocka_unit_test(test_stopped),    cmocka_unit_test(test_head_alone),
         cmocka_unit_test(test_wrong),      cmocka_unit_test(test_no_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

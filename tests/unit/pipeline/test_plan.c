@@ -107,6 +107,42 @@ static void test_scaling(void **state)
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_INDEX], 0);
 }
 
+/* A model and settings as large as they may be: more bytes than 63 bits count. */
+static void test_huge(void **state)
+{
+    (void)state;
+    static const struct mp_shape huge = {
+        .hidden_size = 1 << 20,
+        .num_hidden_layers = 64,
+        .num_attention_heads = 4096,
+        .num_key_value_heads = 4096,
+        .head_dim = 256,
+        .intermediate_size = 1 << 24,
+        .vocab_size = 1 << 24,
+        .rms_norm_eps = 1e-5f,
+    };
+    struct mp_error err;
+    struct mp_config config;
+    struct mp_plan p;
+    mp_config_init(&config);
+    set_flags(&config,
+              (const char *const[]){"batch", "256", "lsh-l", "1024", "lsh-k", "16", "chunk-size",
+                                    "1048576", "generation-budget", "1073741824", NULL});
+    for (int gpu = 0; gpu < 2; gpu++) {
+        struct mp_engine e = imagine(&config, MP_F32, gpu != 0 ? INT64_MAX : 0);
+        e.shape = e.attention.shape = e.graph.shape = &huge;
+        mp_plan_make(&e, INT32_MAX, 1 << 30, &p);
+        assert_true(p.total[gpu != 0 ? MP_PLAN_GPU : MP_PLAN_CPU] == INT64_MAX);
+        for (int i = 0; i < MP_PLAN_ROWS; i++) {
+            assert_true(p.bytes[MP_PLAN_CPU][i] >= 0 && p.bytes[MP_PLAN_GPU][i] >= 0);
+        }
+        config.memory_limit = INT64_MAX;
+        assert_int_equal(mp_plan_check(&p, &config, &err), MP_ERR_MEMORY);
+        assert_non_null(strstr(err.message, "needs 8589934592.00 GiB for 256 x 2147483647 tokens"));
+    }
+    mp_config_free(&config);
+}
+
 /* With a GPU the dense data are there, and the sampled layers that fit: no byte more than allowed.
  */
 static void test_gpu(void **state)
@@ -175,9 +211,8 @@ static void test_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama_8b),
-        cmocka_unit_test(test_scaling),
-        cmocka_unit_test(test_gpu),
+        cmocka_unit_test(test_llama_8b), cmocka_unit_test(test_scaling),
+        cmocka_unit_test(test_huge),     cmocka_unit_test(test_gpu),
         cmocka_unit_test(test_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "core/base/memory.h"
 #include "tests/unit/bad_files.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* Loads records from text by way of a file. */
@@ -214,6 +215,78 @@ static void test_answer_prefix(void **state)
     mp_records_free(&r);
 }
 
+/* A record as LongBench has it: one text of two, and answers of which one is enough. */
+static void test_longbench(void **state)
+{
+    (void)state;
+    struct mp_records r = load(
+        "{\"_id\": \"f0\", \"input\": \"Who?\", \"context\": \"A story.\", \"answers\": [\"x\", "
+        "\"y\"], \"length\": 3, \"dataset\": \"qasper\", \"language\": \"en\", "
+        "\"all_classes\": null}\n"
+        "{\"input\": \"\", \"context\": \"A story.\", \"answer_prefix\": \" It\"}\n"
+        "{\"input\": \"a\", \"outputs\": [\"x\"]}\n"
+        "{\"input\": \"a\", \"outputs\": [\"x\"], \"task\": \"qa_1\"}\n",
+        4);
+    check_text(&r.items[0], "f0", "A story.\n\nWho?", 1);
+    assert_int_equal(r.items[0].num_outputs, 2);
+    assert_string_equal(r.items[0].outputs[1], "y");
+    assert_true(r.items[0].any);
+    check_text(&r.items[1], "1", "A story. It", 2);
+    assert_false(r.items[1].any || r.items[2].any);
+    assert_true(r.items[3].any);
+    mp_records_free(&r);
+}
+
+static void test_own_settings(void **state)
+{
+    (void)state;
+    struct mp_records r = load(
+        "{\"input\": \"a\", \"max_tokens\": 7, \"stop\": \"x\", \"temperature\": 0.5, \"top_p\": "
+        "0.25, \"top_k\": 3, \"seed\": 9007199254740992}\n"
+        "{\"input\": \"a\", \"max_new_tokens\": 7, \"max_tokens\": 7, \"stop\": [\"x\", \"yz\"]}\n"
+        "{\"input\": \"a\", \"stop\": null, \"temperature\": null, \"seed\": null}\n"
+        "{\"input\": \"a\", \"seed\": 0}\n",
+        4);
+    const struct mp_record *first = &r.items[0];
+    assert_int_equal(first->max_new_tokens, 7);
+    assert_true(first->temperature == 0.5 && first->top_p == 0.25);
+    assert_true(first->top_k == 3 && first->seed == INT64_C(1) << 53);
+    assert_true(first->num_stop == 1 && strcmp(first->stop[0], "x") == 0);
+    assert_true(mp_record_samples(first));
+    assert_int_equal(r.items[1].max_new_tokens, 7);
+    assert_true(r.items[1].num_stop == 2 && strcmp(r.items[1].stop[1], "yz") == 0);
+    assert_false(mp_record_samples(&r.items[1]) || mp_record_samples(&r.items[2]));
+    assert_true(isnan(r.items[2].temperature) && r.items[2].seed == -1);
+    assert_true(r.items[2].num_stop == 0 && r.items[2].max_new_tokens == -1);
+    assert_true(mp_record_samples(&r.items[3]));
+    mp_records_free(&r);
+}
+
+/* Ids of the file first, in its order, then positions: those of broken records too. */
+static void test_unique_ids(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {"0#2", "a",     "3",   "a#3", "a#2",
+                                           "0",   "a#2#2", "a#4", "8",   "3#2"};
+    struct mp_records r = load("{\"input\": \"x\"}\n"
+                               "{\"id\": \"a\", \"input\": \"x\"}\n"
+                               "{\"index\": 3, \"input\": \"x\"}\n"
+                               "{\"id\": \"a\", \"input\": \"x\"}\n"
+                               "{\"id\": \"a#2\", \"input\": 5}\n"
+                               "{\"id\": \"0\", \"input\": \"x\"}\n"
+                               "{\"id\": \"a#2\", \"input\": \"x\"}\n"
+                               "{\"id\": \"a\", \"input\": \"x\"}\n"
+                               "broken\n"
+                               "{\"index\": 3, \"input\": \"x\"}\n",
+                               10);
+    mp_records_make_ids_unique(&r, "test");
+    for (size_t i = 0; i < r.count; i++) {
+        assert_string_equal(r.items[i].id, expected[i]);
+    }
+    assert_int_equal(r.items[8].line, 9);
+    mp_records_free(&r);
+}
+
 static void test_standard_input(void **state)
 {
     (void)state;
@@ -320,6 +393,9 @@ int main(void)
         cmocka_unit_test(test_broken_pretty_printed_record),
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_answer_prefix),
+        cmocka_unit_test(test_longbench),
+        cmocka_unit_test(test_own_settings),
+        cmocka_unit_test(test_unique_ids),
         cmocka_unit_test(test_standard_input),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_every_prefix_is_survived),

@@ -291,7 +291,7 @@ static void test_written_configuration(void **state)
     cli.output = MP_SCRATCH_DIR "/absent/x.json";
     assert_int_equal(mp_tune_write_config(&cli, &axes, &(struct mp_tune_point){0}, &err),
                      MP_ERR_IO);
-    assert_non_null(strstr(err.message, "absent/x.json: cannot write"));
+    assert_non_null(strstr(err.message, "absent/x.json: cannot create"));
     mp_config_free(&cli.config);
 }
 

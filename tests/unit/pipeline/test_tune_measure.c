@@ -95,6 +95,7 @@ static void test_measures_a_prompt_that_joins(void **state)
         assert_true(sample.first_token > 0.0);
     }
     mp_interrupt_install();
+    mp_interrupt_defer();
     raise(SIGINT);
     assert_true(mp_interrupted());
     join(&cli, shares, 2, &sample);

@@ -86,7 +86,7 @@ static void test_observed(void **state)
         "sampled_attention@cpu0!1 R:q0 R:nnz0.1 W:o0 W:l0 R:off0.0 R:sel0.0 R:lw0.0",
         "sampled_attention@cpu1!1 R:q1 R:nnz1.1 W:o1 W:l1 R:off0.1 R:sel0.1 R:lw0.1",
         "static_attention@gpu0!0 R:q W:os W:ls R:kv0.1",
-        "output@gpu0+!1 R:wo1 RW:x W:om W:lm R:os R:ls R:o0 R:l0 R:o1 R:l1",
+        "output@gpu0!1 R:wo1 RW:x W:om W:lm R:os R:ls R:o0 R:l0 R:o1 R:l1",
         "ffn@gpu0+!1 R:wf1 RW:x",
         "sampling_error@cpu0!1 R:q0 R:nnz0.1 R:om R:lm W:err0.1 R:off0.0 R:sel0.0 R:lw0.0",
         "sampling_error@cpu1!1 R:q1 R:nnz1.1 R:om R:lm W:err1.1 R:off0.1 R:sel0.1 R:lw0.1",

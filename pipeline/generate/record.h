@@ -1,0 +1,19 @@
+/* One record of an input. Private to pipeline/generate. */
+#ifndef MP_PIPELINE_RECORD_H
+#define MP_PIPELINE_RECORD_H
+
+#include "core/json/json.h"
+#include "pipeline/generate/records.h"
+
+/* One that says nothing, from this line. */
+struct mp_record mp_record_empty(size_t line);
+
+/* Reads the object into *r, which is empty. MP_ERR_FORMAT: a key that nothing serves, or a value
+ * that cannot be; r->id is then set if the record has one that can be read. */
+int mp_record_read(const struct mp_json *doc, size_t position, struct mp_record *r,
+                   struct mp_error *err);
+
+/* Frees all but the id. */
+void mp_record_free(struct mp_record *r);
+
+#endif
