@@ -21,7 +21,7 @@ enum mp_json_layout {
 char *mp_json_print(const struct cJSON *value, enum mp_json_layout layout, const char *what,
                     struct mp_error *err);
 
-/* In one line, of something small: panics instead. */
+/* In one line, of something small: ends the program instead (core/base/memory.h). */
 char *mp_json_key_text(const struct cJSON *value);
 
 /* Memory that was lost has been reported otherwise. */

@@ -6,9 +6,10 @@
 # in the program and its libraries (fail_alloc.c); `memory`, that one and all after it; and system
 # calls of which the N-th fails, by strace: mmap, openat, read, write, fsync, rename, clone3.
 #
-# A run may end well, or with an error, a message and a status of 1 or 2; OpenMP's own exits count as errors. It may not crash, hang, leave a file that is not whole, or lose a request
-# that was finished: with --resume and no fault the rest is answered. Prints a table of outcomes, and
-# what was wrong; exit status 1 if anything was, 77 if nothing can be tried here.
+# A run may end well, or with an error, a message and a status of 1 or 2; OpenMP's own exits count as
+# errors. It may not crash, hang, leave a file that is not whole, or lose a request that was finished:
+# with --resume and no fault the rest is answered. Libraries that get no memory may. Prints a table of
+# outcomes, and what was wrong; exit status 1 if anything was, 77 if nothing can be tried here.
 set -uo pipefail
 binary=$(realpath "$1") program=$(basename "$1") shim=$(realpath "$2") source_dir=$(realpath "$3")
 work=$4 step=${5:-1} first=${6:-1}
@@ -37,7 +38,7 @@ run() { # run COMMAND...: leaves $status
     rm -f answers.jsonl calibration.json trace.json report.html fault
     status=0
     # On a machine with much else to do a run of a second may take a minute.
-    timeout -s KILL 300 "$@" "$binary" "${arguments[@]}" "${traced[@]}" >out 2>err || status=$?
+    timeout -s KILL 120 "$@" "$binary" "${arguments[@]}" "${traced[@]}" >out 2>err || status=$?
 }
 
 run env
@@ -136,9 +137,9 @@ for kind in "${kinds[@]}"; do
         key="$kind${by:+ of $by}: $outcome"
         table[$key]=$((${table[$key]:-0} + 1))
         if [[ $outcome != 'done' && $outcome != error ]]; then
-            # A library that aborts where it gets no memory, or loses a file that was just there,
+            # A library that aborts or loops where it gets no memory, or loses a file that was just there,
             # cannot be kept from it; what it needs is asked for before.
-            if [[ $outcome == crash*StarPU || ($outcome == crash* && -n $by && $by != "$program") ]]; then
+            if [[ $outcome == crash*StarPU || ($outcome == @(crash|hang)* && -n $by && $by != "$program") ]]; then
                 continue
             fi
             failures=$((failures + 1))

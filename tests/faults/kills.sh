@@ -3,10 +3,10 @@
 # kills.sh BINARY SOURCE_DIR WORK_DIR KILLS [SEED]
 #
 # Every round starts in a new home folder, so that StarPU's first measurements are cut off too. Of four
-# kills two are SIGKILL, one is SIGINT and one SIGTERM. However a run ended, each line of its output
-# is whole (after SIGKILL all but the last), no finished line is lost later, and the answers are those of a run
-# that nobody ended; SIGINT and SIGTERM end with status 130, or 0 if they came last. Prints how the runs ended;
-# exit status 1 if anything was wrong.
+# kills two are SIGKILL, one is SIGINT and one SIGTERM. However a run ended, each line of its output is
+# whole (after SIGKILL all but the last), no finished line is lost later, and the answers are those of a
+# run that nobody ended; SIGINT and SIGTERM end with status 130, or 0 if they came last. Prints how the
+# runs ended; exit status 1 if anything was wrong.
 set -uo pipefail
 binary=$(realpath "$1") source_dir=$(realpath "$2")
 work=$3 kills=$4 RANDOM=${5:-1}

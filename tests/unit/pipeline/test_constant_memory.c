@@ -28,18 +28,11 @@ static long anonymous_kib(void)
     return kib;
 }
 
-/* Sanitizers keep what was freed for a while. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SANITIZED = true };
-#else
-enum { SANITIZED = false };
-#endif
-
 static void test_ten_thousand_steps(void **state)
 {
     (void)state;
-    if (SANITIZED) {
-        skip();
+    if (MP_SANITIZED) {
+        skip(); /* what was freed is kept for a while */
     }
     struct mp_error err;
     struct mp_config config;

@@ -171,7 +171,7 @@ static void test_options(void **state)
     struct mp_engine *e;
     struct {
         struct mp_engine_options known;
-        int later;
+        int64_t later;
     } options = {.known = engine_options(NULL, DEMO_MODEL)};
     int warnings = 0;
     options.known.size = 0;
