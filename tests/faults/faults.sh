@@ -20,7 +20,7 @@ mkdir -p "$work"
 cd "$work" || exit 1
 exec </dev/null 2>notes # also what the shell says of crashes
 # With the last one the program does not start itself again, out of sight of the shim.
-export STARPU_PERF_MODEL_DIR=$PWD/starpu HWLOC_COMPONENTS=-pci GOMP_SPINCOUNT=1000
+export STARPU_PERF_MODEL_DIR=$PWD/starpu HWLOC_COMPONENTS=-pci,-gl GOMP_SPINCOUNT=1000
 ulimit -c 0
 
 printf '{"id": "a", "input": "Hello world", "max_new_tokens": 2}\n{"id": "b", "input": "The old baker sold", "max_new_tokens": 3}\n' >records.jsonl

@@ -42,6 +42,9 @@ new_home() {
     unset XDG_CACHE_HOME STARPU_HOME STARPU_PERF_MODEL_DIR
 }
 
+begin=${EPOCHREALTIME/./}
+"$binary" --version >out
+load=$(((${EPOCHREALTIME/./} - begin) / 1000)) # ms until the program has been loaded, and more
 new_home
 begin=${EPOCHREALTIME/./}
 "$binary" "${arguments[@]}" >out 2>err || { cat err && exit 1; }
@@ -68,7 +71,7 @@ while ((done < kills)); do
     case $signal,$status in
     KILL,137 | *,0 | INT,130 | TERM,130) ;;
     # The signal came before the program had a handler.
-    TERM,143) ((delay < 50)) || fail 'status 143' ;;
+    TERM,143) ((delay < 50 + 2 * load)) || fail 'status 143' ;;
     *) fail "status $status" ;;
     esac
     finished >after
