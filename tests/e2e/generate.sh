@@ -313,7 +313,7 @@ case_settings() {
     demo_4k --lsh-k 0
     expect_match 'full attention' err '^  sampled +nothing: every layer attended to all tokens$'
     local text seed
-    text=$(story 4 60)
+    text=$(story 5 60)
     generate --prompt "$text" --gen-len 8 --eos none
     cp out flash
     generate --prompt "$text" --gen-len 8 --eos none --mem-efficient 0
