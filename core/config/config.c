@@ -117,10 +117,7 @@ static const struct config_key keys[] = {
      RANGE(0, 1024), .initial = "0",
      .help = "CPU workers, each a team of threads; 0: one a NUMA node"},
     {"runtime.threads", "threads", CONFIG_INT, .verbs = READERS, FIELD(threads), RANGE(0, 65536),
-     .initial = "0",
-     .help =
-         "threads of all CPU workers together; 0: one a free core; without AVX-512 they change the "
-         "last bits of a prompt's products"},
+     .initial = "0", .help = "threads of all CPU workers together; 0: one a free core"},
     {"runtime.binding", "binding", CONFIG_ENUM, .verbs = RUNS, FIELD(binding),
      .choices = "cores|none", .initial = "cores",
      .help = "bind every thread to a core, or none at all"},

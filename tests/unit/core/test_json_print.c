@@ -31,7 +31,10 @@ static cJSON *make_tree(void)
     const int ids[] = {1, 22, 333};
     cJSON *tree = cJSON_CreateObject();
     cJSON_AddStringToObject(tree, "id", "a");
-    cJSON_AddItemToObject(tree, "token_ids", cJSON_CreateIntArray(ids, 3));
+    cJSON *list = cJSON_CreateIntArray(ids, 3);
+    if (!cJSON_AddItemToObject(tree, "token_ids", list)) {
+        cJSON_Delete(list);
+    }
     cJSON_AddRawToObject(tree, "text", "\"so\"");
     cJSON_AddNumberToObject(tree, "seconds", 0.5);
     return tree;
