@@ -2,25 +2,7 @@
 #include "codelets/evict/evict.h"
 #include "core/base/error.h"
 
-#include <math.h>
 #include <string.h>
-
-/* Writes a row as MP_I8; returns its scale. */
-static float store_int8(const void *x, enum mp_dtype dtype, size_t first, size_t d, int8_t *out)
-{
-    float largest = 0.0f;
-    for (size_t c = 0; c < d; c++) {
-        float magnitude = fabsf(mp_load(x, dtype, first + c));
-        if (!(magnitude <= largest) && !isnan(largest)) {
-            largest = magnitude; /* NaN too */
-        }
-    }
-    float scale = int8_scale(largest);
-    for (size_t c = 0; c < d; c++) {
-        out[c] = int8_is_regular(scale) ? (int8_t)rintf(mp_load(x, dtype, first + c) / scale) : 0;
-    }
-    return scale;
-}
 
 /* The leaving tokens of KV head h. */
 static void leave(const struct evict_args *a, int h)
@@ -39,8 +21,8 @@ static void leave(const struct evict_args *a, int h)
     for (size_t i = 0; i < (size_t)a->count; i++) {
         int8_t *k = (int8_t *)off->k + (to + i) * d;
         int8_t *v = (int8_t *)off->v + (to + i) * d;
-        off->scales[to + i].k = store_int8(cache->k, cache->dtype, (from + i) * d, d, k);
-        off->scales[to + i].v = store_int8(cache->v, cache->dtype, (from + i) * d, d, v);
+        off->scales[to + i].k = int8_store_row(cache->k, cache->dtype, from + i, NULL, d, k);
+        off->scales[to + i].v = int8_store_row(cache->v, cache->dtype, from + i, NULL, d, v);
     }
 }
 

@@ -40,34 +40,15 @@ static void store_token(const struct kv_cache *staging, size_t from, const float
     }
 }
 
-/* Writes the row of x - mean as MP_I8; mean NULL: 0. Returns its scale. */
-static float store_int8(const void *x, enum mp_dtype dtype, size_t from, const float *mean,
-                        size_t d, int8_t *out)
-{
-    float largest = 0.0f;
-    for (size_t c = 0; c < d; c++) {
-        float magnitude = fabsf(mp_load(x, dtype, from * d + c) - (mean != NULL ? mean[c] : 0.0f));
-        if (!(magnitude <= largest) && !isnan(largest)) {
-            largest = magnitude; /* NaN too */
-        }
-    }
-    float scale = int8_scale(largest);
-    for (size_t c = 0; c < d; c++) {
-        float y = mp_load(x, dtype, from * d + c) - (mean != NULL ? mean[c] : 0.0f);
-        out[c] = int8_is_regular(scale) ? (int8_t)rintf(y / scale) : 0;
-    }
-    return scale;
-}
-
 /* As store_token, to a token of MP_I8. */
 static void store_token_int8(const struct kv_cache *staging, size_t from, const float *mean,
                              const struct offloaded_kv *off, size_t to)
 {
     size_t d = (size_t)staging->head_dim;
     off->scales[to].k =
-        store_int8(staging->k, staging->dtype, from, mean, d, (int8_t *)off->k + to * d);
+        int8_store_row(staging->k, staging->dtype, from, mean, d, (int8_t *)off->k + to * d);
     off->scales[to].v =
-        store_int8(staging->v, staging->dtype, from, NULL, d, (int8_t *)off->v + to * d);
+        int8_store_row(staging->v, staging->dtype, from, NULL, d, (int8_t *)off->v + to * d);
 }
 
 void offload_ref(const struct offload_args *a)

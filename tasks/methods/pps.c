@@ -114,22 +114,26 @@ static void destroy_index(struct mp_place place, void *index)
     free(c);
 }
 
-static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
-                  struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
+/* The tokens of `keys` become tokens `first` on of the index. */
+static void encode(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
+                   const struct mp_shard_kv *kv, const struct mp_buffer *keys, int64_t first,
+                   int64_t count)
 {
     sub->device = mp_selecting_device(g->attention->method, &g->placements,
                                       &mp_shards_of(&g->placements, layer)->list[shard]);
-    encode_keys_insert(sub, mp_indexed_keys(kv, scratch), g->attention->shared, &kv->index_buffer,
-                       kv->index, 0, kv->offloaded.count);
+    encode_keys_insert(sub, keys, g->attention->shared, &kv->index_buffer, kv->index, first, count);
+}
+
+static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
+                  struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
+{
+    encode(sub, g, layer, shard, kv, mp_indexed_keys(kv, scratch), 0, kv->offloaded.count);
 }
 
 static void extend(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
                    struct mp_shard_kv *kv, int64_t first, int64_t count)
 {
-    sub->device = mp_selecting_device(g->attention->method, &g->placements,
-                                      &mp_shards_of(&g->placements, layer)->list[shard]);
-    encode_keys_insert(sub, &kv->leaving_buffer, g->attention->shared, &kv->index_buffer, kv->index,
-                       first, count);
+    encode(sub, g, layer, shard, kv, &kv->leaving_buffer, first, count);
 }
 
 /* ---- a step ---- */

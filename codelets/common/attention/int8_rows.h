@@ -2,8 +2,12 @@
 #ifndef MP_CODELETS_COMMON_INT8_ROWS_H
 #define MP_CODELETS_COMMON_INT8_ROWS_H
 
+#include "core/base/dtype.h"
+
 #include <float.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #ifdef __CUDACC__
 #define INT8_FUNCTION static inline __host__ __device__
@@ -25,5 +29,10 @@ INT8_FUNCTION bool int8_is_regular(float scale)
 {
     return scale > 0.0f && scale <= FLT_MAX;
 }
+
+/* On the CPU: writes row `from` of x - mean, of d channels, as MP_I8; mean NULL: 0. Returns its
+ * scale. */
+float int8_store_row(const void *x, enum mp_dtype dtype, size_t from, const float *mean, size_t d,
+                     int8_t *out);
 
 #endif

@@ -86,9 +86,6 @@ double mp_slot_observe(struct mp_slot *r, const struct mp_engine *e,
     double step = 0.0;
     double total = 0.0;
     int layers = 0;
-    if (!e->attention.method->estimates_error || mp_slot_offloaded(r) == 0) {
-        return NAN;
-    }
     o->steps++;
     o->last = r->steps;
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {

@@ -106,8 +106,8 @@ void mp_observation_destroy(struct mp_observation *o);
 bool mp_slot_observes(const struct mp_slot *r, const struct mp_engine *e);
 
 /* Takes over the errors that an observed step has found for its row n, and, for attention.epsilon,
- * how many samples follow. Returns the error, the mean of the sparse layers; NAN if there is none
- * of either. The step's tasks have run. */
+ * how many samples follow. Returns the error, the mean of the sparse layers; NAN if there are none.
+ * The row was due, and the step's tasks have run. */
 double mp_slot_observe(struct mp_slot *r, const struct mp_engine *e,
                        const struct mp_step_buffers *b, int n);
 

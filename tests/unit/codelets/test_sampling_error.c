@@ -83,19 +83,6 @@ static void test_formula(void **state)
 
 enum { DRAWS = 60, GROUP = 4, D = 64 };
 
-/* Of one query head and draw: |o - exact| / |exact|. */
-static double true_error(const float *o, const float *exact)
-{
-    double difference = 0.0;
-    double norm = 0.0;
-    for (int c = 0; c < D; c++) {
-        double off = (double)o[c] - (double)exact[c];
-        difference += off * off;
-        norm += (double)exact[c] * (double)exact[c];
-    }
-    return sqrt(difference / norm);
-}
-
 /* Exact attention, in the estimate's terms: all tokens selected with log-weight 0. */
 static void attend(const struct code_select_fixture *f, const struct keys_selection *s, bool all,
                    float *o, float *lse)
@@ -167,7 +154,7 @@ static void test_calibration(void **state)
                 .scale = 1.0f / sqrtf((float)D),
             });
             for (int g = 0; g < GROUP; g++) {
-                double off = true_error(o + g * D, exact + g * D);
+                double off = relative_l2(o + g * D, exact + g * D, D);
                 measured[g] += off * off;
                 estimated[g] += (double)error[g] * (double)error[g];
             }
