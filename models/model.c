@@ -1,5 +1,6 @@
 #include "models/model.h"
 
+#include "core/base/hash.h"
 #include "core/base/memory.h"
 #include "core/json/safetensors.h"
 #include "models/hf_config.h"
@@ -144,30 +145,20 @@ bool mp_model_sampling(const struct mp_model *m, struct mp_sampling *out)
     return m->config.samples;
 }
 
-/* FNV-1a. */
-static uint64_t add_bytes(uint64_t hash, const void *data, size_t bytes)
-{
-    const unsigned char *at = data;
-    for (size_t i = 0; i < bytes; i++) {
-        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
-}
-
 uint64_t mp_model_fingerprint(const struct mp_model *m)
 {
     enum { SAMPLES = 16, WIDTH = 16 }; /* bytes of a sample: a few pages of each tensor are read */
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    uint64_t hash = MP_HASH_START;
     if (m->tensors == NULL) {
         return 0;
     }
     for (size_t i = 0; i < mp_tensors_count(m->tensors); i++) {
         const struct mp_tensor *t = mp_tensors_at(m->tensors, i);
-        hash = add_bytes(hash, t->name, strlen(t->name));
-        hash = add_bytes(hash, t->shape, (size_t)t->rank * sizeof t->shape[0]);
+        hash = mp_hash_bytes(hash, t->name, strlen(t->name));
+        hash = mp_hash_bytes(hash, t->shape, (size_t)t->rank * sizeof t->shape[0]);
         for (size_t n = 0; n < SAMPLES && t->bytes >= WIDTH; n++) {
             size_t at = (t->bytes - WIDTH) / SAMPLES * n;
-            hash = add_bytes(hash, (const char *)t->data + at, WIDTH);
+            hash = mp_hash_bytes(hash, (const char *)t->data + at, WIDTH);
         }
     }
     return hash;

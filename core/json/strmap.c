@@ -1,5 +1,6 @@
 #include "core/json/strmap.h"
 
+#include "core/base/hash.h"
 #include "core/base/memory.h"
 
 #include <stdlib.h>
@@ -8,10 +9,7 @@
 /* FNV-1a, with its high bits folded into the low ones that pick the slot. */
 static uint64_t hash_string(const char *s)
 {
-    uint64_t h = 0xcbf29ce484222325U;
-    for (; *s != '\0'; s++) {
-        h = (h ^ (unsigned char)*s) * 0x100000001b3U;
-    }
+    uint64_t h = mp_hash_bytes(MP_HASH_START, s, strlen(s));
     return h ^ (h >> 32);
 }
 

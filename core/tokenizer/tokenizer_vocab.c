@@ -1,4 +1,5 @@
 /* The tables of a BPE model: tokens by id and by text, merges by pair. */
+#include "core/base/hash.h"
 #include "core/base/memory.h"
 #include "core/tokenizer/tokenizer_internal.h"
 
@@ -19,10 +20,7 @@ static size_t table_size(size_t count)
 
 static size_t hash_text(const char *text, size_t length)
 {
-    uint64_t h = 0xcbf29ce484222325U; /* FNV-1a */
-    for (size_t i = 0; i < length; i++) {
-        h = (h ^ (unsigned char)text[i]) * 0x100000001b3U;
-    }
+    uint64_t h = mp_hash_bytes(MP_HASH_START, text, length);
     return (size_t)(h ^ (h >> 32));
 }
 

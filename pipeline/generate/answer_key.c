@@ -1,5 +1,6 @@
 #include "pipeline/generate/answer_key.h"
 
+#include "core/base/hash.h"
 #include "core/base/memory.h"
 #include "core/json/json_print.h"
 #include "pipeline/engine/hooks.h"
@@ -8,24 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t add_bytes(const void *data, size_t bytes)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    const unsigned char *at = data;
-    for (size_t i = 0; i < bytes; i++) {
-        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
-}
-
 uint64_t mp_prompt_fingerprint(const int32_t *ids, size_t count)
 {
-    return add_bytes(ids, count * sizeof *ids);
+    return mp_hash_bytes(MP_HASH_START, ids, count * sizeof *ids);
 }
 
 uint64_t mp_text_fingerprint(const char *text)
 {
-    return add_bytes(text, strlen(text));
+    return mp_hash_bytes(MP_HASH_START, text, strlen(text));
 }
 
 bool mp_answer_is_exact(const struct mp_config *c)

@@ -120,11 +120,11 @@ static struct mp_answer_id id_of(const struct generate *g, size_t record)
 static void take_ids(struct answer *a, const struct mp_request *r)
 {
     char *text = NULL;
-    FILE *out = open_memstream(&text, &a->length);
+    FILE *out = mp_xstream_open(&text, &a->length);
     for (int64_t i = 0; i < r->generated_tokens; i++) {
         fprintf(out, "%s%d", i > 0 ? " " : "", (int)r->ids[r->prompt_tokens + i]);
     }
-    fclose(out);
+    mp_xstream_close(out);
     a->text = text;
 }
 
