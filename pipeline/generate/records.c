@@ -54,14 +54,16 @@ static void set_error(struct mp_record *r, size_t position, const struct mp_erro
     *r = broken;
 }
 
-static void add_record(struct reader *reader, size_t line, const struct mp_json *doc)
+/* The record doc, which starts where start is and ends at `end`. */
+static void add_record(struct reader *reader, const struct mp_json_text *start, size_t end,
+                       const struct mp_json *doc)
 {
     size_t position = reader->out->count;
-    struct mp_record *r = append(reader->out, line);
+    struct mp_record *r = append(reader->out, start->line);
     struct mp_error err;
     int rc = mp_json_expect(doc, mp_json_root(doc), MP_JSON_OBJECT, &err);
     if (rc == MP_OK) {
-        rc = mp_record_read(doc, position, r, &err);
+        rc = mp_record_read(doc, start->data + start->at, end - start->at, position, r, &err);
     }
     if (rc != MP_OK) {
         set_error(r, position, &err);
@@ -147,11 +149,12 @@ static bool read_next(struct reader *reader, struct mp_error *first)
     struct mp_error err;
     bool last = false;
     int rc = mp_json_next(&reader->text, &doc, &err);
+    size_t end = reader->text.at;
     if (rc == MP_OK) {
         rc = step_over_separator(reader, &last, &err);
     }
     if (rc == MP_OK) {
-        add_record(reader, start.line, doc);
+        add_record(reader, &start, end, doc);
         reader->num_values++;
     } else {
         add_broken(reader, start.line, &err);

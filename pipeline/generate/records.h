@@ -9,13 +9,15 @@
 #include <stdint.h>
 
 struct mp_record {
-    char *id;           /* "id", else "index", else "_id", else the record's position, as text */
-    bool own_id;        /* it is not the position */
-    char *text;         /* "input" as a string, behind "context" and an empty line, and before
-                           "answer_prefix", with which the answer starts, if there are any;
-                           NUL-terminated; NULL if ids are given */
-    size_t text_length; /* bytes */
-    int32_t *ids;       /* "input_ids" (or "input" as an array of ids); NULL if text is given */
+    char *id;             /* "id", else "index", else "_id", else the record's position, as text */
+    bool own_id;          /* it is not the position */
+    char *text;           /* "input" as a string, behind "context" and an empty line, and before
+                             "answer_prefix", with which the answer starts, if there are any;
+                             NUL-terminated; NULL if ids or messages are given */
+    size_t text_length;   /* bytes */
+    size_t prefix_length; /* of them "answer_prefix" */
+    char *chat; /* the record as it was written, if it has "messages"; NULL: it has a text or ids */
+    int32_t *ids; /* "input_ids" (or "input" as an array of ids); NULL if text is given */
     size_t num_ids;
     char **outputs; /* "outputs" or "answers": the expected ones, may be none */
     size_t num_outputs;
