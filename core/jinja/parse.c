@@ -294,7 +294,7 @@ static struct mpj_node *parse_body(struct mpj_parser *p, const char *const *ends
 {
     struct mpj_node *first = NULL;
     struct mpj_node **end = &first;
-    uint32_t line = p->at->line;
+    uint32_t line = *ends != NULL ? p->at[-1].line : 1; /* of the block */
     mpj_go_down(p);
     while (p->at->kind != MPJ_T_END && !at_end(p, ends)) {
         if (p->at->kind == MPJ_T_DATA) {
