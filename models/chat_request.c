@@ -4,65 +4,6 @@
 
 #include <string.h>
 
-/* ---- the text of members ---- */
-
-/* Where the JSON value at `at` ends; it has been checked. */
-static const char *value_end(const char *at, const char *end)
-{
-    int depth = 0;
-    bool in_string = false;
-    for (; at < end; at++) {
-        if (in_string && *at == '\\') {
-            at++;
-        } else if (in_string) {
-            in_string = *at != '"';
-            if (!in_string && depth == 0) {
-                return at + 1;
-            }
-        } else if (*at == '"') {
-            in_string = true;
-        } else if (*at == '{' || *at == '[') {
-            depth++;
-        } else if ((*at == '}' || *at == ']') && --depth <= 0) {
-            return depth < 0 ? at : at + 1;
-        } else if (depth == 0 && strchr(",: \t\r\n", *at) != NULL) {
-            return at;
-        }
-    }
-    return end;
-}
-
-static const char *skip(const char *at, const char *end, const char *what)
-{
-    while (at < end && *at != '\0' && strchr(what, *at) != NULL) {
-        at++;
-    }
-    return at;
-}
-
-/* The text of the member `key` of an object's, json[0 .. length): cJSON does not keep how numbers
- * were written. False: there is none, or its key is written with escapes. */
-static bool find_member(const char *json, size_t length, const char *key, const char **out,
-                        size_t *out_length)
-{
-    const char *end = json + length;
-    size_t key_length = strlen(key);
-    const char *at = skip(json, end, " \t\r\n{");
-    while (at < end && *at == '"') {
-        const char *name = at + 1;
-        const char *name_end = value_end(at, end);
-        const char *value = skip(name_end, end, " \t\r\n:");
-        at = value_end(value, end);
-        if ((size_t)(name_end - name) == key_length + 1 && memcmp(name, key, key_length) == 0) {
-            *out = value;
-            *out_length = (size_t)(at - value);
-            return true;
-        }
-        at = skip(at, end, " \t\r\n,");
-    }
-    return false;
-}
-
 /* ---- checks ---- */
 
 /* Roles become parts of special tokens in some templates: they are words. */
@@ -162,7 +103,7 @@ static int add_member(const struct request *r, const char *json, size_t length,
     const char *value;
     size_t value_length;
     const char *key = mp_json_key(member);
-    if (!find_member(json, length, key, &value, &value_length)) {
+    if (!mp_json_find_text(json, length, key, &value, &value_length)) {
         return mp_json_fail(r->out->doc, member, r->err, "expected the key without escapes");
     }
     add(r->out, key, value, value_length);
@@ -209,7 +150,7 @@ static int add_others(const struct request *r)
     if (code != MP_OK || others == NULL) {
         return code;
     }
-    if (!find_member(r->json, r->length, mp_json_key(others), &json, &length)) {
+    if (!mp_json_find_text(r->json, r->length, mp_json_key(others), &json, &length)) {
         return mp_json_fail(doc, others, r->err, "expected the key without escapes");
     }
     for (const struct cJSON *v = mp_json_first(others); v != NULL && code == MP_OK;

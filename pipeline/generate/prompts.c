@@ -41,7 +41,8 @@ void mp_prompts_fail(struct mp_prompts *p, size_t record, const struct mp_cli *c
 static int encode_chat(const struct mp_record *r, const struct mp_cli *cli, struct mp_engine *e,
                        struct mp_ids *out, struct mp_error *err)
 {
-    char *place = place_of(r, cli);
+    char *record = place_of(r, cli);
+    char *place = mp_xasprintf("%s%s", record, r->batch != MP_BATCH_NONE ? ": body" : "");
     char *json =
         r->chat != NULL ? NULL : mp_hook_chat_of_text(r->text, r->text_length - r->prefix_length);
     const struct mp_conversation c = {
@@ -56,6 +57,7 @@ static int encode_chat(const struct mp_record *r, const struct mp_cli *cli, stru
     out->count = out->capacity = (size_t)count;
     free(json);
     free(place);
+    free(record);
     return code;
 }
 
@@ -88,8 +90,8 @@ static int encode_record(struct mp_prompts *p, size_t record, const struct mp_cl
     if (r->text == NULL && r->chat == NULL) {
         return 0;
     }
-    int code = r->chat != NULL || cli->chat ? encode_chat(r, cli, e, out, err)
-                                            : encode_text(r, cli, e, out, err);
+    bool chat = r->chat != NULL || (cli->chat && r->batch == MP_BATCH_NONE);
+    int code = chat ? encode_chat(r, cli, e, out, err) : encode_text(r, cli, e, out, err);
     if (code != 0 && code != MP_ERR_INTERRUPTED) {
         set_error(p, record, mp_xstrdup(err->message));
         code = 0;
@@ -202,7 +204,8 @@ static int open_texts(const struct mp_records *records, const struct mp_cli *cli
     for (size_t i = 0; i < records->count; i++) {
         const struct mp_record *r = &records->items[i];
         texts = texts || r->text != NULL || r->chat != NULL || r->num_stop > 0;
-        chats = chats || r->chat != NULL || (r->text != NULL && cli->chat);
+        chats =
+            chats || r->chat != NULL || (r->text != NULL && cli->chat && r->batch == MP_BATCH_NONE);
     }
     int code = texts ? mp_engine_open_tokenizer(e, err) : 0;
     return code == 0 && chats ? mp_engine_open_chat(e, err) : code;

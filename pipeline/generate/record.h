@@ -14,6 +14,16 @@ struct mp_record mp_record_empty(size_t line);
 int mp_record_read(const struct mp_json *doc, const char *json, size_t length, size_t position,
                    struct mp_record *r, struct mp_error *err);
 
+/* The same for a line of OpenAI's batch form, which has a "custom_id" (batch_record.c). */
+int mp_batch_read(const struct mp_json *doc, const char *json, size_t length, const char *name,
+                  struct mp_record *r, struct mp_error *err);
+
+/* What both have: "stop", the length of the answer, how it is sampled. */
+int mp_record_read_settings(const struct mp_json *doc, struct mp_record *r, struct mp_error *err);
+/* MP_ERR_FORMAT for a key of the object that is none of keys [count]. */
+int mp_record_check_keys(const struct mp_json *doc, const char *const *keys, size_t count,
+                         struct mp_error *err);
+
 /* Frees all but the id. */
 void mp_record_free(struct mp_record *r);
 

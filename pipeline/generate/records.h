@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Which of OpenAI's batch lines a record is. */
+enum mp_batch_kind { MP_BATCH_NONE, MP_BATCH_CHAT, MP_BATCH_COMPLETION };
+
 struct mp_record {
     char *id;             /* "id", else "index", else "_id", else the record's position, as text */
     bool own_id;          /* it is not the position */
@@ -31,7 +34,9 @@ struct mp_record {
     char *question;  /* "question": a part of the text, with which the question starts; NULL: not
                         given */
     int64_t context; /* "target_tokens": tokens that the benchmark asked for; -1: not given */
-    size_t line;     /* line in the file where the record starts, from 1 */
+    enum mp_batch_kind batch;
+    char *model; /* of a batch line, the name that it gives the model; NULL: none */
+    size_t line; /* line in the file where the record starts, from 1 */
     /* A record that cannot be used: error holds why (file, line, key, found, expected), the rest
      * but id, own_id and line is empty. It does not stop the others. */
     char *error;
@@ -40,6 +45,7 @@ struct mp_record {
 struct mp_records {
     struct mp_record *items;
     size_t count;
+    bool batch; /* lines of OpenAI's batch form, all of them; others have an error */
 };
 
 /* Reads all records of a file ("-": stdin). Fails only if the file cannot be read, is empty, or is

@@ -450,6 +450,39 @@ END
     expect_refusal 1 'bare: found no chat template' --model bare --input two.jsonl
 }
 
+# OpenAI's batch lines: answers in the records' order, also of those that cannot run, whichever ends first.
+case_openai_batch() {
+    cat >batch.jsonl <<'END'
+{"custom_id": "url", "method": "POST", "url": "/v1/embeddings", "body": {}}
+{"custom_id": "long", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "demo", "messages": [{"role": "user", "content": "Hello"}], "max_completion_tokens": 12}}
+{"custom_id": "short", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Hello", "max_tokens": 3, "stream": false}}
+{"custom_id": "role", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"role": "tool", "content": "x"}]}}
+{"custom_id": "n", "method": "POST", "url": "/v1/chat/completions", "body": {"n": 2, "messages": []}}
+{"custom_id": "key", "method": "POST", "url": "/v1/chat/completions", "body": {"logit_bias": {}, "messages": []}}
+{"id": "other", "input": "x"}
+{"custom_id": "last", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}}
+END
+    generate --input batch.jsonl --eos none --batch 3 --output answers.jsonl
+    expect_status 1
+    expect 'order' "$(sed 's/.*"custom_id":"\([a-z]*\)".*/\1/' answers.jsonl | paste -sd ' ')" \
+        'url long short role n key other last'
+    failure() { # failure LINE MESSAGE
+        expect_match "line $1" <(sed -n "$1p" answers.jsonl) \
+            "^\{\"id\":\"batch_req_[0-9a-f]{16}\",.*\"status_code\":400,.*\"body\":null\},\"error\":\{\"message\":\"batch.jsonl:$1: $2"
+    }
+    failure 1 'url: found \\"/v1/embeddings\\"'
+    failure 4 'body: messages: .*/chat_template.jinja:4: role tool: '
+    failure 5 'body: n: expected an integer from 1 to 1, found 2'
+    failure 6 'body: logit_bias: unknown key'
+    failure 7 'found no \\"custom_id\\", which other lines have'
+    expect_match 'a chat' <(sed -n 2p answers.jsonl) \
+        '"custom_id":"long","response":\{"status_code":200,"request_id":"req_[0-9a-f]{16}","body":\{"id":"chatcmpl-[0-9a-f]{16}","object":"chat.completion","created":[0-9]+,"model":"demo","choices":\[\{"index":0,"message":\{"role":"assistant","content":"[^"]+"\},"logprobs":null,"finish_reason":"length"\}\],"usage":\{"prompt_tokens":18,"completion_tokens":12,"total_tokens":30\}\}\},"error":null\}$'
+    expect_match 'a completion' <(sed -n 3p answers.jsonl) \
+        '"object":"text_completion",.*"choices":\[\{"index":0,"text":"[^"]+","logprobs":null,.*"prompt_tokens":4,'
+    expect_refusal 2 'resume does not act for lines with a "custom_id"' --model "$demo" --input batch.jsonl \
+        --output answers.jsonl --resume
+}
+
 # Lines on stdout instead of the texts.
 case_output_stdout() {
     local output
