@@ -62,7 +62,7 @@ const char mp_help_tokenize[] =
     "magicpig-pipe tokenize: text to token ids, one JSON array a line\n"
     "\n"
     "  --json FILE      a JSON array of strings; without it stdin is one text\n"
-    "  --input FILE     prompts as generate reads them, conversations too; null for what cannot run\n"
+    "  --input FILE     prompts as generate reads them, and conversations; null: cannot run\n"
     "  --no-special     without the tokens that the post-processor adds (BOS)\n"
     "  --chat           texts are messages of a user, for the model's chat template\n"
     "  --parse-special  special tokens are found in what a conversation says, too\n"

@@ -299,66 +299,6 @@ static void test_added_normalized(void **state)
     mp_tokenizer_free(t);
 }
 
-/* content: '#' where a byte of text is content. */
-static void check_content(const struct mp_tokenizer *t, const char *text, const char *content,
-                          const char *expected)
-{
-    char marks[64];
-    char found[256] = "";
-    struct mp_ids ids = {0};
-    struct mp_error err;
-    for (size_t i = 0; i < strlen(text); i++) {
-        marks[i] = content[i] == '#';
-    }
-    assert_int_equal(mp_tokenizer_encode_content(t, text, marks, strlen(text), false, &ids, &err),
-                     0);
-    for (size_t i = 0; i < ids.count; i++) {
-        size_t used = strlen(found);
-        snprintf(found + used, sizeof found - used, "%s%d", i > 0 ? " " : "", (int)ids.data[i]);
-    }
-    assert_string_equal(found, expected);
-    mp_ids_free(&ids);
-}
-
-/* Special tokens are none where a byte of them is content; other added tokens are. */
-static void test_content(void **state)
-{
-    (void)state;
-    static const char top[] =
-        "\"added_tokens\": [{\"id\": 20, \"content\": \"abc\", \"special\": true, " NO_FLAGS "}, "
-        "{\"id\": 16, \"content\": \"ab\", \"special\": false, " NO_FLAGS "}%s], %s"
-        "\"decoder\": {\"type\": \"Fuse\"}";
-    static const char late[] = ", {\"id\": 21, \"content\": \"<s>\", \"special\": true, "
-                               "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
-                               "\"normalized\": true}";
-    char filled[1024];
-    snprintf(filled, sizeof filled, top, "", "");
-    struct mp_tokenizer *t = make(WORDS, filled);
-    check_text(t, "abcabc", false, "20 20");
-    check_content(t, "abcabc", "......", "20 20");
-    check_content(t, "abcabc", "###...", "16 2 20");
-    check_content(t, "abcabc", "..#...", "16 2 20");
-    check_content(t, "abcabc", "######", "16 2 16 2");
-    mp_tokenizer_free(t);
-
-    snprintf(filled, sizeof filled, top, late, "");
-    t = make(WORDS, filled);
-    check_text(t, "<s>", false, "21");
-    check_content(t, "<s>", "...", "21");
-    mp_tokenizer_free(t);
-
-    snprintf(filled, sizeof filled, top, late, "\"normalizer\": {\"type\": \"NFC\"}, ");
-    t = make(WORDS, filled);
-    struct mp_ids ids = {0};
-    struct mp_error err;
-    assert_int_equal(mp_tokenizer_encode_content(t, "a", "", 1, false, &ids, &err),
-                     MP_ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.message, "special token <s> is looked for in normalized text"));
-    assert_int_equal(mp_tokenizer_encode_content(t, "<s>", NULL, 3, false, &ids, &err), 0);
-    mp_ids_free(&ids);
-    mp_tokenizer_free(t);
-}
-
 /* The ids of the file do not count: a token of the model's keeps its own, others follow. */
 static void test_added_ids(void **state)
 {
@@ -530,7 +470,6 @@ int main(void)
         cmocka_unit_test(test_normalizer_sequence),
         cmocka_unit_test(test_added_token_flags),
         cmocka_unit_test(test_added_normalized),
-        cmocka_unit_test(test_content),
         cmocka_unit_test(test_added_ids),
         cmocka_unit_test(test_added_longest),
         cmocka_unit_test(test_template),
