@@ -87,6 +87,32 @@ char *mp_chat_of_text(const char *text, size_t length)
     return json;
 }
 
+int mp_chat_around(const struct mp_chat *c, char **before, char **after, struct mp_error *err)
+{
+    static const char word[] = "Question";
+    struct mp_jinja_text text;
+    char *json = mp_chat_of_text(word, sizeof word - 1);
+    int code = mp_chat_render(c, "the template", json, strlen(json), &text, err);
+    free(json);
+    if (code != MP_OK) {
+        return code;
+    }
+    const char *start = memchr(text.content, 1, text.length);
+    size_t at = start != NULL ? (size_t)(start - text.content) : text.length;
+    bool there = strncmp(text.data + at, word, sizeof word - 1) == 0;
+    size_t end = at + (there ? sizeof word - 1 : 0);
+    if (!there || memchr(text.content + end, 1, text.length - end) != NULL) {
+        code = mp_fail(
+            err, MP_ERR_UNSUPPORTED,
+            "the model's chat template: found no place where it has a user's text as it is");
+    } else {
+        *before = mp_xstrndup(text.data, at);
+        *after = mp_xstrdup(text.data + end);
+    }
+    mp_jinja_text_free(&text);
+    return code;
+}
+
 /* Whether a message whose content is an array comes out as the array's text, and not as the array
  * is written. */
 static bool takes_parts(const struct mp_chat *c)

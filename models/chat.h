@@ -35,6 +35,11 @@ int mp_chat_render(const struct mp_chat *c, const char *name, const char *json, 
 /* Such an object of one message of a user, text[0 .. length); malloc'ed and NUL-terminated. */
 char *mp_chat_of_text(const char *text, size_t length);
 
+/* What stands around the text of a conversation of one message of a user: *before with the BOS that
+ * the template has, *after up to the answer; malloc'ed. MP_ERR_UNSUPPORTED: the template changes
+ * the text, or has it not once. */
+int mp_chat_around(const struct mp_chat *c, char **before, char **after, struct mp_error *err);
+
 /* ---- well-known forms (chat_forms.c) ---- */
 
 /* *before and *after get what stands around one user's text for the answer to follow, without BOS;
@@ -42,7 +47,7 @@ char *mp_chat_of_text(const char *text, size_t length);
  * known ones. */
 int mp_chat_find(const char *name, const char **before, const char **after, struct mp_error *err);
 
-/* The known names, separated by ", "; static. */
+/* The known names, separated by ", ", and "model", which stands for mp_chat_around; static. */
 const char *mp_chat_names(void);
 
 #endif

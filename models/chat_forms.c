@@ -13,7 +13,7 @@ static const struct {
 
 const char *mp_chat_names(void)
 {
-    return "none, llama3";
+    return "none, llama3, model";
 }
 
 int mp_chat_find(const char *name, const char **before, const char **after, struct mp_error *err)

@@ -51,6 +51,12 @@ void mp_hook_free_chat(struct mp_chat *chat)
     mp_chat_free(chat);
 }
 
+int mp_hook_chat_around(const struct mp_chat *chat, char **before, char **after,
+                        struct mp_error *err)
+{
+    return mp_chat_around(chat, before, after, err);
+}
+
 char *mp_hook_chat_of_text(const char *text, size_t length)
 {
     return mp_chat_of_text(text, length);

@@ -59,6 +59,9 @@ int mp_hook_encode_chat(const struct mp_chat *chat, const struct mp_tokenizer *t
                         const struct mp_conversation *c, struct mp_ids *out, struct mp_error *err);
 int mp_hook_load_chat(const char *model_dir, struct mp_chat **out, struct mp_error *err);
 void mp_hook_free_chat(struct mp_chat *chat);
+/* What a template has around a user's text (models/chat.h); malloc'ed. */
+int mp_hook_chat_around(const struct mp_chat *chat, char **before, char **after,
+                        struct mp_error *err);
 /* A conversation of one message of a user; malloc'ed JSON. */
 char *mp_hook_chat_of_text(const char *text, size_t length);
 

@@ -200,6 +200,29 @@ static void test_refused(void **state)
                   MP_ERR_FORMAT, "/chat_template.jinja:1: not this");
 }
 
+static void test_around(void **state)
+{
+    (void)state;
+    struct mp_chat *chat;
+    struct mp_error err;
+    char *before;
+    char *after;
+    assert_int_equal(load("<s>{{ messages[0].content|trim }}<e>\n", NULL, &chat, &err), 0);
+    assert_int_equal(mp_chat_around(chat, &before, &after, &err), 0);
+    assert_string_equal(before, "<s>");
+    assert_string_equal(after, "<e>");
+    free(before);
+    free(after);
+    mp_chat_free(chat);
+    static const char *const others[] = {"{{ messages[0].content|upper }}", "none",
+                                         "{{ messages[0].content }}{{ messages[0].content }}"};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(load(others[i], NULL, &chat, &err), 0);
+        assert_int_equal(mp_chat_around(chat, &before, &after, &err), MP_ERR_UNSUPPORTED);
+        mp_chat_free(chat);
+    }
+}
+
 static void test_of_text(void **state)
 {
     (void)state;
@@ -214,6 +237,7 @@ int main(void)
         cmocka_unit_test(test_files),   cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_values),  cmocka_unit_test(test_content),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_of_text),
+        cmocka_unit_test(test_around),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
