@@ -57,7 +57,7 @@ static struct mpj_value no_member(struct mpj_work *w, struct mpj_value v, const 
     mpj_put(&text, "\"", 1, false);
     mpj_put(&text, name, strlen(name), false);
     mpj_put(&text, "\" of ", 5, false);
-    mpj_put(&text, mpj_kind_name(v), strlen(mpj_kind_name(v)) + 1, false);
+    mpj_put(&text, mpj_kind_name(v), strlen(mpj_kind_name(v)) + 1, false); /* with its NUL */
     return mpj_undefined(text.data);
 }
 
