@@ -181,6 +181,7 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
 {
     extern __shared__ uint4 dynamic[];
     __shared__ float q_squared[ATTENTION_QUERIES];
+    __shared__ int selected;
     attention_shared<D> &shared = *reinterpret_cast<attention_shared<D> *>(dynamic);
     allow_next_kernel();
     wait_for_kernels(stamp);
@@ -194,13 +195,16 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
     const float *q = p.q + ((int64_t)row * p.num_heads + head) * p.head_dim;
     const sampled_row &r = p.row[row];
     const int num_kv_heads = gridDim.y / blocks;
-    const int nnz = r.k != NULL ? p.nnz[(int64_t)row * num_kv_heads + kv_head] : 0;
+    if (threadIdx.x == 0) { /* it comes over the bus: once a CTA */
+        selected = r.k != NULL ? p.nnz[(int64_t)row * num_kv_heads + kv_head] : 0;
+    }
     put_queries<D>(shared.fragments, q, queries, p.head_dim);
     if (W == BY_COSINE) {
         put_squares<D>(q_squared, q, queries, p.head_dim);
     }
     __syncthreads();
 
+    const int nnz = selected;
     const int begin = (int)((int64_t)nnz * piece / p.pieces);
     const int end = (int)((int64_t)nnz * (piece + 1) / p.pieces);
     using Tokens = selected_tokens<attention_warps<D> * ATTENTION_TILE, W, Chunk, true>;
