@@ -103,6 +103,11 @@ int32_t mp_tokenizer_size(const struct mp_tokenizer *t)
     return t->vocab.size;
 }
 
+bool mp_tokenizer_has(const struct mp_tokenizer *t, int32_t id)
+{
+    return mp_vocab_token(&t->vocab, id) != NULL;
+}
+
 /* ---- encoding ---- */
 
 struct encoder {

@@ -42,6 +42,7 @@ void mp_tokenizer_surround(struct mp_tokenizer *t, int32_t before, int32_t after
 
 /* Ids 0 .. size - 1 are known (vocabulary and added tokens; holes are possible). */
 int32_t mp_tokenizer_size(const struct mp_tokenizer *t);
+bool mp_tokenizer_has(const struct mp_tokenizer *t, int32_t id);
 
 /* Appends the ids of text[0..length) to out; add_special runs the post-processor (BOS and the
  * like). text must be valid UTF-8: MP_ERR_FORMAT with the byte offset otherwise. MP_ERR_RUNTIME: a
