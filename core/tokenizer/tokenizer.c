@@ -83,9 +83,9 @@ void mp_tokenizer_make_special(struct mp_tokenizer *t, int32_t id)
     }
 }
 
-bool mp_tokenizer_adds_special(const struct mp_tokenizer *t)
+bool mp_tokenizer_has_template(const struct mp_tokenizer *t)
 {
-    return t->prefix.count + t->suffix.count > 0;
+    return t->has_template;
 }
 
 void mp_tokenizer_surround(struct mp_tokenizer *t, int32_t before, int32_t after)

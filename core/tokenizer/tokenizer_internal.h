@@ -267,6 +267,7 @@ struct mp_tokenizer {
     struct mp_steps normalizer;
     struct mp_steps pre_tokenizer;
 
+    bool has_template;    /* the file says what follows */
     struct mp_ids prefix; /* what add_special puts before */
     struct mp_ids suffix; /* and after */
 
