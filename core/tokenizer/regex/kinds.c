@@ -88,7 +88,7 @@ static int divide(struct runs *runs, const struct mp_chars *set)
 
 /* ---- a table of them ---- */
 
-/* The kinds of a page's characters; *run: the one of its first character, then that of its last. */
+/* The kinds of the characters from `first` on; *run: the one of the first, then of the last. */
 static void fill_page(const struct runs *runs, uint32_t first, size_t *run, unsigned char *page)
 {
     for (uint32_t i = 0; i < PAGE_CHARS; i++) {
@@ -99,18 +99,24 @@ static void fill_page(const struct runs *runs, uint32_t first, size_t *run, unsi
     }
 }
 
+/* Most pages are of one kind alone: there is one for each such kind. */
 static void make_pages(struct mp_kinds *k, const struct runs *runs)
 {
-    size_t run = 0;
+    int whole[MP_MOST_KINDS]; /* pages of one kind; -1: none yet */
+    memset(whole, -1, sizeof whole);
+    size_t run = 0; /* of the page's first character, or the one before */
     k->pages = mp_xmalloc(PAGES * sizeof *k->pages);
     for (uint32_t p = 0; p < PAGES; p++) {
-        fill_page(runs, p * PAGE_CHARS, &run, k->pages[k->page_count]);
-        size_t same = 0;
-        while (memcmp(k->pages[same], k->pages[k->page_count], PAGE_CHARS) != 0) {
-            same++;
+        uint32_t first = p * PAGE_CHARS;
+        int kind = runs->items[run].kind;
+        bool is_whole = run + 1 == runs->count || runs->items[run + 1].first >= first + PAGE_CHARS;
+        if (is_whole && whole[kind] >= 0) {
+            k->page_of[p] = (uint16_t)whole[kind];
+            continue;
         }
-        k->page_of[p] = (uint16_t)same;
-        k->page_count += same == k->page_count;
+        k->page_of[p] = (uint16_t)k->page_count;
+        whole[kind] = is_whole ? (int)k->page_count : whole[kind];
+        fill_page(runs, first, &run, k->pages[k->page_count++]);
     }
     k->pages = mp_xrealloc(k->pages, k->page_count, sizeof *k->pages);
 }
