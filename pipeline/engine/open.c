@@ -1,6 +1,7 @@
 /* Opening an engine for a program: its options, its callbacks, the model's directory. */
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "models/chat.h"
 #include "pipeline/engine/internal.h"
 
 #include <stdlib.h>
@@ -57,6 +58,7 @@ void mp_engine_host_release(struct mp_engine_host *h)
     }
     mp_tokenizer_free(h->tokenizer);
     mp_ids_free(&h->tokenless);
+    mp_chat_free(h->chat);
     mp_config_destroy(h->config);
     free(h->model_dir);
     *h = (struct mp_engine_host){0};
