@@ -38,11 +38,10 @@ asan: build/asan/build.ninja check-deps ## all tests under the address and undef
 	cmake --build --preset asan
 	ctest --preset asan
 
-# As many threads as there are cores; those of the kernels, which share nothing, are left out.
-tsan: | deps-tsan ## the unit tests of tasks and engine under the thread sanitizer (clang)
+tsan: | deps-tsan ## the unit tests under the thread sanitizer (clang)
 	cmake --preset tsan
 	cmake --build --preset tsan
-	ctest --preset tsan -R '^(core|models|tasks|pipeline)\.'
+	ctest --preset tsan -R '^(core|codelets|models|tasks|pipeline)\.'
 
 install: build/release/build.ninja ## program, library and header below PREFIX (/usr/local)
 	cmake --build --preset release --target $(INSTALLED)

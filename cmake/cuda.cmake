@@ -18,7 +18,9 @@ endif()
 message(STATUS "CUDA: ${CUDA_HOME}")
 
 # Code for the A100 and for Ada and Hopper cards, and what the driver compiles for later ones.
-set(CMAKE_CUDA_ARCHITECTURES "80-real;89-real;90" CACHE STRING "")
+if(NOT DEFINED ENV{CUDAARCHS})
+  set(CMAKE_CUDA_ARCHITECTURES "80-real;89-real;90" CACHE STRING "")
+endif()
 set(CMAKE_CUDA_COMPILER ${CUDA_HOME}/bin/nvcc CACHE FILEPATH "")
 set(CMAKE_CUDA_STANDARD 17)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)

@@ -112,7 +112,8 @@ static int apply(const struct reader *r)
         (code = read_token(r, "eos_token", class->eos, &eos)) != MP_OK ||
         (code = read_token(r, "unk_token", NULL, &other)) != MP_OK ||
         (code = read_token(r, "pad_token", NULL, &other)) != MP_OK ||
-        mp_tokenizer_adds_special(r->t) ||
+        /* As in transformers 5, which then does not look at the flags. */
+        mp_tokenizer_has_template(r->t) ||
         (code = read_flag(r, "add_bos_token", class->add_bos, &bos, &before)) != MP_OK ||
         (code = read_flag(r, "add_eos_token", false, &eos, &after)) != MP_OK) {
         return code;

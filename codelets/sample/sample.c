@@ -42,7 +42,7 @@ void sample_insert(struct mp_submit *sub, const struct mp_shape *shape,
     struct sample_task *arg = mp_task_argument(t, sizeof *arg + list_bytes);
     *arg = (struct sample_task){.rows = rows, .vocab_size = shape->vocab_size};
     memcpy(arg->row, list, list_bytes);
-    mp_task_reads(t, logits);
+    mp_task_updates(t, logits);
     mp_task_writes(t, ids);
     mp_task_submit(t);
     sub->device = before;

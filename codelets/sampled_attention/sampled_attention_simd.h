@@ -7,13 +7,10 @@
 #include <float.h>
 #include <string.h>
 
-/* Where the weights of the tokens come from. A constant wherever it is used: what one way needs
- * costs the others nothing. */
-enum weighting {
-    UNWEIGHTED, /* they all weigh 1 */
-    LISTED,     /* a->log_weights */
-    BY_COSINE,  /* a->weight */
-};
+static bool weighs_by_cosine(const struct sampled_attention_args *a)
+{
+    return a->log_weights == NULL && a->weight != NULL;
+}
 
 static struct attention_split split_lists(const struct sampled_attention_args *a,
                                           const struct sampled_lists *lists)
@@ -80,32 +77,32 @@ static void scale_dots(const struct token_rows *tokens, int64_t first, int n, co
 /* What a piece is attended for. */
 struct piece_heads {
     const float *q;         /* [heads][head_dim] */
-    const float *q_squared; /* [heads] |q|^2; set if BY_COSINE */
-    const float *added;     /* log-weight of each token of the piece; set if LISTED */
+    const float *q_squared; /* [heads] |q|^2; set if by cosine */
+    const float *added;     /* log-weight of each token of the piece; NULL: by cosine, or none */
     float *partials;        /* [heads][attention_partial_size] */
 };
 
 /* The n tokens from `first` on for `heads` query heads from g on, which share each row once
- * loaded. */
+ * loaded. by_cosine, whether the weights are a->weight, is a constant wherever it is used: what
+ * that needs costs the others nothing. */
 static inline __attribute__((always_inline)) void
 attend_tile(const struct sampled_attention_args *a, const struct token_rows *tokens, int64_t first,
-            int n, const struct piece_heads *p, int g, const int heads,
-            const enum weighting weighting)
+            int n, const struct piece_heads *p, int g, const int heads, const bool by_cosine)
 {
     float dots[HEADS_AT_ONCE * TILE] = {0};
     float k_squared[TILE] = {0};
     float z[HEADS_AT_ONCE * TILE];
     int64_t size = attention_partial_size(tokens->head_dim);
     tile_dots(tokens, first, n, p->q + g * tokens->head_dim, heads, dots,
-              weighting == BY_COSINE ? k_squared : NULL, g == 0);
+              by_cosine ? k_squared : NULL, g == 0);
     if (tokens->int8) {
         scale_dots(tokens, first, n, heads, dots, k_squared);
     }
     for (int i = 0; i < heads; i++) {
-        if (weighting == BY_COSINE) {
+        if (by_cosine) {
             logits_by_cosine(a, dots + i * TILE, k_squared, p->q_squared[g + i], z + i * TILE);
         } else {
-            logits_listed(a, dots + i * TILE, weighting == LISTED ? p->added + first : NULL, n,
+            logits_listed(a, dots + i * TILE, p->added == NULL ? NULL : p->added + first, n,
                           z + i * TILE);
         }
         tile_softmax(z + i * TILE, n, p->partials + (g + i) * size, tokens->head_dim);
@@ -124,7 +121,7 @@ attend_tile(const struct sampled_attention_args *a, const struct token_rows *tok
  * over each tile while it is in the cache. */
 static inline __attribute__((always_inline)) void
 attend_tiles(const struct sampled_attention_args *a, const struct token_rows *tokens,
-             const struct piece_heads *p, const int heads, const enum weighting weighting)
+             const struct piece_heads *p, const int heads, const bool by_cosine)
 {
     prefetch_first_tile(tokens);
     for (int64_t first = 0; first < tokens->count; first += TILE) {
@@ -132,32 +129,32 @@ attend_tiles(const struct sampled_attention_args *a, const struct token_rows *to
         int n = rest < TILE ? (int)rest : TILE;
         int g = 0;
         for (; g + HEADS_AT_ONCE <= heads; g += HEADS_AT_ONCE) {
-            attend_tile(a, tokens, first, n, p, g, HEADS_AT_ONCE, weighting);
+            attend_tile(a, tokens, first, n, p, g, HEADS_AT_ONCE, by_cosine);
         }
         for (; HEADS_AT_ONCE > 2 && g + 2 <= heads; g += 2) {
-            attend_tile(a, tokens, first, n, p, g, 2, weighting);
+            attend_tile(a, tokens, first, n, p, g, 2, by_cosine);
         }
         for (; g < heads; g++) {
-            attend_tile(a, tokens, first, n, p, g, 1, weighting);
+            attend_tile(a, tokens, first, n, p, g, 1, by_cosine);
         }
     }
 }
 
 static inline __attribute__((always_inline)) void
 attend_tiles_unrolled(const struct sampled_attention_args *a, struct token_rows *tokens,
-                      const struct piece_heads *p, const int heads, const enum weighting weighting)
+                      const struct piece_heads *p, const int heads, const bool by_cosine)
 {
     switch (a->head_dim) {
     case 64:
         tokens->head_dim = 64;
-        attend_tiles(a, tokens, p, heads, weighting);
+        attend_tiles(a, tokens, p, heads, by_cosine);
         break;
     case 128:
         tokens->head_dim = 128;
-        attend_tiles(a, tokens, p, heads, weighting);
+        attend_tiles(a, tokens, p, heads, by_cosine);
         break;
     default:
-        attend_tiles(a, tokens, p, heads, weighting);
+        attend_tiles(a, tokens, p, heads, by_cosine);
     }
 }
 
@@ -165,12 +162,10 @@ static inline __attribute__((always_inline)) void
 attend_tiles_weighted(const struct sampled_attention_args *a, struct token_rows *tokens,
                       const struct piece_heads *p, const int heads)
 {
-    if (a->log_weights != NULL) {
-        attend_tiles_unrolled(a, tokens, p, heads, LISTED);
-    } else if (a->weight != NULL) {
-        attend_tiles_unrolled(a, tokens, p, heads, BY_COSINE);
+    if (weighs_by_cosine(a)) {
+        attend_tiles_unrolled(a, tokens, p, heads, true);
     } else {
-        attend_tiles_unrolled(a, tokens, p, heads, UNWEIGHTED);
+        attend_tiles_unrolled(a, tokens, p, heads, false);
     }
 }
 
@@ -222,7 +217,7 @@ static void attend_piece(const struct sampled_attention_args *a, const struct sa
                                   .added = a->log_weights == NULL ? NULL
                                                                   : a->log_weights[row] + selected,
                                   .partials = partials};
-    bool by_cosine = a->log_weights == NULL && a->weight != NULL;
+    bool by_cosine = weighs_by_cosine(a);
     for (int g = 0; g < lists->heads; g++) {
         q_squared[g] = by_cosine ? squared_norm(p.q + g * a->head_dim, a->head_dim) : 0.0f;
         partial_clear(partials + g * attention_partial_size(a->head_dim), a->head_dim);

@@ -3,12 +3,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-size_t mp_utf8_length(char first)
-{
-    unsigned char c = (unsigned char)first;
-    return c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
-}
-
 int mp_utf8_next(const char *text, size_t length)
 {
     const unsigned char *p = (const unsigned char *)text;

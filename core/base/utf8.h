@@ -10,7 +10,11 @@
 int mp_utf8_next(const char *text, size_t length);
 
 /* Bytes of the character that starts with this byte of valid UTF-8. */
-size_t mp_utf8_length(char first);
+static inline size_t mp_utf8_length(char first)
+{
+    unsigned char c = (unsigned char)first;
+    return c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+}
 
 /* Makes a NUL-terminated text valid UTF-8, in place and never longer: the beginning of a character
  * without its end, which is what a cut leaves, goes; other bytes that are none become '?'. */

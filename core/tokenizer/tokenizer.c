@@ -88,9 +88,9 @@ void mp_tokenizer_make_special(struct mp_tokenizer *t, int32_t id)
     }
 }
 
-bool mp_tokenizer_adds_special(const struct mp_tokenizer *t)
+bool mp_tokenizer_has_template(const struct mp_tokenizer *t)
 {
-    return t->prefix.count + t->suffix.count > 0;
+    return t->has_template;
 }
 
 void mp_tokenizer_surround(struct mp_tokenizer *t, int32_t before, int32_t after)
@@ -106,6 +106,11 @@ void mp_tokenizer_surround(struct mp_tokenizer *t, int32_t before, int32_t after
 int32_t mp_tokenizer_size(const struct mp_tokenizer *t)
 {
     return t->vocab.size;
+}
+
+bool mp_tokenizer_has(const struct mp_tokenizer *t, int32_t id)
+{
+    return mp_vocab_token(&t->vocab, id) != NULL;
 }
 
 /* ---- encoding ---- */

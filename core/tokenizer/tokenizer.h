@@ -34,14 +34,15 @@ int32_t mp_tokenizer_find(const struct mp_tokenizer *t, const char *text);
 /* For what a model says beside its tokenizer.json; before the tokenizer is shared. The token is
  * found in texts as a whole, and left out by skip_special. */
 void mp_tokenizer_make_special(struct mp_tokenizer *t, int32_t id);
-/* Whether add_special adds anything to a text. */
-bool mp_tokenizer_adds_special(const struct mp_tokenizer *t);
+/* Whether tokenizer.json has a template of what add_special adds to a text, be it nothing. */
+bool mp_tokenizer_has_template(const struct mp_tokenizer *t);
 /* As mp_tokenizer_make_special: add_special puts these ids before and after each text; -1: none.
- * Only if it adds nothing so far. */
+ * Only if there is no template. */
 void mp_tokenizer_surround(struct mp_tokenizer *t, int32_t before, int32_t after);
 
 /* Ids 0 .. size - 1 are known (vocabulary and added tokens; holes are possible). */
 int32_t mp_tokenizer_size(const struct mp_tokenizer *t);
+bool mp_tokenizer_has(const struct mp_tokenizer *t, int32_t id);
 
 /* Appends the ids of text[0..length) to out; add_special runs the post-processor (BOS and the
  * like). text must be valid UTF-8: MP_ERR_FORMAT with the byte offset otherwise. MP_ERR_RUNTIME: a

@@ -68,6 +68,10 @@ struct mp_matches {
     size_t last_end; /* of the last match; SIZE_MAX: none yet */
     size_t start;    /* the match just found: [start, end) */
     size_t end;
+    unsigned char *kinds; /* [kind_count] of the text's characters; NULL: it is matched itself */
+    size_t kind_count;
+    size_t char_at; /* a character, and the byte where it starts: of m->at or before */
+    size_t byte_at;
     struct mp_work *work;
     int stopped; /* the error of work, once it has had one */
     void *data;  /* of the regular expression library, as limits */
@@ -265,6 +269,7 @@ struct mp_tokenizer {
     struct mp_steps normalizer;
     struct mp_steps pre_tokenizer;
 
+    bool has_template;    /* the file says what follows */
     struct mp_ids prefix; /* what add_special puts before */
     struct mp_ids suffix; /* and after */
 

@@ -199,6 +199,7 @@ static int load_template(struct mp_loader *l, const struct cJSON *template)
     if (l->t->prefix.count + l->t->suffix.count > 0) {
         return mp_load_unsupported(l, template, "a second TemplateProcessing is not supported");
     }
+    l->t->has_template = true;
     int sequences = 0;
     for (const struct cJSON *v = mp_json_first(single); v != NULL; v = mp_json_after(v)) {
         const struct cJSON *special = mp_json_find(v, "SpecialToken");

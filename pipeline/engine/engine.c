@@ -178,7 +178,8 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
                      struct mp_error *err)
 {
     struct mp_engine *e = mp_xcalloc(1, sizeof *e);
-    e->host = *host;
+    e->host = mp_xmalloc(sizeof *e->host);
+    *e->host = *host;
     e->config = config;
     e->model = model;
     e->shape = mp_model_shape(model);
@@ -323,7 +324,8 @@ void mp_engine_close(struct mp_engine *e)
             mp_engine_keep_calibration(e);
         }
         mp_model_close(e->model);
-        mp_engine_host_release(&e->host);
+        mp_engine_host_release(e->host);
+        free(e->host);
         free(e->variants);
     }
     free(e);

@@ -3,6 +3,7 @@
 #define MP_PIPELINE_HOST_H
 
 #include "core/base/log.h"
+#include "core/tokenizer/tokenizer.h"
 #include "pipeline/engine/magicpig.h"
 
 struct mp_engine_host {
@@ -15,6 +16,7 @@ struct mp_engine_host {
     struct mp_tokenizer *tokenizer; /* NULL: not opened yet */
     struct mp_chat *chat;           /* NULL: not opened yet */
     int32_t leading; /* id that the tokenizer puts before every text, -1: none; once it is open */
+    struct mp_ids tokenless; /* ids that it has no token for; none before it is open */
 };
 
 /* Frees what it holds; messages no longer go to its callback. */

@@ -13,7 +13,7 @@
 #include "tasks/runtime.h"
 
 struct mp_engine {
-    struct mp_engine_host host; /* of the program that it runs in */
+    struct mp_engine_host *host; /* of the program that it runs in */
     const struct mp_config *config;
     struct mp_model *model;
     const struct mp_shape *shape;

@@ -118,7 +118,8 @@ MP_API int mp_engine_encode(struct mp_engine *e, const char *text, size_t length
 
 /* The text of ids[0 .. count) without special tokens: *text, NUL-terminated and the caller's
  * (mp_free), of *length bytes (may be NULL). Incomplete UTF-8 becomes U+FFFD, ids that no token has
- * are no text. MP_ERR_IO, MP_ERR_FORMAT, MP_ERR_UNSUPPORTED: the tokenizer. */
+ * are no text. MP_ERR_IO, MP_ERR_FORMAT, MP_ERR_UNSUPPORTED: the tokenizer. Once that is read, ids
+ * that no token has are not generated, unless they are end tokens of the configuration or model. */
 MP_API int mp_engine_decode(struct mp_engine *e, const int32_t *ids, int64_t count, char **text,
                             size_t *length, struct mp_error *err);
 

@@ -1,7 +1,6 @@
 /* Opening an engine for a program: its options, its callbacks, the model's directory. */
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/tokenizer/tokenizer.h"
 #include "models/chat.h"
 #include "pipeline/engine/internal.h"
 
@@ -38,14 +37,14 @@ int mp_options_copy(void *out, size_t size, const void *given, size_t given_size
 
 bool mp_engine_stopped(const struct mp_engine *e)
 {
-    return e->host.stop != NULL && e->host.stop(e->host.user);
+    return e->host->stop != NULL && e->host->stop(e->host->user);
 }
 
 void mp_engine_progress(const struct mp_engine *e, const char *what, const char *unit, int64_t done,
                         int64_t total)
 {
-    if (e->host.progress != NULL) {
-        e->host.progress(e->host.user, what, unit, done, total);
+    if (e->host->progress != NULL) {
+        e->host->progress(e->host->user, what, unit, done, total);
     }
 }
 
@@ -58,6 +57,7 @@ void mp_engine_host_release(struct mp_engine_host *h)
         free(h->log);
     }
     mp_tokenizer_free(h->tokenizer);
+    mp_ids_free(&h->tokenless);
     mp_chat_free(h->chat);
     mp_config_destroy(h->config);
     free(h->model_dir);

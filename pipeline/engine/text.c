@@ -36,7 +36,7 @@ int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void
 
 bool mp_engine_has_tokenizer(const struct mp_engine *e)
 {
-    return e->host.model_dir != NULL && is_there(e->host.model_dir, "tokenizer.json");
+    return e->host->model_dir != NULL && is_there(e->host->model_dir, "tokenizer.json");
 }
 
 /* The id the post-processor puts before every text, or -1. */
@@ -51,9 +51,29 @@ static int32_t leading_special(const struct mp_tokenizer *t)
     return id;
 }
 
+static bool is_end(const struct mp_engine *e, int32_t id)
+{
+    int i = 0;
+    while (i < e->num_eos && e->eos[i] != id) {
+        i++;
+    }
+    return i < e->num_eos;
+}
+
+/* A vocabulary that is padded has ids that no text comes from or goes to. The end of an answer
+ * needs no text. */
+static void find_tokenless(struct mp_engine *e)
+{
+    for (int32_t id = 0; id < e->shape->vocab_size; id++) {
+        if (!mp_tokenizer_has(e->host->tokenizer, id) && !is_end(e, id)) {
+            mp_ids_push(&e->host->tokenless, id);
+        }
+    }
+}
+
 int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err)
 {
-    struct mp_engine_host *h = &e->host;
+    struct mp_engine_host *h = e->host;
     if (h->tokenizer != NULL) {
         return 0;
     }
@@ -63,6 +83,7 @@ int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err)
     int code = mp_engine_load_tokenizer(h->model_dir, h->stop, h->user, &h->tokenizer, err);
     if (code == 0) {
         h->leading = leading_special(h->tokenizer);
+        find_tokenless(e);
     }
     return code;
 }
@@ -74,13 +95,13 @@ static int encode(struct mp_engine *e, const char *text, const char *content, si
 {
     struct mp_ids list = {0};
     int code =
-        mp_tokenizer_encode_content(e->host.tokenizer, text, content, length, true, &list, err);
+        mp_tokenizer_encode_content(e->host->tokenizer, text, content, length, true, &list, err);
     if (code != 0) {
         mp_ids_free(&list);
         return code;
     }
     /* A text that starts with it would have it twice. */
-    int32_t leading = e->host.leading;
+    int32_t leading = e->host->leading;
     if (leading >= 0 && list.count >= 2 && list.data[0] == leading && list.data[1] == leading) {
         list.count--;
         memmove(list.data, list.data + 1, list.count * sizeof *list.data);
@@ -114,7 +135,7 @@ int mp_engine_encode_plain(struct mp_engine *e, const char *text, size_t length,
 
 int mp_engine_open_chat(struct mp_engine *e, struct mp_error *err)
 {
-    struct mp_engine_host *h = &e->host;
+    struct mp_engine_host *h = e->host;
     if (h->chat != NULL) {
         return 0;
     }
@@ -162,7 +183,7 @@ int mp_engine_encode_chat(struct mp_engine *e, const struct mp_conversation *c, 
         code = mp_engine_open_chat(e, err);
     }
     if (code == 0) {
-        code = mp_hook_encode_chat(e->host.chat, e->host.tokenizer, c, &list, err);
+        code = mp_hook_encode_chat(e->host->chat, e->host->tokenizer, c, &list, err);
     }
     if (code != 0) {
         mp_ids_free(&list);
@@ -178,7 +199,7 @@ int mp_engine_decode(struct mp_engine *e, const int32_t *ids, int64_t count, cha
 {
     int code = mp_engine_open_tokenizer(e, err);
     if (code == 0) {
-        *text = mp_tokenizer_decode(e->host.tokenizer, ids, (size_t)count, true, length);
+        *text = mp_tokenizer_decode(e->host->tokenizer, ids, (size_t)count, true, length);
     }
     return code;
 }

@@ -69,7 +69,7 @@ static int read_all(struct mp_engine *e, void **memory, struct mp_error *err)
 {
     void *layers[num_blocks(e)];
     struct mp_weight_blocks to = blocks_at(e, memory, layers);
-    return mp_model_load(e->model, &to, e->host.stop, e->host.user, err);
+    return mp_model_load(e->model, &to, e->host->stop, e->host->user, err);
 }
 
 /* Through one block's worth of CPU memory, so that a model larger than that memory can be read. */

@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -46,74 +47,6 @@ bool mp_regex_enter(struct mp_regex *r)
            mp_regex_fail(r, r->at, "more than %d groups or classes inside each other", MAX_DEPTH);
 }
 
-/* ---- writing ---- */
-
-static void write(struct mp_regex *r, const char *text)
-{
-    mp_bytes_append(r->out, text, strlen(text));
-}
-
-static void write_char(struct mp_regex *r, uint32_t c)
-{
-    char text[16];
-    snprintf(text, sizeof text, "\\x{%x}", (unsigned)c);
-    write(r, text);
-}
-
-static void write_range(struct mp_regex *r, struct mp_char_range range)
-{
-    /* Surrogates are in no text, and PCRE2 does not let ranges end there. */
-    if (range.first >= 0xd800 && range.first <= 0xdfff) {
-        range.first = 0xe000;
-    }
-    if (range.last >= 0xd800 && range.last <= 0xdfff) {
-        range.last = 0xd7ff;
-    }
-    if (range.first <= range.last) {
-        write_char(r, range.first);
-    }
-    if (range.first < range.last) {
-        write(r, "-");
-        write_char(r, range.last);
-    }
-}
-
-static bool has_only_surrogates(const struct mp_chars *set)
-{
-    size_t i = 0;
-    while (i < set->count && set->ranges[i].first >= 0xd800 && set->ranges[i].last <= 0xdfff) {
-        i++;
-    }
-    return i == set->count;
-}
-
-/* The set as a class of PCRE2, which tries the ranges beyond Latin-1 one by one. So those come
- * first that hold most characters, and of the set and its complement the one that has the most
- * common letters of all is listed. */
-static void write_set(struct mp_regex *r, struct mp_chars *set)
-{
-    enum { COMMON_LETTER = 0x4e00, MANY = 1000, FEW_RANGES = 32 };
-    mp_chars_settle(set);
-    if (has_only_surrogates(set)) {
-        write(r, "[^\\x{0}-\\x{10ffff}]"); /* PCRE2 takes [] for the beginning of a class */
-        return;
-    }
-    bool negated = set->count > FEW_RANGES && !mp_chars_has(set, COMMON_LETTER);
-    if (negated) {
-        mp_chars_complement(set);
-    }
-    write(r, negated ? "[^" : "[");
-    for (int many = 1; many >= 0; many--) {
-        for (size_t i = 0; i < set->count; i++) {
-            struct mp_char_range range = set->ranges[i];
-            if ((range.last - range.first >= MANY) == many) {
-                write_range(r, range);
-            }
-        }
-    }
-    write(r, "]");
-}
-
 /* ---- characters and sets ---- */
 
 /* Inside (?i:...), Oniguruma takes some pairs of letters for one character too, such as ss for
@@ -132,14 +65,13 @@ static bool is_folded_pair(char first, char second)
 static bool literal(struct mp_regex *r, size_t start, uint32_t c)
 {
     if (!r->caseless) {
-        write_char(r, c);
+        mp_regex_write_char(r, c);
         return true;
     }
     struct mp_chars set = {0};
     mp_chars_add(&set, c, c);
     bool ascii = mp_regex_add_cases(&set);
-    write_set(r, &set);
-    mp_chars_free(&set);
+    mp_regex_write_set(r, &set);
     if (!ascii) {
         return mp_regex_fail(r, start, "more than ASCII inside (?i:...) is not supported");
     }
@@ -184,7 +116,7 @@ static bool escape_or_class(struct mp_regex *r, size_t start, bool is_class)
             ok = mp_regex_fail(r, start, "\"\\%c\" inside (?i:...) is not supported",
                                r->text[start + 1]);
         }
-        write_set(r, &set);
+        mp_regex_write_set(r, &set);
     }
     mp_chars_free(&set);
     return ok;
@@ -201,9 +133,9 @@ static bool rest_of_group(struct mp_regex *r, bool caseless)
 {
     bool outside = r->caseless;
     r->caseless = caseless;
-    write(r, "(?:");
+    mp_regex_write(r, "(?:");
     bool ok = mp_regex_enter(r) && alternatives(r);
-    write(r, ")");
+    mp_regex_write(r, ")");
     r->depth--;
     r->caseless = outside;
     return ok;
@@ -217,7 +149,7 @@ static bool group_body(struct mp_regex *r, size_t start, bool caseless)
     if (ok && !mp_regex_take(r, ")")) {
         ok = mp_regex_fail(r, start, "a group without its \")\"");
     }
-    write(r, ")");
+    mp_regex_write(r, ")");
     r->depth--;
     r->caseless = outside;
     return ok;
@@ -230,8 +162,8 @@ static bool group(struct mp_regex *r, size_t start, bool *counts)
     for (size_t i = 0; i < sizeof assertions / sizeof assertions[0]; i++) {
         if (mp_regex_take(r, assertions[i])) {
             *counts = false;
-            write(r, "(");
-            write(r, assertions[i]);
+            mp_regex_write(r, "(");
+            mp_regex_write(r, assertions[i]);
             bool ok = group_body(r, start, r->caseless);
             r->empty = true;
             return ok;
@@ -243,7 +175,7 @@ static bool group(struct mp_regex *r, size_t start, bool *counts)
     }
     bool caseless = r->caseless;
     if (mp_regex_take(r, "?>")) {
-        write(r, "(?>");
+        mp_regex_write(r, "(?>");
         return group_body(r, start, caseless);
     }
     if (mp_regex_take(r, "?i:")) {
@@ -256,7 +188,7 @@ static bool group(struct mp_regex *r, size_t start, bool *counts)
         return mp_regex_fail(r, start, "a group that starts with \"(%.*s\" is not supported",
                              left < 3 ? (int)left : 3, r->text + r->at);
     }
-    write(r, "(?:"); /* nothing can refer to what a group matched */
+    mp_regex_write(r, "(?:"); /* nothing can refer to what a group matched */
     return group_body(r, start, caseless);
 }
 
@@ -299,9 +231,9 @@ static void enclose(struct mp_regex *r, size_t start)
 {
     static const char open[] = "(?:";
     const size_t n = sizeof open - 1;
-    write(r, "(?:)"); /* room for both ends */
-    memmove(r->out->data + start + n, r->out->data + start, r->out->length - start - n - 1);
-    memcpy(r->out->data + start, open, n);
+    mp_regex_write(r, "(?:)"); /* room for both ends */
+    memmove(r->out.data + start + n, r->out.data + start, r->out.length - start - n - 1);
+    memcpy(r->out.data + start, open, n);
 }
 
 /* What follows {n,m} is not a possessive mark as after *, but a count of its own: {n}? is
@@ -317,13 +249,13 @@ static void write_interval(struct mp_regex *r, size_t out_start, long least, lon
     } else {
         snprintf(text, sizeof text, "{%ld,%ld}", least, most);
     }
-    write(r, text);
+    mp_regex_write(r, text);
     const char *after = mp_regex_take(r, "?") ? "?" : mp_regex_take(r, "+") ? "+" : "";
     if (after[0] == '+' || (after[0] == '?' && exact)) {
         enclose(r, out_start);
     }
     r->empty = r->empty || least == 0 || (after[0] == '?' && exact);
-    write(r, after);
+    mp_regex_write(r, after);
 }
 
 /* *, + or ?, alone or with a second mark that makes it lazy or possessive: both engines agree. */
@@ -332,7 +264,7 @@ static bool copy_mark(struct mp_regex *r)
     static const char *const marks[] = {"*?", "*+", "*", "+?", "++", "+", "??", "?+", "?"};
     for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
         if (mp_regex_take(r, marks[i])) {
-            write(r, marks[i]);
+            mp_regex_write(r, marks[i]);
             return true;
         }
     }
@@ -392,21 +324,20 @@ static bool count(struct mp_regex *r, size_t out_start, bool counts)
  */
 static bool anchor(struct mp_regex *r)
 {
-    static const struct {
-        const char *here;
-        const char *there;
-    } anchors[] = {
-        {"^", "(?:\\A|(?<=\\x{a})(?!\\z))"},
-        {"$", "(?=\\x{a}|\\z)"},
-        {"\\A", "\\A"},
-    };
-    for (size_t i = 0; i < sizeof anchors / sizeof anchors[0]; i++) {
-        if (mp_regex_take(r, anchors[i].here)) {
-            write(r, anchors[i].there);
-            return true;
-        }
+    if (mp_regex_take(r, "^")) {
+        mp_regex_write(r, "(?:\\A|(?<=");
+        mp_regex_write_char(r, '\n');
+        mp_regex_write(r, ")(?!\\z))");
+    } else if (mp_regex_take(r, "$")) {
+        mp_regex_write(r, "(?=");
+        mp_regex_write_char(r, '\n');
+        mp_regex_write(r, "|\\z)");
+    } else if (mp_regex_take(r, "\\A")) {
+        mp_regex_write(r, "\\A");
+    } else {
+        return false;
     }
-    return false;
+    return true;
 }
 
 static bool atom(struct mp_regex *r, bool *counts)
@@ -425,7 +356,10 @@ static bool atom(struct mp_regex *r, bool *counts)
         return group(r, start, counts);
     }
     if (mp_regex_take(r, ".")) {
-        write(r, "[^\\x{a}]");
+        struct mp_chars set = {0};
+        mp_chars_add(&set, '\n', '\n');
+        mp_chars_complement(&set);
+        mp_regex_write_set(r, &set);
         return true;
     }
     if (starts_count(r)) {
@@ -448,13 +382,13 @@ static bool alternatives(struct mp_regex *r)
     bool empty = true;       /* this one, so far */
     while (!mp_regex_at_end(r) && r->text[r->at] != ')') {
         if (mp_regex_take(r, "|")) {
-            write(r, "|");
+            mp_regex_write(r, "|");
             r->before = 0;
             some_empty = some_empty || empty;
             empty = true;
             continue;
         }
-        size_t out_start = r->out->length;
+        size_t out_start = r->out.length;
         bool counts;
         if (!atom(r, &counts) || !count(r, out_start, counts)) {
             return false;
@@ -466,12 +400,17 @@ static bool alternatives(struct mp_regex *r)
     return true;
 }
 
-bool mp_regex_translate(const char *text, size_t length, struct mp_bytes *out, char *why,
-                        size_t size)
+bool mp_regex_translate(const char *text, size_t length, struct mp_bytes *out,
+                        struct mp_kinds **kinds, char *why, size_t size)
 {
-    struct mp_regex r = {.text = text, .length = length, .out = out, .why = why, .why_size = size};
-    if (!alternatives(&r)) {
-        return false;
+    struct mp_regex r = {.text = text, .length = length, .why = why, .why_size = size};
+    bool ok = alternatives(&r);
+    ok = ok && (mp_regex_at_end(&r) || mp_regex_fail(&r, r.at, "\")\" without its \"(\""));
+    ok = ok && mp_regex_finish(&r, out, kinds);
+    for (size_t i = 0; i < r.set_count; i++) {
+        mp_chars_free(&r.sets[i]);
     }
-    return mp_regex_at_end(&r) || mp_regex_fail(&r, r.at, "\")\" without its \"(\"");
+    free(r.sets);
+    mp_bytes_free(&r.out);
+    return ok;
 }

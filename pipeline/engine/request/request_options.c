@@ -101,5 +101,5 @@ int mp_slot_configure(struct mp_slot *r, struct mp_engine *e, const struct mp_re
         return 0;
     }
     int code = mp_engine_open_tokenizer(e, err);
-    return code == 0 ? mp_request_text_open(e->host.tokenizer, o, slot, &r->text, err) : code;
+    return code == 0 ? mp_request_text_open(e->host->tokenizer, o, slot, &r->text, err) : code;
 }

@@ -143,6 +143,12 @@ int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_erro
     return 0;
 }
 
+struct sample_row mp_slot_sample(struct mp_slot *r, const struct mp_engine *e)
+{
+    const struct mp_ids *tokenless = &e->host->tokenless;
+    return (struct sample_row){&r->sampling, &r->rng, tokenless->data, (int64_t)tokenless->count};
+}
+
 void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
                   struct mp_decode_row *row)
 {
@@ -158,7 +164,7 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
         .position = position,
         .static_index = mp_slot_static_index(r),
         .stream = r->stream,
-        .sample = {&r->sampling, &r->rng},
+        .sample = mp_slot_sample(r, e),
         .expected_nnz = r->expected_nnz,
         .samples = r->observation.samples,
     };

@@ -80,6 +80,9 @@ void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id);
  * it was; MP_ERR_RUNTIME. */
 int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_error *err);
 
+/* How its next token is chosen. */
+struct sample_row mp_slot_sample(struct mp_slot *r, const struct mp_engine *e);
+
 /* Makes row n of a step out of the request, for which there is room: its last token is fed in. The
  * step's ids are acquired for writing. */
 void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,

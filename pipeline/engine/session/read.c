@@ -21,7 +21,7 @@ static int sample_first(struct mp_session *s, struct mp_error *err)
     struct mp_slot *r = &s->slots[s->prefill_slot];
     struct mp_step_buffers *b = &s->buffers[0];
     struct mp_submit sub = mp_submit_begin(s->group, err);
-    struct sample_row row = {&r->sampling, &r->rng};
+    struct sample_row row = mp_slot_sample(r, s->engine);
     sub.priority = MP_PREFILL_PRIORITY;
     sub.about.request = s->prefill_slot;
     sample_insert(&sub, s->engine->shape, &b->logits, &row, &b->ids, 1);

@@ -47,6 +47,8 @@ static void test_gpt2_byte_level(void **state)
     check_text(t, "world's  \n", false, "6894 338 220 220 198");
     check_text(t, "He11", false, "1544 16 16");
     check_text(t, "", true, "");
+    assert_true(mp_tokenizer_has(t, 0) && mp_tokenizer_has(t, 28254));
+    assert_false(mp_tokenizer_has(t, 1) || mp_tokenizer_has(t, 28255) || mp_tokenizer_has(t, -1));
     mp_tokenizer_free(t);
 
     t = make(GPT2_VOCAB ", " GPT2_MERGES,

@@ -2,6 +2,8 @@
 #include "core/tokenizer/regex/regex.h"
 #include "tokenizer_test.h"
 
+#include <utf8proc.h>
+
 /* Where the pattern matches: the matches, each followed by '|'. */
 static void check_matches(const char *regex, const char *text, const char *expected)
 {
@@ -89,6 +91,62 @@ static void test_named_sets(void **state)
     check_matches("[a&&b]|x", "a]x", "x|"); /* a class of nothing */
     check_matches("[\\p{Cs}]?a", "a]", "a|");
     check_refused("[$-&&b]", "at byte 2: expected \\- for \"-\" before \"&&\"");
+}
+
+/* Every character, once, is where its category says. */
+static void test_every_character(void **state)
+{
+    (void)state;
+    struct mp_bytes text = {0};
+    for (int32_t c = 1; c <= MP_LAST_CHAR; c++) {
+        utf8proc_uint8_t bytes[4];
+        if (c < 0xd800 || c > 0xdfff) {
+            mp_bytes_append(&text, (char *)bytes, (size_t)utf8proc_encode_char(c, bytes));
+        }
+    }
+    char why[256];
+    struct mp_pattern *p = mp_pattern_new("(?=\\p{N}|\\s)[^a]", 16, false, why, sizeof why);
+    struct mp_error err;
+    struct mp_work work = {.err = &err};
+    struct mp_matches m;
+    mp_matches_begin(&m, p, text.data, text.length, &work);
+    bool found;
+    assert_int_equal(mp_matches_next(&m, &found), MP_OK);
+    for (size_t at = 0; at < text.length;) {
+        int32_t c;
+        size_t n = (size_t)utf8proc_iterate((const utf8proc_uint8_t *)text.data + at, 4, &c);
+        enum mp_category category = mp_char_category((uint32_t)c);
+        bool expected = mp_char_is_space((uint32_t)c) || (category >= MP_ND && category <= MP_NO);
+        assert_int_equal(found && m.start == at && m.end == at + n, expected);
+        assert_int_equal(expected ? mp_matches_next(&m, &found) : MP_OK, MP_OK);
+        at += n;
+    }
+    assert_false(found);
+    mp_matches_end(&m);
+    mp_pattern_free(p);
+    mp_bytes_free(&text);
+}
+
+/* A pattern may tell 256 kinds of characters apart: here each of its own, and all others. */
+static void test_kinds(void **state)
+{
+    (void)state;
+    struct mp_bytes regex = {0};
+    for (int32_t c = 0; c < 255; c++) {
+        utf8proc_uint8_t bytes[4];
+        mp_bytes_append(&regex, (char *)bytes, (size_t)utf8proc_encode_char(0x4e00 + c, bytes));
+    }
+    mp_bytes_append(&regex, "|\xe4\xb8\x80", 4);
+    check_matches(regex.data, "\xe4\xb8\x81\xe4\xb8\x80", "\xe4\xb8\x80|");
+    mp_bytes_append(&regex, "|a", 2);
+    check_refused(regex.data, "1024 sets of characters or 256 kinds that they tell apart");
+    regex.length = 0;
+    for (int32_t c = 0; c < 20000; c++) { /* in time, too */
+        utf8proc_uint8_t bytes[4];
+        mp_bytes_append(&regex, (char *)bytes, (size_t)utf8proc_encode_char(0x4e00 + c, bytes));
+    }
+    check_refused(regex.data, "1024 sets of characters or 256 kinds that they tell apart");
+    mp_bytes_free(&regex);
 }
 
 /* ---- counts, anchors and groups ---- */
@@ -205,10 +263,11 @@ static void test_patterns_of_models(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_white_space), cmocka_unit_test(test_categories),
-        cmocka_unit_test(test_named_sets),  cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_anchors),     cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_refused),     cmocka_unit_test(test_patterns_of_models),
+        cmocka_unit_test(test_every_character), cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_white_space),     cmocka_unit_test(test_categories),
+        cmocka_unit_test(test_named_sets),      cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_anchors),         cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_refused),         cmocka_unit_test(test_patterns_of_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

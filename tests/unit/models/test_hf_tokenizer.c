@@ -125,6 +125,13 @@ static void test_template_counts(void **state)
     check(own, "{\"tokenizer_class\": \"LlamaTokenizerFast\", \"add_bos_token\": true}", "a", "2 0",
           "a");
     check(own, "{\"add_bos_token\": true, \"bos_token\": \"<bos>\"}", "a", "2 0", "</s>a");
+    check(own, "{\"add_bos_token\": false, \"bos_token\": \"</s>\"}", "a", "2 0", "a");
+    check(own, "{\"add_eos_token\": true, \"eos_token\": \"</s>\"}", "a", "2 0", "a");
+    /* Also if that is nothing. */
+    static const char nothing[] = TOKENIZER("{\"type\": \"TemplateProcessing\", \"single\": "
+                                            "[{\"Sequence\": {\"id\": \"A\"}}]}");
+    check(nothing, "{\"add_bos_token\": true, \"bos_token\": \"<s>\"}", "a", "0", "a");
+    check(nothing, "{\"tokenizer_class\": \"LlamaTokenizer\"}", "a", "0", "a");
 }
 
 /* The tokens that are named are found in texts, and left out of what is generated. */

@@ -40,7 +40,7 @@ static void test_decode_on_one_worker(void **state)
         "output@cpu!1 R:wo1 RW:x R:os R:ls R:o0 R:l0",
         "ffn@cpu!1 R:wf1 RW:x",
         "lm_head@cpu!1 R:x R:norm R:lm_head W:logits",
-        "sample@cpu!1 R:logits W:ids",
+        "sample@cpu!1 RW:logits W:ids",
         NULL};
     struct fixture f;
     set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_CPU, -1}, 1, 2);
@@ -91,7 +91,7 @@ static void test_decode_on_a_gpu(void **state)
         "output@gpu0+!1 R:wo1 RW:x R:os R:ls R:o0 R:l0",
         "ffn@gpu0+!1 R:wf1 RW:x",
         "lm_head@gpu0!1 R:x R:norm R:lm_head W:logits",
-        "sample@cpu!1 R:logits W:ids",
+        "sample@cpu!1 RW:logits W:ids",
         NULL};
     struct fixture f;
     set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_GPU, 0}, 1, 1);
