@@ -12,6 +12,7 @@ packages=(
     libdnnl-dev                                # bf16 GEMM
     libcjson-dev                               # JSON
     libpcre2-dev libutf8proc-dev               # tokenizer
+    libmicrohttpd-dev                          # HTTP of serve
     libcmocka-dev                              # tests
 )
 

@@ -41,6 +41,16 @@ const char *mp_hook_chat_names(void)
     return mp_chat_names();
 }
 
+void mp_hook_pause(void)
+{
+    mp_runtime_pause();
+}
+
+void mp_hook_resume(void)
+{
+    mp_runtime_resume();
+}
+
 void mp_hook_one_task_at_a_time(bool on)
 {
     mp_task_one_at_a_time(on);

@@ -29,6 +29,9 @@ static int64_t least(int64_t a, int64_t b)
 
 static void report(const struct mp_prefill_run *r, int64_t done)
 {
+    if (r->options.read_tokens != NULL && done > 0) {
+        *r->options.read_tokens = done;
+    }
     if (r->shown) {
         mp_engine_progress(r->engine, "reading the prompt", "tok", done, r->p.keep.tokens);
     }
@@ -234,6 +237,7 @@ int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
 void mp_prefill_wait(struct mp_prefill_run *r)
 {
     mp_task_group_wait(r->group, 0);
+    show_progress(r, 0);
 }
 
 /* ---- logits ---- */
