@@ -29,7 +29,7 @@ static int64_t least(int64_t a, int64_t b)
 
 static void report(const struct mp_prefill_run *r, int64_t done)
 {
-    if (r->options.read_tokens != NULL && done > 0) {
+    if (r->options.read_tokens != NULL && done > *r->options.read_tokens) {
         *r->options.read_tokens = done;
     }
     if (r->shown) {
@@ -106,6 +106,7 @@ void mp_prefill_close(struct mp_prefill_run *r)
     if (r == NULL) {
         return;
     }
+    mp_task_group_cancel(r->group); /* what is left of a prompt that is given up */
     mp_prefill_destroy_buffers(r->engine, &r->p, r->staging);
     mp_task_group_destroy(r->group);
     report(r, -1);
