@@ -47,14 +47,15 @@ const end = performance.now() + 1000 * seconds;
 async function client(number) {
   for (let i = number; performance.now() < end; i += 7) await one(i % requests.length);
 }
+// Memory by the second: it goes up and down with what runs, so that means are compared.
 const measured = [];
 async function watch() {
-  const early = seconds / 5;
-  await sleep(1000 * early);
-  measured.push(memory());
-  while (performance.now() < end - 200) await sleep(100);
-  measured.push(memory());
+  while (performance.now() < end) {
+    measured.push(memory());
+    await sleep(1000);
+  }
 }
+const mean = (list) => list.reduce((a, b) => a + b, 0) / list.length;
 const body = JSON.stringify({ ...requests[0], max_tokens: 4000, stream: true });
 const slow = raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
   { millis: 1000 * seconds, pause: true });
@@ -62,11 +63,13 @@ await Promise.all([watch(), ...Array.from({ length: clients }, (_, i) => client(
 await slow;
 
 const at = (list, share) => list.sort((a, b) => a - b)[Math.floor(share * (list.length - 1))].toFixed(1);
-const [early, late] = measured;
+const tenth = Math.max(1, Math.floor(measured.length / 10));
+const early = mean(measured.slice(tenth, 3 * tenth));
+const late = mean(measured.slice(-2 * tenth));
 console.log(`${done} requests of ${clients} clients in ${seconds} s, ${differ} texts that differ`);
 console.log(`first token: p50 ${at(times.first, 0.5)} ms, p99 ${at(times.first, 0.99)} ms; ` +
   `between tokens: p50 ${at(times.between, 0.5)} ms, p99 ${at(times.between, 0.99)} ms`);
-console.log(`memory: ${(early / 2 ** 20).toFixed(1)} MiB after ${seconds / 5} s, ` +
+console.log(`memory: ${(early / 2 ** 20).toFixed(1)} MiB around ${2 * tenth} s, ` +
   `${(late / 2 ** 20).toFixed(1)} MiB in the end (${(100 * (late / early - 1)).toFixed(2)} %)`);
 assert.equal(differ, 0);
 assert.ok(done >= clients);
