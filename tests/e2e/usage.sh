@@ -4,7 +4,7 @@
 
 case_usage() {
     local hello=(--model "$demo" --prompt Hello)
-    expect_refusal 2 'found "answer", expected generate, eval, logits, tokenize' answer
+    expect_refusal 2 'found "answer", expected generate, serve, eval, logits, tokenize' answer
     expect_refusal 2 'found "stray", expected an option' generate stray
     expect_refusal 2 'generate has no option --xyzzy-plugh; see --help' --xyzzy-plugh 1
     expect_refusal 2 'no option --chunk-sise \(nearest: --chunk-size\)' --chunk-sise 1

@@ -90,7 +90,7 @@ function showRate(status, now) {
   }
   before = { status, now };
   if (rates.length === 0) return;
-  put("tokens-per-second", format(rates.at(-1)));
+  put("tokens-per-second", rates.at(-1) >= 10 ? integer(rates.at(-1)) : rates.at(-1).toFixed(1));
   const most = Math.max(...rates, 1);
   const first = HISTORY - rates.length;
   const points = rates.map((rate, i) => `${first + i} ${(70 - (68 * rate) / most).toFixed(1)}`);
