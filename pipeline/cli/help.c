@@ -172,7 +172,7 @@ const char mp_help_serve[] =
     "                   the model has and fit the memory, --batch times)\n"
     "  --max-queue N    requests that wait while --batch others run; more are told to come\n"
     "                   again later, with status 429 (256)\n"
-    "  --max-body N     bytes of a request at most (64 MiB)\n"
+    "  --max-body N     bytes of a request at most (8 MiB, and 16 for a token of the context)\n"
     "  --request-seconds N\n"
     "                   a request that has not ended after so long is ended (never)\n"
     "  --drain-seconds N\n"

@@ -19,7 +19,8 @@
 enum {
     DEFAULT_PORT = 8080,
     DEFAULT_QUEUE = 256,
-    DEFAULT_BODY = 64 << 20,
+    LEAST_BODY = 8 << 20, /* bytes of --max-body without it, */
+    TOKEN_BODY = 16,      /* and this for each token of the context */
     DEFAULT_DRAIN = 30,
     CLOSE_SECONDS = 5, /* for clients to take what is ready, after all has ended */
     MAX_KEY_FILE = 1 << 16,
@@ -76,7 +77,7 @@ static int take_options(struct mp_server *s, const struct mp_cli *cli, struct mp
     s->chat_template = cli->chat_template != NULL ? cli->chat_template : "none";
     s->limits = (struct mp_serve_limits){
         .queue = given_or(cli->queue, DEFAULT_QUEUE),
-        .body = cli->max_body > 0 ? cli->max_body : DEFAULT_BODY,
+        .body = cli->max_body,
         .request_seconds = cli->request_seconds,
         .drain_seconds = given_or(cli->drain_seconds, DEFAULT_DRAIN),
     };
@@ -158,6 +159,9 @@ static int open_engine(struct mp_server *s, const struct mp_cli *cli, struct mp_
     if (code == 0) {
         s->tokenizer = mp_engine_tokenizer(s->engine);
         choose_context(s, cli->context);
+        if (s->limits.body == 0) {
+            s->limits.body = LEAST_BODY + TOKEN_BODY * s->max_model_len;
+        }
         code = mp_engine_check_length(s->engine, s->max_model_len, err);
     }
     return code;

@@ -71,7 +71,8 @@ case_serve() {
     expect_get 200 '"vocab_size":4096' /tokenizer_info
     expect_get 200 '^vllm:generation_tokens_total\{model_name="demo"\} 28$' /metrics
     expect_get 200 '"past":\[\{"id":"chatcmpl-' /status
-    expect_get 200 '<title>' /
+    expect_get 200 "<title>" /
+    expect "HEAD" "$(curl -sS -m 60 -I -o /dev/null -w "%{http_code}" "$url/health")" 200
     end_server
 }
 
