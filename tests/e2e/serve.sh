@@ -126,13 +126,12 @@ case_serve_hostile() {
 
 case_serve_life() {
     need_node
-    serve --batch 2 --max-queue 2 --context 60000 --chunk-size 1024
+    serve --batch 2 --max-queue 2 --context 60000 --chunk-size 256
     run_node life
     end_server
-    serve --batch 2 --context 60000 --request-seconds 2 --drain-seconds 1000
-    run_node ends "$child"
-    wait_child
-    expect_status 0
+    serve --batch 2 --context 60000 --request-seconds 2
+    run_node deadline
+    end_server
 }
 
 case_serve_load() {
@@ -159,6 +158,12 @@ case_serve_drain() {
     kill -TERM "$child"
     wait_child
     expect_status 130
+    need_node
+    serve --batch 2 --context 4096 --drain-seconds 1000
+    run_node drain "$child"
+    ((failures == 0)) || exit 1
+    wait_child
+    expect_status 0
 }
 
 # Requests of an attention that samples: what they may set, and what it cost.

@@ -1,5 +1,5 @@
 // Requests that come and go: the queue, clients that hang up, slow readers, progress. The server has
-// --batch 2 --max-queue 2 --context 60000 --chunk-size 1024: node life.mjs URL
+// --batch 2 --max-queue 2 --context 60000 --chunk-size 256: node life.mjs URL
 import { ask, assert, events, metrics, model, post, promptIds, raw, until, url } from "./lib.mjs";
 
 const path = "/v1/completions";
@@ -52,17 +52,17 @@ control.abort();
 await settle("0 0");
 
 // ---- the progress of a prompt ----
-const long = { ...small, prompt: promptIds(6000, 3), prompt_progress: true };
+const long = { ...small, prompt: promptIds(3000, 3), prompt_progress: true };
 const chunks = await events(path, long);
 const read = chunks.filter((c) => c.magicpig?.prompt_progress).map((c) => c.magicpig.prompt_progress);
 assert.ok(read.length > 1, "progress is told");
-assert.ok(read.every((p, i) => p.total === 6000 && p.read <= 6000 && (i === 0 || p.read >= read[i - 1].read)));
+assert.ok(read.every((p, i) => p.total === 3000 && p.read <= 3000 && (i === 0 || p.read >= read[i - 1].read)));
 assert.equal(chunks.flatMap((c) => c.choices.map((choice) => choice.text)).join("").length > 0, true);
 assert.equal((await events(path, { ...long, prompt_progress: false })).filter((c) => !c.choices.length).length, 0);
 
 // Hung up while it is read: it goes before it has been read to its end.
 const tokens = (await metrics())["vllm:prompt_tokens_total"];
-const reading = await begin({ ...long, prompt: promptIds(30000, 4) });
+const reading = await begin({ ...long, prompt: promptIds(12000, 4) });
 const reader = (await reading.response).body.getReader();
 await reader.read();
 reading.hangUp();
