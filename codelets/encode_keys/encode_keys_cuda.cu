@@ -21,6 +21,7 @@ struct encode_launch {
     uint32_t *words;       /* heads code_blocks blocks apart */
     float *factors;
     int64_t key_capacity;
+    int64_t pitch; /* elements from a key to the next */
     int64_t code_blocks;
     int64_t first; /* token: that of the first key */
     int64_t count;
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(ENCODE_THREADS)
     wait_for_kernels(stamp);
     const int warp = threadIdx.x / 32;
     const int size = p.num_words * CODES_BLOCK;
-    const uint16_t *keys = p.keys + blockIdx.y * p.key_capacity * p.head_dim;
+    const uint16_t *keys = p.keys + blockIdx.y * p.key_capacity * p.pitch;
     const int64_t first_block = blockIdx.y * p.code_blocks;
     for (int64_t b = p.first / CODES_BLOCK + blockIdx.x; b < codes_blocks(p.count);
          b += gridDim.x) {
@@ -94,7 +95,7 @@ __global__ void __launch_bounds__(ENCODE_THREADS)
             const int64_t i = b * CODES_BLOCK + t;
             float factor = 0.0f;
             if (i < p.count) {
-                factor = encode(p, keys + (i - p.first) * p.head_dim, &space[warp], words + t);
+                factor = encode(p, keys + (i - p.first) * p.pitch, &space[warp], words + t);
             } else if ((int)threadIdx.x % 32 < p.num_words) {
                 words[threadIdx.x % 32 * CODES_BLOCK + t] = 0;
             }
@@ -137,6 +138,7 @@ void encode_keys_cuda(const struct encode_keys_args *a)
     p.first = a->first;
     p.count = codes->count;
     p.head_dim = codes->head_dim;
+    p.pitch = kv_pitch(kv);
     p.bits = codes->bits;
     p.num_words = codes_words(codes->head_dim, codes->bits);
     const int64_t most = 8 * (int64_t)cuda_multiprocessors();

@@ -77,7 +77,7 @@ static void encode_block(const struct encode_keys_args *a, int h, int64_t b)
             continue;
         }
         float key[MP_MAX_HEAD_DIM];
-        size_t at = (size_t)(h * kv->capacity + i - a->first) * (size_t)kv->head_dim;
+        size_t at = (size_t)((h * kv->capacity + i - a->first) * kv_pitch(kv));
         for (int c = 0; c < kv->head_dim; c++) {
             key[c] = mp_load(kv->k, kv->dtype, at + (size_t)c);
         }

@@ -237,7 +237,8 @@ static void encode_block(const struct encode_keys_args *a, const struct encoder 
     int64_t block = h * codes_blocks(codes->capacity) + b;
     uint32_t *words = codes->words + block * num_words * CODES_BLOCK;
     float *factors = codes->factors + block * CODES_BLOCK;
-    const uint16_t *keys = (const uint16_t *)a->kv->k + h * a->kv->capacity * e->head_dim;
+    int64_t pitch = kv_pitch(a->kv);
+    const uint16_t *keys = (const uint16_t *)a->kv->k + h * a->kv->capacity * pitch;
     int64_t skipped = a->first - b * CODES_BLOCK;
     int64_t rest = codes->count - b * CODES_BLOCK;
     uint8_t levels[MP_MAX_HEAD_DIM + 32] = {0};
@@ -245,7 +246,7 @@ static void encode_block(const struct encode_keys_args *a, const struct encoder 
         if (t == rest) {
             memset(levels, 0, sizeof levels);
         }
-        factors[t] = t < rest ? encode(e, keys + (t - skipped) * e->head_dim, levels) : 0.0f;
+        factors[t] = t < rest ? encode(e, keys + (t - skipped) * pitch, levels) : 0.0f;
         pack(levels, num_words, e->bits, words + t);
     }
 }

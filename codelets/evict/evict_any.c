@@ -12,17 +12,20 @@ static void leave(const struct evict_args *a, int h)
     size_t d = (size_t)cache->head_dim;
     size_t from = (size_t)(h * cache->capacity + a->first);
     size_t to = (size_t)(h * off->capacity + off->count - a->count);
-    if (off->dtype != MP_I8) {
-        size_t row = d * mp_dtype_size(cache->dtype);
-        memcpy((char *)off->k + to * row, (char *)cache->k + from * row, (size_t)a->count * row);
-        memcpy((char *)off->v + to * row, (char *)cache->v + from * row, (size_t)a->count * row);
-        return;
-    }
+    size_t row = d * mp_dtype_size(cache->dtype);
     for (size_t i = 0; i < (size_t)a->count; i++) {
-        int8_t *k = (int8_t *)off->k + (to + i) * d;
-        int8_t *v = (int8_t *)off->v + (to + i) * d;
-        off->scales[to + i].k = int8_store_row(cache->k, cache->dtype, from + i, NULL, d, k);
-        off->scales[to + i].v = int8_store_row(cache->v, cache->dtype, from + i, NULL, d, v);
+        size_t at = kv_row_at(off, 0, (int64_t)(to + i));
+        char *k = (char *)off->k + at;
+        char *v = (char *)off->v + at;
+        if (off->dtype == MP_I8) {
+            off->scales[to + i] = (struct kv_scale){
+                .k = int8_store_row(cache->k, cache->dtype, from + i, NULL, d, (int8_t *)k),
+                .v = int8_store_row(cache->v, cache->dtype, from + i, NULL, d, (int8_t *)v),
+            };
+        } else {
+            memcpy(k, (const char *)cache->k + (from + i) * row, row);
+            memcpy(v, (const char *)cache->v + (from + i) * row, row);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ struct evict_launch {
     int64_t count;
     int64_t rest; /* slots behind those that leave */
     int chunks;   /* of a row: head_dim / 8 */
+    int pitch;    /* chunks from an offloaded row to the next */
 };
 
 /* One row to the offloaded tokens. */
@@ -27,7 +28,7 @@ __device__ void leave(const evict_launch &p, int which, const uint4 *row, int64_
     const int lane = threadIdx.x % 32;
     const bool active = lane < p.chunks;
     const uint4 chunk = active ? row[lane] : make_uint4(0, 0, 0, 0);
-    const int64_t at = token * p.chunks + lane;
+    const int64_t at = token * p.pitch + lane;
     if (p.scales == nullptr) {
         if (active) {
             static_cast<uint4 *>(p.out[which])[at] = chunk;
@@ -86,13 +87,13 @@ void evict_cuda(const struct evict_args *a)
     const kv_cache *cache = a->cache;
     const offloaded_kv *off = a->offloaded;
     const int64_t token = off->count - a->count;
-    const int64_t row = (int64_t)off->head_dim * (int64_t)mp_dtype_size(off->dtype);
     evict_launch p = {};
     p.chunks = off->head_dim / 8;
     p.cache[0] = static_cast<uint4 *>(cache->k) + a->first * p.chunks;
     p.cache[1] = static_cast<uint4 *>(cache->v) + a->first * p.chunks;
-    p.out[0] = static_cast<char *>(off->k) + token * row;
-    p.out[1] = static_cast<char *>(off->v) + token * row;
+    p.pitch = (int)kv_pitch(off) / 8;
+    p.out[0] = static_cast<char *>(off->k) + kv_row_at(off, 0, token);
+    p.out[1] = static_cast<char *>(off->v) + kv_row_at(off, 0, token);
     p.scales = off->dtype == MP_I8 ? &off->scales[token].k : nullptr;
     p.cache_tokens = cache->capacity;
     p.out_tokens = off->capacity;

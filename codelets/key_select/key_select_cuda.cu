@@ -206,6 +206,7 @@ void describe(const key_select_args *a, int64_t row, score_request *score, key_r
     score->rows = kv->k;
     score->row_scales = kv->scales;
     score->head_rows = kv->capacity;
+    score->pitch = (int)kv_pitch(kv) / 8;
     score->count = kv->count;
     score->scores = select->scratch.scores;
     score->stride = select->scratch.stride;

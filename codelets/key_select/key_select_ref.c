@@ -33,14 +33,14 @@ static int32_t select_for_head(const struct key_select_args *a, int64_t r, int h
     mp_scratch_reset();
     const struct offloaded_kv *kv = a->kv[r];
     int64_t kv_head = h / (a->num_heads / kv->num_kv_heads);
-    size_t head = kv_bytes(1, kv->head_dim, kv->dtype, kv->capacity);
     float *scores = mp_scratch((size_t)kv->count, sizeof *scores);
     score_ref(&(struct score_args){
-        .rows = (const char *)kv->k + (size_t)kv_head * head,
+        .rows = (const char *)kv->k + kv_row_at(kv, kv_head, 0),
         .dtype = kv->dtype,
         .row_scales = kv->dtype == MP_I8 ? kv->scales + kv_head * kv->capacity : NULL,
         .count = kv->count,
         .width = kv->head_dim,
+        .pitch = kv_pitch(kv),
         .q = a->q + (r * a->num_heads + h) * a->head_dim,
         .heads = 1,
         .scale = a->mode == KEY_SELECT_DRAWN ? a->scale : 1.0f,

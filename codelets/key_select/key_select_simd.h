@@ -23,12 +23,12 @@ static void score_piece(const struct key_select_args *a, int64_t r, int kv_head,
     int group = a->num_heads / kv->num_kv_heads;
     int64_t head = (int64_t)kv_head * group;
     score_simd(&(struct score_args){
-        .rows = (const char *)kv->k +
-                kv_bytes(1, kv->head_dim, kv->dtype, kv_head * kv->capacity + first),
+        .rows = (const char *)kv->k + kv_row_at(kv, kv_head, first),
         .dtype = kv->dtype,
         .row_scales = kv->dtype == MP_I8 ? kv->scales + kv_head * kv->capacity + first : NULL,
         .count = kv->count - first < PIECE ? kv->count - first : PIECE,
         .width = kv->head_dim,
+        .pitch = kv_pitch(kv),
         .q = a->q + (r * a->num_heads + head) * a->head_dim,
         .heads = group,
         .scale = a->mode == KEY_SELECT_DRAWN ? a->scale : 1.0f,

@@ -57,34 +57,36 @@ __global__ void mean_keys_kernel(const double *partial, int64_t count, float *me
     mean[blockIdx.x * head_dim + threadIdx.x] = count > 0 ? (float)(sum / (double)count) : 0.0f;
 }
 
-/* Consecutive tokens of each head: where they begin and where the next head's do, in chunks. */
+/* Consecutive tokens of each head, and how far apart tokens and heads are, in chunks. */
 struct span {
     uint4 *k;
     uint4 *v; /* NULL: keys alone are stored */
     int64_t head_chunks;
+    int pitch;
 };
 
-/* n chunks of each head: to = from, keys minus their mean. Grid: x any, y heads. */
+/* n tokens of each head: to = from, keys minus their mean. Grid: x any, y heads. */
 __global__ void store_kernel(span from, span to, int64_t n, int chunks, const float *mean)
 {
-    const int64_t read = blockIdx.y * from.head_chunks;
-    const int64_t write = blockIdx.y * to.head_chunks;
+    const int64_t read = blockIdx.y * from.head_chunks + threadIdx.x % chunks;
+    const int64_t write = blockIdx.y * to.head_chunks + threadIdx.x % chunks;
     mean += ((int64_t)blockIdx.y * chunks + threadIdx.x % chunks) * 8;
     float m[8];
 #pragma unroll
     for (int c = 0; c < 8; c++) {
         m[c] = mean[c];
     }
-    const int64_t stride = (int64_t)gridDim.x * blockDim.x; /* whole rows */
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += stride) {
-        channels key = unpack(__ldg(from.k + read + i));
+    const int rows = blockDim.x / chunks; /* of a CTA at a time */
+    for (int64_t i = (int64_t)blockIdx.x * rows + threadIdx.x / chunks; i < n;
+         i += (int64_t)gridDim.x * rows) {
+        channels key = unpack(__ldg(from.k + read + i * from.pitch));
 #pragma unroll
         for (int c = 0; c < 8; c++) {
             key.x[c] -= m[c];
         }
-        to.k[write + i] = pack(key);
+        to.k[write + i * to.pitch] = pack(key);
         if (to.v != nullptr) {
-            to.v[write + i] = __ldg(from.v + read + i);
+            to.v[write + i * to.pitch] = __ldg(from.v + read + i * from.pitch);
         }
     }
 }
@@ -101,6 +103,7 @@ struct int8_span {
     uint2 *v;
     float2 *scales;   /* struct kv_scale */
     int64_t capacity; /* tokens between two heads */
+    int pitch;        /* chunks from a token to the next */
 };
 
 /* n tokens of each head: to = from, keys minus their mean. A warp a token, a lane a chunk. Grid: x
@@ -123,9 +126,10 @@ __global__ void store_int8_kernel(span from, int8_span to, int64_t n, int chunks
         float2 scales = make_float2(0.0f, 0.0f); /* of token `lane` */
 #pragma unroll 4
         for (int j = 0; j < tokens; j++) {
-            const int64_t at = (first + j) * chunks + lane;
-            channels key = unpack(active ? __ldg(from.k + read + at) : make_uint4(0, 0, 0, 0));
-            channels value = unpack(active ? __ldg(from.v + read + at) : make_uint4(0, 0, 0, 0));
+            const int64_t in = read + (first + j) * chunks + lane;
+            const int64_t out = (head + first + j) * to.pitch + lane;
+            channels key = unpack(active ? __ldg(from.k + in) : make_uint4(0, 0, 0, 0));
+            channels value = unpack(active ? __ldg(from.v + in) : make_uint4(0, 0, 0, 0));
 #pragma unroll
             for (int c = 0; c < 8; c++) {
                 key.x[c] -= m[c];
@@ -133,8 +137,8 @@ __global__ void store_int8_kernel(span from, int8_span to, int64_t n, int chunks
             const float by_k = int8_scale(warp_largest(key));
             const float by_v = int8_scale(warp_largest(value));
             if (active) {
-                to.k[head * chunks + at] = pack_int8(key, by_k);
-                to.v[head * chunks + at] = pack_int8(value, by_v);
+                to.k[out] = pack_int8(key, by_k);
+                to.v[out] = pack_int8(value, by_v);
             }
             scales = lane == j ? make_float2(by_k, by_v) : scales;
         }
@@ -146,16 +150,19 @@ __global__ void store_int8_kernel(span from, int8_span to, int64_t n, int chunks
 
 /* ---- host ---- */
 
-/* Token `token` on of memory with `capacity` tokens a head. */
-span span_from(void *k, void *v, int64_t capacity, int64_t token, int chunks)
-{
-    return {static_cast<uint4 *>(k) + token * chunks,
-            v == nullptr ? nullptr : static_cast<uint4 *>(v) + token * chunks, capacity * chunks};
-}
-
+/* Token `token` on of a cache. */
 span cache_span(const kv_cache *c, int64_t token)
 {
-    return span_from(c->k, c->v, c->capacity, token, c->head_dim / 8);
+    const int chunks = c->head_dim / 8;
+    return {static_cast<uint4 *>(c->k) + token * chunks,
+            static_cast<uint4 *>(c->v) + token * chunks, c->capacity * chunks, chunks};
+}
+
+/* All offloaded tokens; v is NULL where they are keys alone. */
+span offloaded_span(const offloaded_kv *kv)
+{
+    const int pitch = (int)kv_pitch(kv) / 8;
+    return {static_cast<uint4 *>(kv->k), static_cast<uint4 *>(kv->v), kv->capacity * pitch, pitch};
 }
 
 int cta_threads(int chunks)
@@ -187,7 +194,7 @@ void store_tokens(const offload_args *a, int64_t first, int64_t n, span to)
     const int heads = a->staging->num_kv_heads;
     dim3 grid((unsigned)((STORE_CTAS + heads - 1) / heads), (unsigned)heads);
     store_kernel<<<grid, cta_threads(chunks), 0, cuda_stream()>>>(
-        cache_span(a->staging, first), to, n * chunks, chunks, a->static_cache->k_mean);
+        cache_span(a->staging, first), to, n, chunks, a->static_cache->k_mean);
     CUDA_CHECK_LAUNCH();
 }
 
@@ -200,7 +207,8 @@ void store_int8(const offload_args *a, int64_t first, int64_t n)
     const offloaded_kv *off = a->offloaded;
     const int heads = a->staging->num_kv_heads;
     const int8_span to = {static_cast<uint2 *>(off->k), static_cast<uint2 *>(off->v),
-                          reinterpret_cast<float2 *>(off->scales), off->capacity};
+                          reinterpret_cast<float2 *>(off->scales), off->capacity,
+                          (int)kv_pitch(off) / 8};
     dim3 grid((unsigned)((STORE_CTAS + heads - 1) / heads), (unsigned)heads);
     store_int8_kernel<<<grid, THREADS, 0, cuda_stream()>>>(
         cache_span(a->staging, first), to, n, a->staging->head_dim / 8, a->static_cache->k_mean);
@@ -235,14 +243,13 @@ void offload_cuda(const struct offload_args *a)
     const int64_t head = count > 0 ? a->sink : a->tokens; /* tokens before the offloaded ones */
     mean_keys(a, offload_mean_count(a));
     store_tokens(a, 0, head, cache_span(a->static_cache, 0));
-    const int chunks = a->staging->head_dim / 8;
     if (a->keys != NULL) {
-        store_tokens(a, head, count, span_from(a->keys->k, nullptr, a->keys->capacity, 0, chunks));
+        store_tokens(a, head, count, offloaded_span(a->keys));
     }
     if (off != NULL && off->dtype == MP_I8) {
         store_int8(a, head, count);
     } else if (off != NULL) {
-        store_tokens(a, head, count, span_from(off->k, off->v, off->capacity, 0, chunks));
+        store_tokens(a, head, count, offloaded_span(off));
     }
     store_tokens(a, head + count, a->tokens - head - count, cache_span(a->static_cache, head));
 }

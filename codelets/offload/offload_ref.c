@@ -19,24 +19,24 @@ static void mean_key(const struct offload_args *a, int h, float *mean)
     }
 }
 
-/* Writes k - mean of row `from` of the staging area to row `to` of k. */
+/* Writes k - mean of row `from` of the staging area to k, from element `to` on. */
 static void store_key(const struct kv_cache *staging, size_t from, const float *mean, void *k,
                       enum mp_dtype dtype, size_t to)
 {
     size_t d = (size_t)staging->head_dim;
     for (size_t c = 0; c < d; c++) {
-        mp_store(k, dtype, to * d + c, mp_load(staging->k, staging->dtype, from * d + c) - mean[c]);
+        mp_store(k, dtype, to + c, mp_load(staging->k, staging->dtype, from * d + c) - mean[c]);
     }
 }
 
-/* The same, and v. */
+/* The same, and v to v. */
 static void store_token(const struct kv_cache *staging, size_t from, const float *mean, void *k,
                         void *v, enum mp_dtype dtype, size_t to)
 {
     size_t d = (size_t)staging->head_dim;
     store_key(staging, from, mean, k, dtype, to);
     for (size_t c = 0; c < d; c++) {
-        mp_store(v, dtype, to * d + c, mp_load(staging->v, staging->dtype, from * d + c));
+        mp_store(v, dtype, to + c, mp_load(staging->v, staging->dtype, from * d + c));
     }
 }
 
@@ -45,10 +45,11 @@ static void store_token_int8(const struct kv_cache *staging, size_t from, const 
                              const struct offloaded_kv *off, size_t to)
 {
     size_t d = (size_t)staging->head_dim;
+    size_t at = to * (size_t)kv_pitch(off);
     off->scales[to].k =
-        int8_store_row(staging->k, staging->dtype, from, mean, d, (int8_t *)off->k + to * d);
+        int8_store_row(staging->k, staging->dtype, from, mean, d, (int8_t *)off->k + at);
     off->scales[to].v =
-        int8_store_row(staging->v, staging->dtype, from, NULL, d, (int8_t *)off->v + to * d);
+        int8_store_row(staging->v, staging->dtype, from, NULL, d, (int8_t *)off->v + at);
 }
 
 void offload_ref(const struct offload_args *a)
@@ -66,7 +67,7 @@ void offload_ref(const struct offload_args *a)
             size_t from = (size_t)(h * staging->capacity + i);
             if (slot.offloaded && a->keys != NULL) {
                 store_key(staging, from, mean, a->keys->k, a->keys->dtype,
-                          (size_t)(h * a->keys->capacity + slot.index));
+                          (size_t)((h * a->keys->capacity + slot.index) * staging->head_dim));
             }
             if (slot.offloaded && off == NULL) {
                 continue;
@@ -76,10 +77,10 @@ void offload_ref(const struct offload_args *a)
                                  (size_t)(h * off->capacity + slot.index));
             } else if (slot.offloaded) {
                 store_token(staging, from, mean, off->k, off->v, off->dtype,
-                            (size_t)(h * off->capacity + slot.index));
+                            (size_t)((h * off->capacity + slot.index) * kv_pitch(off)));
             } else {
                 store_token(staging, from, mean, kept->k, kept->v, kept->dtype,
-                            (size_t)(h * kept->capacity + slot.index));
+                            (size_t)((h * kept->capacity + slot.index) * kept->head_dim));
             }
         }
     }

@@ -1,8 +1,8 @@
 /* offload for the instruction set this is compiled for. */
+#include "codelets/common/attention/int8_rows.h"
 #include "codelets/common/attention/support.h"
 #include "codelets/common/scratch.h"
 #include "codelets/common/simd.h"
-#include "codelets/common/attention/int8_rows.h"
 #include "codelets/offload/offload_slot.h"
 
 #include <string.h>
@@ -95,12 +95,13 @@ static float store_int8(const uint16_t *x, const float *mean, int head_dim, int8
 static void store_offloaded(const struct offloaded_kv *off, int64_t token, const uint16_t *k,
                             const uint16_t *v, const float *mean, int head_dim)
 {
+    int64_t at = token * kv_pitch(off);
     if (off->dtype == MP_I8) {
-        off->scales[token].k = store_int8(k, mean, head_dim, (int8_t *)off->k + token * head_dim);
-        off->scales[token].v = store_int8(v, NULL, head_dim, (int8_t *)off->v + token * head_dim);
+        off->scales[token].k = store_int8(k, mean, head_dim, (int8_t *)off->k + at);
+        off->scales[token].v = store_int8(v, NULL, head_dim, (int8_t *)off->v + at);
     } else {
-        store_key(k, mean, head_dim, (uint16_t *)off->k + token * head_dim);
-        memcpy((uint16_t *)off->v + token * head_dim, v, (size_t)head_dim * sizeof *v);
+        store_key(k, mean, head_dim, (uint16_t *)off->k + at);
+        memcpy((uint16_t *)off->v + at, v, (size_t)head_dim * sizeof *v);
     }
 }
 

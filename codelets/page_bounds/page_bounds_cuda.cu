@@ -41,12 +41,13 @@ __device__ __forceinline__ void widen(chunk_bounds &b, uint4 key)
     }
 }
 
-/* k [heads][capacity][chunks], bounds [heads][page_capacity][2][chunks]. Grid: x any, y heads. */
+/* k [heads][capacity][pitch], of which `chunks` are a key's, bounds [heads][page_capacity][2]
+ * [chunks]. Grid: x any, y heads. */
 __global__ void __launch_bounds__(THREADS)
-    bound_pages(const uint4 *k, int64_t capacity, int64_t count, int chunks, int page_size,
-                uint4 *bounds, int64_t page_capacity)
+    bound_pages(const uint4 *k, int pitch, int64_t capacity, int64_t count, int chunks,
+                int page_size, uint4 *bounds, int64_t page_capacity)
 {
-    k += blockIdx.y * capacity * chunks;
+    k += blockIdx.y * capacity * pitch;
     bounds += blockIdx.y * page_capacity * 2 * chunks;
     const int64_t total = (count + page_size - 1) / page_size * chunks;
     const int64_t stride = (int64_t)gridDim.x * THREADS;
@@ -55,10 +56,10 @@ __global__ void __launch_bounds__(THREADS)
         const int64_t first = page * page_size;
         const int64_t end = min(first + page_size, count);
         const uint4 *key = k + i % chunks;
-        const uint4 x = key[first * chunks];
+        const uint4 x = key[first * pitch];
         chunk_bounds b = {{x.x, x.y, x.z, x.w}, {x.x, x.y, x.z, x.w}};
         for (int64_t token = first + 1; token < end; token++) {
-            widen(b, key[token * chunks]);
+            widen(b, key[token * pitch]);
         }
         uint4 *out = bounds + page * 2 * chunks + i % chunks;
         out[0] = make_uint4(b.least[0], b.least[1], b.least[2], b.least[3]);
@@ -84,7 +85,7 @@ void page_bounds_cuda(const struct page_bounds_args *a)
     const int64_t ctas = (total + THREADS - 1) / THREADS;
     dim3 grid(ctas < MAX_GRID ? (unsigned)ctas : MAX_GRID, (unsigned)kv->num_kv_heads);
     bound_pages<<<grid, THREADS, 0, cuda_stream()>>>(
-        static_cast<const uint4 *>(kv->k), kv->capacity, kv->count, chunks, p->page_size,
-        static_cast<uint4 *>(p->bounds), key_pages_of(p->capacity, p->page_size));
+        static_cast<const uint4 *>(kv->k), (int)kv_pitch(kv) / 8, kv->capacity, kv->count, chunks,
+        p->page_size, static_cast<uint4 *>(p->bounds), key_pages_of(p->capacity, p->page_size));
     CUDA_CHECK_LAUNCH();
 }

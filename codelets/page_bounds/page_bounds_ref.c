@@ -9,7 +9,7 @@ static void bound_page(const struct page_bounds_args *a, size_t first, int64_t n
         float least = mp_load(a->kv->k, a->kv->dtype, first + c);
         float largest = least;
         for (int64_t i = 1; i < n; i++) {
-            float x = mp_load(a->kv->k, a->kv->dtype, first + (size_t)i * d + c);
+            float x = mp_load(a->kv->k, a->kv->dtype, first + (size_t)(i * kv_pitch(a->kv)) + c);
             least = x < least ? x : least;
             largest = x > largest ? x : largest;
         }
@@ -31,7 +31,7 @@ void page_bounds_ref(const struct page_bounds_args *a)
     for (int h = 0; h < kv->num_kv_heads; h++) {
         for (int64_t p = 0; p < pages; p++) {
             int64_t rest = kv->count - p * size;
-            size_t first = (size_t)(h * kv->capacity + p * size) * (size_t)kv->head_dim;
+            size_t first = (size_t)((h * kv->capacity + p * size) * kv_pitch(kv));
             size_t out = (size_t)(h * row + p) * 2 * (size_t)kv->head_dim;
             bound_page(a, first, rest < size ? rest : size, out);
         }

@@ -64,6 +64,7 @@ void describe(const page_select_args *a, int64_t row, score_request *score, page
     const int64_t pages = key_pages_full(p->count, p->page_size);
     score->rows = p->bounds;
     score->head_rows = key_pages_of(p->capacity, p->page_size);
+    score->pitch = 2 * a->head_dim / 8;
     score->count = pages;
     score->scores = static_cast<float *>(a->scratch[row]);
     score->stride = score_stride(pages);

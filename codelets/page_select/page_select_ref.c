@@ -22,6 +22,7 @@ static int32_t select_for_head(const struct key_pages *p, int kv_head, const flo
         .dtype = p->dtype,
         .count = pages,
         .width = width,
+        .pitch = width,
         .q = query,
         .heads = 1,
         .scale = 1.0f,

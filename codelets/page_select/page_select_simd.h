@@ -41,6 +41,7 @@ static void score_piece(const struct page_select_args *a, int64_t r, int kv_head
         .dtype = p->dtype,
         .count = pages - first < PIECE ? pages - first : PIECE,
         .width = width,
+        .pitch = width,
         .q = queries + head * width,
         .heads = group,
         .scale = 1.0f,

@@ -20,7 +20,7 @@ static double logit(const struct sampled_attention_args *a, const struct offload
     double q_squared = 0.0;
     double k_squared = 0.0;
     for (int c = 0; c < a->head_dim; c++) {
-        double k = scale * (double)mp_load(kv->k, kv->dtype, token * (size_t)a->head_dim + c);
+        double k = scale * (double)mp_load(kv->k, kv->dtype, token * (size_t)kv_pitch(kv) + c);
         dot += (double)q[c] * k;
         q_squared += (double)q[c] * (double)q[c];
         k_squared += k * k;
@@ -58,7 +58,7 @@ static void attend(const struct sampled_attention_args *a, const struct offloade
     for (int32_t j = 0; j < n; j++) {
         double p = exp(z[j] - max);
         size_t token = (size_t)(h * kv->capacity + ids[j]);
-        size_t first = token * (size_t)a->head_dim;
+        size_t first = token * (size_t)kv_pitch(kv);
         total += p;
         p *= (double)row_scale(kv, token).v;
         for (int c = 0; c < a->head_dim; c++) {

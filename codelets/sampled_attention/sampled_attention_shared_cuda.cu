@@ -18,7 +18,7 @@ template <int D, class Chunk> constexpr int key_stride = D / 8 + 4;
 template <int D, class Chunk> constexpr int value_stride = D / 8 + 16 / (int)sizeof(Chunk);
 
 /* A warp's rows on their way. */
-template <int D, class Chunk> struct staged_tile {
+template <int D, class Chunk> struct alignas(16) staged_tile {
     Chunk k[ATTENTION_TILE * key_stride<D, Chunk>];
     Chunk v[ATTENTION_TILE * value_stride<D, Chunk>];
 };
@@ -32,40 +32,41 @@ template <int D, class Chunk> constexpr size_t shared_bytes()
     return tiles > sizeof(attention_shared<D>) ? tiles : sizeof(attention_shared<D>);
 }
 
-/* Copies a chunk, or writes 0 without reading. */
-__device__ __forceinline__ void copy_chunk(uint4 *shared, const uint4 *from, bool there)
+/* Copies 16 or 8 bytes, or writes 0 without reading. */
+template <int BYTES>
+__device__ __forceinline__ void copy_bytes(void *shared, const void *from, bool there)
 {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                     (unsigned)__cvta_generic_to_shared(shared)),
-                 "l"(from), "r"(there ? 16 : 0)
-                 : "memory");
-}
-
-__device__ __forceinline__ void copy_chunk(uint2 *shared, const uint2 *from, bool there)
-{
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(
-                     (unsigned)__cvta_generic_to_shared(shared)),
-                 "l"(from), "r"(there ? 8 : 0)
-                 : "memory");
+    const unsigned to = (unsigned)__cvta_generic_to_shared(shared);
+    const int size = there ? BYTES : 0;
+    if constexpr (BYTES == 16) {
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size)
+                     : "memory");
+    } else {
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(size)
+                     : "memory");
+    }
 }
 
 /* Starts to copy the rows of the warp's tile, 0 beyond its tokens; nothing if it has none. Each
- * call is one group of copies. */
+ * call is one group of copies. 16 bytes at a time where rows are whole such pieces: smaller ones
+ * cross a bus one by one. */
 template <int D, int STRIDE, class Chunk, class Tokens>
-__device__ __forceinline__ void copy_rows(Chunk *shared, const Chunk *base, int row_chunks,
-                                          const Tokens &tokens)
+__device__ __forceinline__ void copy_rows(Chunk *shared, const Chunk *base,
+                                          const kv_rows<Chunk> &kv, const Tokens &tokens)
 {
-    const int chunks = D == ATTENTION_ANY_DIM ? row_chunks : D / 8;
+    constexpr int bytes = D == ATTENTION_ANY_DIM ? (int)sizeof(Chunk) : 16;
+    constexpr int size = bytes / (int)sizeof(Chunk); /* chunks at a time */
+    const int pieces = D == ATTENTION_ANY_DIM ? kv.chunks : D / 8 / size;
     if (tokens.left > 0) {
-#pragma unroll(D == ATTENTION_ANY_DIM ? 1 : D / 16)
-        for (int first = 0; first < ATTENTION_TILE * chunks; first += 32) {
+#pragma unroll(D == ATTENTION_ANY_DIM ? 1 : D / 16 / size)
+        for (int first = 0; first < ATTENTION_TILE * pieces; first += 32) {
             const int i = first + (int)threadIdx.x % 32;
-            const int slot = min(i / chunks, ATTENTION_TILE - 1);
-            const int chunk = i % chunks;
+            const int slot = min(i / pieces, ATTENTION_TILE - 1);
+            const int chunk = i % pieces * size;
             const unsigned row = tokens.row(slot);
-            if (i < ATTENTION_TILE * chunks) {
-                copy_chunk(shared + slot * STRIDE + chunk, base + (size_t)row * chunks + chunk,
-                           slot < tokens.left);
+            if (i < ATTENTION_TILE * pieces) {
+                copy_bytes<bytes>(shared + slot * STRIDE + chunk,
+                                  base + (size_t)row * kv.pitch + chunk, slot < tokens.left);
             }
         }
     }
@@ -119,8 +120,8 @@ __device__ __forceinline__ void attend_staged(attention_state<D> &state, const k
     if (tokens.left <= 0) {
         return;
     }
-    copy_rows<D, key_stride<D, Chunk>>(tile.k, kv.k, kv.chunks, tokens);
-    copy_rows<D, value_stride<D, Chunk>>(tile.v, kv.v, kv.chunks, tokens);
+    copy_rows<D, key_stride<D, Chunk>>(tile.k, kv.k, kv, tokens);
+    copy_rows<D, value_stride<D, Chunk>>(tile.v, kv.v, kv, tokens);
     do {
         float dots[4];
         float z[4];
@@ -137,12 +138,12 @@ __device__ __forceinline__ void attend_staged(attention_state<D> &state, const k
         }
         tokens.next();
         __syncwarp(); /* all lanes have read the keys */
-        copy_rows<D, key_stride<D, Chunk>>(tile.k, kv.k, kv.chunks, tokens);
+        copy_rows<D, key_stride<D, Chunk>>(tile.k, kv.k, kv, tokens);
         value_tile<D, Chunk> values;
         wait_for_rows();
         read_values(values, tile, kv.chunks);
         __syncwarp();
-        copy_rows<D, value_stride<D, Chunk>>(tile.v, kv.v, kv.chunks, tokens);
+        copy_rows<D, value_stride<D, Chunk>>(tile.v, kv.v, kv, tokens);
         tile_softmax(state, z);
         scale_weights(z, by);
         tile_values(state, values, z);

@@ -207,10 +207,11 @@ static void attend_piece(const struct sampled_attention_args *a, const struct sa
     int64_t kv_head = list / (lists->per_row / kv->num_kv_heads);
     int64_t base = kv_head * kv->capacity;
     int64_t selected = list * a->ids_stride[row] + piece->first;
-    size_t bytes = (size_t)a->head_dim * mp_dtype_size(kv->dtype);
+    size_t first = kv_row_at(kv, kv_head, 0);
     bool int8 = kv->dtype == MP_I8;
-    const struct token_rows tokens = {.k = (const char *)kv->k + (size_t)base * bytes,
-                                      .v = (const char *)kv->v + (size_t)base * bytes,
+    const struct token_rows tokens = {.k = (const char *)kv->k + first,
+                                      .v = (const char *)kv->v + first,
+                                      .pitch = kv_pitch(kv),
                                       .scales = int8 ? kv->scales + base : NULL,
                                       .ids = a->ids[row] + selected,
                                       .count = piece->count,

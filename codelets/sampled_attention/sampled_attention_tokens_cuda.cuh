@@ -34,6 +34,7 @@ struct sampled_row {
     const uint32_t *ids;
     const float *log_weights; /* NULL unless LISTED */
     int64_t capacity;         /* tokens between two KV heads */
+    int pitch;                /* chunks of 8 channels from a token to the next */
     int64_t ids_stride;
     int group; /* query heads of a KV head */
 };
@@ -248,9 +249,9 @@ __device__ Tokens warp_tokens(const sampled_launch &p, const sampled_row &r, int
 template <class Chunk>
 __device__ kv_rows<Chunk> head_rows(const sampled_row &r, int kv_head, int head_dim)
 {
-    const int chunks = head_dim / 8;
-    const int64_t base = kv_head * r.capacity * chunks;
-    return {static_cast<const Chunk *>(r.k) + base, static_cast<const Chunk *>(r.v) + base, chunks};
+    const int64_t base = kv_head * r.capacity * r.pitch;
+    return {static_cast<const Chunk *>(r.k) + base, static_cast<const Chunk *>(r.v) + base,
+            head_dim / 8, r.pitch};
 }
 
 /* ---- host ---- */
@@ -295,6 +296,7 @@ inline sampled_row describe_row(const sampled_attention_args *a, int64_t r)
     row.ids = a->ids[r];
     row.log_weights = a->log_weights == NULL ? NULL : a->log_weights[r];
     row.capacity = kv->capacity;
+    row.pitch = (int)kv_pitch(kv) / 8;
     row.ids_stride = a->ids_stride[r];
     row.group = a->num_heads / kv->num_kv_heads;
     return row;

@@ -24,6 +24,7 @@ struct error_row {
     const float *log_weights;
     int64_t ids_stride;
     int64_t capacity; /* tokens between two KV heads */
+    int quads;        /* four channels each, from a row to the next */
 };
 
 /* All but row and rows begin with the launch's first row. */
@@ -78,8 +79,8 @@ __device__ void add_token(const error_launch &p, const error_row &r, const error
 #pragma unroll
     for (int i = 0; i < ERROR_QUADS; i++) {
         const int at = (int)threadIdx.x % 32 + 32 * i;
-        k[i] = at < quads ? load_quad(r.k, int8, token * quads + at) : make_float4(0, 0, 0, 0);
-        v[i] = at < quads ? load_quad(r.v, int8, token * quads + at) : make_float4(0, 0, 0, 0);
+        k[i] = at < quads ? load_quad(r.k, int8, token * r.quads + at) : make_float4(0, 0, 0, 0);
+        v[i] = at < quads ? load_quad(r.v, int8, token * r.quads + at) : make_float4(0, 0, 0, 0);
     }
     const kv_scale by = int8 ? r.scales[token] : kv_scale{1.0f, 1.0f};
     const float rest = 1.0f - expf(-log_weight);
@@ -182,6 +183,7 @@ error_row describe_row(const sampling_error_args *a, int64_t r)
         row.log_weights = a->log_weights[r];
         row.ids_stride = a->ids_stride[r];
         row.capacity = kv->capacity;
+        row.quads = (int)kv_pitch(kv) / 4;
     }
     return row;
 }

@@ -6,8 +6,7 @@
 static double channel(const struct drawn_list *l, const void *rows, float scale, size_t token,
                       int c)
 {
-    size_t d = (size_t)l->kv->head_dim;
-    double x = (double)mp_load(rows, l->kv->dtype, token * d + (size_t)c);
+    double x = (double)mp_load(rows, l->kv->dtype, token * (size_t)kv_pitch(l->kv) + (size_t)c);
     return l->kv->dtype == MP_I8 ? x * (double)scale : x;
 }
 

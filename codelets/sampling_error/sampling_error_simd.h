@@ -50,6 +50,7 @@ static inline __attribute__((always_inline)) void list_errors(const struct sampl
                                                               int g, const int heads)
 {
     const struct token_rows values = {.k = tokens->v,
+                                      .pitch = tokens->pitch,
                                       .ids = tokens->ids,
                                       .count = tokens->count,
                                       .head_dim = tokens->head_dim,
@@ -91,9 +92,10 @@ static struct token_rows tokens_of(const struct drawn_list *l, int head_dim)
 {
     struct token_rows tokens = {.ids = l->ids, .count = l->count, .head_dim = head_dim};
     if (l->count > 0) {
-        size_t bytes = (size_t)head_dim * mp_dtype_size(l->kv->dtype);
-        tokens.k = (const char *)l->kv->k + (size_t)l->first_token * bytes;
-        tokens.v = (const char *)l->kv->v + (size_t)l->first_token * bytes;
+        size_t first = kv_row_at(l->kv, 0, l->first_token);
+        tokens.k = (const char *)l->kv->k + first;
+        tokens.v = (const char *)l->kv->v + first;
+        tokens.pitch = kv_pitch(l->kv);
         tokens.int8 = l->kv->dtype == MP_I8;
         tokens.scales = tokens.int8 ? l->kv->scales + l->first_token : NULL;
     }

@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(32 * attention_warps<D>, ATTENTION_CTAS_PER_SM
     const int64_t end = r.length * (piece + 1) / count;
     const int64_t chunks = p.head_dim / 8;
     const int64_t base = kv_head * r.head_chunks + begin * chunks;
-    const kv_rows<uint4> kv = {r.k + base, r.v + base, (int)chunks};
+    const kv_rows<uint4> kv = {r.k + base, r.v + base, (int)chunks, (int)chunks};
     const int offset = threadIdx.x / 32 * ATTENTION_TILE;
     const cached_tokens<attention_warps<D> *ATTENTION_TILE> tokens = {
         offset, (int)(end - begin) - offset, p.scale};

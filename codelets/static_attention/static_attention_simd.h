@@ -44,6 +44,7 @@ static void attend_piece(const struct static_attention_args *a, const struct att
     int64_t base = (kv_head * cache->capacity + piece->first) * a->head_dim;
     struct token_rows tokens = {.k = (const uint16_t *)cache->k + base,
                                 .v = (const uint16_t *)cache->v + base,
+                                .pitch = a->head_dim,
                                 .count = piece->count,
                                 .head_dim = a->head_dim,
                                 .int8 = false};

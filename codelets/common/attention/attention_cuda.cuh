@@ -74,11 +74,11 @@ template <int D> static __device__ attention_state<D> attention_start()
 }
 
 /* Chunk `chunk` of a row. */
-template <int D, class Chunk>
+template <class Chunk>
 static __device__ __forceinline__ const Chunk *kv_chunk(const kv_rows<Chunk> &kv, const Chunk *base,
                                                         unsigned row, unsigned chunk)
 {
-    return base + chunk + (size_t)row * (D == ATTENTION_ANY_DIM ? kv.chunks : D / 8);
+    return base + chunk + (size_t)row * kv.pitch;
 }
 
 /* p[i], or 0 if the row has no more than i chunks from p on. */
@@ -103,7 +103,7 @@ static __device__ __forceinline__ void load_keys(key_tile<D, Chunk> &keys, const
     const int t = threadIdx.x % 4;
 #pragma unroll
     for (int n = 0; n < 2; n++) {
-        const Chunk *p = kv_chunk<D>(kv, kv.k, tokens.row(8 * n + g), t);
+        const Chunk *p = kv_chunk(kv, kv.k, tokens.row(8 * n + g), t);
 #pragma unroll
         for (int s = 0; s < D / 32; s++) {
             keys.chunk[n][s] = load_chunk<D>(p, 4 * s, kv.chunks - t);
@@ -118,7 +118,7 @@ static __device__ __forceinline__ void load_values(value_tile<D, Chunk> &values,
     const int g = threadIdx.x % 32 / 4;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const Chunk *p = kv_chunk<D>(kv, kv.v, tokens.row(logit_slot(i)), g);
+        const Chunk *p = kv_chunk(kv, kv.v, tokens.row(logit_slot(i)), g);
 #pragma unroll
         for (int s = 0; s < D / 64; s++) {
             values.chunk[i][s] = load_chunk<D>(p, 8 * s, kv.chunks - g);

@@ -22,8 +22,9 @@ enum {
 
 /* The tokens of a piece: token j has row ids[j], or row j if ids is NULL. */
 struct token_rows {
-    const void *k; /* rows of head_dim elements: bf16, or int8 */
+    const void *k; /* rows of head_dim elements, bf16 or int8, `pitch` elements apart */
     const void *v;
+    int64_t pitch;
     const struct kv_scale *scales; /* [rows] of int8 rows, otherwise not looked at */
     const uint32_t *ids;
     int64_t count;
@@ -38,7 +39,7 @@ static inline size_t token_index(const struct token_rows *t, int64_t j)
 
 static inline const void *token_row(const struct token_rows *t, const void *base, int64_t j)
 {
-    size_t bytes = (size_t)t->head_dim * (t->int8 ? sizeof(int8_t) : sizeof(uint16_t));
+    size_t bytes = (size_t)t->pitch * (t->int8 ? sizeof(int8_t) : sizeof(uint16_t));
     return (const char *)base + token_index(t, j) * bytes;
 }
 

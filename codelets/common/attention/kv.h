@@ -8,6 +8,7 @@
 
 #include "core/base/dtype.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Bytes of the keys, or of the values, of `capacity` tokens. */
@@ -58,7 +59,7 @@ static inline struct kv_cache kv_cache_heads(const struct kv_cache *c, int first
  * then tokens that have left the static cache since; renumbered from 0. Keys are centered; never
  * moved once written. */
 struct offloaded_kv {
-    void *k;                 /* [num_kv_heads][capacity][head_dim], dtype, centered */
+    void *k;                 /* [num_kv_heads][capacity] rows of head_dim, dtype, centered */
     void *v;                 /* the same shape */
     struct kv_scale *scales; /* [num_kv_heads][capacity]; NULL unless MP_I8 */
     int64_t count;           /* tokens, may be 0 */
@@ -66,7 +67,22 @@ struct offloaded_kv {
     int num_kv_heads;
     int head_dim;
     enum mp_dtype dtype; /* of k and v */
+    bool paired;         /* the value of a token follows its key: both are read at random, and far
+                            apart they would miss the TLB twice, and cross a bus as two requests.
+                            Then v is k + head_dim elements; otherwise two arrays */
 };
+
+/* Elements from the key of a token to that of the next one, and from value to value. */
+static inline int64_t kv_pitch(const struct offloaded_kv *kv)
+{
+    return kv->paired ? 2 * (int64_t)kv->head_dim : kv->head_dim;
+}
+
+/* Bytes from the first key to that of token i of KV head h. */
+static inline size_t kv_row_at(const struct offloaded_kv *kv, int64_t h, int64_t i)
+{
+    return (size_t)((h * kv->capacity + i) * kv_pitch(kv)) * mp_dtype_size(kv->dtype);
+}
 
 /* Tokens per block of the tables: ids inside a block fit 16 bits. */
 enum { LSH_BLOCK_TOKENS = 65536 };

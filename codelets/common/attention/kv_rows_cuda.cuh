@@ -9,6 +9,7 @@ template <class Chunk> struct kv_rows {
     const Chunk *k;
     const Chunk *v;
     int chunks; /* of a row: head_dim / 8 */
+    int pitch;  /* chunks from a row to the next */
 };
 
 /* Two int8 of a word, picked out as the low bytes of 0x43xx, as bf16: with 7 bits of x that is 128

@@ -25,11 +25,12 @@ static inline int64_t score_stride(int64_t rows)
 
 /* Rows of one KV head, and the queries that read them. */
 struct score_args {
-    const void *rows; /* [count][width] */
+    const void *rows; /* [count] of `width` elements, `pitch` elements apart */
     enum mp_dtype dtype;
     const struct kv_scale *row_scales; /* [count] of keys of MP_I8; otherwise not looked at */
     int64_t count;
     int width;      /* elements of a row */
+    int64_t pitch;  /* from a row to the next, >= width */
     const float *q; /* [heads][width] */
     int heads;
     float scale;

@@ -26,9 +26,10 @@ enum {
 
 /* The rows of one request, and where their scores go. A chunk is 8 channels. */
 struct score_request {
-    const void *rows;           /* [KV heads] head_rows apart, of [count][chunks] */
+    const void *rows;           /* [KV heads] head_rows apart, of [count][pitch] */
     const kv_scale *row_scales; /* [KV heads] head_rows apart, of [count]; int8 alone */
     int64_t head_rows;          /* rows between two KV heads */
+    int pitch;                  /* chunks from a row to the next */
     int64_t count;              /* 0: nothing to score */
     float *scores;              /* [num_heads][stride] */
     int64_t stride;
@@ -122,7 +123,7 @@ __global__ void __launch_bounds__(SCORE_THREADS)
     const int kv_head = blockIdx.y % p.kv_heads;
     const int half = threadIdx.x % 2;
     const int64_t head = kv_head * r.head_rows;
-    const Chunk *rows = static_cast<const Chunk *>(r.rows) + head * p.chunks;
+    const Chunk *rows = static_cast<const Chunk *>(r.rows) + head * r.pitch;
     for (int g = 0; g < p.group; g += HEADS) {
         const int heads = min(HEADS, p.group - g);
         const int64_t query = (int64_t)blockIdx.y * p.group + g;
@@ -136,7 +137,7 @@ __global__ void __launch_bounds__(SCORE_THREADS)
             const int64_t row = first + threadIdx.x / 2;
             const int64_t read = min(row, r.count - 1); /* the last stands in for those missing */
             float sums[HEADS][8] = {};
-            score_add_row<HEADS>(sums, rows + read * p.chunks, score_queries, p.chunks, half);
+            score_add_row<HEADS>(sums, rows + read * r.pitch, score_queries, p.chunks, half);
 #pragma unroll
             for (int h = 0; h < HEADS; h++) {
                 float dot = score_merge(sums[h]);

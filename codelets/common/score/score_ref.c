@@ -7,7 +7,7 @@
 /* The dot product of q with a row. */
 static float score_row(const struct score_args *a, size_t row, const float *q)
 {
-    const size_t first = row * (size_t)a->width;
+    const size_t first = row * (size_t)a->pitch;
     float sums[SCORE_LANES] = {0.0f};
     for (int c = 0; c < a->width; c++) {
         float *sum = &sums[c % SCORE_LANES];

@@ -58,7 +58,7 @@ static inline __attribute__((always_inline)) void score_tile(const struct score_
     score_sums sums;
     for (int i = 0; i < SCORE_ROWS; i++) {
         int64_t at = first + i < a->count ? first + i : a->count - 1;
-        row[i] = (const char *)a->rows + at * a->width * (int)(int8 ? 1 : sizeof(uint16_t));
+        row[i] = (const char *)a->rows + at * a->pitch * (int)(int8 ? 1 : sizeof(uint16_t));
         by[i] = int8 ? a->row_scales[at].k : 1.0f;
         for (int g = 0; g < heads; g++) {
             for (int v = 0; v < SCORE_VECTORS; v++) {

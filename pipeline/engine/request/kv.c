@@ -103,9 +103,10 @@ void mp_kv_create_static(const struct mp_engine *e, struct mp_allocator *a, stru
     mp_buffer_wrap(a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
 }
 
+/* Keys and values, in pairs. */
 static size_t offloaded_bytes(const struct offloaded_kv *kv)
 {
-    return kv_bytes(kv->num_kv_heads, kv->head_dim, kv->dtype, kv->capacity);
+    return 2 * kv_bytes(kv->num_kv_heads, kv->head_dim, kv->dtype, kv->capacity);
 }
 
 static size_t scale_bytes(const struct offloaded_kv *kv)
@@ -125,9 +126,12 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
         .num_kv_heads = shard->num_kv_heads,
         .head_dim = e->shape->head_dim,
         .dtype = mp_offloaded_dtype(e),
+        .paired = true,
     };
-    kv->k = mp_allocate(a, place, offloaded_bytes(kv), "offloaded keys");
-    kv->v = mp_allocate(a, place, offloaded_bytes(kv), "offloaded values");
+    kv->k = mp_allocate(a, place, offloaded_bytes(kv), "offloaded keys and values");
+    if (kv->k != NULL) { /* not where memory is only counted */
+        kv->v = (char *)kv->k + (size_t)kv->head_dim * mp_dtype_size(kv->dtype);
+    }
     if (kv->dtype == MP_I8) {
         kv->scales = mp_allocate(a, mp_scale_place(&e->graph.placements, shard), scale_bytes(kv),
                                  "scales of keys and values");
@@ -196,7 +200,6 @@ static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shar
     mp_buffer_release(&kv->leaving_buffer);
     mp_buffer_release(&kv->index_buffer);
     mp_memory_free(place, kv->offloaded.k, offloaded_bytes(&kv->offloaded));
-    mp_memory_free(place, kv->offloaded.v, offloaded_bytes(&kv->offloaded));
     mp_memory_free(mp_scale_place(&e->graph.placements, shard), kv->offloaded.scales,
                    scale_bytes(&kv->offloaded));
     if (kv->index != NULL) {

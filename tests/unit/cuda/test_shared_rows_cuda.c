@@ -1,5 +1,6 @@
 /* sampled_attention on the GPU where the query heads of a KV head share one selection, and on int8
  * rows, which may lie in pinned host memory: against the reference. */
+#include "tests/unit/codelets/paired_test.h"
 #include "tests/unit/codelets/shared_rows_test.h"
 #include "tests/unit/cuda/cuda_test.h"
 
@@ -20,8 +21,8 @@ static void gpu_free(void *copy, bool pinned)
     ASSERT_CUDA(pinned ? cudaFreeHost(copy) : cudaFree(copy));
 }
 
-/* rows with everything where the GPU sees it; lists: in all rows. pinned: K and V in host memory.
- */
+/* rows with everything where the GPU sees it; lists: in all rows. pinned: K and V in pairs in host
+ * memory. */
 static struct shared_rows *rows_on_gpu(const struct shared_case *t, const struct shared_rows *rows,
                                        size_t lists, bool pinned)
 {
@@ -31,8 +32,16 @@ static struct shared_rows *rows_on_gpu(const struct shared_case *t, const struct
     size_t kv = kv_bytes(t->num_kv_heads, t->head_dim, t->dtype, rows->kv.capacity);
     size_t scales = kv_scale_bytes(t->num_kv_heads, t->dtype, rows->kv.capacity);
     *d = *rows;
-    d->kv.k = gpu_copy(rows->kv.k, kv, pinned);
-    d->kv.v = gpu_copy(rows->kv.v, kv, pinned);
+    if (pinned) {
+        d->kv = paired_of(&rows->kv);
+        void *pairs = d->kv.k;
+        d->kv.k = gpu_copy(pairs, 2 * kv, true);
+        d->kv.v = (char *)d->kv.k + kv_row_at(&d->kv, 0, 1) / 2;
+        free(pairs);
+    } else {
+        d->kv.k = gpu_copy(rows->kv.k, kv, false);
+        d->kv.v = gpu_copy(rows->kv.v, kv, false);
+    }
     if (scales > 0) {
         d->kv.scales = gpu_copy(rows->kv.scales, scales, pinned);
     }
@@ -46,7 +55,9 @@ static struct shared_rows *rows_on_gpu(const struct shared_case *t, const struct
 static void free_rows_on_gpu(struct shared_rows *d, bool pinned)
 {
     gpu_free(d->kv.k, pinned);
-    gpu_free(d->kv.v, pinned);
+    if (!pinned) {
+        gpu_free(d->kv.v, false);
+    }
     if (d->kv.dtype == MP_I8) {
         gpu_free(d->kv.scales, pinned);
     }
