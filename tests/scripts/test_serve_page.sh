@@ -56,7 +56,7 @@ dom=$(HOME=$folder timeout 60 "$browser" --headless --no-sandbox --disable-gpu -
     "file://$folder/driven.html" 2>"$folder/log") || fail "the browser failed: $(<"$folder/log")"
 dom=${dom//$'\n'/ } # a table is a line to rows
 expect error ''
-expect driven done
+expect driven 'done'
 expect model demo
 expect state 'ready, up to 2,048 tokens a request'
 expect running-count 0

@@ -111,7 +111,7 @@ static bool check_headers(struct mp_exchange *x, const char *method, const char 
 {
     const char *length =
         MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    x->route = mp_route_find(method, path, &x->error);
+    x->route = mp_route_find(method, path, &x->allowed, &x->error);
     if (x->server->keys != NULL && (x->route == NULL || !x->route->open) && !has_key(x)) {
         mp_api_fail(&x->error, MP_HTTP_UNAUTHORIZED, NULL,
                     "Incorrect API key provided: expected \"Authorization: Bearer KEY\" with one "

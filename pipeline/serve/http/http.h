@@ -31,6 +31,7 @@ struct mp_exchange {
     struct mp_server *server;
     struct MHD_Connection *connection;
     const struct mp_route *route; /* NULL: refused */
+    const char *allowed;          /* method of the path, if it has another one; NULL */
     struct mp_api_error error;    /* status 0: not refused */
     char *body;                   /* [length] and a NUL */
     size_t length, room;          /* bytes */
@@ -64,8 +65,9 @@ struct mp_route {
     mp_handler *answer;
 };
 
-/* NULL with an error: there is no such path, or not with this method. */
-const struct mp_route *mp_route_find(const char *method, const char *path,
+/* NULL with an error: there is no such path, or not with this method: *allowed gets the one it
+ * has. */
+const struct mp_route *mp_route_find(const char *method, const char *path, const char **allowed,
                                      struct mp_api_error *error);
 
 /* ---- generate_routes.c, text_routes.c: handlers ---- */

@@ -38,6 +38,8 @@ enum MHD_Result mp_reply_text(struct mp_exchange *x, int status, const char *typ
         MHD_add_response_header(r, "Retry-After", "1");
     } else if (status == MP_HTTP_UNAUTHORIZED) {
         MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
+    } else if (status == MP_HTTP_NOT_ALLOWED) {
+        MHD_add_response_header(r, "Allow", x->allowed);
     }
     return queue(x, status, r);
 }

@@ -16,7 +16,7 @@ static const struct mp_route ROUTES[] = {
 };
 enum { NUM_ROUTES = sizeof ROUTES / sizeof ROUTES[0] };
 
-const struct mp_route *mp_route_find(const char *method, const char *path,
+const struct mp_route *mp_route_find(const char *method, const char *path, const char **allowed,
                                      struct mp_api_error *error)
 {
     if (strcmp(method, "HEAD") == 0) {
@@ -27,6 +27,7 @@ const struct mp_route *mp_route_find(const char *method, const char *path,
             if (strcmp(ROUTES[i].method, method) == 0) {
                 return &ROUTES[i];
             }
+            *allowed = ROUTES[i].method;
             mp_api_fail(error, MP_HTTP_NOT_ALLOWED, NULL, "%s takes %s, found %.20s", path,
                         ROUTES[i].method, method);
             return NULL;
