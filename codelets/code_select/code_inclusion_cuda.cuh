@@ -15,12 +15,11 @@ __device__ void share_largest(const code_launch &p, const piece &t, shared &s)
     const int lane = threadIdx.x % 32;
     if (g < p.group) {
         uint32_t order = __reduce_max_sync(~0u, code_order(s.warp_largest[lane % WARPS][g]));
-        uint64_t *words = words_of_largest(t, g);
         if (lane == 0) {
-            share(words + t.part, order);
+            share(t, LARGEST + g, order);
         }
         for (int j = lane; j < t.parts; j += 32) {
-            order = max(order, shared_word(words + j));
+            order = max(order, shared_by(t, LARGEST + g, j));
         }
         order = __reduce_max_sync(~0u, order);
         if (lane == 0) {
@@ -82,14 +81,13 @@ __device__ void share_weights(const code_launch &p, const code_row &r, const pie
     const int g = threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
     if (g < p.group) {
-        uint64_t *words = words_of_weights(t, p.group, g);
         const uint64_t own = warp_sum_u64(lane < WARPS ? s.warp_sums[lane][g] : 0);
         if (lane == 0) {
-            share_long(words, t.parts, t.part, own);
+            share_long(t, WEIGHTS + 2 * g, own);
         }
         uint64_t z = 0;
         for (int j = lane; j < t.parts; j += 32) {
-            z += shared_long(words, t.parts, j);
+            z += shared_long_by(t, WEIGHTS + 2 * g, j);
         }
         z = warp_sum_u64(z);
         if (lane == 0) {
@@ -144,26 +142,24 @@ __device__ void mix(const code_launch &p, const code_row &r, const piece &t, sha
 
 /* The total of all pieces into s.total, where the large x of each begin among all into s.offsets,
  * and how many they are into s.num_large. */
-__device__ void share_total(const code_launch &p, const piece &t, shared &s)
+__device__ void share_total(const piece &t, shared &s)
 {
     __syncthreads();
     if (threadIdx.x < 32) {
         const int lane = threadIdx.x;
-        uint64_t *words = words_of_total(t, p.group);
-        uint64_t *large = words_of_large(t, p.group);
         const uint64_t own = warp_sum_u64(lane < WARPS ? s.warp_sums[lane][0] : 0);
         if (lane == 0) {
             __threadfence(); /* the large x are there before their number is */
-            share(large + t.part, (uint32_t)s.num_large);
-            share_long(words, t.parts, t.part, own);
+            share(t, LARGE, (uint32_t)s.num_large);
+            share_long(t, TOTAL, own);
         }
         uint64_t total = 0;
         int before = 0;
         for (int j = lane; j < (t.parts + 31) / 32 * 32; j += 32) {
             int n = 0;
             if (j < t.parts) {
-                total += shared_long(words, t.parts, j);
-                n = (int)shared_word(large + j);
+                total += shared_long_by(t, TOTAL, j);
+                n = (int)shared_by(t, LARGE, j);
             }
             const int running = (int)warp_running_sum((uint64_t)n);
             if (j < t.parts) {
@@ -281,8 +277,7 @@ __device__ __forceinline__ void include(const piece &t, int span, float c, int32
 
 /* sums[i]: of the spans before span i; the last one, sums[spans], is that of the piece. Shares that
  * and finds s.before. */
-__device__ void share_inclusions(const code_launch &p, const piece &t, float c, int spans,
-                                 uint64_t *sums, shared &s)
+__device__ void share_inclusions(const piece &t, float c, int spans, uint64_t *sums, shared &s)
 {
     const int lane = threadIdx.x % 32;
     const int warp = threadIdx.x / 32;
@@ -299,7 +294,6 @@ __device__ void share_inclusions(const code_launch &p, const piece &t, float c, 
         }
     }
     __syncthreads();
-    uint64_t *words = words_of_inclusions(t, p.group);
     if (warp == 0) {
         const int run = (spans + 31) / 32;
         const int begin = min(spans, lane * run);
@@ -311,7 +305,7 @@ __device__ void share_inclusions(const code_launch &p, const piece &t, float c, 
         const uint64_t running = warp_running_sum(own);
         uint64_t before = running - own;
         if (lane == 31) {
-            share_long(words, t.parts, t.part, running);
+            share_long(t, INCLUSIONS, running);
         }
         for (int i = begin; i < end; i++) {
             const uint64_t sum = sums[i];
@@ -324,7 +318,7 @@ __device__ void share_inclusions(const code_launch &p, const piece &t, float c, 
     } else if (warp == 1) {
         uint64_t before = 0;
         for (int j = lane; j < t.part; j += 32) {
-            before += shared_long(words, t.parts, j);
+            before += shared_long_by(t, INCLUSIONS, j);
         }
         before = warp_sum_u64(before);
         if (lane == 0) {

@@ -63,15 +63,15 @@ __device__ __forceinline__ void load_queries(const code_head *heads, int group,
             for (int half = 0; half < 2; half++) {
                 const int i = (8 * s + 4 * half + t) * slots + k;
                 q.channels[s][k][half] =
-                    g < group ? __ldcg(reinterpret_cast<const uint32_t *>(heads[g].query) + i) : 0;
+                    g < group ? reinterpret_cast<const uint32_t *>(heads[g].query)[i] : 0;
             }
         }
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const bool exists = 2 * t + i < group;
-        q.scale[i] = exists ? __ldcg(&heads[2 * t + i].scale) : 0.0f;
-        q.sum[i] = exists ? __ldcg(&heads[2 * t + i].query_sum) : 0;
+        q.scale[i] = exists ? heads[2 * t + i].scale : 0.0f;
+        q.sum[i] = exists ? heads[2 * t + i].query_sum : 0;
     }
 }
 
@@ -135,7 +135,7 @@ template <int BITS, int STEPS>
 __device__ void score(const code_launch &p, const code_row &r, const piece &t, shared &s)
 {
     lane_queries<BITS, STEPS> q;
-    load_queries(r.scratch.heads + t.kv_head * p.group, p.group, q);
+    load_queries(s.heads, p.group, q);
     const int lane = threadIdx.x % 32;
     const int warp = threadIdx.x / 32;
     const int blocks = t.padded / CODES_BLOCK;

@@ -33,7 +33,6 @@ struct code_scratch {
     struct code_head *heads;       /* [num_heads] */
     struct code_kv_head *kv_heads; /* [num_kv_heads] */
     uint64_t *sums;                /* [num_kv_heads][code_sums] */
-    uint64_t *parts;               /* [num_kv_heads][code_part_words] */
     float *logits;                 /* [num_heads][stride]; then weights, x and inclusions */
     float *large;                  /* [num_kv_heads][stride] those x that are at least 1 */
     int64_t stride;                /* tokens */
@@ -49,14 +48,6 @@ CODES_FUNCTION int64_t code_parts(int64_t tokens)
 {
     int64_t parts = (tokens + CODE_PART_TOKENS - 1) / CODE_PART_TOKENS;
     return parts < CODE_MAX_PARTS ? parts : (int64_t)CODE_MAX_PARTS;
-}
-
-/* Words through which a CTA tells those of the same KV head what it has: the largest logits, the
- * sums of weights in two words each, two for the total, the number of large x, two for the sum of
- * inclusions. */
-CODES_FUNCTION int code_part_words(int group)
-{
-    return 3 * group + 5;
 }
 
 CODES_FUNCTION int64_t code_round(int64_t bytes)
@@ -77,9 +68,6 @@ CODES_FUNCTION int64_t code_scratch_of(void *at, int num_heads, int num_kv_heads
     end += code_round(num_kv_heads * (int64_t)sizeof(struct code_kv_head));
     out->sums = (uint64_t *)(base + end);
     end += code_round(num_kv_heads * code_sums(tokens) * (int64_t)sizeof(uint64_t));
-    out->parts = (uint64_t *)(base + end);
-    end += code_round(num_kv_heads * code_parts(tokens) * (int64_t)sizeof(uint64_t) *
-                      code_part_words(num_heads / num_kv_heads));
     out->logits = (float *)(base + end);
     end += num_heads * out->stride * (int64_t)sizeof(float);
     out->large = (float *)(base + end);

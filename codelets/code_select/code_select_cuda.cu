@@ -434,7 +434,7 @@ void code_select_steps_cuda(const struct code_select_args *a)
         code_launch p;
         const int64_t longest = code_describe(a, first, &p);
         launch_overlapped(code_prepare, dim3((unsigned)p.kv_heads, (unsigned)p.rows),
-                          PREPARE_THREADS, 0, p, false);
+                          PREPARE_THREADS, 0, p);
         if (longest > 0) {
             select_rows(p, longest);
         }

@@ -141,9 +141,9 @@ static __device__ void code_prepare_query(const code_launch &p, const float *q, 
 }
 
 /* Makes the queries of a KV head, and clears what its tokens are counted in. Grid: (KV head,
- * row). parts: whether those are needed. */
+ * row). */
 static __global__ void __launch_bounds__(PREPARE_THREADS)
-    code_prepare(begin_stamp stamp, const __grid_constant__ code_launch p, bool parts)
+    code_prepare(begin_stamp stamp, const __grid_constant__ code_launch p)
 {
     __shared__ float space[PREPARE_THREADS / 32][MP_MAX_HEAD_DIM];
     allow_next_kernel();
@@ -163,12 +163,6 @@ static __global__ void __launch_bounds__(PREPARE_THREADS)
     }
     if (threadIdx.x == 0) {
         r.scratch.kv_heads[h] = {0, 0, 0.0f};
-    }
-    if (parts) {
-        const int words = (int)code_parts(r.tokens) * code_part_words(p.group);
-        for (int i = threadIdx.x; i < words; i += PREPARE_THREADS) {
-            r.scratch.parts[(int64_t)h * words + i] = 0;
-        }
     }
 }
 

@@ -7,13 +7,16 @@
 #include "codelets/code_select/code_inclusion_cuda.cuh"
 #include "codelets/code_select/code_score_cuda.cuh"
 
+#include <atomic>
+
 namespace
 {
 
 struct fused_launch {
     code_launch codes;
-    int parts; /* CTAs that share a KV head, at most */
-    int slots; /* KV heads at a time */
+    int parts;           /* CTAs that share a KV head, at most */
+    int slots;           /* KV heads at a time */
+    uint32_t first_mark; /* of the first KV head of a slot; those of later ones follow */
 };
 
 /* ---- ids and log-weights ---- */
@@ -74,8 +77,11 @@ __device__ void take(const code_launch &p, const code_row &r, const piece &t, in
 }
 
 /* All tokens, if they are no more than samples. */
-__device__ void take_all(const code_row &r, int kv_head, int part, int parts)
+__device__ void take_all(const code_row &r, int kv_head, int part, int parts, int32_t *nnz)
 {
+    if (part == 0 && threadIdx.x == 0) {
+        *nnz = r.tokens;
+    }
     for (int i = part * THREADS + (int)threadIdx.x; i < r.tokens; i += parts * THREADS) {
         r.ids[kv_head * r.ids_stride + i] = (uint32_t)i;
         r.log_weights[kv_head * r.ids_stride + i] = 0.0f;
@@ -97,37 +103,80 @@ __host__ __device__ __forceinline__ int sums_floats(int chunk)
     return (chunk / SPAN / 2 + 1) * 4;
 }
 
-template <bool SPILL, int BITS, int STEPS>
-__device__ void select_piece(const fused_launch &p, const code_row &r, int row, int kv_head,
-                             int part, int parts, float *room, shared &s)
+/* The CTA's part of KV head number `item` of all rows; of no tokens if the row takes all, or the
+ * CTA is not needed. */
+__device__ piece piece_of(const fused_launch &p, int item)
 {
-    const int group = p.codes.group;
-    const int chunk = chunk_of(r.tokens, parts);
-    piece t;
-    t.kv_head = kv_head;
-    t.part = part;
-    t.parts = parts;
-    t.first = (int)min((int64_t)part * chunk, r.scratch.stride);
+    const code_row &r = p.codes.row[item / p.codes.kv_heads];
+    piece t = {};
+    t.part = (int)blockIdx.x % p.parts;
+    t.parts = min(p.parts, (int)code_parts(r.tokens));
+    if (!code_draws(r) || t.part >= t.parts) {
+        return t;
+    }
+    const int chunk = chunk_of(r.tokens, t.parts);
+    t.kv_head = item % p.codes.kv_heads;
+    t.first = (int)min((int64_t)t.part * chunk, r.scratch.stride);
     t.padded = min(chunk, (int)r.scratch.stride - t.first);
     t.tokens = max(0, min(chunk, r.tokens - t.first));
-    t.words = r.scratch.parts + kv_head * code_parts(r.tokens) * code_part_words(group);
-    t.large = r.scratch.large + kv_head * r.scratch.stride;
+    t.words = &shared_words[0][blockIdx.x - t.part];
+    t.mark = p.first_mark + (uint32_t)(item / p.slots);
+    t.large = r.scratch.large + t.kv_head * r.scratch.stride;
+    return t;
+}
+
+/* Brings the codes of a KV head's piece into L2, all of them at once: what a CTA's loads have in
+ * flight is less than the memory can give. */
+__device__ void fetch_codes(const fused_launch &p, int item)
+{
+    if (item >= p.codes.rows * p.codes.kv_heads) {
+        return;
+    }
+    const piece t = piece_of(p, item);
+    const code_row &r = p.codes.row[item / p.codes.kv_heads];
+    const int64_t block = t.kv_head * r.head_blocks + t.first / CODES_BLOCK;
+    const int blocks = t.padded / CODES_BLOCK;
+    const uint32_t *words = r.words + block * p.codes.words * CODES_BLOCK;
+    for (int i = threadIdx.x; i < blocks * p.codes.words; i += THREADS) {
+        prefetch_line(words + i * CODES_BLOCK);
+    }
+    for (int i = threadIdx.x; i < blocks; i += THREADS) {
+        prefetch_line(r.factors + (block + i) * CODES_BLOCK);
+    }
+}
+
+template <bool SPILL, int BITS, int STEPS>
+__device__ void select_piece(const fused_launch &p, int item, float *room, shared &s)
+{
+    const int row = item / p.codes.kv_heads;
+    const code_row &r = p.codes.row[row];
+    const int group = p.codes.group;
+    piece t = piece_of(p, item);
+    const int chunk = chunk_of(r.tokens, t.parts);
     uint64_t *sums = reinterpret_cast<uint64_t *>(room);
-    t.store = SPILL ? r.scratch.logits + group * (kv_head * r.scratch.stride + t.first)
+    t.store = SPILL ? r.scratch.logits + group * (t.kv_head * r.scratch.stride + t.first)
                     : room + sums_floats(chunk);
     const int spans = (t.padded + SPAN - 1) / SPAN;
+    const int warp = threadIdx.x / 32;
+    if (warp < group) {
+        const int64_t head = t.kv_head * group + warp;
+        code_prepare_query(p.codes, p.codes.q + row * p.codes.q_stride + head * p.codes.head_dim,
+                           s.space[warp], &s.heads[warp]);
+    }
     if (threadIdx.x == 0) {
         s.num_large = 0;
     }
+    __syncthreads();
     float *spare = SPILL ? NULL : t.store + t.padded;
     score<BITS, STEPS>(p.codes, r, t, s);
+    fetch_codes(p, item + p.slots);
     share_largest(p.codes, t, s);
     weigh(p.codes, t, s);
     share_weights(p.codes, r, t, s);
     mix(p.codes, r, t, s);
-    share_total(p.codes, t, s);
+    share_total(t, s);
     const float c = find_scale(r, t, chunk, s, spare, SPILL ? 0 : (group - 1) * t.padded);
-    share_inclusions(p.codes, t, c, spans, sums, s);
+    share_inclusions(t, c, spans, sums, s);
     take(p.codes, r, t, row, c, spans, sums, s);
     __syncthreads(); /* shared memory is free again */
 }
@@ -139,22 +188,18 @@ __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
 {
     extern __shared__ float4 room[];
     __shared__ shared s;
+    const int slot = (int)blockIdx.x / p.parts;
+    fetch_codes(p, slot); /* a hint: whether they are complete is of no matter yet */
     allow_next_kernel();
     wait_for_kernels(stamp);
     const int part = (int)blockIdx.x % p.parts;
-    for (int i = (int)blockIdx.x / p.parts; i < p.codes.rows * p.codes.kv_heads; i += p.slots) {
-        const int row = i / p.codes.kv_heads;
-        const int kv_head = i % p.codes.kv_heads;
-        const code_row &r = p.codes.row[row];
+    for (int i = slot; i < p.codes.rows * p.codes.kv_heads; i += p.slots) {
+        const code_row &r = p.codes.row[i / p.codes.kv_heads];
         const int parts = min(p.parts, (int)code_parts(r.tokens));
-        if (part >= parts) {
-            continue;
-        }
-        if (code_draws(r)) {
-            select_piece<SPILL, BITS, STEPS>(p, r, row, kv_head, part, parts,
-                                             reinterpret_cast<float *>(room), s);
-        } else {
-            take_all(r, kv_head, part, parts);
+        if (!code_draws(r)) {
+            take_all(r, i % p.codes.kv_heads, part, p.parts, p.codes.nnz + i);
+        } else if (part < parts) {
+            select_piece<SPILL, BITS, STEPS>(p, i, reinterpret_cast<float *>(room), s);
         }
     }
 }
@@ -212,21 +257,31 @@ fused_plan make_plan(const code_launch &p, int64_t longest, int64_t ctas, int64_
     return plan;
 }
 
+/* Marks that no launch has used: as many in a row, none of them 0. */
+uint32_t take_marks(int count)
+{
+    static std::atomic<uint32_t> next{1};
+    const uint32_t first = next.fetch_add((uint32_t)count);
+    return first != 0 && first <= UINT32_MAX - (uint32_t)count ? first : take_marks(count);
+}
+
 template <bool SPILL, int BITS, int STEPS> void launch(const code_launch &p, const fused_plan &plan)
 {
     begin_stamp stamp = {cuda_measure_take_stamp()};
-    const fused_launch params = {p, plan.parts, plan.slots};
+    const fused_launch params = {p, plan.parts, plan.slots, take_marks(p.rows * p.kv_heads)};
     CUDA_ALLOW_SHARED((select_fused<SPILL, BITS, STEPS>), plan.shared);
-    cudaLaunchAttribute attribute = {};
-    attribute.id = cudaLaunchAttributeCooperative;
-    attribute.val.cooperative = 1;
+    cudaLaunchAttribute attributes[2] = {};
+    attributes[0].id = cudaLaunchAttributeCooperative;
+    attributes[0].val.cooperative = 1;
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3((unsigned)(plan.slots * plan.parts));
     config.blockDim = THREADS;
     config.dynamicSmemBytes = plan.shared;
     config.stream = cuda_stream();
-    config.attrs = &attribute;
-    config.numAttrs = 1;
+    config.attrs = attributes;
+    config.numAttrs = cuda_kernels_wait() ? 2 : 1;
     CUDA_CHECK(cudaLaunchKernelEx(&config, select_fused<SPILL, BITS, STEPS>, stamp, params));
 }
 
@@ -281,10 +336,11 @@ void code_select_fused_cuda(const struct code_select_args *a)
     for (int64_t first = 0; first < a->rows; first += CODE_ROWS) {
         code_launch p;
         const int64_t longest = code_describe(a, first, &p);
-        launch_overlapped(code_prepare, dim3((unsigned)p.kv_heads, (unsigned)p.rows),
-                          PREPARE_THREADS, 0, p, true);
         if (longest > 0) {
             select_rows(p, longest);
+        } else { /* there is only to say so */
+            launch_overlapped(code_prepare, dim3((unsigned)p.kv_heads, (unsigned)p.rows),
+                              PREPARE_THREADS, 0, p);
         }
     }
 }

@@ -7,7 +7,7 @@
 
 enum {
     MOST_PIECES = 64, /* of a list: enough for many threads, few enough to merge quickly */
-    MIN_PIECE = 256,  /* tokens; smaller ones do not pay for their start */
+    MIN_PIECE = 64,   /* tokens; smaller ones do not pay for their start */
 };
 
 /* Depends on the list alone, not on the team or on the other lists, so that a request's results do
