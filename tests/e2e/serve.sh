@@ -44,6 +44,11 @@ run_node() { # run_node NAME [ARGUMENT...]
     expect_match "$name.mjs" said "$name: done"
 }
 
+# Ticks of the processor that the server has used.
+ticks() {
+    awk '{print $14 + $15}' "/proc/$child/stat"
+}
+
 need_node() {
     command -v node >/dev/null || { echo 'skipped: no node' && exit 77; }
 }
@@ -72,6 +77,11 @@ case_serve() {
     expect_get 200 '^vllm:generation_tokens_total\{model_name="demo"\} 28$' /metrics
     expect_get 200 '"past":\[\{"id":"chatcmpl-' /status
     expect_get 200 "<title>" /
+    # With nothing to do it sleeps, and its workers too, which would look for tasks all the time.
+    local before
+    before=$(ticks)
+    sleep 1
+    (($(ticks) - before < 20)) || fail 'ticks of a second without requests' "$(($(ticks) - before))" 0
     expect "HEAD" "$(curl -sS -m 60 -I -o /dev/null -w "%{http_code}" "$url/health")" 200
     end_server
 }

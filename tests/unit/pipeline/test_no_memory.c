@@ -132,7 +132,7 @@ static void test_prompt(void **state)
     struct mp_session *session;
     ASSERT_OK(mp_session_open(engine, &session, &err));
     ASSERT_OK(add_prompt(session, ids, PROMPT, NEW_TOKENS, 0, &failed_slot, &err));
-    fail_one("offloaded keys");
+    fail_one("offloaded keys and values");
     ASSERT_OK(mp_session_read(session, &err));
     assert_int_equal(failures, 0);
     assert_int_equal(mp_session_request(session, failed_slot)->finish, MP_FINISH_FAILED);
