@@ -33,16 +33,29 @@ struct reader {
     struct mp_error *err;
 };
 
+static const struct tokenizer_class *find_class(const char *name)
+{
+    for (size_t i = 0; i < sizeof CLASSES / sizeof CLASSES[0]; i++) {
+        if (strcmp(CLASSES[i].name, name) == 0) {
+            return &CLASSES[i];
+        }
+    }
+    return &OTHER_CLASS;
+}
+
+const char *mp_hf_usual_token(const char *tokenizer_class, const char *key)
+{
+    const struct tokenizer_class *class = find_class(tokenizer_class);
+    return strcmp(key, "bos_token") == 0   ? class->bos
+           : strcmp(key, "eos_token") == 0 ? class->eos
+                                           : NULL;
+}
+
 static int read_class(const struct reader *r, const struct tokenizer_class **out)
 {
     const char *name = "";
     int code = mp_json_opt_string(r->doc, r->root, "tokenizer_class", &name, r->err);
-    *out = &OTHER_CLASS;
-    for (size_t i = 0; i < sizeof CLASSES / sizeof CLASSES[0]; i++) {
-        if (strcmp(CLASSES[i].name, name) == 0) {
-            *out = &CLASSES[i];
-        }
-    }
+    *out = find_class(name);
     return code;
 }
 

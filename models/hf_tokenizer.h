@@ -11,4 +11,8 @@
  */
 int mp_hf_tokenizer_load(const char *dir, struct mp_tokenizer **out, struct mp_error *err);
 
+/* What a tokenizer class of transformers has for a key such as "bos_token" that
+ * tokenizer_config.json leaves out; NULL: nothing. Static. */
+const char *mp_hf_usual_token(const char *tokenizer_class, const char *key);
+
 #endif

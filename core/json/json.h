@@ -100,6 +100,11 @@ const char *mp_json_key(const struct cJSON *member);
  * objects of more than some dozens of keys once instead. */
 const struct cJSON *mp_json_find(const struct cJSON *object, const char *key);
 
+/* The text of the member `key` of an object's text, json[0 .. length), which has been read before:
+ * *out [*out_length] in it. False: there is none, or its key is written with escapes. */
+bool mp_json_find_text(const char *json, size_t length, const char *key, const char **out,
+                       size_t *out_length);
+
 /* Fills err with MP_ERR_FORMAT "file: key.path: message" for a value of the document. */
 int mp_json_fail(const struct mp_json *doc, const struct cJSON *value, struct mp_error *err,
                  const char *format, ...) __attribute__((format(printf, 4, 5)));

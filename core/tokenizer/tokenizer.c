@@ -62,11 +62,15 @@ int32_t mp_tokenizer_find(const struct mp_tokenizer *t, const char *text)
     return -1;
 }
 
-static bool is_added(const struct mp_added_set *set, int32_t id)
+/* Whether the set has the token, which is then a special one there too. */
+static bool make_special_in(struct mp_added_set *set, int32_t id)
 {
     size_t i = 0;
     while (i < set->count && set->items[i].id != id) {
         i++;
+    }
+    if (i < set->count) {
+        set->items[i].special = true;
     }
     return i < set->count;
 }
@@ -75,8 +79,9 @@ void mp_tokenizer_make_special(struct mp_tokenizer *t, int32_t id)
 {
     struct mp_token *token = &t->vocab.tokens[id];
     token->special = true;
-    if (token->length > 0 && !is_added(&t->added_raw, id) && !is_added(&t->added_normalized, id)) {
-        struct mp_added_token added = {.id = id};
+    if (token->length > 0 && !make_special_in(&t->added_raw, id) &&
+        !make_special_in(&t->added_normalized, id)) {
+        struct mp_added_token added = {.id = id, .special = true};
         mp_bytes_append(&added.content, token->text, token->length);
         mp_added_push(&t->added_raw, added);
         mp_added_finish(&t->added_raw);
@@ -112,13 +117,21 @@ struct encoder {
     struct mp_work *work;
 };
 
-/* text: normalized, without added tokens. */
-static int encode_words(struct encoder *e, const char *text, size_t length, bool at_start)
+/* A part of the text, as it was given or normalized. */
+struct part {
+    const char *text;    /* [length] */
+    const char *content; /* [length] as of mp_tokenizer_encode_content; NULL: none of it is */
+    size_t length;
+    bool at_start; /* of the whole text */
+};
+
+/* Normalized, without added tokens. */
+static int encode_words(struct encoder *e, const struct part *part)
 {
     struct mp_pieces words = {0};
-    mp_bytes_append(&words.text, text, length);
-    mp_pieces_push(&words, 0, length);
-    int rc = mp_steps_run(&e->t->pre_tokenizer, &words, at_start, e->work);
+    mp_bytes_append(&words.text, part->text, part->length);
+    mp_pieces_push(&words, 0, part->length);
+    int rc = mp_steps_run(&e->t->pre_tokenizer, &words, part->at_start, e->work);
     for (size_t i = 0; i < words.count && rc == MP_OK; i++) {
         struct mp_piece word = words.items[i];
         rc = mp_bpe_word(e->bpe, words.text.data + word.start, word.end - word.start);
@@ -127,37 +140,61 @@ static int encode_words(struct encoder *e, const char *text, size_t length, bool
     return rc;
 }
 
-/* Cuts the tokens of set out of text and does the rest with encode_text. */
-static int encode_segments(struct encoder *e, const struct mp_added_set *set, const char *text,
-                           size_t length, bool at_start,
-                           int (*encode_text)(struct encoder *, const char *, size_t, bool))
+/* Cuts the tokens of set out of a part and does the rest with encode_text. */
+static int encode_segments(struct encoder *e, const struct mp_added_set *set,
+                           const struct part *part,
+                           int (*encode_text)(struct encoder *, const struct part *))
 {
     struct mp_segments segments = {0};
-    int rc = mp_added_split(set, text, length, &segments, e->work);
+    int rc = mp_added_split(set, part->text, part->content, part->length, &segments, e->work);
     for (size_t i = 0; i < segments.count && rc == MP_OK; i++) {
         const struct mp_segment *s = &segments.items[i];
         if (s->id >= 0) {
             mp_ids_push(e->out, s->id);
-        } else {
-            rc = encode_text(e, text + s->start, s->end - s->start, at_start && s->start == 0);
+            continue;
         }
+        struct part between = {.text = part->text + s->start,
+                               .content = part->content != NULL ? part->content + s->start : NULL,
+                               .length = s->end - s->start,
+                               .at_start = part->at_start && s->start == 0};
+        rc = encode_text(e, &between);
     }
     free(segments.items);
     return rc;
 }
 
-static int encode_raw(struct encoder *e, const char *text, size_t length, bool at_start)
+static int encode_raw(struct encoder *e, const struct part *part)
 {
     struct mp_pieces whole = {0};
-    mp_bytes_append(&whole.text, text, length);
-    mp_pieces_push(&whole, 0, length);
-    int rc = mp_steps_run(&e->t->normalizer, &whole, at_start, e->work);
+    mp_bytes_append(&whole.text, part->text, part->length);
+    mp_pieces_push(&whole, 0, part->length);
+    int rc = mp_steps_run(&e->t->normalizer, &whole, part->at_start, e->work);
     if (rc == MP_OK) {
-        rc = encode_segments(e, &e->t->added_normalized, whole.text.data, whole.text.length,
-                             at_start, encode_words);
+        /* Where content counts nothing has been normalized (check_content). */
+        bool same = e->t->normalizer.count == 0;
+        struct part normalized = {.text = whole.text.data,
+                                  .content = same ? part->content : NULL,
+                                  .length = whole.text.length,
+                                  .at_start = part->at_start};
+        rc = encode_segments(e, &e->t->added_normalized, &normalized, encode_words);
     }
     mp_pieces_free(&whole);
     return rc;
+}
+
+/* Special tokens that are looked for in what has been normalized cannot be told from content. */
+static int check_content(const struct mp_tokenizer *t, struct mp_error *err)
+{
+    const struct mp_added_set *set = &t->added_normalized;
+    for (size_t i = 0; i < set->count && t->normalizer.count > 0; i++) {
+        if (set->items[i].special) {
+            return mp_fail(err, MP_ERR_UNSUPPORTED,
+                           "tokenizer.json: special token %.80s is looked for in normalized text, "
+                           "where what users wrote cannot be told from it",
+                           set->items[i].content.data);
+        }
+    }
+    return MP_OK;
 }
 
 static int check_utf8(const char *text, size_t length, struct mp_error *err)
@@ -181,10 +218,14 @@ static void push_all(struct mp_ids *out, const struct mp_ids *ids)
     }
 }
 
-int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t length,
-                        bool add_special, struct mp_ids *out, struct mp_error *err)
+int mp_tokenizer_encode_content(const struct mp_tokenizer *t, const char *text, const char *content,
+                                size_t length, bool add_special, struct mp_ids *out,
+                                struct mp_error *err)
 {
     int rc = check_utf8(text, length, err);
+    if (rc == MP_OK && content != NULL) {
+        rc = check_content(t, err);
+    }
     if (rc != MP_OK) {
         return rc;
     }
@@ -194,7 +235,9 @@ int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t l
     }
     struct mp_work work = {.stop = t->stop, .user = t->stop_user, .err = err};
     struct encoder e = {.t = t, .bpe = mp_bpe_new(t, out, &work), .out = out, .work = &work};
-    rc = encode_segments(&e, &t->added_raw, text, length, true, encode_raw);
+    const struct part whole = {
+        .text = text, .content = content, .length = length, .at_start = true};
+    rc = encode_segments(&e, &t->added_raw, &whole, encode_raw);
     mp_bpe_free(e.bpe);
     if (rc != MP_OK) {
         out->count = count_before;
@@ -202,4 +245,10 @@ int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t l
         push_all(out, &t->suffix);
     }
     return rc;
+}
+
+int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t length,
+                        bool add_special, struct mp_ids *out, struct mp_error *err)
+{
+    return mp_tokenizer_encode_content(t, text, NULL, length, add_special, out, err);
 }

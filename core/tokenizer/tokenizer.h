@@ -50,6 +50,13 @@ int32_t mp_tokenizer_size(const struct mp_tokenizer *t);
 int mp_tokenizer_encode(const struct mp_tokenizer *t, const char *text, size_t length,
                         bool add_special, struct mp_ids *out, struct mp_error *err);
 
+/* The same for a text of which some bytes are content: content [length] is 1 there, else 0; NULL:
+ * none are. Special tokens are not looked for in content, where their strings are text like any
+ * other. MP_ERR_UNSUPPORTED: the tokenizer normalizes texts before it looks for a special token. */
+int mp_tokenizer_encode_content(const struct mp_tokenizer *t, const char *text, const char *content,
+                                size_t length, bool add_special, struct mp_ids *out,
+                                struct mp_error *err);
+
 /* The text of ids, malloc'ed and NUL-terminated, its length in *length (may be NULL). Incomplete
  * UTF-8 becomes U+FFFD. skip_special leaves special tokens out. Ids that no token has are no text:
  * a model can have more ids than its tokenizer. */

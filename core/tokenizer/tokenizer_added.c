@@ -77,9 +77,15 @@ static size_t lower_bound(const struct mp_added_set *set, size_t low, size_t hig
     return low;
 }
 
+/* Whether a token may be found in bytes that are content, or not. */
+static bool may_be(const struct mp_added_token *token, const char *content)
+{
+    return !token->special || content == NULL || memchr(content, 1, token->content.length) == NULL;
+}
+
 /* The longest token at the start of text, or NULL; *seen: how many bytes were looked at. */
 static const struct mp_added_token *longest(const struct mp_added_set *set, const char *text,
-                                            size_t length, size_t *seen)
+                                            const char *content, size_t length, size_t *seen)
 {
     const struct mp_added_token *best = NULL;
     size_t low = 0;
@@ -89,7 +95,8 @@ static const struct mp_added_token *longest(const struct mp_added_set *set, cons
         int byte = (unsigned char)text[at];
         low = lower_bound(set, low, high, at, byte);
         high = lower_bound(set, low, high, at, byte + 1);
-        if (low < high && set->items[low].content.length == at + 1) {
+        if (low < high && set->items[low].content.length == at + 1 &&
+            may_be(&set->items[low], content)) {
             best = &set->items[low];
         }
     }
@@ -195,17 +202,18 @@ static int add_token(struct cutter *c, const struct mp_added_token *token, size_
     return mp_work_count(c->work, seen);
 }
 
-int mp_added_split(const struct mp_added_set *set, const char *text, size_t length,
-                   struct mp_segments *out, struct mp_work *w)
+int mp_added_split(const struct mp_added_set *set, const char *text, const char *content,
+                   size_t length, struct mp_segments *out, struct mp_work *w)
 {
     struct cutter c = {.text = text, .length = length, .out = out, .work = w};
     int rc = MP_OK;
     size_t at = 0;
     while (at < length && rc == MP_OK) {
         size_t seen = 1;
-        const struct mp_added_token *token = set->starts[(unsigned char)text[at]]
-                                                 ? longest(set, text + at, length - at, &seen)
-                                                 : NULL;
+        const struct mp_added_token *token =
+            set->starts[(unsigned char)text[at]]
+                ? longest(set, text + at, content != NULL ? content + at : NULL, length - at, &seen)
+                : NULL;
         size_t start = at;
         at += token == NULL ? 1 : token->content.length;
         rc = mp_work_count(w, seen);

@@ -150,6 +150,7 @@ struct mp_added_token {
     bool single_word; /* not inside a word */
     bool lstrip;      /* takes the white space before it along */
     bool rstrip;      /* and after it */
+    bool special;
 };
 
 /* Added tokens that are looked for in the same text. */
@@ -177,9 +178,10 @@ struct mp_segments {
     size_t capacity;
 };
 /* Appends to out the segments of text, leftmost longest match first. Segments of text are never
- * empty. MP_ERR_INTERRUPTED. */
-int mp_added_split(const struct mp_added_set *set, const char *text, size_t length,
-                   struct mp_segments *out, struct mp_work *w);
+ * empty. content [length]: special tokens are not found where a byte of it is not 0; NULL: they are
+ * everywhere. MP_ERR_INTERRUPTED. */
+int mp_added_split(const struct mp_added_set *set, const char *text, const char *content,
+                   size_t length, struct mp_segments *out, struct mp_work *w);
 
 /* ---- vocabulary (tokenizer_vocab.c) ---- */
 

@@ -113,7 +113,6 @@ static int load_added_token(struct mp_loader *l, const struct cJSON *token)
 {
     struct mp_added_token added = {0};
     bool normalized;
-    bool special;
     int64_t id;
     const struct mp_json *doc = l->doc;
     int rc = mp_json_expect(doc, token, MP_JSON_OBJECT, l->err);
@@ -123,7 +122,7 @@ static int load_added_token(struct mp_loader *l, const struct cJSON *token)
         (rc = mp_json_get_bool(doc, token, "lstrip", &added.lstrip, l->err)) != MP_OK ||
         (rc = mp_json_get_bool(doc, token, "rstrip", &added.rstrip, l->err)) != MP_OK ||
         (rc = mp_json_get_bool(doc, token, "normalized", &normalized, l->err)) != MP_OK ||
-        (rc = mp_json_get_bool(doc, token, "special", &special, l->err)) != MP_OK ||
+        (rc = mp_json_get_bool(doc, token, "special", &added.special, l->err)) != MP_OK ||
         (rc = mp_load_bytes(l, token, "content", &added.content)) != MP_OK) {
         return rc;
     }
@@ -131,7 +130,7 @@ static int load_added_token(struct mp_loader *l, const struct cJSON *token)
         mp_bytes_free(&added.content);
         return mp_json_fail(l->doc, token, l->err, "the content is empty");
     }
-    rc = set_added_id(l, token, &added.content, special, &added.id);
+    rc = set_added_id(l, token, &added.content, added.special, &added.id);
     if (rc != MP_OK) {
         mp_bytes_free(&added.content);
         return rc;

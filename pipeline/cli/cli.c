@@ -40,7 +40,8 @@ enum { NUM_VERBS = sizeof VERBS / sizeof VERBS[0] };
 
 enum {
     EVALS = MP_VERB_EVAL | MP_VERB_EVAL_ATTENTION,
-    SAMPLES = MP_VERB_MAKE_DATA | EVALS, /* make samples of benchmarks */
+    SAMPLES = MP_VERB_MAKE_DATA | EVALS,                        /* make samples of benchmarks */
+    TEXTS = MP_VERB_GENERATE | MP_VERB_PLAN | MP_VERB_TOKENIZE, /* make tokens of users' texts */
 };
 
 /* Options that are not configuration keys. */
@@ -54,7 +55,8 @@ static const struct option {
     {"config", STRING, offsetof(struct mp_cli, config_path),
      MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE |
          MP_VERB_SERVE | EVALS},
-    {"input", STRING, offsetof(struct mp_cli, input), MP_VERB_GENERATE | MP_VERB_PLAN | EVALS},
+    {"input", STRING, offsetof(struct mp_cli, input),
+     MP_VERB_GENERATE | MP_VERB_PLAN | MP_VERB_TOKENIZE | EVALS},
     {"prompt", STRING, offsetof(struct mp_cli, prompt), MP_VERB_GENERATE},
     {"output", STRING, offsetof(struct mp_cli, output),
      MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_TUNE | MP_VERB_MAKE_DATA | MP_VERB_EVAL},
@@ -63,6 +65,9 @@ static const struct option {
     {"tokens", STRING, offsetof(struct mp_cli, tokens), MP_VERB_LOGITS | EVALS},
     {"json", STRING, offsetof(struct mp_cli, json), MP_VERB_TOKENIZE | MP_VERB_DETOKENIZE},
     {"no-special", SWITCH, offsetof(struct mp_cli, no_special), MP_VERB_TOKENIZE},
+    {"chat", SWITCH, offsetof(struct mp_cli, chat), TEXTS},
+    {"parse-special", SWITCH, offsetof(struct mp_cli, parse_special), TEXTS},
+    {"no-parse-special", SWITCH, offsetof(struct mp_cli, no_parse_special), TEXTS},
     {"context", COUNT, offsetof(struct mp_cli, context),
      MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE | MP_VERB_SERVE},
     {"shape", STRING, offsetof(struct mp_cli, shape), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
@@ -279,7 +284,7 @@ static int check_attention(const struct mp_cli *cli, const struct argument *flag
     return code;
 }
 
-/* A flag that says more of another one needs that one. */
+/* A flag that says more of another one needs that one; two that say the opposite do not go. */
 static int check_needed(const struct mp_cli *cli, const struct argument *flags, int num_flags,
                         struct mp_error *err)
 {
@@ -287,6 +292,9 @@ static int check_needed(const struct mp_cli *cli, const struct argument *flags, 
         if (strcmp(flags[i].name, "fxt-steps") == 0 && cli->config.fxt_dir == NULL) {
             return mp_fail(err, MP_ERR_USAGE, "--fxt-steps needs --fxt FOLDER");
         }
+    }
+    if (cli->parse_special && cli->no_parse_special) {
+        return mp_fail(err, MP_ERR_USAGE, "give --parse-special or --no-parse-special, not both");
     }
     return 0;
 }

@@ -50,6 +50,9 @@ struct mp_cli {
     bool json_output;
     bool resume;
     bool no_special;
+    bool chat;             /* texts are a user's messages */
+    bool parse_special;    /* special tokens are found in what users wrote, */
+    bool no_parse_special; /* or not; neither: as the kind of prompt has it */
     bool quiet;
     bool help;
     bool version;
@@ -65,11 +68,12 @@ void mp_cli_help(const char *verb);
 /* The directory of the model the configuration names; malloc'ed. */
 int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err);
 
-/* The tokenizer of that model, or of a directory that holds nothing else. The caller's:
- * mp_tokenizer_free. */
+/* The tokenizer of that model, or of a directory that holds nothing else, and, if chat is not NULL,
+ * its chat template. The caller's, also after an error: mp_tokenizer_free, mp_hook_free_chat. */
+struct mp_chat;
 struct mp_tokenizer;
 int mp_cli_open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out,
-                          struct mp_error *err);
+                          struct mp_chat **chat, struct mp_error *err);
 
 /* An engine for the command line's shape or model, with this configuration, which is the command
  * line's or a copy of it that was changed. It shows messages and progress, and signals stop it. */

@@ -22,7 +22,15 @@ int mp_cli_model_dir(const struct mp_cli *cli, char **out, struct mp_error *err)
     return code == 0 ? 0 : MP_ERR_USAGE;
 }
 
-int mp_cli_open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out, struct mp_error *err)
+static int open_texts(const char *dir, struct mp_tokenizer **out, struct mp_chat **chat,
+                      struct mp_error *err)
+{
+    int code = mp_engine_load_tokenizer(dir, mp_console_stop, NULL, out, err);
+    return code == 0 && chat != NULL ? mp_hook_load_chat(dir, chat, err) : code;
+}
+
+int mp_cli_open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out,
+                          struct mp_chat **chat, struct mp_error *err)
 {
     const char *given = cli->config.model_path;
     if (given == NULL) {
@@ -31,12 +39,12 @@ int mp_cli_open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out, s
     /* A directory that holds nothing but tokenizer.json will do. */
     struct stat status;
     if (stat(given, &status) == 0 && S_ISDIR(status.st_mode)) {
-        return mp_engine_load_tokenizer(given, mp_console_stop, NULL, out, err);
+        return open_texts(given, out, chat, err);
     }
     char *dir = NULL;
     int code = mp_cli_model_dir(cli, &dir, err);
     if (code == 0) {
-        code = mp_engine_load_tokenizer(dir, mp_console_stop, NULL, out, err);
+        code = open_texts(dir, out, chat, err);
     }
     free(dir);
     return code;

@@ -32,8 +32,12 @@ const char mp_help_generate[] =
     "\n"
     "  --config FILE    configuration (JSON); the flags below override it\n"
     "  --input FILE     prompts: a JSON object, an array or JSON lines with \"input\" (or\n"
-    "                   \"input_ids\"); - reads stdin\n"
+    "                   \"input_ids\", or a conversation in \"messages\"); - reads stdin.\n"
+    "                   Or lines of OpenAI's batches, whose answers have that form, too\n"
     "  --prompt TEXT    one prompt instead of --input\n"
+    "  --chat           \"input\" and TEXT are messages of a user, for the model's chat template\n"
+    "  --parse-special  special tokens are found in what a conversation says, too\n"
+    "  --no-parse-special  special tokens in texts are text, as they are in conversations\n"
     "  --output FILE    one JSON line a finished request; -: on stdout, instead of texts\n"
     "  --resume         continue --output: skip what it already holds of the same prompts,\n"
     "                   answered with the same settings\n"
@@ -42,7 +46,8 @@ const char mp_help_generate[] =
     "Examples:\n"
     "  magicpig-pipe --config configs/magicpig_config.json --input configs/data32k.json\n"
     "  magicpig-pipe --config my.json --input many.jsonl --output answers.jsonl --batch 4\n"
-    "  magicpig-pipe --model DIR --prompt 'Once upon a time' --lsh-k 0 --gen-len 50\n";
+    "  magicpig-pipe --model DIR --prompt 'Once upon a time' --lsh-k 0 --gen-len 50\n"
+    "  magicpig-pipe --model DIR --chat --prompt 'What is a pipe?' --lsh-k 0 --gen-len 200\n";
 
 const char mp_help_logits[] =
     "magicpig-pipe logits: logits of every position, with full attention\n"
@@ -58,11 +63,16 @@ const char mp_help_tokenize[] =
     "magicpig-pipe tokenize: text to token ids, one JSON array a line\n"
     "\n"
     "  --json FILE      a JSON array of strings; without it stdin is one text\n"
+    "  --input FILE     prompts as generate reads them, and conversations; null: cannot run\n"
     "  --no-special     without the tokens that the post-processor adds (BOS)\n"
+    "  --chat           texts are messages of a user, for the model's chat template\n"
+    "  --parse-special  special tokens are found in what a conversation says, too\n"
+    "  --no-parse-special  special tokens in texts are text, as they are in conversations\n"
     "\n"
     "Examples:\n"
     "  echo -n 'Hello world' | magicpig-pipe tokenize --model models/demo\n"
-    "  magicpig-pipe tokenize --model models/demo --json texts.json --no-special\n";
+    "  magicpig-pipe tokenize --model models/demo --json texts.json --no-special\n"
+    "  magicpig-pipe tokenize --model models/demo --input chats.jsonl\n";
 
 const char mp_help_detokenize[] =
     "magicpig-pipe detokenize: token ids to text, one JSON string a line\n"
@@ -77,7 +87,8 @@ const char mp_help_plan[] =
     "\n"
     "  --config FILE    configuration (JSON); the flags below override it\n"
     "  --context N      prompt tokens of each request\n"
-    "  --input FILE     or: the longest prompt of this file\n"
+    "  --input FILE     or: the longest prompt of this file; --chat, --parse-special and\n"
+    "                   --no-parse-special as generate has them\n"
     "  --shape NAME     instead of a model, the shape of a well-known one\n"
     "  --layers N       with that many layers\n"
     "\n"
@@ -167,7 +178,8 @@ const char mp_help_serve[] =
     "                   one key a line: clients must send one of them\n"
     "  --served-name NAME\n"
     "                   the model's name in the API (as --model has it)\n"
-    "  --template NAME  what stands around the text of a chat (none)\n"
+    "  --template NAME  what stands around the one message of a chat, instead of the model's\n"
+    "                   chat template\n"
     "  --context N      tokens of a request at most, prompt and answer together (as many as\n"
     "                   the model has and fit the memory, --batch times)\n"
     "  --max-queue N    requests that wait while --batch others run; more are told to come\n"

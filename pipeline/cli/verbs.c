@@ -160,38 +160,68 @@ int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err)
 
 /* ---- tokenize ---- */
 
-static int print_ids(const struct mp_tokenizer *t, const char *text, size_t length, bool special,
-                     struct mp_error *err)
+/* What makes ids of texts. */
+struct encoder {
+    const struct mp_cli *cli;
+    struct mp_tokenizer *tokenizer;
+    struct mp_chat *chat; /* NULL: texts are taken as they are */
+};
+
+static void print_ids(const struct mp_ids *ids)
+{
+    putchar('[');
+    for (size_t i = 0; i < ids->count; i++) {
+        printf("%s%d", i > 0 ? ", " : "", (int)ids->data[i]);
+    }
+    puts("]");
+}
+
+static int print_text_ids(const struct encoder *e, const char *text, size_t length,
+                          struct mp_error *err)
 {
     struct mp_ids ids = {0};
-    int code = mp_tokenizer_encode(t, text, length, special, &ids, err);
-    if (code == 0) {
-        putchar('[');
-        for (size_t i = 0; i < ids.count; i++) {
-            printf("%s%d", i > 0 ? ", " : "", (int)ids.data[i]);
-        }
-        puts("]");
+    char *content = NULL;
+    if (e->cli->no_parse_special) {
+        content = mp_xmalloc(length + 1);
+        memset(content, 1, length + 1);
     }
+    int code = mp_tokenizer_encode_content(e->tokenizer, text, content, length, !e->cli->no_special,
+                                           &ids, err);
+    if (code == 0) {
+        print_ids(&ids);
+    }
+    free(content);
     mp_ids_free(&ids);
     return code;
 }
 
-/* One element of the file: a string. */
-static int print_ids_of(const struct mp_tokenizer *t, const struct mp_json *doc,
-                        const struct cJSON *value, bool special, struct mp_error *err)
+/* Of a user's message. */
+static int print_chat_ids(const struct encoder *e, const char *text, size_t length,
+                          struct mp_error *err)
 {
-    const char *string;
-    int code = mp_json_as_string(doc, value, &string, err);
+    struct mp_ids ids = {0};
+    char *json = mp_hook_chat_of_text(text, length);
+    const struct mp_conversation c = {.name = "text",
+                                      .json = json,
+                                      .length = strlen(json),
+                                      .parse_special = e->cli->parse_special};
+    int code = mp_hook_encode_chat(e->chat, e->tokenizer, &c, &ids, err);
     if (code == 0) {
-        size_t length;
-        char *text = mp_json_string_bytes(string, &length);
-        code = print_ids(t, text, length, special, err);
-        free(text);
+        print_ids(&ids);
     }
+    free(json);
+    mp_ids_free(&ids);
     return code;
 }
 
-static int tokenize_stdin(const struct mp_tokenizer *t, bool special, struct mp_error *err)
+static int print_ids_of(const struct encoder *e, const char *text, size_t length,
+                        struct mp_error *err)
+{
+    return e->chat != NULL ? print_chat_ids(e, text, length, err)
+                           : print_text_ids(e, text, length, err);
+}
+
+static int tokenize_stdin(const struct encoder *e, struct mp_error *err)
 {
     char *text = NULL;
     size_t used = 0;
@@ -204,13 +234,12 @@ static int tokenize_stdin(const struct mp_tokenizer *t, bool special, struct mp_
         used += n;
     } while (used == room);
     int code = ferror(stdin) ? mp_fail(err, MP_ERR_IO, "stdin: cannot read: %s", strerror(errno))
-                             : print_ids(t, text, used, special, err);
+                             : print_ids_of(e, text, used, err);
     free(text);
     return code;
 }
 
-static int tokenize_file(const struct mp_tokenizer *t, const char *path, bool special,
-                         struct mp_error *err)
+static int tokenize_file(const struct encoder *e, const char *path, struct mp_error *err)
 {
     struct mp_json *doc;
     int code = mp_json_read_file_with_nul(path, MAX_JSON_BYTES, &doc, err);
@@ -220,22 +249,68 @@ static int tokenize_file(const struct mp_tokenizer *t, const char *path, bool sp
     code = mp_json_expect(doc, mp_json_root(doc), MP_JSON_ARRAY, err);
     for (const struct cJSON *v = code == 0 ? mp_json_first(mp_json_root(doc)) : NULL;
          v != NULL && code == 0; v = mp_json_after(v)) {
-        code = print_ids_of(t, doc, v, special, err);
+        const char *string;
+        code = mp_json_as_string(doc, v, &string, err);
+        if (code == 0) {
+            size_t length;
+            char *text = mp_json_string_bytes(string, &length);
+            code = print_ids_of(e, text, length, err);
+            free(text);
+        }
     }
     mp_json_free(doc);
     return code;
 }
 
+/* The prompts that generate would read. */
+static int tokenize_records(const struct mp_cli *cli, struct mp_error *err)
+{
+    struct mp_engine *engine = NULL;
+    struct mp_prompts prompts = {0};
+    size_t failed = 0;
+    int code = mp_cli_open_engine(cli, &cli->config, &engine, err);
+    if (code == 0) {
+        code = mp_prompts_load(cli, engine, &prompts, err);
+    }
+    for (size_t i = 0; i < prompts.records.count && code == 0; i++) {
+        const struct mp_record *r = &prompts.records.items[i];
+        if (r->error == NULL) {
+            print_ids(&prompts.ids[i]);
+        } else {
+            puts("null");
+            mp_log(MP_LOG_ERROR, "record %s: %s", r->id, r->error);
+            failed++;
+        }
+    }
+    if (failed > 0) {
+        code = mp_fail(err, MP_ERR_FORMAT, "%zu of %zu records could not be read", failed,
+                       prompts.records.count);
+    }
+    mp_prompts_free(&prompts);
+    mp_engine_close(engine);
+    return code;
+}
+
 int mp_verb_tokenize(const struct mp_cli *cli, struct mp_error *err)
 {
-    struct mp_tokenizer *t;
-    int code = mp_cli_open_tokenizer(cli, &t, err);
-    if (code != 0) {
-        return code;
+    if (cli->input != NULL && (cli->json != NULL || cli->no_special)) {
+        return mp_fail(err, MP_ERR_USAGE, "--input takes neither --json nor --no-special");
     }
-    code = cli->json != NULL ? tokenize_file(t, cli->json, !cli->no_special, err)
-                             : tokenize_stdin(t, !cli->no_special, err);
-    mp_tokenizer_free(t);
+    if (cli->input != NULL) {
+        return tokenize_records(cli, err);
+    }
+    if (cli->chat && cli->no_special) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "--no-special does not act with --chat: its tokens are "
+                       "the template's");
+    }
+    struct encoder e = {.cli = cli};
+    int code = mp_cli_open_tokenizer(cli, &e.tokenizer, cli->chat ? &e.chat : NULL, err);
+    if (code == 0) {
+        code = cli->json != NULL ? tokenize_file(&e, cli->json, err) : tokenize_stdin(&e, err);
+    }
+    mp_tokenizer_free(e.tokenizer);
+    mp_hook_free_chat(e.chat);
     return code;
 }
 
@@ -258,7 +333,7 @@ int mp_verb_detokenize(const struct mp_cli *cli, struct mp_error *err)
     if (cli->json == NULL) {
         return mp_fail(err, MP_ERR_USAGE, "detokenize needs --json FILE");
     }
-    int code = mp_cli_open_tokenizer(cli, &t, err);
+    int code = mp_cli_open_tokenizer(cli, &t, NULL, err);
     if (code == 0) {
         code = mp_json_read_file(cli->json, MAX_JSON_BYTES, &doc, err);
     }

@@ -51,6 +51,27 @@ void mp_hook_resume(void)
     mp_runtime_resume();
 }
 
+int mp_hook_load_chat(const char *model_dir, struct mp_chat **out, struct mp_error *err)
+{
+    return mp_chat_load(model_dir, out, err);
+}
+
+void mp_hook_free_chat(struct mp_chat *chat)
+{
+    mp_chat_free(chat);
+}
+
+int mp_hook_chat_around(const struct mp_chat *chat, char **before, char **after,
+                        struct mp_error *err)
+{
+    return mp_chat_around(chat, before, after, err);
+}
+
+char *mp_hook_chat_of_text(const char *text, size_t length)
+{
+    return mp_chat_of_text(text, length);
+}
+
 void mp_hook_one_task_at_a_time(bool on)
 {
     mp_task_one_at_a_time(on);

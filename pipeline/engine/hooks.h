@@ -12,6 +12,8 @@
 struct cJSON;
 struct mp_plan;
 struct mp_shape; /* core/base/shape.h */
+struct mp_chat;  /* models/chat.h */
+struct mp_ids;
 struct mp_tokenizer;
 
 /* ---- open.c ---- */
@@ -35,6 +37,37 @@ int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err);
 /* It, once it is open; NULL before. From then on mp_engine_encode and mp_engine_decode may be
  * called by any threads, also while the engine is driven by another one. */
 const struct mp_tokenizer *mp_engine_tokenizer(const struct mp_engine *e);
+
+/* mp_engine_encode for a text in which special tokens are not looked for: their strings are text.
+ */
+int mp_engine_encode_plain(struct mp_engine *e, const char *text, size_t length, int32_t **ids,
+                           int64_t *count, struct mp_error *err);
+
+/* A conversation for a model's chat template. */
+struct mp_conversation {
+    const char *name; /* stands for it in messages, such as "FILE:LINE" */
+    const char *json; /* [length] as mp_chat_render has it (models/chat.h) */
+    size_t length;
+    const char *answer; /* what the answer is to start with; NULL: nothing */
+    bool parse_special; /* special tokens are found in what the conversation says, too */
+};
+/* Its token ids as a prompt, with a BOS only if the template has one; the template is opened if
+ * that has not been done. Like mp_engine_encode in the rest. */
+int mp_engine_encode_chat(struct mp_engine *e, const struct mp_conversation *c, int32_t **ids,
+                          int64_t *count, struct mp_error *err);
+/* Opens the engine's chat template, if that has not been done. */
+int mp_engine_open_chat(struct mp_engine *e, struct mp_error *err);
+
+/* The same without an engine: appended to *out. */
+int mp_hook_encode_chat(const struct mp_chat *chat, const struct mp_tokenizer *t,
+                        const struct mp_conversation *c, struct mp_ids *out, struct mp_error *err);
+int mp_hook_load_chat(const char *model_dir, struct mp_chat **out, struct mp_error *err);
+void mp_hook_free_chat(struct mp_chat *chat);
+/* What a template has around a user's text (models/chat.h); malloc'ed. */
+int mp_hook_chat_around(const struct mp_chat *chat, char **before, char **after,
+                        struct mp_error *err);
+/* A conversation of one message of a user; malloc'ed JSON. */
+char *mp_hook_chat_of_text(const char *text, size_t length);
 
 /* Whether there is a tokenizer to open: the model's folder has a tokenizer.json. */
 bool mp_engine_has_tokenizer(const struct mp_engine *e);
@@ -173,7 +206,8 @@ const char *mp_hook_scheduler(int index);
 /* The well-known shapes, separated by ", "; static. */
 const char *mp_hook_shapes(void);
 
-/* Chat templates by name (models/chat.h), and the names, separated by ", "; static. */
+/* Well-known forms of questions by name (models/chat.h), and the names, separated by ", "; static.
+ */
 int mp_hook_chat(const char *name, const char **before, const char **after, struct mp_error *err);
 const char *mp_hook_chat_names(void);
 
@@ -181,8 +215,8 @@ const char *mp_hook_chat_names(void);
  * to run without a core. */
 double mp_hook_waited(const struct mp_engine *e);
 
-/* Between two steps, with nothing to do for a while: the workers of a started engine sleep instead of
- * looking for tasks, until they are resumed. Meanwhile no other call may be made. */
+/* Between two steps, with nothing to do for a while: the workers of a started engine sleep instead
+ * of looking for tasks, until they are resumed. Meanwhile no other call may be made. */
 void mp_hook_pause(void);
 void mp_hook_resume(void);
 

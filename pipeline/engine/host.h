@@ -13,6 +13,7 @@ struct mp_engine_host {
     void *user;                     /* of both */
     struct mp_log_target *log;      /* of the program's callback; NULL: it gave none */
     struct mp_tokenizer *tokenizer; /* NULL: not opened yet */
+    struct mp_chat *chat;           /* NULL: not opened yet */
     int32_t leading; /* id that the tokenizer puts before every text, -1: none; once it is open */
 };
 

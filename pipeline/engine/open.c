@@ -2,6 +2,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/tokenizer/tokenizer.h"
+#include "models/chat.h"
 #include "pipeline/engine/internal.h"
 
 #include <stdlib.h>
@@ -57,6 +58,7 @@ void mp_engine_host_release(struct mp_engine_host *h)
         free(h->log);
     }
     mp_tokenizer_free(h->tokenizer);
+    mp_chat_free(h->chat);
     mp_config_destroy(h->config);
     free(h->model_dir);
     *h = (struct mp_engine_host){0};

@@ -1,6 +1,7 @@
 /* Text to token ids and back, with the tokenizer of the engine's model. */
 #include "core/base/memory.h"
 #include "core/tokenizer/tokenizer.h"
+#include "models/chat.h"
 #include "models/hf_tokenizer.h"
 #include "pipeline/engine/internal.h"
 
@@ -71,24 +72,106 @@ int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err)
     return code;
 }
 
-int mp_engine_encode(struct mp_engine *e, const char *text, size_t length, int32_t **ids,
-                     int64_t *count, struct mp_error *err)
+/* The ids of a text with what the tokenizer puts around it; content as of
+ * mp_tokenizer_encode_content. */
+static int encode(struct mp_engine *e, const char *text, const char *content, size_t length,
+                  int32_t **ids, int64_t *count, struct mp_error *err)
 {
     struct mp_ids list = {0};
-    int32_t leading = -1;
-    int code = mp_engine_open_tokenizer(e, err);
-    if (code == 0) {
-        leading = e->host.leading;
-        code = mp_tokenizer_encode(e->host.tokenizer, text, length, true, &list, err);
-    }
+    int code =
+        mp_tokenizer_encode_content(e->host.tokenizer, text, content, length, true, &list, err);
     if (code != 0) {
         mp_ids_free(&list);
         return code;
     }
-    /* A text that starts with it, as chat templates do, would have it twice. */
+    /* A text that starts with it would have it twice. */
+    int32_t leading = e->host.leading;
     if (leading >= 0 && list.count >= 2 && list.data[0] == leading && list.data[1] == leading) {
         list.count--;
         memmove(list.data, list.data + 1, list.count * sizeof *list.data);
+    }
+    *ids = list.data;
+    *count = (int64_t)list.count;
+    return 0;
+}
+
+int mp_engine_encode(struct mp_engine *e, const char *text, size_t length, int32_t **ids,
+                     int64_t *count, struct mp_error *err)
+{
+    int code = mp_engine_open_tokenizer(e, err);
+    return code == 0 ? encode(e, text, NULL, length, ids, count, err) : code;
+}
+
+int mp_engine_encode_plain(struct mp_engine *e, const char *text, size_t length, int32_t **ids,
+                           int64_t *count, struct mp_error *err)
+{
+    int code = mp_engine_open_tokenizer(e, err);
+    if (code == 0) {
+        char *content = mp_xmalloc(length + 1);
+        memset(content, 1, length + 1);
+        code = encode(e, text, content, length, ids, count, err);
+        free(content);
+    }
+    return code;
+}
+
+/* ---- conversations ---- */
+
+int mp_engine_open_chat(struct mp_engine *e, struct mp_error *err)
+{
+    struct mp_engine_host *h = &e->host;
+    if (h->chat != NULL) {
+        return 0;
+    }
+    if (h->model_dir == NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "the model is a shape alone: it has no chat template");
+    }
+    return mp_chat_load(h->model_dir, &h->chat, err);
+}
+
+/* Puts a text behind a rendered one; it is content. */
+static void append(struct mp_jinja_text *text, const char *more)
+{
+    size_t n = strlen(more);
+    text->data = mp_xrealloc(text->data, text->length + n + 1, 1);
+    text->content = mp_xrealloc(text->content, text->length + n + 1, 1);
+    memcpy(text->data + text->length, more, n + 1);
+    memset(text->content + text->length, 1, n);
+    text->length += n;
+}
+
+int mp_hook_encode_chat(const struct mp_chat *chat, const struct mp_tokenizer *t,
+                        const struct mp_conversation *c, struct mp_ids *out, struct mp_error *err)
+{
+    struct mp_jinja_text text;
+    int code = mp_chat_render(chat, c->name, c->json, c->length, &text, err);
+    if (code != 0) {
+        return code;
+    }
+    append(&text, c->answer != NULL ? c->answer : "");
+    code = mp_tokenizer_encode_content(t, text.data, c->parse_special ? NULL : text.content,
+                                       text.length, false, out, err);
+    if (code != 0) {
+        mp_fail_prefix(err, "%s: messages", c->name);
+    }
+    mp_jinja_text_free(&text);
+    return code;
+}
+
+int mp_engine_encode_chat(struct mp_engine *e, const struct mp_conversation *c, int32_t **ids,
+                          int64_t *count, struct mp_error *err)
+{
+    struct mp_ids list = {0};
+    int code = mp_engine_open_tokenizer(e, err);
+    if (code == 0) {
+        code = mp_engine_open_chat(e, err);
+    }
+    if (code == 0) {
+        code = mp_hook_encode_chat(e->host.chat, e->host.tokenizer, c, &list, err);
+    }
+    if (code != 0) {
+        mp_ids_free(&list);
+        return code;
     }
     *ids = list.data;
     *count = (int64_t)list.count;

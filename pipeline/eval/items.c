@@ -165,7 +165,9 @@ static const char *trouble(const struct mp_record *r, bool sparse_question)
             return "outputs: found an empty text, which every answer contains";
         }
     }
-    return r->num_stop > 0        ? "stop does not act for eval"
+    return r->chat != NULL        ? "messages do not act for eval, which reads \"input\" and "
+                                    "\"input_ids\""
+           : r->num_stop > 0      ? "stop does not act for eval"
            : mp_record_samples(r) ? "temperature, top_p, top_k and seed of a record do "
                                     "not act for eval: give them as options"
            : r->num_outputs == 0  ? "outputs: found none, expected the right answers"
@@ -300,7 +302,7 @@ static int load_tasks(const struct mp_cli *cli, struct mp_engine *e, bool sparse
         code = parse_lengths(cli->tokens, &lengths, &count, err);
     }
     if (code == 0) {
-        code = mp_cli_open_tokenizer(cli, &tokenizer, err);
+        code = mp_cli_open_tokenizer(cli, &tokenizer, NULL, err);
     }
     if (code == 0) {
         code = mp_engine_open_tokenizer(e, err);

@@ -8,6 +8,7 @@
 #include "pipeline/engine/plan.h"
 #include "pipeline/engine/recording.h"
 #include "pipeline/generate/answer_key.h"
+#include "pipeline/generate/batch_output.h"
 #include "pipeline/generate/output.h"
 #include "pipeline/generate/prompts.h"
 #include "pipeline/generate/score.h"
@@ -27,6 +28,7 @@ struct answer {
     size_t length;  /* bytes */
     size_t printed; /* bytes already on stdout */
     bool closed;    /* no more text will come */
+    char *line;     /* of a batch, for --output: its lines come in the records' order, too */
 };
 
 struct generate {
@@ -49,11 +51,21 @@ struct generate {
 
 /* ---- text ---- */
 
+/* Writes the line that an answer has waited with. */
+static int write_line(struct generate *g, struct answer *a, struct mp_error *err)
+{
+    int code = a->line != NULL ? mp_output_write_line(g->output, a->line, err) : 0;
+    free(a->line);
+    a->line = NULL;
+    return code;
+}
+
 /* Prints what the record at the cursor has, and moves on past closed ones. */
 static int print_ready(struct generate *g, struct mp_error *err)
 {
     bool wrote = false;
-    while (g->cursor < g->prompts.records.count) {
+    int code = 0;
+    while (g->cursor < g->prompts.records.count && code == 0) {
         struct answer *a = &g->answers[g->cursor];
         if (!g->mute && a->length > a->printed) {
             fwrite(a->text + a->printed, 1, a->length - a->printed, stdout);
@@ -67,11 +79,12 @@ static int print_ready(struct generate *g, struct mp_error *err)
             fputc('\n', stdout);
             wrote = true;
         }
+        code = write_line(g, a, err);
         free(a->text);
         a->text = NULL;
         g->cursor++;
     }
-    if (wrote && (fflush(stdout) != 0 || ferror(stdout))) {
+    if (code == 0 && wrote && (fflush(stdout) != 0 || ferror(stdout))) {
         g->mute = true;
         if (g->output == NULL) {
             return mp_fail(err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
@@ -79,7 +92,7 @@ static int print_ready(struct generate *g, struct mp_error *err)
         mp_log(MP_LOG_WARNING, "stdout: cannot write: %s; going on for --output", strerror(errno));
         clearerr(stdout);
     }
-    return 0;
+    return code;
 }
 
 /* A token of the request in a slot; its text may contain NULs. */
@@ -103,7 +116,14 @@ static int report_failure(struct generate *g, size_t record, struct mp_error *er
     mp_log(MP_LOG_ERROR, "record %s: %s", r->id, r->error);
     g->failed++;
     g->answers[record].closed = true;
-    return g->output != NULL ? mp_output_write_error(g->output, r->id, r->error, err) : 0;
+    if (g->output == NULL) {
+        return 0;
+    }
+    if (!g->prompts.records.batch) {
+        return mp_output_write_error(g->output, r->id, r->error, err);
+    }
+    g->answers[record].line = mp_batch_failure(r, err);
+    return g->answers[record].line != NULL ? 0 : MP_ERR_MEMORY;
 }
 
 static struct mp_answer_id id_of(const struct generate *g, size_t record)
@@ -128,6 +148,21 @@ static void take_ids(struct answer *a, const struct mp_request *r)
     a->text = text;
 }
 
+/* The line of --output. */
+static int output_answer(struct generate *g, size_t record, const struct mp_request *request,
+                         double score, struct mp_error *err)
+{
+    struct answer *a = &g->answers[record];
+    const struct mp_answer_id id = id_of(g, record);
+    if (!g->prompts.records.batch) {
+        return mp_output_write(g->output, &id, g->has_text ? a->text : NULL, a->length, request,
+                               score, err);
+    }
+    a->line = mp_batch_answer(&g->prompts.records.items[record], &id, g->cli->config.model_path,
+                              a->text, a->length, request, err);
+    return a->line != NULL ? 0 : MP_ERR_MEMORY;
+}
+
 static int finish_record(struct generate *g, int slot, struct mp_error *err)
 {
     size_t record = (size_t)g->record_of[slot];
@@ -142,12 +177,7 @@ static int finish_record(struct generate *g, int slot, struct mp_error *err)
     double score = g->has_text && r->num_outputs > 0
                        ? mp_answer_score(a->text, a->length, r->outputs, r->num_outputs, r->any)
                        : NAN;
-    int code = 0;
-    if (g->output != NULL) {
-        struct mp_answer_id id = id_of(g, record);
-        code = mp_output_write(g->output, &id, g->has_text ? a->text : NULL, a->length, request,
-                               score, err);
-    }
+    int code = g->output != NULL ? output_answer(g, record, request, score, err) : 0;
     mp_summary_add(&g->summary, request, score);
     g->record_of[slot] = -1;
     mp_session_remove(g->session, slot);
@@ -267,6 +297,9 @@ static int run(struct generate *g, struct mp_error *err)
         while (code == 0 && g->next < count && can_start(g)) {
             code = start_record(g, g->next++, err);
         }
+        if (code == 0) {
+            code = print_ready(g, err); /* of records that could not be started */
+        }
         if (code == 0 && mp_interrupted()) {
             code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted: %lld of %zu requests finished",
                            (long long)g->summary.requests, count);
@@ -309,6 +342,9 @@ static void skip_done(struct generate *g)
 
 static int open_output(struct generate *g, struct mp_error *err)
 {
+    if (g->prompts.records.batch && g->cli->resume) {
+        return mp_fail(err, MP_ERR_USAGE, "--resume does not act for lines with a \"custom_id\"");
+    }
     int code = mp_output_open(g->cli->output, g->cli->resume, &g->output, err);
     if (code == 0) {
         g->settings = mp_prompts_settings(&g->prompts, g->cli, g->engine);
@@ -384,6 +420,7 @@ static int close_all(struct generate *g, int code, struct mp_error *err)
     }
     for (size_t i = 0; g->answers != NULL && i < g->prompts.records.count; i++) {
         free(g->answers[i].text);
+        free(g->answers[i].line);
     }
     free(g->answers);
     free(g->record_of);

@@ -234,6 +234,13 @@ void mp_output_left(const struct mp_output *o, size_t *settings, size_t *others)
 
 /* ---- what comes ---- */
 
+int mp_output_write_line(struct mp_output *o, const char *line, struct mp_error *err)
+{
+    bool ok = fprintf(o->file, "%s%s\n", o->unended ? "\n" : "", line) >= 0 && fflush(o->file) == 0;
+    o->unended = false;
+    return ok ? 0 : io_error(o, "write", err);
+}
+
 /* Writes object as one line, flushes and frees it. */
 static int write_line(struct mp_output *o, cJSON *object, struct mp_error *err)
 {
@@ -242,10 +249,9 @@ static int write_line(struct mp_output *o, cJSON *object, struct mp_error *err)
     if (text == NULL) {
         return MP_ERR_MEMORY;
     }
-    bool ok = fprintf(o->file, "%s%s\n", o->unended ? "\n" : "", text) >= 0 && fflush(o->file) == 0;
-    o->unended = false;
+    int code = mp_output_write_line(o, text, err);
     free(text);
-    return ok ? 0 : io_error(o, "write", err);
+    return code;
 }
 
 static void add_number_or_null(cJSON *line, const char *key, double value)

@@ -43,6 +43,9 @@ int mp_output_write(struct mp_output *o, const struct mp_answer_id *id, const ch
                     size_t length, const struct mp_request *request, double score,
                     struct mp_error *err);
 
+/* Appends a line of another form (pipeline/generate/batch_output.h), and flushes it. */
+int mp_output_write_line(struct mp_output *o, const char *line, struct mp_error *err);
+
 /* Appends a line {"id", "error"} for a record that could not be run, unless the file held it when
  * it was opened. It does not count as done. */
 int mp_output_write_error(struct mp_output *o, const char *id, const char *message,

@@ -13,14 +13,69 @@
 #include <stdlib.h>
 #include <string.h>
 
-void mp_prompts_fail(struct mp_prompts *p, size_t record, const struct mp_cli *cli, const char *why)
+/* Where a record stands: "FILE:LINE". The caller's. */
+static char *place_of(const struct mp_record *r, const struct mp_cli *cli)
+{
+    return cli->input != NULL ? mp_xasprintf("%s:%zu", mp_file_name(cli->input), r->line)
+                              : mp_xstrdup("--prompt");
+}
+
+/* Takes over the message. */
+static void set_error(struct mp_prompts *p, size_t record, char *message)
 {
     struct mp_record *r = &p->records.items[record];
-    r->error = cli->input != NULL
-                   ? mp_xasprintf("%s:%zu: %s", mp_file_name(cli->input), r->line, why)
-                   : mp_xasprintf("--prompt: %s", why);
+    r->error = message;
     mp_utf8_repair(r->error); /* the file's name can be anything */
     p->ids[record].count = 0;
+}
+
+void mp_prompts_fail(struct mp_prompts *p, size_t record, const struct mp_cli *cli, const char *why)
+{
+    char *place = place_of(&p->records.items[record], cli);
+    set_error(p, record, mp_xasprintf("%s: %s", place, why));
+    free(place);
+}
+
+/* The ids of a conversation, or of a text as a user's only message. Messages say where it stands.
+ */
+static int encode_chat(const struct mp_record *r, const struct mp_cli *cli, struct mp_engine *e,
+                       struct mp_ids *out, struct mp_error *err)
+{
+    char *record = place_of(r, cli);
+    char *place = mp_xasprintf("%s%s", record, r->batch != MP_BATCH_NONE ? ": body" : "");
+    char *json =
+        r->chat != NULL ? NULL : mp_hook_chat_of_text(r->text, r->text_length - r->prefix_length);
+    const struct mp_conversation c = {
+        .name = place,
+        .json = json != NULL ? json : r->chat,
+        .length = strlen(json != NULL ? json : r->chat),
+        .answer = json != NULL ? r->text + r->text_length - r->prefix_length : NULL,
+        .parse_special = cli->parse_special,
+    };
+    int64_t count = 0;
+    int code = mp_engine_encode_chat(e, &c, &out->data, &count, err);
+    out->count = out->capacity = (size_t)count;
+    free(json);
+    free(place);
+    free(record);
+    return code;
+}
+
+/* The ids of a text as it is. */
+static int encode_text(const struct mp_record *r, const struct mp_cli *cli, struct mp_engine *e,
+                       struct mp_ids *out, struct mp_error *err)
+{
+    int64_t count = 0;
+    int code = cli->no_parse_special
+                   ? mp_engine_encode_plain(e, r->text, r->text_length, &out->data, &count, err)
+                   : mp_engine_encode(e, r->text, r->text_length, &out->data, &count, err);
+    out->count = out->capacity = (size_t)count;
+    if (code != 0) {
+        char *place = place_of(r, cli);
+        mp_fail_prefix(err, "%s: input", place);
+        free(place);
+    }
+    return code;
 }
 
 /* What is wrong with a record becomes its error. MP_ERR_INTERRUPTED. */
@@ -32,21 +87,16 @@ static int encode_record(struct mp_prompts *p, size_t record, const struct mp_cl
     for (size_t i = 0; i < r->num_ids; i++) {
         mp_ids_push(out, r->ids[i]);
     }
-    if (r->text == NULL) {
+    if (r->text == NULL && r->chat == NULL) {
         return 0;
     }
-    int64_t count = 0;
-    int code = mp_engine_encode(e, r->text, r->text_length, &out->data, &count, err);
-    if (code == MP_ERR_INTERRUPTED) {
-        return code;
+    bool chat = r->chat != NULL || (cli->chat && r->batch == MP_BATCH_NONE);
+    int code = chat ? encode_chat(r, cli, e, out, err) : encode_text(r, cli, e, out, err);
+    if (code != 0 && code != MP_ERR_INTERRUPTED) {
+        set_error(p, record, mp_xstrdup(err->message));
+        code = 0;
     }
-    if (code != 0) {
-        mp_fail_prefix(err, "input");
-        mp_prompts_fail(p, record, cli, err->message);
-    } else {
-        out->count = out->capacity = (size_t)count;
-    }
-    return 0;
+    return code;
 }
 
 int64_t mp_prompts_max_new_tokens(const struct mp_record *r, const struct mp_cli *cli)
@@ -144,15 +194,21 @@ static void records_of_prompt(const char *prompt, struct mp_records *out)
     out->items[0].text_length = strlen(prompt);
 }
 
-/* Records of token ids alone need no tokenizer, unless their text is to end with a stop string. */
-static bool has_texts(const struct mp_records *records)
+/* Opens what the records need: records of token ids alone need no tokenizer, unless their text is
+ * to end with a stop string, and conversations a chat template. */
+static int open_texts(const struct mp_records *records, const struct mp_cli *cli,
+                      struct mp_engine *e, struct mp_error *err)
 {
+    bool texts = false;
+    bool chats = false;
     for (size_t i = 0; i < records->count; i++) {
-        if (records->items[i].text != NULL || records->items[i].num_stop > 0) {
-            return true;
-        }
+        const struct mp_record *r = &records->items[i];
+        texts = texts || r->text != NULL || r->chat != NULL || r->num_stop > 0;
+        chats =
+            chats || r->chat != NULL || (r->text != NULL && cli->chat && r->batch == MP_BATCH_NONE);
     }
-    return false;
+    int code = texts ? mp_engine_open_tokenizer(e, err) : 0;
+    return code == 0 && chats ? mp_engine_open_chat(e, err) : code;
 }
 
 int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_prompts *out,
@@ -172,8 +228,8 @@ int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_pro
             mp_records_make_ids_unique(&out->records, cli->input);
         }
     }
-    if (code == 0 && has_texts(&out->records)) {
-        code = mp_engine_open_tokenizer(e, err);
+    if (code == 0) {
+        code = open_texts(&out->records, cli, e, err);
     }
     if (code == 0) {
         out->ids = mp_xcalloc(out->records.count, sizeof *out->ids);

@@ -13,8 +13,8 @@ struct mp_prompts {
 };
 
 /* Reads --input or --prompt, gives each record an id of its own, and tokenizes texts with the
- * engine's tokenizer, which is opened if there are any. A record that cannot be tokenized gets its
- * `error` set. */
+ * engine's tokenizer and conversations with its chat template, which are opened if there are any. A
+ * record that cannot be tokenized gets its `error` set. */
 int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_prompts *out,
                     struct mp_error *err);
 void mp_prompts_free(struct mp_prompts *p);

@@ -48,21 +48,20 @@ static int read_id(const struct mp_json *doc, size_t position, struct mp_record 
     return MP_OK;
 }
 
-/* Token ids take no text beside them. */
-static int check_alone(const struct mp_json *doc, const char *key, struct mp_error *err)
+/* Token ids and messages take no text beside them. */
+static int check_alone(const struct mp_json *doc, const char *key, const char *what,
+                       struct mp_error *err)
 {
     const struct cJSON *value = mp_json_find(mp_json_root(doc), key);
-    return is_given(value)
-               ? mp_json_fail(doc, value, err, "found beside token ids, expected \"input\" as text")
-               : MP_OK;
+    return is_given(value) ? mp_json_fail(doc, value, err, "found beside %s", what) : MP_OK;
 }
 
 static int read_ids(const struct mp_json *doc, const struct cJSON *array, struct mp_record *r,
                     struct mp_error *err)
 {
-    int rc = check_alone(doc, "answer_prefix", err);
+    int rc = check_alone(doc, "answer_prefix", "token ids, expected \"input\" as text", err);
     if (rc == MP_OK) {
-        rc = check_alone(doc, "context", err);
+        rc = check_alone(doc, "context", "token ids, expected \"input\" as text", err);
     }
     if (rc == MP_OK) {
         rc = mp_json_expect(doc, array, MP_JSON_ARRAY, err);
@@ -115,21 +114,44 @@ static int read_text(const struct mp_json *doc, const struct cJSON *input, struc
         append_text(r, context[0] != '\0' && text[0] != '\0' ? "\n\n" : "");
         append_text(r, text);
         append_text(r, prefix);
+        r->prefix_length = strlen(prefix);
     }
     return rc;
 }
 
-/* The prompt: "input_ids" if there are any, else "input", ids itself or a text. */
+/* What a conversation takes no other prompt beside, and what counts only with one. */
+static int check_chat(const struct mp_json *doc, bool chat, struct mp_error *err)
+{
+    static const char *const others[] = {"input", "input_ids", "context", "answer_prefix"};
+    static const char *const own[] = {"tools", "chat_template_kwargs"};
+    int rc = MP_OK;
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && rc == MP_OK && chat; i++) {
+        rc = check_alone(doc, others[i], "\"messages\"", err);
+    }
+    for (size_t i = 0; i < sizeof own / sizeof own[0] && rc == MP_OK && !chat; i++) {
+        const struct cJSON *value = mp_json_find(mp_json_root(doc), own[i]);
+        rc = is_given(value) ? mp_json_fail(doc, value, err, "found without \"messages\"") : MP_OK;
+    }
+    return rc;
+}
+
+/* The prompt: "messages", whose template is the model's to fill, "input_ids" if there are any, else
+ * "input", ids itself or a text. */
 static int read_input(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
 {
     const struct cJSON *root = mp_json_root(doc);
+    int rc = check_chat(doc, r->chat != NULL, err);
+    if (rc != MP_OK || r->chat != NULL) {
+        return rc;
+    }
     const struct cJSON *ids = mp_json_find(root, "input_ids");
     if (is_given(ids)) {
         return read_ids(doc, ids, r, err);
     }
     const struct cJSON *input = mp_json_find(root, "input");
     if (input == NULL) {
-        return mp_json_fail(doc, root, err, "neither \"input\" nor \"input_ids\" is given");
+        return mp_json_fail(doc, root, err,
+                            "none of \"input\", \"input_ids\" and \"messages\" is given");
     }
     return mp_json_kind(input) == MP_JSON_ARRAY ? read_ids(doc, input, r, err)
                                                 : read_text(doc, input, r, err);
@@ -189,25 +211,27 @@ static int read_stop(const struct mp_json *doc, struct mp_record *r, struct mp_e
 
 /* ---- numbers ---- */
 
-/* "max_new_tokens", or "max_tokens" as OpenAI's API calls it. */
+/* "max_new_tokens", or one of the names that OpenAI's API has for it. */
 static int read_length(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
 {
+    static const char *const names[] = {"max_new_tokens", "max_tokens", "max_completion_tokens"};
     const struct cJSON *root = mp_json_root(doc);
-    int64_t other = -1;
-    int rc =
-        mp_json_opt_int(doc, root, "max_new_tokens", 1, MAX_NEW_TOKENS, &r->max_new_tokens, err);
-    if (rc == MP_OK) {
-        rc = mp_json_opt_int(doc, root, "max_tokens", 1, MAX_NEW_TOKENS, &other, err);
+    const char *first = NULL; /* that is given */
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        int64_t tokens = -1;
+        int rc = mp_json_opt_int(doc, root, names[i], 1, MAX_NEW_TOKENS, &tokens, err);
+        if (rc == MP_OK && tokens > 0 && first != NULL && tokens != r->max_new_tokens) {
+            rc = mp_json_fail(doc, mp_json_find(root, names[i]), err,
+                              "expected the same as %s = %" PRId64 ", found %" PRId64, first,
+                              r->max_new_tokens, tokens);
+        }
+        if (rc != MP_OK) {
+            return rc;
+        }
+        first = tokens > 0 ? names[i] : first;
+        r->max_new_tokens = tokens > 0 ? tokens : r->max_new_tokens;
     }
-    if (rc == MP_OK && other > 0 && r->max_new_tokens > 0 && other != r->max_new_tokens) {
-        rc = mp_json_fail(doc, mp_json_find(root, "max_tokens"), err,
-                          "expected the same as max_new_tokens = %" PRId64 ", found %" PRId64,
-                          r->max_new_tokens, other);
-    }
-    if (other > 0) {
-        r->max_new_tokens = other;
-    }
-    return rc;
+    return MP_OK;
 }
 
 /* In the ranges of the configuration's section. */
@@ -262,6 +286,9 @@ static const char *const KEYS[] = {
     "_id",
     "input",
     "input_ids",
+    "messages",
+    "tools",
+    "chat_template_kwargs",
     "context",
     "answer_prefix",
     "outputs",
@@ -286,17 +313,17 @@ static const char *const KEYS[] = {
     "all_classes",
     "token_position_answer",
 };
-enum { NUM_KEYS = sizeof KEYS / sizeof KEYS[0] };
 
-static int check_keys(const struct mp_json *doc, struct mp_error *err)
+int mp_record_check_keys(const struct mp_json *doc, const char *const *keys, size_t count,
+                         struct mp_error *err)
 {
     const struct cJSON *v = mp_json_first(mp_json_root(doc));
     for (; v != NULL; v = mp_json_after(v)) {
         const char *meant = NULL;
         size_t distance = mp_farthest_meant(mp_json_key(v));
-        for (size_t i = 0; i < NUM_KEYS && distance > 0; i++) {
-            size_t d = mp_edit_distance(mp_json_key(v), KEYS[i]);
-            meant = d < distance ? KEYS[i] : meant;
+        for (size_t i = 0; i < count && distance > 0; i++) {
+            size_t d = mp_edit_distance(mp_json_key(v), keys[i]);
+            meant = d < distance ? keys[i] : meant;
             distance = d < distance ? d : distance;
         }
         if (distance > 0) {
@@ -308,14 +335,26 @@ static int check_keys(const struct mp_json *doc, struct mp_error *err)
     return MP_OK;
 }
 
-int mp_record_read(const struct mp_json *doc, size_t position, struct mp_record *r,
-                   struct mp_error *err)
+int mp_record_read_settings(const struct mp_json *doc, struct mp_record *r, struct mp_error *err)
+{
+    int rc = read_stop(doc, r, err);
+    if (rc == MP_OK) {
+        rc = read_length(doc, r, err);
+    }
+    return rc == MP_OK ? read_sampling(doc, r, err) : rc;
+}
+
+int mp_record_read(const struct mp_json *doc, const char *json, size_t length, size_t position,
+                   struct mp_record *r, struct mp_error *err)
 {
     static int (*const parts[])(const struct mp_json *, struct mp_record *, struct mp_error *) = {
-        read_input, read_benchmark, read_outputs, read_stop, read_length, read_sampling};
+        read_input, read_benchmark, read_outputs, mp_record_read_settings};
     int rc = read_id(doc, position, r, err);
     if (rc == MP_OK) {
-        rc = check_keys(doc, err);
+        rc = mp_record_check_keys(doc, KEYS, sizeof KEYS / sizeof KEYS[0], err);
+    }
+    if (rc == MP_OK && is_given(mp_json_find(mp_json_root(doc), "messages"))) {
+        r->chat = mp_xstrndup(json, length);
     }
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && rc == MP_OK; i++) {
         rc = parts[i](doc, r, err);
@@ -347,8 +386,10 @@ void mp_record_free(struct mp_record *r)
     free_strings(r->outputs, r->num_outputs);
     free_strings(r->stop, r->num_stop);
     free(r->text);
+    free(r->chat);
     free(r->ids);
     free(r->task);
     free(r->question);
+    free(r->model);
     free(r->error);
 }

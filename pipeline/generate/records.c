@@ -48,20 +48,36 @@ static void set_error(struct mp_record *r, size_t position, const struct mp_erro
 {
     struct mp_record broken = mp_record_empty(r->line);
     broken.own_id = r->own_id;
+    broken.batch = r->batch;
     broken.id = r->id != NULL ? r->id : mp_xasprintf("%zu", position);
     broken.error = mp_xstrdup(err->message);
     mp_record_free(r);
     *r = broken;
 }
 
-static void add_record(struct reader *reader, size_t line, const struct mp_json *doc)
+static int read_object(const struct mp_json *doc, const struct mp_json_text *start, size_t end,
+                       size_t position, struct mp_record *r, struct mp_error *err)
+{
+    const char *json = start->data + start->at;
+    if (mp_json_find(mp_json_root(doc), "custom_id") == NULL) {
+        return mp_record_read(doc, json, end - start->at, position, r, err);
+    }
+    char *name = mp_xasprintf("%s:%zu", start->name, start->line);
+    int rc = mp_batch_read(doc, json, end - start->at, name, r, err);
+    free(name);
+    return rc;
+}
+
+/* The record doc, which starts where start is and ends at `end`. */
+static void add_record(struct reader *reader, const struct mp_json_text *start, size_t end,
+                       const struct mp_json *doc)
 {
     size_t position = reader->out->count;
-    struct mp_record *r = append(reader->out, line);
+    struct mp_record *r = append(reader->out, start->line);
     struct mp_error err;
     int rc = mp_json_expect(doc, mp_json_root(doc), MP_JSON_OBJECT, &err);
     if (rc == MP_OK) {
-        rc = mp_record_read(doc, position, r, &err);
+        rc = read_object(doc, start, end, position, r, &err);
     }
     if (rc != MP_OK) {
         set_error(r, position, &err);
@@ -147,11 +163,12 @@ static bool read_next(struct reader *reader, struct mp_error *first)
     struct mp_error err;
     bool last = false;
     int rc = mp_json_next(&reader->text, &doc, &err);
+    size_t end = reader->text.at;
     if (rc == MP_OK) {
         rc = step_over_separator(reader, &last, &err);
     }
     if (rc == MP_OK) {
-        add_record(reader, start.line, doc);
+        add_record(reader, &start, end, doc);
         reader->num_values++;
     } else {
         add_broken(reader, start.line, &err);
@@ -189,6 +206,23 @@ static int read_records(struct reader *reader, struct mp_error *err)
     return MP_OK;
 }
 
+/* A file of batch lines has no others. */
+static void settle_batch(struct mp_records *out, const char *name)
+{
+    for (size_t i = 0; i < out->count; i++) {
+        out->batch = out->batch || out->items[i].batch != MP_BATCH_NONE;
+    }
+    for (size_t i = 0; i < out->count && out->batch; i++) {
+        struct mp_record *r = &out->items[i];
+        struct mp_error err;
+        if (r->batch == MP_BATCH_NONE && r->error == NULL) {
+            mp_fail(&err, MP_ERR_FORMAT, "%s:%zu: found no \"custom_id\", which other lines have",
+                    name, r->line);
+            set_error(r, i, &err);
+        }
+    }
+}
+
 int mp_records_load(const char *path, struct mp_records *out, struct mp_error *err)
 {
     char *data;
@@ -201,6 +235,7 @@ int mp_records_load(const char *path, struct mp_records *out, struct mp_error *e
     struct reader reader = {.out = out};
     mp_json_text_init(&reader.text, mp_file_name(path), data, length);
     rc = read_records(&reader, err);
+    settle_batch(out, reader.text.name);
     free(data);
     if (rc != MP_OK) {
         mp_records_free(out);

@@ -8,14 +8,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Which of OpenAI's batch lines a record is. */
+enum mp_batch_kind { MP_BATCH_NONE, MP_BATCH_CHAT, MP_BATCH_COMPLETION };
+
 struct mp_record {
-    char *id;           /* "id", else "index", else "_id", else the record's position, as text */
-    bool own_id;        /* it is not the position */
-    char *text;         /* "input" as a string, behind "context" and an empty line, and before
-                           "answer_prefix", with which the answer starts, if there are any;
-                           NUL-terminated; NULL if ids are given */
-    size_t text_length; /* bytes */
-    int32_t *ids;       /* "input_ids" (or "input" as an array of ids); NULL if text is given */
+    char *id;             /* "id", else "index", else "_id", else the record's position, as text */
+    bool own_id;          /* it is not the position */
+    char *text;           /* "input" as a string, behind "context" and an empty line, and before
+                             "answer_prefix", with which the answer starts, if there are any;
+                             NUL-terminated; NULL if ids or messages are given */
+    size_t text_length;   /* bytes */
+    size_t prefix_length; /* of them "answer_prefix" */
+    char *chat; /* the record as it was written, if it has "messages"; NULL: it has a text or ids */
+    int32_t *ids; /* "input_ids" (or "input" as an array of ids); NULL if text is given */
     size_t num_ids;
     char **outputs; /* "outputs" or "answers": the expected ones, may be none */
     size_t num_outputs;
@@ -29,7 +34,9 @@ struct mp_record {
     char *question;  /* "question": a part of the text, with which the question starts; NULL: not
                         given */
     int64_t context; /* "target_tokens": tokens that the benchmark asked for; -1: not given */
-    size_t line;     /* line in the file where the record starts, from 1 */
+    enum mp_batch_kind batch;
+    char *model; /* of a batch line, the name that it gives the model; NULL: none */
+    size_t line; /* line in the file where the record starts, from 1 */
     /* A record that cannot be used: error holds why (file, line, key, found, expected), the rest
      * but id, own_id and line is empty. It does not stop the others. */
     char *error;
@@ -38,6 +45,7 @@ struct mp_record {
 struct mp_records {
     struct mp_record *items;
     size_t count;
+    bool batch; /* lines of OpenAI's batch form, all of them; others have an error */
 };
 
 /* Reads all records of a file ("-": stdin). Fails only if the file cannot be read, is empty, or is

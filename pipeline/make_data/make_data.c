@@ -125,7 +125,7 @@ int mp_verb_make_data(const struct mp_cli *cli, struct mp_error *err)
     }
     int code = mp_workshop_open(cli, &d.workshop, err);
     if (code == 0) {
-        code = mp_cli_open_tokenizer(cli, &d.tokenizer, err);
+        code = mp_cli_open_tokenizer(cli, &d.tokenizer, NULL, err);
     }
     if (code == 0) {
         d.workshop.maker.tokenizer = d.tokenizer;

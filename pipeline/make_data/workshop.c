@@ -1,7 +1,9 @@
 #include "pipeline/make_data/workshop.h"
 
+#include "core/tokenizer/tokenizer.h"
 #include "pipeline/engine/hooks.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { DEFAULT_SAMPLES = 100 };
@@ -39,6 +41,26 @@ static int open_sources(const struct mp_cli *cli, struct mp_workshop *w, struct 
     return code;
 }
 
+/* What stands around a user's text: of a form by name, or of the model's chat template. */
+static int open_form(const struct mp_cli *cli, struct mp_workshop *w, struct mp_error *err)
+{
+    const char *name = cli->chat_template != NULL ? cli->chat_template : "none";
+    if (strcmp(name, "model") != 0) {
+        return mp_hook_chat(name, &w->maker.before, &w->maker.after, err);
+    }
+    struct mp_tokenizer *tokenizer = NULL;
+    struct mp_chat *chat = NULL;
+    int code = mp_cli_open_tokenizer(cli, &tokenizer, &chat, err);
+    if (code == 0) {
+        code = mp_hook_chat_around(chat, &w->before, &w->after, err);
+    }
+    w->maker.before = w->before;
+    w->maker.after = w->after;
+    mp_hook_free_chat(chat);
+    mp_tokenizer_free(tokenizer);
+    return code;
+}
+
 int mp_workshop_open(const struct mp_cli *cli, struct mp_workshop *out, struct mp_error *err)
 {
     *out = (struct mp_workshop){
@@ -46,8 +68,7 @@ int mp_workshop_open(const struct mp_cli *cli, struct mp_workshop *out, struct m
         .maker = {.sources = &out->sources, .seed = seed_of(cli)},
     };
     int code = choose_tasks(cli, out, err);
-    if (code == 0 && mp_hook_chat(cli->chat_template != NULL ? cli->chat_template : "none",
-                                  &out->maker.before, &out->maker.after, err) != 0) {
+    if (code == 0 && open_form(cli, out, err) != 0) {
         code = mp_fail_prefix(err, "--template");
     }
     return code == 0 ? open_sources(cli, out, err) : code;
@@ -56,4 +77,6 @@ int mp_workshop_open(const struct mp_cli *cli, struct mp_workshop *out, struct m
 void mp_workshop_close(struct mp_workshop *w)
 {
     mp_sources_free(&w->sources);
+    free(w->before);
+    free(w->after);
 }

@@ -10,6 +10,7 @@ struct mp_workshop {
     int64_t samples; /* of each task */
     struct mp_sources sources;
     struct mp_maker maker; /* the caller sets tokenizer and tokens */
+    char *before, *after;  /* of the model's chat template; NULL: it is not asked for */
 };
 
 /* Reads --task, --samples, --seed, --template and the files of sources. MP_ERR_USAGE: a task that

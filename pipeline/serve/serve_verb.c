@@ -74,7 +74,6 @@ static int read_keys(struct mp_server *s, const char *path, struct mp_error *err
 static int take_options(struct mp_server *s, const struct mp_cli *cli, struct mp_error *err)
 {
     s->config = &cli->config;
-    s->chat_template = cli->chat_template != NULL ? cli->chat_template : "none";
     s->limits = (struct mp_serve_limits){
         .queue = given_or(cli->queue, DEFAULT_QUEUE),
         .body = cli->max_body,
@@ -85,11 +84,7 @@ static int take_options(struct mp_server *s, const struct mp_cli *cli, struct mp
         return mp_fail(err, MP_ERR_USAGE, "--port: found %lld, expected 0 to 65535",
                        (long long)cli->port);
     }
-    const char *before, *after;
-    int code = mp_hook_chat(s->chat_template, &before, &after, err);
-    if (code == 0) {
-        code = mp_cli_model_dir(cli, &s->model_dir, err);
-    }
+    int code = mp_cli_model_dir(cli, &s->model_dir, err);
     if (code == 0) {
         code = choose_name(s, cli, err);
     }
@@ -148,6 +143,23 @@ static bool stop(void *user)
     return s->abort;
 }
 
+/* The model's own template, unless there is none or the command line names a form. */
+static int choose_template(struct mp_server *s, const char *name, struct mp_error *err)
+{
+    const char *before, *after;
+    if (name != NULL && strcmp(name, "model") != 0) {
+        s->chat_form = name;
+        return mp_hook_chat(name, &before, &after, err);
+    }
+    int code = mp_engine_open_chat(s->engine, err);
+    if (code == MP_ERR_UNSUPPORTED && name == NULL) {
+        mp_log(MP_LOG_INFO, "chats are one message, without a template: %s", err->message);
+        s->chat_form = "none";
+        return 0;
+    }
+    return code;
+}
+
 static int open_engine(struct mp_server *s, const struct mp_cli *cli, struct mp_error *err)
 {
     const struct mp_engine_options callbacks = {
@@ -158,6 +170,9 @@ static int open_engine(struct mp_server *s, const struct mp_cli *cli, struct mp_
     }
     if (code == 0) {
         s->tokenizer = mp_engine_tokenizer(s->engine);
+        code = choose_template(s, cli->chat_template, err);
+    }
+    if (code == 0) {
         choose_context(s, cli->context);
         if (s->limits.body == 0) {
             s->limits.body = LEAST_BODY + TOKEN_BODY * s->max_model_len;

@@ -45,10 +45,10 @@ struct mp_server {
     struct mp_serve_limits limits;
     char *model; /* its name in the API */
     char *model_dir;
-    const char *chat_template; /* by name */
-    int64_t max_model_len;     /* tokens of a request, prompt and answer together */
-    char *keys;                /* what clients must have, one a line; NULL: nothing */
-    double started;            /* mp_clock_seconds */
+    const char *chat_form; /* around a chat's only message, by name; NULL: the model's template */
+    int64_t max_model_len; /* tokens of a request, prompt and answer together */
+    char *keys;            /* what clients must have, one a line; NULL: nothing */
+    double started;        /* mp_clock_seconds */
     time_t created;
     atomic_bool abort;     /* loading is to stop */
     atomic_ulong last_id;  /* of calls */

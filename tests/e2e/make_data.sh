@@ -33,6 +33,11 @@ case_make_data() {
     make_data --task vt --tokens 1600 --samples 2 --template llama3 --seed 1 --output other.jsonl
     cmp -s again.jsonl other.jsonl && fail 'another seed' 'the same file' 'another one'
 
+    # The demo's own template is Llama 3's, and has the BOS.
+    make_data --task vt --tokens 1600 --samples 2 --template model --output own.jsonl
+    expect_status 0
+    expect_lines 'own template' own.jsonl '"input": "<\|begin_of_text\|><\|start_header_id\|>user<\|end_header_id\|>.*<\|eot_id\|><\|start_header_id\|>assistant<\|end_header_id\|>\\n\\n", "answer_prefix"' 2
+
     # generate reads it: the prompt is input and answer_prefix, with BOS.
     sed -n 's/"max_new_tokens": [0-9]*/"max_new_tokens": 12/; /"niah_single_1-0"\|"vt-0"/p' data.jsonl >two.jsonl
     generate --input two.jsonl --output answers.jsonl

@@ -111,7 +111,7 @@ case_serve_openai() {
     [[ -d $modules/node_modules/openai ]] ||
         fail 'scripts/deps.sh check' "no $modules/node_modules/openai" 'the client'
     printf 'key-1\nkey-2\n' >keys
-    serve --batch 4 --context 4096 --api-key-file keys
+    serve --batch 4 --context 4096 --api-key-file keys --template none
     expect_get 401 '"code":"invalid_api_key"' /v1/models
     expect_get 401 'authentication_error' /v1/models -H 'Authorization: Bearer key-'
     expect_get 200 '"object":"list"' /v1/models -H 'Authorization: Bearer key-1'
@@ -122,7 +122,7 @@ case_serve_openai() {
 
 case_serve_replay() {
     need_node
-    serve --batch 4 --context 4096
+    serve --batch 4 --context 4096 --template none
     run_node replay
     end_server
 }
@@ -174,6 +174,24 @@ case_serve_drain() {
     ((failures == 0)) || exit 1
     wait_child
     expect_status 0
+}
+
+# A model with a template: whole conversations, with the template's own variables.
+case_serve_chat() {
+    mkdir model
+    cp "$demo"/* model
+    printf '%s' '{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{{ tail }}' \
+        >model/chat_template.jinja
+    serve --model model --context 512
+    expect_get 200 '"prompt_tokens":' /v1/chat/completions -d '{"messages": [{"role": "system",
+        "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}], "temperature": 0,
+        "max_tokens": 6, "chat_template_kwargs": {"tail": "!"}}'
+    local chat
+    chat=$(grep -oE '"content":"[^"]*"' body | cut -d'"' -f4)
+    get /v1/completions -d '{"prompt": "[system]a[user]b!", "max_tokens": 6, "temperature": 0}'
+    expect 'the text of a chat' "$(grep -oE '"text":"[^"]*"' body | cut -d'"' -f4)" "$chat"
+    expect_get 400 'no content' /v1/chat/completions -d '{"messages": [{"role": "user"}]}'
+    end_server
 }
 
 # Requests of an attention that samples: what they may set, and what it cost.

@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (size_t i = 0; i < records.count; i++) {
         const struct mp_record *r = &records.items[i];
-        if (r->id == NULL || (r->error != NULL) == (r->text != NULL || r->ids != NULL)) {
+        bool prompt = r->text != NULL || r->ids != NULL || r->chat != NULL;
+        if (r->id == NULL || (r->error != NULL) == prompt) {
             mp_panic("record %zu has both an error and a prompt, or neither", i);
         }
     }

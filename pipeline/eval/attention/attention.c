@@ -40,7 +40,7 @@ static int append_answer(const struct mp_tokenizer *t, struct mp_item *item, str
 static int append_answers(struct mp_eval *e, struct mp_error *err)
 {
     struct mp_tokenizer *t;
-    int code = mp_cli_open_tokenizer(e->cli, &t, err);
+    int code = mp_cli_open_tokenizer(e->cli, &t, NULL, err);
     for (size_t i = 0; i < e->items.count && code == 0; i++) {
         if (e->items.items[i].error == NULL) {
             code = append_answer(t, &e->items.items[i], err);

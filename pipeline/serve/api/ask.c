@@ -281,6 +281,8 @@ int mp_ask_read(enum mp_ask_kind kind, const char *body, size_t length, struct m
 {
     struct mp_error err;
     *out = (struct mp_ask){.kind = kind,
+                           .body = body,
+                           .length = length,
                            .max_tokens = -1,
                            .temperature = 1.0f,
                            .top_p = 1.0f,

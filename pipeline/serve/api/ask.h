@@ -31,7 +31,9 @@ struct mp_ask_prompt {
 
 struct mp_ask {
     enum mp_ask_kind kind;
-    struct mp_json *doc;           /* the body; what follows points into it or is its own */
+    const char *body; /* [length] as it came; not owned */
+    size_t length;
+    struct mp_json *doc;           /* the same, read; what follows points into it or is its own */
     const char *model;             /* NULL: not given */
     struct mp_ask_prompt *prompts; /* [num_prompts] of a completion; a chat gets its one when its
                                       messages are made to text */

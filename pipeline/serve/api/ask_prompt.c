@@ -101,7 +101,8 @@ int mp_ask_content(const struct mp_json *doc, const struct cJSON *message, char 
     *length = 0;
     *text = mp_xstrdup("");
     bool parts = content != NULL && mp_json_kind(content) == MP_JSON_ARRAY;
-    const struct cJSON *part = parts ? mp_json_first(content) : content;
+    bool none = content != NULL && mp_json_kind(content) == MP_JSON_NULL;
+    const struct cJSON *part = parts ? mp_json_first(content) : none ? NULL : content;
     while (part != NULL && code == 0) {
         code =
             parts ? read_part(doc, part, &piece, err) : mp_json_as_string(doc, part, &piece, err);

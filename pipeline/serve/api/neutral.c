@@ -52,7 +52,7 @@ static const struct {
     {"function_call", MP_ASK_CHAT, "[\"none\"]"},
     {"add_generation_prompt", MP_ASK_CHAT, "[true]"},
     {"continue_final_message", MP_ASK_CHAT, "[false]"},
-    {"chat_template_kwargs", MP_ASK_CHAT, "[{}]"},
+    {"chat_template_kwargs", MP_ASK_CHAT, ANY}, /* the template's to see */
     {"documents", MP_ASK_CHAT, "[[]]"},
 };
 enum { NUM_FIELDS = sizeof FIELDS / sizeof FIELDS[0] };

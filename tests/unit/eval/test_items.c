@@ -275,13 +275,14 @@ static void test_bad_records(void **state)
 {
     (void)state;
     struct loaded l;
-    load(&l, 6,
+    load(&l, 7,
          "{\"input\": \"a\"}\n"
          "{\"input\": \"a\", \"outputs\": []}\n"
          "{\"input\": \"a\", \"outputs\": [\"x\", \"\"]}\n"
          "{\"outputs\": \"x\"}\n"
          "no JSON\n"
-         "{\"input\": \"a\", \"outputs\": \"x\"}\n",
+         "{\"input\": \"a\", \"outputs\": \"x\"}\n"
+         "{\"messages\": [{\"role\": \"user\"}], \"outputs\": \"x\"}\n",
          NOTHING);
     check_error(&l, 0, "items.jsonl:1: outputs: found none, expected the right answers");
     check_error(&l, 1, "items.jsonl:2: outputs: found none");
@@ -289,10 +290,11 @@ static void test_bad_records(void **state)
     check_error(&l, 3, "items.jsonl:4");
     check_error(&l, 4, "items.jsonl:5");
     item_of(&l, 5);
+    check_error(&l, 6, "items.jsonl:7: messages do not act for eval");
     struct mp_error err;
     ASSERT_OK(mp_items_report_errors(&l.items, &err));
     ASSERT_FAILS(mp_items_check_failed(&l.items, &err), MP_ERR_FORMAT,
-                 "5 of 6 prompts could not be run");
+                 "6 of 7 prompts could not be run");
     free_loaded(&l);
 }
 

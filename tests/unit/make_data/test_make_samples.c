@@ -70,7 +70,7 @@ static void test_template(void **state)
     mp_sample_free(&b);
     struct mp_error err;
     assert_int_equal(mp_hook_chat("llama", &m.before, &m.after, &err), MP_ERR_USAGE);
-    assert_string_equal(err.message, "found template \"llama\", expected one of none, llama3");
+    assert_string_equal(err.message, "found template \"llama\", expected one of none, llama3, model");
 }
 
 /* ---- determinism ---- */

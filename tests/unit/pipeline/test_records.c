@@ -215,6 +215,22 @@ static void test_answer_prefix(void **state)
     mp_records_free(&r);
 }
 
+/* A conversation is kept as it was written, to the comma. */
+static void test_messages(void **state)
+{
+    (void)state;
+    struct mp_records r = load("[ {\"messages\": [ {\"n\": 1.0} ] ,\"id\": \"a\"} ,\n"
+                               "{\"messages\": null, \"input\": \"b\", \"answer_prefix\": \"cd\"}]",
+                               2);
+    assert_string_equal(r.items[0].chat, "{\"messages\": [ {\"n\": 1.0} ] ,\"id\": \"a\"}");
+    assert_null(r.items[0].text);
+    assert_null(r.items[0].error);
+    assert_null(r.items[1].chat);
+    assert_string_equal(r.items[1].text, "bcd");
+    assert_int_equal(r.items[1].prefix_length, 2);
+    mp_records_free(&r);
+}
+
 /* A record as LongBench has it: one text of two, and answers of which one is enough. */
 static void test_longbench(void **state)
 {
@@ -393,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_broken_pretty_printed_record),
         cmocka_unit_test(test_ids),
         cmocka_unit_test(test_answer_prefix),
+        cmocka_unit_test(test_messages),
         cmocka_unit_test(test_longbench),
         cmocka_unit_test(test_own_settings),
         cmocka_unit_test(test_unique_ids),
