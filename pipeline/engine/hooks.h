@@ -35,7 +35,8 @@ int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void
 int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err);
 
 /* It, once it is open; NULL before. From then on mp_engine_encode and mp_engine_decode may be
- * called by any threads, also while the engine is driven by another one. */
+ * called by any threads, also while the engine is driven by another one; once its chat template is
+ * open too, so may mp_engine_encode_chat. */
 const struct mp_tokenizer *mp_engine_tokenizer(const struct mp_engine *e);
 
 /* mp_engine_encode for a text in which special tokens are not looked for: their strings are text.
