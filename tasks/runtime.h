@@ -57,8 +57,8 @@ void mp_runtime_cut(const struct mp_runtime *rt, int num_kv_heads, struct mp_sha
 /* Waits for every task, then shuts StarPU down. All buffers must have been released. */
 void mp_runtime_stop(struct mp_runtime *rt);
 
-/* While no task is under way: the workers sleep instead of looking for tasks, until they are resumed.
- * Meanwhile nothing may be submitted or released. */
+/* While no task is under way: the workers sleep instead of looking for tasks, until they are
+ * resumed. Meanwhile nothing may be submitted or released. */
 void mp_runtime_pause(void);
 void mp_runtime_resume(void);
 

@@ -11,9 +11,9 @@ struct mp_request_text {
     char **stop; /* [num_stop] */
     int num_stop;
     bool shows_special; /* special tokens are text too, but for the end token */
-    char *text;      /* [length] and a NUL: decoded, and not passed on yet */
-    size_t length;   /* bytes */
-    size_t capacity; /* bytes */
+    char *text;         /* [length] and a NUL: decoded, and not passed on yet */
+    size_t length;      /* bytes */
+    size_t capacity;    /* bytes */
     int slot;
     mp_token_callback *on_token; /* NULL: nobody listens */
     void *user;
