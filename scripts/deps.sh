@@ -12,8 +12,15 @@ packages=(
     libdnnl-dev                                # bf16 GEMM
     libcjson-dev                               # JSON
     libpcre2-dev libutf8proc-dev               # tokenizer
+    libmicrohttpd-dev                          # HTTP of serve
     libcmocka-dev                              # tests
 )
+
+# Tests of serve: curl, and node with npm, unless there is another one than the system's.
+if [[ ${1:-} == check ]]; then
+    packages+=(curl)
+    { command -v node && command -v npm; } >/dev/null || packages+=(nodejs npm)
+fi
 
 # The test of the report's page; Ubuntu has it as a snap only, and skips the test.
 if [[ ${1:-} == check ]] && grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then
@@ -33,6 +40,19 @@ if "$(dirname "$0")/cuda-home.sh" >/dev/null; then
     packages+=(g++ make dpkg-dev libfxt-dev libopenmpi-dev)
 fi
 
+# The client that a test of serve is, as tests/serve/package-lock.json pins it, into build/openai.
+install_client() {
+    local from to
+    from=$(cd "$(dirname "${BASH_SOURCE[0]}")/../tests/serve" && pwd)
+    to=$from/../../build/openai
+    if [[ ! -d $to/node_modules ]] || ! cmp -s "$from/package-lock.json" "$to/package-lock.json"; then
+        echo 'deps.sh: installing npm packages of tests/serve into build/openai' >&2
+        mkdir -p "$to"
+        cp "$from"/package{,-lock}.json "$to"
+        npm ci --prefix "$to" --ignore-scripts --no-audit --no-fund --silent
+    fi
+}
+
 if ! command -v dpkg-query >/dev/null; then
     echo "deps.sh: not a Debian system; needed, by their Debian names: ${packages[*]}" >&2
     exit 0
@@ -46,6 +66,7 @@ for package in "${packages[@]}"; do
     fi
 done
 if [[ ${#missing[@]} -eq 0 ]]; then
+    [[ ${1:-} != check ]] || install_client
     exit 0
 fi
 
@@ -58,3 +79,4 @@ echo "deps.sh: installing ${missing[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -qq --no-install-recommends "${missing[@]}"
+[[ ${1:-} != check ]] || install_client

@@ -375,6 +375,16 @@ void mp_runtime_stop(struct mp_runtime *rt)
     free(rt);
 }
 
+void mp_runtime_pause(void)
+{
+    starpu_pause();
+}
+
+void mp_runtime_resume(void)
+{
+    starpu_resume();
+}
+
 double mp_runtime_waited(const struct mp_runtime *rt)
 {
     return (mp_waiting_seconds() - rt->waited) / (mp_clock_seconds() - rt->since);

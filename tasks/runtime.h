@@ -57,6 +57,11 @@ void mp_runtime_cut(const struct mp_runtime *rt, int num_kv_heads, struct mp_sha
 /* Waits for every task, then shuts StarPU down. All buffers must have been released. */
 void mp_runtime_stop(struct mp_runtime *rt);
 
+/* While no task is under way: the workers sleep instead of looking for tasks, until they are
+ * resumed. Meanwhile nothing may be submitted or released. */
+void mp_runtime_pause(void);
+void mp_runtime_resume(void);
+
 /* CPU workers, and threads of all of them together. */
 int mp_runtime_cpu_workers(const struct mp_runtime *rt);
 int mp_runtime_threads(const struct mp_runtime *rt);

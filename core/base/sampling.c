@@ -18,14 +18,15 @@ static int32_t argmax(const float *logits, int32_t count)
     return best;
 }
 
-/* Mass of a token relative to the most likely one, whose logit is max; 0 for NaN. The largest is
- * compared first because it may be infinite. */
-static double mass_of(float logit, float max, float temperature)
+/* Mass of a token relative to the most likely one, whose logit is max; 0 for NaN and for what min_p
+ * leaves out. The largest is compared first because it may be infinite. */
+static double mass_of(const struct mp_sampling *s, float logit, float max)
 {
     if (logit == max) {
         return 1.0;
     }
-    return isnan(logit) ? 0.0 : (double)expf((logit - max) / temperature);
+    float mass = isnan(logit) ? 0.0f : expf((logit - max) / s->temperature);
+    return mass < s->min_p ? 0.0 : (double)mass;
 }
 
 /* Draws from all tokens. */
@@ -34,12 +35,12 @@ static int32_t draw_any(const struct mp_sampling *s, struct mp_rng *rng, const f
 {
     double total = 0.0;
     for (int32_t i = 0; i < count; i++) {
-        total += mass_of(logits[i], max, s->temperature);
+        total += mass_of(s, logits[i], max);
     }
     double point = mp_rng_uniform(rng) * total;
     int32_t last = 0; /* with any mass: rounding may leave a rest of point */
     for (int32_t i = 0; i < count; i++) {
-        double mass = mass_of(logits[i], max, s->temperature);
+        double mass = mass_of(s, logits[i], max);
         if (mass > 0.0) {
             last = i;
             if (point < mass) {
@@ -124,20 +125,24 @@ static int32_t draw_top(const struct mp_sampling *s, struct mp_rng *rng, const f
     double total = 0.0;
     for (int32_t i = 0; i < most; i++) {
         float logit = cut ? ranking_at(&r, i).logit : r.items[i].logit;
-        total += mass_of(logit, max, s->temperature);
+        total += mass_of(s, logit, max);
     }
 
     double kept_mass = 0.0;
     int32_t kept = 0;
     while (kept < most && (kept == 0 || kept_mass < s->top_p * total)) {
-        kept_mass += mass_of(ranking_at(&r, kept).logit, max, s->temperature);
+        double mass = mass_of(s, ranking_at(&r, kept).logit, max);
+        if (mass == 0.0) {
+            break; /* nor has any token after it: rounding has left a rest of the total */
+        }
+        kept_mass += mass;
         kept++;
     }
 
     double point = mp_rng_uniform(rng) * kept_mass;
     int32_t rank = 0;
     for (; rank < kept - 1; rank++) {
-        point -= mass_of(ranking_at(&r, rank).logit, max, s->temperature);
+        point -= mass_of(s, ranking_at(&r, rank).logit, max);
         if (point < 0.0) {
             break;
         }
@@ -157,4 +162,42 @@ int32_t mp_sample(const struct mp_sampling *s, struct mp_rng *rng, const float *
     bool restricted = s->top_p < 1.0f || (s->top_k > 0 && s->top_k < count);
     return restricted ? draw_top(s, rng, logits, count, logits[best])
                       : draw_any(s, rng, logits, count, logits[best]);
+}
+
+/* Puts a token into its place among the likeliest so far, *found of them. */
+static void keep_likeliest(float logit, int32_t id, int top, int *found, int32_t *ids, float *kept)
+{
+    int at = *found < top ? (*found)++ : top;
+    for (; at > 0 && kept[at - 1] < logit; at--) {
+        if (at < top) {
+            kept[at] = kept[at - 1];
+            ids[at] = ids[at - 1];
+        }
+    }
+    if (at < top) {
+        kept[at] = logit;
+        ids[at] = id;
+    }
+}
+
+void mp_logprobs(const float *logits, int32_t count, int32_t id, int top, int32_t *ids,
+                 float *logprobs)
+{
+    float max = logits[argmax(logits, count)];
+    double total = 0.0;
+    int found = 0;
+    max = isnan(max) ? -INFINITY : max;
+    for (int32_t i = 0; i < count; i++) {
+        float logit = isnan(logits[i]) ? -INFINITY : logits[i];
+        total += logit == max ? 1.0 : (double)expf(logit - max);
+        if (found < top || (top > 0 && logit > logprobs[top])) {
+            keep_likeliest(logit, i, top, &found, ids + 1, logprobs + 1);
+        }
+    }
+    ids[0] = id;
+    logprobs[0] = isnan(logits[id]) ? -INFINITY : logits[id];
+    for (int i = 0; i <= top; i++) {
+        double above = logprobs[i] == max ? 0.0 : (double)logprobs[i] - (double)max;
+        logprobs[i] = (float)(above - log(total));
+    }
 }

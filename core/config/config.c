@@ -25,15 +25,18 @@ enum {
  * chooses and ends them acts for generate alone. */
 enum {
     /* Read prompts and decode. */
-    RUNS = MP_VERB_GENERATE | MP_VERB_EVAL | MP_VERB_EVAL_ATTENTION | MP_VERB_BENCH | MP_VERB_TUNE,
+    RUNS = MP_VERB_GENERATE | MP_VERB_EVAL | MP_VERB_EVAL_ATTENTION | MP_VERB_BENCH | MP_VERB_TUNE |
+           MP_VERB_SERVE,
     /* Of these, those that decode several requests together. */
     BATCHES = RUNS & ~MP_VERB_EVAL_ATTENTION,
     /* Those that generate texts. */
-    WRITERS = MP_VERB_GENERATE | MP_VERB_EVAL,
+    WRITERS = MP_VERB_GENERATE | MP_VERB_EVAL | MP_VERB_SERVE,
+    /* Of these, those whose texts are drawn by the configuration: requests to serve say how. */
+    DRAWERS = WRITERS & ~MP_VERB_SERVE,
     /* Read prompts; logits has full attention. */
     READERS = RUNS | MP_VERB_LOGITS,
     /* What is written is of one run: tuning has many, and none may leave rates for the next. */
-    ONCE = WRITERS | MP_VERB_EVAL_ATTENTION | MP_VERB_BENCH | MP_VERB_LOGITS,
+    ONCE = DRAWERS | MP_VERB_EVAL_ATTENTION | MP_VERB_BENCH | MP_VERB_LOGITS,
     /* One run that decodes. */
     DECODERS = MP_VERB_GENERATE | MP_VERB_BENCH_DECODE,
 };
@@ -100,16 +103,16 @@ static const struct config_key keys[] = {
     {"attention.kv_dtype", "kv-dtype", CONFIG_ENUM, .attention = true, .verbs = RUNS | MP_VERB_PLAN,
      FIELD(kv_dtype), .choices = "bf16|int8", .initial = "bf16",
      .help = "offloaded keys and values; int8: half the memory"},
-    {"sampling.temperature", "temperature", CONFIG_FLOAT, .verbs = WRITERS,
+    {"sampling.temperature", "temperature", CONFIG_FLOAT, .verbs = DRAWERS,
      FIELD(sampling.temperature), RANGE(0, 100), .initial = "0",
      .help = "0: always the likeliest token"},
-    {"sampling.top_p", "top-p", CONFIG_FLOAT, .verbs = WRITERS, FIELD(sampling.top_p),
+    {"sampling.top_p", "top-p", CONFIG_FLOAT, .verbs = DRAWERS, FIELD(sampling.top_p),
      RANGE(1e-6, 1), .initial = "1",
      .help = "sample from the likeliest tokens of this probability"},
-    {"sampling.top_k", "top-k", CONFIG_INT, .verbs = WRITERS, FIELD(sampling.top_k),
+    {"sampling.top_k", "top-k", CONFIG_INT, .verbs = DRAWERS, FIELD(sampling.top_k),
      RANGE(0, INT_MAX), .initial = "0",
      .help = "sample from this many likeliest tokens; 0: from all"},
-    {"sampling.seed", "seed", CONFIG_SEED, .verbs = WRITERS, FIELD(sampling.seed), RANGE(0, 0x1p53),
+    {"sampling.seed", "seed", CONFIG_SEED, .verbs = DRAWERS, FIELD(sampling.seed), RANGE(0, 0x1p53),
      .initial = "0", .help = "seed of the sampling"},
     {"runtime.scheduler", "sched", CONFIG_STRING, .verbs = READERS, FIELD(scheduler),
      .initial = "prio", .help = "StarPU scheduling policy"},
@@ -148,8 +151,9 @@ static const struct config_key keys[] = {
     {"runtime.memory_limit", "memory-limit", CONFIG_BYTES, .verbs = READERS | MP_VERB_PLAN,
      FIELD(memory_limit), RANGE(0, 0x1p53), .initial = "0",
      .help = "most memory to use, e.g. 8GiB; 0: what is free"},
-    {"runtime.calibration", "calibration", CONFIG_STRING, .verbs = ONCE, FIELD(calibration),
-     .initial = "auto", .help = "rates for policies with models: file, auto or off"},
+    {"runtime.calibration", "calibration", CONFIG_STRING, .verbs = ONCE | MP_VERB_SERVE,
+     FIELD(calibration), .initial = "auto",
+     .help = "rates for policies with models: file, auto or off"},
     {"trace.file", "trace", CONFIG_STRING, .verbs = ONCE, FIELD(trace_path),
      .help = "write Chrome trace events to this file"},
     {"trace.report", "report", CONFIG_STRING, .verbs = DECODERS, FIELD(report_path),

@@ -51,8 +51,9 @@ enum mp_verb {
     MP_VERB_MAKE_DATA = 1 << 9,
     MP_VERB_EVAL = 1 << 10,
     MP_VERB_EVAL_ATTENTION = 1 << 11,
+    MP_VERB_SERVE = 1 << 12,
     MP_VERB_BENCH = MP_VERB_BENCH_DECODE | MP_VERB_BENCH_PREFILL | MP_VERB_BENCH_OPS,
-    MP_VERB_ALL = (1 << 12) - 1,
+    MP_VERB_ALL = (1 << 13) - 1,
 };
 
 struct mp_config {

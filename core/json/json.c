@@ -82,6 +82,15 @@ int mp_json_parse(const char *name, const char *text, size_t length, struct mp_j
     return parse_whole(&t, out, err);
 }
 
+int mp_json_parse_with_nul(const char *name, const char *text, size_t length, struct mp_json **out,
+                           struct mp_error *err)
+{
+    struct mp_json_text t;
+    mp_json_text_init(&t, name, text, length);
+    t.allow_nul = true;
+    return parse_whole(&t, out, err);
+}
+
 static int read_file(const char *path, size_t max_bytes, bool allow_nul, struct mp_json **out,
                      struct mp_error *err)
 {

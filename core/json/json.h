@@ -44,6 +44,10 @@ int mp_json_read_file_with_nul(const char *path, size_t max_bytes, struct mp_jso
 int mp_json_parse(const char *name, const char *text, size_t length, struct mp_json **out,
                   struct mp_error *err);
 
+/* The same, with \u0000 as in mp_json_read_file_with_nul. */
+int mp_json_parse_with_nul(const char *name, const char *text, size_t length, struct mp_json **out,
+                           struct mp_error *err);
+
 /* A text that holds several values: where the next one starts. Begin with mp_json_text_init. */
 struct mp_json_text {
     const char *name; /* the file in messages; not owned */

@@ -64,6 +64,10 @@ int mp_tokenizer_encode_content(const struct mp_tokenizer *t, const char *text, 
 char *mp_tokenizer_decode(const struct mp_tokenizer *t, const int32_t *ids, size_t count,
                           bool skip_special, size_t *length);
 
+/* The bytes that one id, special ones too, adds within a text, malloc'ed and NUL-terminated, their
+ * number in *length: maybe a part of a character. */
+char *mp_tokenizer_token_bytes(const struct mp_tokenizer *t, int32_t id, size_t *length);
+
 /* Streaming: gives the text each id adds, held back while a UTF-8 sequence is incomplete, such
  * that the pieces concatenate to what mp_tokenizer_decode gives for all ids together. */
 struct mp_token_stream;

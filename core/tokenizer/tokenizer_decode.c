@@ -17,6 +17,7 @@ struct stage_state {
 struct mp_token_stream {
     const struct mp_tokenizer *t;
     bool skip_special;
+    bool raw; /* bytes are handed on as they are, whether or not they are characters */
     struct stage_state *states; /* [t->stage_count] */
     struct mp_bytes piece;      /* what the last stage gave since the last call */
 };
@@ -134,7 +135,7 @@ static void end_byte_run(struct mp_token_stream *s, size_t stage)
 {
     struct mp_bytes run = s->states[stage].held;
     s->states[stage].held = (struct mp_bytes){0};
-    if (is_utf8(run.data, run.length)) {
+    if (s->raw || is_utf8(run.data, run.length)) {
         if (run.length > 0) {
             feed(s, stage + 1, run.data, run.length);
         }
@@ -165,7 +166,7 @@ static void hand_on_characters(struct mp_token_stream *s, size_t stage, bool at_
     struct mp_bytes out = {0};
     size_t at = 0;
     while (at < held->length) {
-        int n = mp_utf8_next(held->data + at, held->length - at);
+        int n = s->raw ? 1 : mp_utf8_next(held->data + at, held->length - at);
         if (n == 0 && !at_end) {
             break;
         }
@@ -304,4 +305,21 @@ char *mp_tokenizer_decode(const struct mp_tokenizer *t, const int32_t *ids, size
     s->piece = (struct mp_bytes){0}; /* now the caller's */
     mp_token_stream_free(s);
     return text;
+}
+
+char *mp_tokenizer_token_bytes(const struct mp_tokenizer *t, int32_t id, size_t *length)
+{
+    struct mp_token_stream *s = mp_token_stream_new(t, false);
+    s->raw = true;
+    for (size_t i = 0; i < t->stage_count; i++) {
+        s->states[i].begun = true; /* nothing is taken from it as from the start of a text */
+    }
+    start_piece(s);
+    push_id(s, id);
+    flush(s);
+    char *bytes = s->piece.data;
+    *length = s->piece.length;
+    s->piece = (struct mp_bytes){0}; /* now the caller's */
+    mp_token_stream_free(s);
+    return bytes;
 }

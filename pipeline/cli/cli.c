@@ -31,6 +31,7 @@ static const struct {
     {"bench prefill", MP_VERB_BENCH_PREFILL, mp_help_bench_prefill, mp_verb_bench_prefill},
     {"bench ops", MP_VERB_BENCH_OPS, mp_help_bench_ops, mp_verb_bench_ops},
     {"tune", MP_VERB_TUNE, mp_help_tune, mp_verb_tune},
+    {"serve", MP_VERB_SERVE, mp_help_serve, mp_verb_serve},
     {"make-data", MP_VERB_MAKE_DATA, mp_help_make_data, mp_verb_make_data},
     {"eval", MP_VERB_EVAL, mp_help_eval, mp_verb_eval},
     {"eval attention", MP_VERB_EVAL_ATTENTION, mp_help_eval_attention, mp_verb_eval_attention},
@@ -52,7 +53,8 @@ static const struct option {
     unsigned verbs; /* enum mp_verb: which take it */
 } OPTIONS[] = {
     {"config", STRING, offsetof(struct mp_cli, config_path),
-     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE | EVALS},
+     MP_VERB_GENERATE | MP_VERB_LOGITS | MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE |
+         MP_VERB_SERVE | EVALS},
     {"input", STRING, offsetof(struct mp_cli, input),
      MP_VERB_GENERATE | MP_VERB_PLAN | MP_VERB_TOKENIZE | EVALS},
     {"prompt", STRING, offsetof(struct mp_cli, prompt), MP_VERB_GENERATE},
@@ -67,7 +69,7 @@ static const struct option {
     {"parse-special", SWITCH, offsetof(struct mp_cli, parse_special), TEXTS},
     {"no-parse-special", SWITCH, offsetof(struct mp_cli, no_parse_special), TEXTS},
     {"context", COUNT, offsetof(struct mp_cli, context),
-     MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
+     MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE | MP_VERB_SERVE},
     {"shape", STRING, offsetof(struct mp_cli, shape), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
     {"layers", COUNT, offsetof(struct mp_cli, layers), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
     {"steps", COUNT, offsetof(struct mp_cli, steps),
@@ -83,7 +85,7 @@ static const struct option {
     {"samples", COUNT, offsetof(struct mp_cli, samples), SAMPLES},
     {"data-seed", WHOLE, offsetof(struct mp_cli, data_seed), EVALS},
     {"seed", WHOLE, offsetof(struct mp_cli, data_seed), MP_VERB_MAKE_DATA},
-    {"template", STRING, offsetof(struct mp_cli, chat_template), SAMPLES},
+    {"template", STRING, offsetof(struct mp_cli, chat_template), SAMPLES | MP_VERB_SERVE},
     {"essay", STRING, offsetof(struct mp_cli, essay), SAMPLES},
     {"words", STRING, offsetof(struct mp_cli, words), SAMPLES},
     {"squad", STRING, offsetof(struct mp_cli, squad), SAMPLES},
@@ -93,6 +95,14 @@ static const struct option {
     {"csv", STRING, offsetof(struct mp_cli, csv), EVALS},
     {"html", STRING, offsetof(struct mp_cli, html), EVALS},
     {"compare", PAIR, offsetof(struct mp_cli, compared), MP_VERB_EVAL},
+    {"host", STRING, offsetof(struct mp_cli, host), MP_VERB_SERVE},
+    {"port", WHOLE, offsetof(struct mp_cli, port), MP_VERB_SERVE},
+    {"api-key-file", STRING, offsetof(struct mp_cli, api_key_file), MP_VERB_SERVE},
+    {"served-name", STRING, offsetof(struct mp_cli, served_name), MP_VERB_SERVE},
+    {"max-queue", WHOLE, offsetof(struct mp_cli, queue), MP_VERB_SERVE},
+    {"max-body", COUNT, offsetof(struct mp_cli, max_body), MP_VERB_SERVE},
+    {"request-seconds", COUNT, offsetof(struct mp_cli, request_seconds), MP_VERB_SERVE},
+    {"drain-seconds", WHOLE, offsetof(struct mp_cli, drain_seconds), MP_VERB_SERVE},
 };
 enum { NUM_OPTIONS = sizeof OPTIONS / sizeof OPTIONS[0] };
 
@@ -367,7 +377,12 @@ static char *join(int argc, char **argv)
 
 int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err)
 {
-    *out = (struct mp_cli){.verb = "generate", .warmup = -1, .data_seed = -1};
+    *out = (struct mp_cli){.verb = "generate",
+                           .warmup = -1,
+                           .data_seed = -1,
+                           .port = -1,
+                           .queue = -1,
+                           .drain_seconds = -1};
     mp_config_init(&out->config);
     out->command = join(argc, argv);
     int first = 1;
@@ -393,8 +408,8 @@ int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err
                            argc > 2 ? " " : "", argc > 2 ? argv[2] : "",
                            strcmp(argv[1], "bench") == 0
                                ? "bench decode, bench prefill or bench ops"
-                               : "generate, eval, logits, tokenize, detokenize, plan, bench, tune "
-                                 "or make-data");
+                               : "generate, serve, eval, logits, tokenize, detokenize, plan, "
+                                 "bench, tune or make-data");
         }
         out->verb = VERBS[verb].name;
     }

@@ -41,7 +41,11 @@ struct mp_cli {
     const char *sparse_from; /* "answer" or "question"; NULL: answer */
     const char *csv, *html;  /* files to write; NULL: not given */
     const char *compared[2]; /* files of answers; NULL: not given */
-    int num_flags;           /* of the configuration, given */
+    /* Of serve. Numbers: -1 if not given. */
+    const char *host, *api_key_file, *served_name; /* NULL: not given */
+    int64_t port, queue, drain_seconds;
+    int64_t request_seconds, max_body; /* 0: not given */
+    int num_flags;                     /* of the configuration, given */
     bool gen_len_given;
     bool json_output;
     bool resume;
@@ -77,6 +81,12 @@ struct mp_engine;
 int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,
                        struct mp_engine **out, struct mp_error *err);
 
+/* The same with the callbacks of these options, whose other fields are not used. */
+struct mp_engine_options;
+int mp_cli_open_engine_with(const struct mp_cli *cli, const struct mp_config *config,
+                            const struct mp_engine_options *callbacks, struct mp_engine **out,
+                            struct mp_error *err);
+
 /* What a run writes must be none of the files it reads, nor what else it writes, nor the model's;
  * what it writes in the end can be written, and what it reads can be read. MP_ERR_USAGE. */
 int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err);
@@ -98,6 +108,9 @@ int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_bench_decode(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_bench_prefill(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_bench_ops(const struct mp_cli *cli, struct mp_error *err);
+
+/* serve_verb.c: until a signal. */
+int mp_verb_serve(const struct mp_cli *cli, struct mp_error *err);
 
 /* tune_verb.c */
 int mp_verb_tune(const struct mp_cli *cli, struct mp_error *err);

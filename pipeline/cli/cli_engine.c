@@ -50,16 +50,13 @@ int mp_cli_open_tokenizer(const struct mp_cli *cli, struct mp_tokenizer **out,
     return code;
 }
 
-int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,
-                       struct mp_engine **out, struct mp_error *err)
+int mp_cli_open_engine_with(const struct mp_cli *cli, const struct mp_config *config,
+                            const struct mp_engine_options *callbacks, struct mp_engine **out,
+                            struct mp_error *err)
 {
-    struct mp_engine_options options = {
-        .size = sizeof options,
-        .config = config,
-        .log = mp_console_log,
-        .progress = mp_console_progress,
-        .stop = mp_console_stop,
-    };
+    struct mp_engine_options options = *callbacks;
+    options.size = sizeof options;
+    options.config = config;
     if (cli->shape != NULL) {
         return mp_engine_open_shape(&options, cli->shape, (int)cli->layers, out, err);
     }
@@ -71,4 +68,15 @@ int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,
         free(dir);
     }
     return code;
+}
+
+int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,
+                       struct mp_engine **out, struct mp_error *err)
+{
+    const struct mp_engine_options callbacks = {
+        .log = mp_console_log,
+        .progress = mp_console_progress,
+        .stop = mp_console_stop,
+    };
+    return mp_cli_open_engine_with(cli, config, &callbacks, out, err);
 }

@@ -12,6 +12,7 @@ extern const char mp_help_bench_decode[];
 extern const char mp_help_bench_prefill[];
 extern const char mp_help_bench_ops[];
 extern const char mp_help_tune[];
+extern const char mp_help_serve[];
 extern const char mp_help_make_data[];
 extern const char mp_help_eval[];
 extern const char mp_help_eval_attention[];

@@ -13,6 +13,12 @@ static const struct mp_method *method_of(const struct mp_config *config)
     return mp_method_choose(config, &method, NULL) == 0 ? method : NULL;
 }
 
+const char *mp_attention_name(const struct mp_config *config)
+{
+    const struct mp_method *method = method_of(config);
+    return method == NULL ? "unknown" : method->name;
+}
+
 char *mp_attention_describe(const struct mp_config *config)
 {
     const struct mp_method *method = method_of(config);

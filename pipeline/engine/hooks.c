@@ -41,6 +41,16 @@ const char *mp_hook_chat_names(void)
     return mp_chat_names();
 }
 
+void mp_hook_pause(void)
+{
+    mp_runtime_pause();
+}
+
+void mp_hook_resume(void)
+{
+    mp_runtime_resume();
+}
+
 int mp_hook_load_chat(const char *model_dir, struct mp_chat **out, struct mp_error *err)
 {
     return mp_chat_load(model_dir, out, err);

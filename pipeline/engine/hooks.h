@@ -34,6 +34,11 @@ int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void
  */
 int mp_engine_open_tokenizer(struct mp_engine *e, struct mp_error *err);
 
+/* It, once it is open; NULL before. From then on mp_engine_encode and mp_engine_decode may be
+ * called by any threads, also while the engine is driven by another one; once its chat template is
+ * open too, so may mp_engine_encode_chat. */
+const struct mp_tokenizer *mp_engine_tokenizer(const struct mp_engine *e);
+
 /* mp_engine_encode for a text in which special tokens are not looked for: their strings are text.
  */
 int mp_engine_encode_plain(struct mp_engine *e, const char *text, size_t length, int32_t **ids,
@@ -211,6 +216,11 @@ const char *mp_hook_chat_names(void);
  * to run without a core. */
 double mp_hook_waited(const struct mp_engine *e);
 
+/* Between two steps, with nothing to do for a while: the workers of a started engine sleep instead
+ * of looking for tasks, until they are resumed. Meanwhile no other call may be made. */
+void mp_hook_pause(void);
+void mp_hook_resume(void);
+
 /* From now on a task has run when its submission returns, to time ops alone; or no longer so. */
 void mp_hook_one_task_at_a_time(bool on);
 
@@ -222,6 +232,14 @@ char *mp_attention_describe(const struct mp_config *config);
 /* For programs: {"method": "magicpig", "lsh_K": 10, ...}, the method and its settings by their
  * keys. The caller's: cJSON_Delete. */
 struct cJSON *mp_attention_json(const struct mp_config *config);
+
+/* Name of the method that a configuration asks for; static. */
+const char *mp_attention_name(const struct mp_config *config);
+
+/* Whether a session of the engine takes a request's samples and epsilon: MP_ERR_USAGE says why
+ * not. */
+int mp_engine_check_attention(const struct mp_engine *e, const struct mp_request_options *o,
+                              struct mp_error *err);
 
 /* Whether there is such a method, with settings that can be: MP_ERR_USAGE says why not. */
 int mp_attention_check(const struct mp_config *config, struct mp_error *err);

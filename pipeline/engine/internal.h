@@ -185,6 +185,7 @@ struct mp_prefill_options {
     int64_t growth;         /* tokens that there is to be room for behind the offloaded ones */
     const struct mp_rope *rope;
     const struct mp_buffer *last_logits; /* gets [1][vocab_size] of the last token, or NULL */
+    int64_t *read_tokens;                /* gets how many tokens have been read, or NULL */
     mp_logits_sink *sink;                /* gets every row's logits, or NULL */
     void *sink_arg;
 };

@@ -152,6 +152,8 @@ struct mp_request {
                                 from what some steps sampled; NaN: there is no estimate */
     double error_mean;       /* over the layers that have one; NaN: none has */
     int num_layers;
+    int64_t
+        read_tokens; /* of the prompt that have been read, as far as is known: all layers have */
 };
 
 /* Called once for each token a request gets, within mp_session_step. piece[0 .. length): the text
@@ -160,6 +162,17 @@ struct mp_request {
  * request's text, the last one comes with its last token. A stop string and what follows it are
  * left out. Of a session, only mp_session_cancel and mp_session_request may be called in it. */
 typedef void mp_token_callback(void *user, int slot, int32_t id, const char *piece, size_t length);
+
+/* Called for each token a request gets, before its mp_token_callback, and with prompt_logprobs also
+ * for each token of the prompt but the first, in their order. position: of the token in the
+ * request's ids. ids [count], logprobs [count]: the token and the natural logarithm of its
+ * probability, before temperature and all that restricts the choice; then those of the likeliest
+ * tokens, from the likeliest on. Of a session, only mp_session_cancel and mp_session_request may be
+ * called in it. */
+typedef void mp_logprobs_callback(void *user, int slot, int64_t position, const int32_t *ids,
+                                  const float *logprobs, int count);
+
+enum { MP_MOST_LOGPROBS = 32 }; /* likeliest tokens that can be asked for */
 
 struct mp_request_options {
     size_t size;        /* sizeof(struct mp_request_options) */
@@ -182,7 +195,18 @@ struct mp_request_options {
     const char *const *stop; /* [num_stop] NUL-terminated */
     int num_stop;
     mp_token_callback *on_token; /* NULL: not called */
-    void *user;                  /* its first argument */
+    void *user;                  /* first argument of the callbacks */
+    float min_p;                 /* own_sampling: tokens less likely than this share, [0, 1], of the
+                                    likeliest one are left out; 0: none */
+    bool special_text;           /* the text shows special tokens, but for the end token */
+    mp_logprobs_callback *on_logprobs; /* NULL: not called */
+    int num_logprobs;                  /* likeliest tokens it gets, 0 .. MP_MOST_LOGPROBS */
+    bool prompt_logprobs;              /* it is called for the prompt too, once that is read */
+    /* Of attention.method pps: tokens that a KV head samples, or the error that they are to give,
+     * instead of the configuration's; 0: that. At most what that leaves room for: its samples, and
+     * an error only where it has one. */
+    int64_t samples;
+    float epsilon;
 };
 
 /* A session of the configuration's runtime.batch slots, in a started engine. MP_ERR_MEMORY;

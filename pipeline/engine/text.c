@@ -34,6 +34,11 @@ int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void
     return code;
 }
 
+const struct mp_tokenizer *mp_engine_tokenizer(const struct mp_engine *e)
+{
+    return e->host.tokenizer;
+}
+
 bool mp_engine_has_tokenizer(const struct mp_engine *e)
 {
     return e->host->model_dir != NULL && is_there(e->host->model_dir, "tokenizer.json");

@@ -4,7 +4,7 @@
 
 case_usage() {
     local hello=(--model "$demo" --prompt Hello)
-    expect_refusal 2 'found "answer", expected generate, eval, logits, tokenize' answer
+    expect_refusal 2 'found "answer", expected generate, serve, eval, logits, tokenize' answer
     expect_refusal 2 'found "stray", expected an option' generate stray
     expect_refusal 2 'generate has no option --xyzzy-plugh; see --help' --xyzzy-plugh 1
     expect_refusal 2 'no option --chunk-sise \(nearest: --chunk-size\)' --chunk-sise 1
@@ -120,7 +120,7 @@ case_usage_config() {
 
 case_help() {
     local verb
-    for verb in generate logits tokenize detokenize plan tune make-data; do
+    for verb in generate serve logits tokenize detokenize plan tune make-data; do
         run "$verb" --help
         expect_status 0
         expect_match "$verb: example" out '^  (.* \| )?magicpig-pipe .*--'
@@ -134,7 +134,7 @@ case_help() {
     run
     expect_status 0
     expect 'no arguments' "$(<out)" "$(<overview)"
-    for verb in generate plan logits tokenize detokenize tune make-data; do
+    for verb in generate serve plan logits tokenize detokenize tune make-data; do
         expect_match overview overview "$verb"
     done
     run --version

@@ -41,7 +41,7 @@ bool mp_slot_observes(const struct mp_slot *r, const struct mp_engine *e)
     if (!e->attention.method->estimates_error || mp_slot_offloaded(r) == 0) {
         return false;
     }
-    bool follows = e->config->epsilon > 0.0f && r->observation.steps < INTERVAL;
+    bool follows = r->epsilon > 0.0 && r->observation.steps < INTERVAL;
     return r->observation.steps == 0 || follows || r->steps + 1 - r->observation.last >= INTERVAL;
 }
 
@@ -95,8 +95,8 @@ double mp_slot_observe(struct mp_slot *r, const struct mp_engine *e,
         double square = mean_square(e, b, n, l);
         o->squares[l] += square;
         o->error[l] = sqrt(o->squares[l] / (double)o->steps);
-        if (e->config->epsilon > 0.0f) {
-            follow(o, l, mp_slot_offloaded(r), square, (double)e->config->epsilon);
+        if (r->epsilon > 0.0) {
+            follow(o, l, mp_slot_offloaded(r), square, r->epsilon);
         }
         step += sqrt(square);
         total += o->error[l];

@@ -10,9 +10,10 @@ struct mp_request_text {
     struct mp_token_stream *stream;
     char **stop; /* [num_stop] */
     int num_stop;
-    char *text;      /* [length] and a NUL: decoded, and not passed on yet */
-    size_t length;   /* bytes */
-    size_t capacity; /* bytes */
+    bool shows_special; /* special tokens are text too, but for the end token */
+    char *text;         /* [length] and a NUL: decoded, and not passed on yet */
+    size_t length;      /* bytes */
+    size_t capacity;    /* bytes */
     int slot;
     mp_token_callback *on_token; /* NULL: nobody listens */
     void *user;
@@ -33,7 +34,8 @@ int mp_request_text_open(const struct mp_tokenizer *tokenizer, const struct mp_r
         return 0;
     }
     struct mp_request_text *t = mp_xcalloc(1, sizeof *t);
-    t->stream = mp_token_stream_new(tokenizer, true);
+    t->stream = mp_token_stream_new(tokenizer, !o->special_text);
+    t->shows_special = o->special_text;
     t->num_stop = o->num_stop;
     t->stop = mp_xcalloc((size_t)o->num_stop, sizeof *t->stop);
     for (int i = 0; i < o->num_stop; i++) {
@@ -137,7 +139,9 @@ void mp_request_text_append(struct mp_request_text *t, struct mp_request *info)
         return;
     }
     int32_t id = info->ids[info->prompt_tokens + info->generated_tokens - 1];
-    append(t, mp_token_stream_push(t->stream, id));
+    if (!t->shows_special || info->finish != MP_FINISH_EOS) {
+        append(t, mp_token_stream_push(t->stream, id));
+    }
     size_t stop = find_stop(t);
     if (stop == t->length && info->finish != MP_FINISH_NONE) {
         append(t, mp_token_stream_finish(t->stream));

@@ -107,6 +107,7 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
     r->eos = e->eos;
     r->num_eos = e->num_eos;
     r->sampling = e->config->sampling;
+    r->epsilon = (double)e->config->epsilon;
     r->stream = stream;
     mp_rng_init(&r->rng, r->sampling.seed, stream);
     mp_engine_rope(e, count, &r->rope);

@@ -18,6 +18,17 @@ struct mp_observation {
     int64_t *samples; /* [num_hidden_layers] that a KV head is to draw */
 };
 
+/* Who hears the probabilities of a request's tokens. */
+struct mp_slot_logprobs {
+    mp_logprobs_callback *call; /* NULL: nobody */
+    void *user;
+    int slot;
+    int top;        /* likeliest tokens beside each */
+    bool prompt;    /* those of the prompt too */
+    int64_t told;   /* tokens of the prompt that the next row of logits follows */
+    int vocab_size; /* of a row */
+};
+
 struct mp_slot {
     bool used;
     struct mp_request info;
@@ -29,6 +40,8 @@ struct mp_slot {
     int64_t static_prompt;  /* prompt tokens in the static caches of sparse layers at first */
     int64_t grown;          /* tokens that have left them since */
     struct mp_rope rope;
+    double epsilon; /* error that its samples are to give; 0: their number stays */
+    struct mp_slot_logprobs logprobs;
     struct mp_sampling sampling; /* how its tokens are drawn */
     struct mp_rng rng;
     uint64_t stream;    /* separates its random numbers from those of other requests */
@@ -54,10 +67,11 @@ void mp_slot_close(struct mp_slot *r, const struct mp_engine *e);
 /* ---- request_options.c ---- */
 
 /* MP_ERR_USAGE: what a request is to have of its own makes no sense. */
-int mp_request_options_check(const struct mp_request_options *o, struct mp_error *err);
+int mp_request_options_check(const struct mp_engine *e, const struct mp_request_options *o,
+                             struct mp_error *err);
 
 /* Gives an open slot, number `slot`, what the options have of their own: sampling, end tokens, stop
- * strings, callback. Those must have been checked. */
+ * strings, samples, callbacks. Those must have been checked. */
 int mp_slot_configure(struct mp_slot *r, struct mp_engine *e, const struct mp_request_options *o,
                       int slot, struct mp_error *err);
 
@@ -93,6 +107,16 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
  * run. */
 double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
                      int n);
+
+/* ---- logprobs.c ---- */
+
+/* Tells the probability of the token that comes next, id, by its logits [vocab_size], if anybody
+ * listens and the request is not finished. */
+void mp_slot_tell_logprobs(const struct mp_slot *r, const float *logits, int32_t id);
+
+/* Tells those of the prompt's tokens: an mp_logits_sink whose argument is the slot.
+ * MP_ERR_INTERRUPTED: the request was cancelled. */
+int mp_slot_prompt_logprobs(void *slot, const float *logits, int64_t rows, struct mp_error *err);
 
 /* ---- growth.c ---- */
 

@@ -29,6 +29,9 @@ static int64_t least(int64_t a, int64_t b)
 
 static void report(const struct mp_prefill_run *r, int64_t done)
 {
+    if (r->options.read_tokens != NULL && done > *r->options.read_tokens) {
+        *r->options.read_tokens = done;
+    }
     if (r->shown) {
         mp_engine_progress(r->engine, "reading the prompt", "tok", done, r->p.keep.tokens);
     }
@@ -103,6 +106,7 @@ void mp_prefill_close(struct mp_prefill_run *r)
     if (r == NULL) {
         return;
     }
+    mp_task_group_cancel(r->group); /* what is left of a prompt that is given up */
     mp_prefill_destroy_buffers(r->engine, &r->p, r->staging);
     mp_task_group_destroy(r->group);
     report(r, -1);
@@ -234,6 +238,7 @@ int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
 void mp_prefill_wait(struct mp_prefill_run *r)
 {
     mp_task_group_wait(r->group, 0);
+    show_progress(r, 0);
 }
 
 /* ---- logits ---- */

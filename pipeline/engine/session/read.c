@@ -32,6 +32,7 @@ static int sample_first(struct mp_session *s, struct mp_error *err)
         code = mp_buffer_acquire(&b->ids, false, err);
     }
     if (code == 0) {
+        mp_slot_tell_logprobs(r, b->logits.data, *(const int32_t *)b->ids.data);
         mp_slot_append(r, s->engine, *(const int32_t *)b->ids.data);
         mp_buffer_return(&b->ids);
         r->info.prefill_seconds = mp_clock_seconds() - s->prefill_since;
@@ -41,12 +42,17 @@ static int sample_first(struct mp_session *s, struct mp_error *err)
 
 int mp_session_finish_reading(struct mp_session *s, struct mp_error *err)
 {
+    const struct mp_request *info = &s->slots[s->prefill_slot].info;
     s->reading = true;
     int code = mp_prefill_finish(s->prefill, err);
-    if (code == 0 && s->slots[s->prefill_slot].info.finish == MP_FINISH_NONE) {
+    if (code == MP_ERR_INTERRUPTED && info->finish == MP_FINISH_CANCELLED) {
+        code = 0; /* it was while the prompt's logits were computed */
+    }
+    if (code == 0 && info->finish == MP_FINISH_NONE) {
         code = sample_first(s, err);
     }
     s->reading = false;
+    code = mp_session_read_failed(s, code, err);
     mp_session_stop_reading(s);
     return code;
 }

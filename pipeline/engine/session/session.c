@@ -121,7 +121,7 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
         code = mp_engine_check_prompt(s->engine, o.ids, o.count, o.max_new_tokens, err);
     }
     if (code == 0) {
-        code = mp_request_options_check(&o, err);
+        code = mp_request_options_check(s->engine, &o, err);
     }
     if (code == 0) {
         code = mp_session_find_slot(s, slot, err);
@@ -146,6 +146,9 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
             .growth = mp_slot_growth(r, s->engine),
             .rope = &r->rope,
             .last_logits = &s->buffers[0].logits,
+            .read_tokens = &r->info.read_tokens,
+            .sink = r->logprobs.prompt ? mp_slot_prompt_logprobs : NULL,
+            .sink_arg = r,
         };
         code = mp_prefill_open(s->engine, &prefill, &s->prefill, err);
     }

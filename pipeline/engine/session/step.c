@@ -159,7 +159,10 @@ void mp_session_collect(struct mp_session *s, double seconds)
                 error += own;
                 observed++;
             }
-            mp_slot_append(r, s->engine, ((const int32_t *)b->ids.data)[n]);
+            int32_t id = ((const int32_t *)b->ids.data)[n];
+            const float *logits = b->logits.data;
+            mp_slot_tell_logprobs(r, logits + (int64_t)n * s->engine->shape->vocab_size, id);
+            mp_slot_append(r, s->engine, id);
         }
     }
     if (sampling > 0) {

@@ -116,6 +116,54 @@ static void test_top_k_then_top_p(void **state)
     assert_shares(found, (double[]){1 / 3.0, 0, 2 / 3.0, 0, 0}, 5);
 }
 
+/* Relative to the likeliest token, before top_p: 1 : 1/2 : 1/4 stay. */
+static void test_min_p(void **state)
+{
+    (void)state;
+    double found[MAX_TOKENS];
+    struct mp_sampling s = {.temperature = 1.0f, .top_p = 1.0f, .seed = 7, .min_p = 0.2f};
+    shares(&s, halves, 5, found);
+    assert_shares(found, (double[]){2 / 7.0, 0, 4 / 7.0, 0, 1 / 7.0}, 5);
+    s.top_p = 0.85f; /* of these */
+    shares(&s, halves, 5, found);
+    assert_shares(found, (double[]){1 / 3.0, 0, 2 / 3.0, 0, 0}, 5);
+    s.top_p = 1.0f;
+    s.top_k = 4;
+    shares(&s, halves, 5, found);
+    assert_shares(found, (double[]){2 / 7.0, 0, 4 / 7.0, 0, 1 / 7.0}, 5);
+    s.min_p = 1.0f;
+    shares(&s, halves, 5, found);
+    assert_shares(found, (double[]){0, 0, 1, 0, 0}, 5);
+}
+
+static void check_logprobs(const float *logits, int count, int32_t id, int top, const int32_t *ids,
+                           const double *logprobs)
+{
+    int32_t found_ids[1 + MAX_TOKENS];
+    float found[1 + MAX_TOKENS];
+    mp_logprobs(logits, count, id, top, found_ids, found);
+    for (int i = 0; i <= top; i++) {
+        assert_int_equal(found_ids[i], ids[i]);
+        assert_true((double)found[i] == logprobs[i] || fabs((double)found[i] - logprobs[i]) < 1e-5);
+    }
+}
+
+static void test_logprobs(void **state)
+{
+    (void)state;
+    const double none = -(double)INFINITY;
+    const double l = log(2.0);
+    check_logprobs(halves, 5, 4, 0, (int32_t[]){4}, (double[]){-3 * l});
+    check_logprobs(halves, 5, 3, 5, (int32_t[]){3, 2, 0, 4, 1, 3},
+                   (double[]){-4 * l, -l, -2 * l, -3 * l, -4 * l, -4 * l});
+    /* Shifted, with ties, and with what is no number. */
+    check_logprobs((float[]){500, 500, NAN, -INFINITY}, 4, 2, 3, (int32_t[]){2, 0, 1, 2},
+                   (double[]){none, -l, -l, none});
+    check_logprobs((float[]){NAN, NAN}, 2, 1, 1, (int32_t[]){1, 0}, (double[]){-l, -l});
+    check_logprobs((float[]){1, INFINITY}, 2, 0, 2, (int32_t[]){0, 1, 0},
+                   (double[]){none, 0, none});
+}
+
 static void test_strange_logits(void **state)
 {
     (void)state;
@@ -179,6 +227,8 @@ int main(void)
         cmocka_unit_test(test_top_k),
         cmocka_unit_test(test_top_p),
         cmocka_unit_test(test_top_k_then_top_p),
+        cmocka_unit_test(test_min_p),
+        cmocka_unit_test(test_logprobs),
         cmocka_unit_test(test_strange_logits),
         cmocka_unit_test(test_large_vocabulary),
         cmocka_unit_test(test_same_seed_same_tokens),

@@ -172,6 +172,34 @@ static void test_stream_holds_back(void **state)
     mp_tokenizer_free(t);
 }
 
+/* The bytes of a text's tokens make the text, wherever they cut its characters: of the first kind
+ * as they are, of the second behind the blank that its normalizer puts first. */
+static void test_token_bytes(void **state)
+{
+    (void)state;
+    static const char text[] = "Caf\xc3\xa9 \xf0\x9f\x92\x9b\n  two  words\xe2\x82\xac";
+    for (int which = LLAMA3; which <= LLAMA2; which++) {
+        struct mp_tokenizer *t = load_golden(which);
+        struct mp_ids ids = encode(t, text, sizeof text - 1, false);
+        char all[128] = "";
+        size_t used = 0;
+        for (size_t i = 0; i < ids.count; i++) {
+            size_t length;
+            char *bytes = mp_tokenizer_token_bytes(t, ids.data[i], &length);
+            memcpy(all + used, bytes, length + 1);
+            used += length;
+            free(bytes);
+        }
+        assert_string_equal(all + (which == LLAMA2), text);
+        mp_ids_free(&ids);
+        size_t length = 1;
+        char *none = mp_tokenizer_token_bytes(t, INT32_MAX, &length);
+        assert_int_equal(length, 0);
+        free(none);
+        mp_tokenizer_free(t);
+    }
+}
+
 /* ---- any text ---- */
 
 static void test_invalid_utf8_is_refused(void **state)
@@ -299,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_golden_unicode),
         cmocka_unit_test(test_random_ids_stream),
         cmocka_unit_test(test_unknown_id),
+        cmocka_unit_test(test_token_bytes),
         cmocka_unit_test(test_stream_holds_back),
         cmocka_unit_test(test_invalid_utf8_is_refused),
         cmocka_unit_test(test_random_bytes_are_survived),

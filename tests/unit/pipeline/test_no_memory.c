@@ -143,12 +143,52 @@ static void test_prompt(void **state)
     mp_session_close(session);
 }
 
+static void hear_nothing(void *user, int slot, int64_t position, const int32_t *ids,
+                         const float *logprobs, int count)
+{
+    (void)user;
+    (void)slot;
+    (void)position;
+    (void)ids;
+    (void)logprobs;
+    (void)count;
+    fail_msg("there was no memory for logits");
+}
+
+/* Nor does the session end with a prompt whose logprobs find no memory. */
+static void test_prompt_logprobs(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    int slot;
+    int32_t ids[PROMPT] = {0};
+    struct mp_session *session;
+    const struct mp_request_options options = {.size = sizeof options,
+                                               .ids = ids,
+                                               .count = PROMPT,
+                                               .max_new_tokens = NEW_TOKENS,
+                                               .on_logprobs = hear_nothing,
+                                               .prompt_logprobs = true};
+    ASSERT_OK(mp_session_open(engine, &session, &err));
+    ASSERT_OK(mp_session_add(session, &options, &slot, &err));
+    fail_one("logits");
+    decode(session);
+    assert_int_equal(failures, 0);
+    assert_int_equal(mp_session_request(session, slot)->finish, MP_FINISH_FAILED);
+    mp_session_remove(session, slot);
+    ASSERT_OK(add_prompt(session, ids, PROMPT, NEW_TOKENS, 0, &slot, &err));
+    decode(session);
+    assert_int_equal(mp_session_request(session, slot)->finish, MP_FINISH_LENGTH);
+    mp_session_close(session);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_growth),
         cmocka_unit_test(test_growth_of_all),
         cmocka_unit_test(test_prompt),
+        cmocka_unit_test(test_prompt_logprobs),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

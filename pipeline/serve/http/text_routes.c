@@ -1,0 +1,215 @@
+/* Everything that asks nothing of the engine. */
+#include "core/base/clock.h"
+#include "core/base/memory.h"
+#include "pipeline/engine/hooks.h"
+#include "pipeline/serve/api/answer.h"
+#include "pipeline/serve/http/http.h"
+#include "pipeline/serve/page/page.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_TOKENIZER_CONFIG = 16 << 20 };
+
+/* ---- text ---- */
+
+/* The fields of a body that has no others but those of `names`, which end with NULL. */
+static int read_body(struct mp_exchange *x, const char *const *names, struct mp_json **doc,
+                     struct mp_api_error *error)
+{
+    struct mp_error err;
+    int code = mp_json_parse_with_nul("body", x->body, x->length, doc, &err);
+    if (code == 0) {
+        code = mp_json_expect(*doc, mp_json_root(*doc), MP_JSON_OBJECT, &err);
+    }
+    if (code != 0) {
+        return mp_api_fail(error, MP_HTTP_BAD_REQUEST, NULL, "%s", err.message);
+    }
+    for (const cJSON *f = mp_json_first(mp_json_root(*doc)); f != NULL; f = mp_json_after(f)) {
+        int i = 0;
+        while (names[i] != NULL && strcmp(names[i], mp_json_key(f)) != 0) {
+            i++;
+        }
+        if (names[i] == NULL && mp_json_kind(f) != MP_JSON_NULL) {
+            return mp_api_fail(error, MP_HTTP_BAD_REQUEST, mp_json_key(f), "unknown field %s",
+                               mp_json_key(f));
+        }
+    }
+    return 0;
+}
+
+static cJSON *tokens_json(const struct mp_server *s, const struct mp_ids *ids, bool strings)
+{
+    cJSON *all = cJSON_CreateObject();
+    cJSON_AddNumberToObject(all, "count", (double)ids->count);
+    cJSON_AddNumberToObject(all, "max_model_len", (double)s->max_model_len);
+    cJSON *list = cJSON_AddArrayToObject(all, "tokens");
+    cJSON *texts = strings ? cJSON_AddArrayToObject(all, "token_strs")
+                           : cJSON_AddNullToObject(all, "token_strs");
+    for (size_t i = 0; i < ids->count; i++) {
+        cJSON_AddItemToArray(list, cJSON_CreateNumber(ids->data[i]));
+        if (strings) {
+            char *text = mp_token_text(s->tokenizer, ids->data[i]);
+            cJSON_AddItemToArray(texts, cJSON_CreateString(text));
+            free(text);
+        }
+    }
+    return all;
+}
+
+static enum MHD_Result tokenize(struct mp_exchange *x, const struct mp_json *doc)
+{
+    const cJSON *root = mp_json_root(doc);
+    struct mp_api_error error;
+    struct mp_error err;
+    const char *prompt;
+    bool special = true, strings = false;
+    struct mp_ids ids = {0};
+    int code = mp_json_get_string(doc, root, "prompt", &prompt, &err);
+    if (code == 0) {
+        code = mp_json_opt_bool(doc, root, "add_special_tokens", &special, &err);
+    }
+    if (code == 0) {
+        code = mp_json_opt_bool(doc, root, "return_token_strs", &strings, &err);
+    }
+    if (code == 0) {
+        size_t length;
+        char *text = mp_json_string_bytes(prompt, &length);
+        code = mp_tokenizer_encode(x->server->tokenizer, text, length, special, &ids, &err);
+        free(text);
+    }
+    if (code != 0) {
+        mp_api_fail(&error, MP_HTTP_BAD_REQUEST, NULL, "%s", err.message);
+        return mp_reply_error(x, &error);
+    }
+    cJSON *all = tokens_json(x->server, &ids, strings);
+    mp_ids_free(&ids);
+    return mp_reply_json(x, MP_HTTP_OK, all);
+}
+
+static enum MHD_Result detokenize(struct mp_exchange *x, const struct mp_json *doc)
+{
+    struct mp_api_error error;
+    struct mp_error err;
+    const cJSON *list;
+    struct mp_ids ids = {0};
+    int code = mp_json_get_array(doc, mp_json_root(doc), "tokens", &list, &err);
+    for (const cJSON *v = code == 0 ? mp_json_first(list) : NULL; v != NULL && code == 0;
+         v = mp_json_after(v)) {
+        int64_t id = 0;
+        code = mp_json_as_int(doc, v, 0, INT32_MAX, &id, &err);
+        mp_ids_push(&ids, (int32_t)id);
+    }
+    if (code != 0) {
+        mp_ids_free(&ids);
+        mp_api_fail(&error, MP_HTTP_BAD_REQUEST, "tokens", "%s", err.message);
+        return mp_reply_error(x, &error);
+    }
+    size_t length;
+    char *text = mp_tokenizer_decode(x->server->tokenizer, ids.data, ids.count, false, &length);
+    cJSON *all = cJSON_CreateObject();
+    cJSON_AddItemToObject(all, "prompt", mp_json_text_value(text, length));
+    free(text);
+    mp_ids_free(&ids);
+    return mp_reply_json(x, MP_HTTP_OK, all);
+}
+
+static enum MHD_Result with_body(struct mp_exchange *x, const char *const *names,
+                                 enum MHD_Result (*answer)(struct mp_exchange *x,
+                                                           const struct mp_json *doc))
+{
+    struct mp_api_error error;
+    struct mp_json *doc = NULL;
+    enum MHD_Result result =
+        read_body(x, names, &doc, &error) == 0 ? answer(x, doc) : mp_reply_error(x, &error);
+    mp_json_free(doc);
+    return result;
+}
+
+enum MHD_Result mp_answer_tokenize(struct mp_exchange *x)
+{
+    static const char *const names[] = {"model", "prompt", "add_special_tokens",
+                                        "return_token_strs", NULL};
+    return with_body(x, names, tokenize);
+}
+
+enum MHD_Result mp_answer_detokenize(struct mp_exchange *x)
+{
+    static const char *const names[] = {"model", "tokens", NULL};
+    return with_body(x, names, detokenize);
+}
+
+/* What tokenizer_config.json says, which is what clients know, and how many ids there are. */
+enum MHD_Result mp_answer_tokenizer_info(struct mp_exchange *x)
+{
+    char *path = mp_xasprintf("%s/tokenizer_config.json", x->server->model_dir);
+    struct mp_json *doc = NULL;
+    cJSON *info = mp_json_read_file(path, MAX_TOKENIZER_CONFIG, &doc, NULL) == 0
+                      ? cJSON_Duplicate(mp_json_root(doc), true)
+                      : cJSON_CreateObject();
+    free(path);
+    mp_json_free(doc);
+    if (!cJSON_IsObject(info)) {
+        cJSON_Delete(info);
+        info = cJSON_CreateObject();
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(info, "vocab_size");
+    cJSON_AddNumberToObject(info, "vocab_size", mp_engine_vocab_size(x->server->engine));
+    return mp_reply_json(x, MP_HTTP_OK, info);
+}
+
+/* ---- the server ---- */
+
+enum MHD_Result mp_answer_models(struct mp_exchange *x)
+{
+    const struct mp_server *s = x->server;
+    cJSON *all = cJSON_CreateObject();
+    cJSON_AddStringToObject(all, "object", "list");
+    cJSON *data = cJSON_AddArrayToObject(all, "data");
+    cJSON *model = cJSON_CreateObject();
+    cJSON_AddItemToArray(data, model);
+    cJSON_AddStringToObject(model, "id", s->model);
+    cJSON_AddStringToObject(model, "object", "model");
+    cJSON_AddNumberToObject(model, "created", (double)s->created);
+    cJSON_AddStringToObject(model, "owned_by", "magicpig-pipe");
+    cJSON_AddStringToObject(model, "root", s->model);
+    cJSON_AddNullToObject(model, "parent");
+    cJSON_AddNumberToObject(model, "max_model_len", (double)s->max_model_len);
+    return mp_reply_json(x, MP_HTTP_OK, all);
+}
+
+enum MHD_Result mp_answer_health(struct mp_exchange *x)
+{
+    static const char *const words[] = {[MP_SERVER_LOADING] = "loading",
+                                        [MP_SERVER_READY] = "ok",
+                                        [MP_SERVER_DRAINING] = "draining",
+                                        [MP_SERVER_ENDED] = "ended"};
+    pthread_mutex_lock(&x->server->lock);
+    enum mp_server_state state = x->server->state;
+    pthread_mutex_unlock(&x->server->lock);
+    cJSON *all = cJSON_CreateObject();
+    cJSON_AddStringToObject(all, "status", words[state]);
+    return mp_reply_json(x, state == MP_SERVER_READY ? MP_HTTP_OK : MP_HTTP_UNAVAILABLE, all);
+}
+
+enum MHD_Result mp_answer_metrics(struct mp_exchange *x)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = mp_xstream_open(&text, &length);
+    mp_metrics_print(x->server, out);
+    mp_xstream_close(out);
+    return mp_reply_text(x, MP_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, length);
+}
+
+enum MHD_Result mp_answer_status(struct mp_exchange *x)
+{
+    return mp_reply_json(x, MP_HTTP_OK, mp_status_json(x->server));
+}
+
+enum MHD_Result mp_answer_page(struct mp_exchange *x)
+{
+    char *page = mp_xstrdup(mp_serve_page);
+    return mp_reply_text(x, MP_HTTP_OK, "text/html; charset=utf-8", page, strlen(page));
+}
