@@ -36,7 +36,7 @@ int mp_engine_load_tokenizer(const char *model_dir, mp_stop_callback *stop, void
 
 const struct mp_tokenizer *mp_engine_tokenizer(const struct mp_engine *e)
 {
-    return e->host.tokenizer;
+    return e->host->tokenizer;
 }
 
 bool mp_engine_has_tokenizer(const struct mp_engine *e)
