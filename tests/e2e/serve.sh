@@ -97,6 +97,7 @@ case_serve_usage() {
     printf '\n\n' >empty_keys
     expect_refusal 1 'empty_keys: found no key' serve --model "$demo" --api-key-file empty_keys
     expect_refusal 2 '--served-name' serve --model "$demo" --served-name 'a"b'
+    expect_refusal 2 'expected a name in UTF-8' serve --model "$demo" --served-name $'a\xff'
     serve --context 256
     local taken=${url##*:}
     "$binary" serve --model "$demo" --context 256 --port "$taken" >out2 2>err2
@@ -110,11 +111,12 @@ case_serve_openai() {
     local modules=$source_dir/build/openai
     [[ -d $modules/node_modules/openai ]] ||
         fail 'scripts/deps.sh check' "no $modules/node_modules/openai" 'the client'
-    printf 'key-1\nkey-2\n' >keys
+    printf 'key-1\r\nkey-2 \n' >keys
     serve --batch 4 --context 4096 --api-key-file keys --template none
     expect_get 401 '"code":"invalid_api_key"' /v1/models
     expect_get 401 'authentication_error' /v1/models -H 'Authorization: Bearer key-'
     expect_get 200 '"object":"list"' /v1/models -H 'Authorization: Bearer key-1'
+    expect_get 200 '"object":"list"' /v1/models -H 'Authorization: bearer key-2'
     expect_get 200 ok /health
     run_node client "$modules"
     end_server
@@ -174,6 +176,24 @@ case_serve_drain() {
     ((failures == 0)) || exit 1
     wait_child
     expect_status 0
+}
+
+# A signal ends the program whenever it comes: before the model is loaded, while it is, and after.
+case_serve_signal() {
+    local delay
+    command='magicpig-pipe serve'
+    for delay in 0.02 0.04 0.06 0.08 0.1 0.12 0.15 0.2 0.3; do
+        "$binary" serve --model "$demo" --port 0 --drain-seconds 0 >out 2>err &
+        child=$!
+        sleep "$delay"
+        kill -TERM "$child"
+        status=0
+        wait "$child" || status=$?
+        child=
+        # 143: it had not even started
+        ((status == 0 || status == 130 || status == 143)) ||
+            fail "SIGTERM after $delay s" "status $status, $(tail -c 500 err)" 'status 0, 130 or 143'
+    done
 }
 
 # A model with a template: whole conversations, with the template's own variables.
