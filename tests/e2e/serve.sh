@@ -211,6 +211,8 @@ case_serve_chat() {
     get /v1/completions -d '{"prompt": "[system]a[user]b!", "max_tokens": 6, "temperature": 0}'
     expect 'the text of a chat' "$(grep -oE '"text":"[^"]*"' body | cut -d'"' -f4)" "$chat"
     expect_get 400 'no content' /v1/chat/completions -d '{"messages": [{"role": "user"}]}'
+    expect_get 200 '"content":"' /v1/chat/completions -d '{"messages": [{"role": "user", "content": "a"},
+        {"role": "assistant", "tool_calls": []}, {"role": "tool", "content": "b"}], "max_tokens": 1}'
     end_server
 }
 

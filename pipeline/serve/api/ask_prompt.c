@@ -137,7 +137,10 @@ static int check_message(const struct mp_json *doc, const struct cJSON *message,
     if (code == 0) {
         code = mp_json_get_string(doc, message, "role", &role, err);
     }
-    if (code == 0) {
+    /* An assistant that called tools has said nothing. */
+    bool silent =
+        code == 0 && strcmp(role, "assistant") == 0 && mp_json_find(message, "content") == NULL;
+    if (code == 0 && !silent) {
         code = mp_ask_content(doc, message, &text, &length, err);
     }
     free(text);

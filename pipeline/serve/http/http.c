@@ -94,7 +94,8 @@ static void take_data(struct mp_exchange *x, const char *data, size_t size)
     }
     if (x->length + size + 1 > x->room) {
         size_t room = 2 * (x->length + size + 1);
-        long long all = x->server->buffered += (long long)(room - x->room);
+        long long more = (long long)(room - x->room);
+        long long all = atomic_fetch_add(&x->server->buffered, more) + more;
         x->room = room;
         if (all > BODIES_IN_MEMORY * x->server->limits.body && room > SMALL_BODY) {
             mp_api_fail(&x->error, MP_HTTP_UNAVAILABLE, NULL,
