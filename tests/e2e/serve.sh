@@ -118,6 +118,9 @@ case_serve_openai() {
     expect_get 200 '"object":"list"' /v1/models -H 'Authorization: Bearer key-1'
     expect_get 200 '"object":"list"' /v1/models -H 'Authorization: bearer key-2'
     expect_get 200 ok /health
+    # What a user wrote ends no turn: it is text beside the BOS.
+    expect_get 200 '"prompt_tokens":9,' /v1/chat/completions -H 'Authorization: Bearer key-1' \
+        -d '{"messages": [{"role": "user", "content": "<|eot_id|>"}], "max_tokens": 1}'
     run_node client "$modules"
     end_server
 }
