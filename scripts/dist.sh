@@ -23,8 +23,9 @@ mkdir -p "$dist/lib" "$dist/licenses" "$dist/models"
 ldd build/release/magicpig-pipe | awk '$2 == "=>" { print $1, $3 }' | grep -Ev "$not_packed" |
     while read -r library path; do
         [[ -e $path ]] || { echo "dist.sh: $library is not found" >&2; exit 1; }
-        install -m 644 "$path" "$dist/lib/$library"
-        strip --strip-unneeded "$dist/lib/$library"
+        # The build's own StarPU is there already, as it was built.
+        [[ -e $dist/lib/$library ]] || install -m 644 "$path" "$dist/lib/$library"
+        strip --strip-unneeded "$(readlink -f "$dist/lib/$library")"
         # Debian keeps each package's licence; StarPU with CUDA has that of its CPU build.
         package=$(dpkg-query --search "*/$library" | sed 's/:.*//' | head -n 1)
         cp "/usr/share/doc/$package/copyright" "$dist/licenses/$package"

@@ -3,9 +3,8 @@
  *
  * K and V may lie in host memory, which the GPU reads over PCIe in requests of up to 128 bytes: it
  * needs whole lines in one instruction, and many of them on their way. So rows are not read as the
- * tensor cores want them but copied to shared memory, consecutive lanes consecutive chunks, without
- * going through registers. Every warp has room for a tile of keys and one of values: while the
- * logits of one tile are computed, its values and then the keys of the next one are on their way.
+ * tensor cores want them but in consecutive pieces by consecutive lanes, a tile of keys and values
+ * at once, and put into shared memory first.
  */
 #include "codelets/sampled_attention/sampled_attention_tokens_cuda.cuh"
 
@@ -32,51 +31,88 @@ template <int D, class Chunk> constexpr size_t shared_bytes()
     return tiles > sizeof(attention_shared<D>) ? tiles : sizeof(attention_shared<D>);
 }
 
-/* Copies 16 or 8 bytes, or writes 0 without reading. */
-template <int BYTES>
-__device__ __forceinline__ void copy_bytes(void *shared, const void *from, bool there)
+/* Rows of a tile, or keys or values of them, in 16-byte pieces dealt out to the lanes of a warp. */
+template <int D, class Chunk> struct held_rows {
+    static constexpr int SIZE = 16 / (int)sizeof(Chunk); /* chunks of a piece */
+    static constexpr int PIECES = D / 8 / SIZE;          /* of a row */
+    static constexpr int COUNT = ATTENTION_TILE * PIECES / 32;
+    uint4 piece[COUNT];
+};
+
+/* Which of the tile's pieces the lane has as its i-th one. */
+template <int PIECES> __device__ __forceinline__ int piece_slot(int i)
 {
-    const unsigned to = (unsigned)__cvta_generic_to_shared(shared);
-    const int size = there ? BYTES : 0;
-    if constexpr (BYTES == 16) {
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(size)
-                     : "memory");
-    } else {
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(size)
-                     : "memory");
+    return (i * 32 + (int)threadIdx.x % 32) / PIECES;
+}
+
+template <int PIECES> __device__ __forceinline__ int piece_of_row(int i)
+{
+    return (i * 32 + (int)threadIdx.x % 32) % PIECES;
+}
+
+/* Starts to read the rows; 0 beyond the tokens. Whole lines at once and by ordinary loads: rows may
+ * lie in host memory, and copies that bypass the registers were slower over the bus. */
+template <int D, class Chunk, class Tokens>
+__device__ __forceinline__ void load_rows(held_rows<D, Chunk> &rows, const Chunk *base,
+                                          const kv_rows<Chunk> &kv, const Tokens &tokens)
+{
+    using held = held_rows<D, Chunk>;
+#pragma unroll
+    for (int i = 0; i < held::COUNT; i++) {
+        const int slot = piece_slot<held::PIECES>(i);
+        const Chunk *row = base + (size_t)tokens.row(slot) * kv.pitch;
+        rows.piece[i] = make_uint4(0, 0, 0, 0);
+        if (slot < tokens.left) {
+            rows.piece[i] =
+                *reinterpret_cast<const uint4 *>(row + piece_of_row<held::PIECES>(i) * held::SIZE);
+        }
     }
 }
 
-/* Starts to copy the rows of the warp's tile, 0 beyond its tokens; nothing if it has none. Each
- * call is one group of copies. 16 bytes at a time where rows are whole such pieces: smaller ones
- * cross a bus one by one. */
-template <int D, int STRIDE, class Chunk, class Tokens>
+template <int STRIDE, int D, class Chunk>
+__device__ __forceinline__ void put_rows(Chunk *shared, const held_rows<D, Chunk> &rows)
+{
+    using held = held_rows<D, Chunk>;
+#pragma unroll
+    for (int i = 0; i < held::COUNT; i++) {
+        Chunk *at = shared + piece_slot<held::PIECES>(i) * STRIDE +
+                    piece_of_row<held::PIECES>(i) * held::SIZE;
+        *reinterpret_cast<uint4 *>(at) = rows.piece[i];
+    }
+}
+
+/* Rows of any head_dim, chunk by chunk; 0 beyond the tokens. */
+template <int STRIDE, class Chunk, class Tokens>
 __device__ __forceinline__ void copy_rows(Chunk *shared, const Chunk *base,
                                           const kv_rows<Chunk> &kv, const Tokens &tokens)
 {
-    constexpr int bytes = D == ATTENTION_ANY_DIM ? (int)sizeof(Chunk) : 16;
-    constexpr int size = bytes / (int)sizeof(Chunk); /* chunks at a time */
-    const int pieces = D == ATTENTION_ANY_DIM ? kv.chunks : D / 8 / size;
-    if (tokens.left > 0) {
-#pragma unroll(D == ATTENTION_ANY_DIM ? 1 : D / 16 / size)
-        for (int first = 0; first < ATTENTION_TILE * pieces; first += 32) {
-            const int i = first + (int)threadIdx.x % 32;
-            const int slot = min(i / pieces, ATTENTION_TILE - 1);
-            const int chunk = i % pieces * size;
-            const unsigned row = tokens.row(slot);
-            if (i < ATTENTION_TILE * pieces) {
-                copy_bytes<bytes>(shared + slot * STRIDE + chunk,
-                                  base + (size_t)row * kv.pitch + chunk, slot < tokens.left);
-            }
+    for (int first = 0; first < ATTENTION_TILE * kv.chunks; first += 32) {
+        const int i = first + (int)threadIdx.x % 32;
+        const int slot = min(i / kv.chunks, ATTENTION_TILE - 1);
+        const Chunk *row = base + (size_t)tokens.row(slot) * kv.pitch;
+        if (i < ATTENTION_TILE * kv.chunks) {
+            const int chunk = i % kv.chunks;
+            shared[slot * STRIDE + chunk] = slot < tokens.left ? row[chunk] : Chunk{};
         }
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/* All groups of the warp's copies but the last one are there. */
-__device__ __forceinline__ void wait_for_rows()
+/* Reads the rows of the warp's tile. All of them are on their way at once, if they are few. */
+template <int D, class Chunk, class Tokens>
+__device__ __forceinline__ void fetch_tile(staged_tile<D, Chunk> &tile, const kv_rows<Chunk> &kv,
+                                           const Tokens &tokens)
 {
-    asm volatile("cp.async.wait_group 1;" ::: "memory");
+    if constexpr (D == ATTENTION_ANY_DIM) {
+        copy_rows<key_stride<D, Chunk>>(tile.k, kv.k, kv, tokens);
+        copy_rows<value_stride<D, Chunk>>(tile.v, kv.v, kv, tokens);
+    } else {
+        held_rows<D, Chunk> k;
+        held_rows<D, Chunk> v;
+        load_rows(k, kv.k, kv, tokens);
+        load_rows(v, kv.v, kv, tokens);
+        put_rows<key_stride<D, Chunk>>(tile.k, k);
+        put_rows<value_stride<D, Chunk>>(tile.v, v);
+    }
     __syncwarp();
 }
 
@@ -117,17 +153,13 @@ __device__ __forceinline__ void attend_staged(attention_state<D> &state, const k
                                               const uint4 *fragments, staged_tile<D, Chunk> &tile,
                                               Tokens tokens)
 {
-    if (tokens.left <= 0) {
-        return;
-    }
-    copy_rows<D, key_stride<D, Chunk>>(tile.k, kv.k, kv, tokens);
-    copy_rows<D, value_stride<D, Chunk>>(tile.v, kv.v, kv, tokens);
-    do {
+    for (; tokens.left > 0; tokens.next()) {
         float dots[4];
         float z[4];
         float by[4];
         key_tile<D, Chunk> keys;
-        wait_for_rows();
+        value_tile<D, Chunk> values;
+        fetch_tile(tile, kv, tokens);
         read_keys(keys, tile, kv.chunks);
         tile_dots(fragments, keys, dots);
         tokens.logits(z, dots, keys);
@@ -136,18 +168,12 @@ __device__ __forceinline__ void attend_staged(attention_state<D> &state, const k
         for (int i = 0; i < 4; i++) {
             z[i] = logit_slot(i) < tokens.left ? z[i] : -INFINITY;
         }
-        tokens.next();
-        __syncwarp(); /* all lanes have read the keys */
-        copy_rows<D, key_stride<D, Chunk>>(tile.k, kv.k, kv, tokens);
-        value_tile<D, Chunk> values;
-        wait_for_rows();
         read_values(values, tile, kv.chunks);
-        __syncwarp();
-        copy_rows<D, value_stride<D, Chunk>>(tile.v, kv.v, kv, tokens);
         tile_softmax(state, z);
         scale_weights(z, by);
         tile_values(state, values, z);
-    } while (tokens.left > 0);
+        __syncwarp(); /* all lanes have read the tile */
+    }
 }
 
 /* squares[query] = |q|^2 of `queries` heads, 0 of the others. */

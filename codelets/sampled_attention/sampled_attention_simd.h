@@ -21,7 +21,8 @@ static struct attention_split split_lists(const struct sampled_attention_args *a
         const struct offloaded_kv *kv = a->kv[i / lists->per_row];
         lengths[i] = kv == NULL || kv->count == 0 ? 0 : a->nnz[i];
     }
-    return attention_split(lengths, count);
+    return attention_split(lengths, count,
+                           lists->heads > 1 ? ATTENTION_SHARED_PIECE : ATTENTION_PIECE);
 }
 
 /* ln(u(cos) + 1e-4) of each lane; cos is clamped, NaN counts as -1. */

@@ -13,7 +13,7 @@ static struct attention_split split_kv_heads(const struct static_attention_args 
     for (int64_t i = 0; i < lists; i++) {
         lengths[i] = a->length[i / num_kv_heads];
     }
-    return attention_split(lengths, lists);
+    return attention_split(lengths, lists, ATTENTION_PIECE);
 }
 
 /* One tile of tokens for `heads` query heads, whose partials follow each other. */

@@ -5,31 +5,28 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    MOST_PIECES = 64, /* of a list: enough for many threads, few enough to merge quickly */
-    MIN_PIECE = 64,   /* tokens; smaller ones do not pay for their start */
-};
+enum { MOST_PIECES = 64 }; /* of a list: enough for many threads, few enough to merge quickly */
 
 /* Depends on the list alone, not on the team or on the other lists, so that a request's results do
  * not depend on what is attended beside it. */
-static int64_t num_pieces(int64_t length)
+static int64_t num_pieces(int64_t length, int64_t least)
 {
-    int64_t pieces = (length + MIN_PIECE - 1) / MIN_PIECE;
+    int64_t pieces = (length + least - 1) / least;
     return pieces < MOST_PIECES ? pieces : MOST_PIECES;
 }
 
-struct attention_split attention_split(const int64_t *lengths, int64_t num_lists)
+struct attention_split attention_split(const int64_t *lengths, int64_t num_lists, int64_t least)
 {
     int64_t total = 0;
     for (int64_t i = 0; i < num_lists; i++) {
-        total += num_pieces(lengths[i]);
+        total += num_pieces(lengths[i], least);
     }
     struct attention_split split = {.num_lists = num_lists};
     split.first_piece = mp_scratch((size_t)num_lists + 1, sizeof *split.first_piece);
     split.pieces = mp_scratch((size_t)total, sizeof *split.pieces);
     for (int64_t i = 0; i < num_lists; i++) {
         split.first_piece[i] = split.num_pieces;
-        int64_t parts = num_pieces(lengths[i]);
+        int64_t parts = num_pieces(lengths[i], least);
         for (int64_t p = 0; p < parts; p++) {
             int64_t first = lengths[i] * p / parts;
             split.pieces[split.num_pieces++] = (struct attention_piece){

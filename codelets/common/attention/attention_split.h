@@ -13,6 +13,12 @@ struct attention_piece {
     int64_t count; /* tokens, >= 1 */
 };
 
+enum {
+    ATTENTION_PIECE = 256,        /* tokens; smaller pieces do not pay for their start */
+    ATTENTION_SHARED_PIECE = 128, /* of tokens that several query heads attend to, and of whose few
+                                     lists many threads want a part */
+};
+
 struct attention_split {
     struct attention_piece *pieces; /* [num_pieces], list by list */
     int64_t *first_piece;           /* [num_lists + 1] list i has pieces [i], .., [i + 1] - 1 */
@@ -27,9 +33,9 @@ static inline int64_t attention_partial_size(int head_dim)
     return (head_dim + 2 + 15) / 16 * 16;
 }
 
-/* Cuts lists of lengths[i] >= 0 tokens, each by its own length alone. The result is scratch of this
- * thread. */
-struct attention_split attention_split(const int64_t *lengths, int64_t num_lists);
+/* Cuts lists of lengths[i] >= 0 tokens, each by its own length alone, into pieces of about `least`
+ * tokens or more. The result is scratch of this thread. */
+struct attention_split attention_split(const int64_t *lengths, int64_t num_lists, int64_t least);
 
 /* Where the results of the lists go. */
 struct attention_output {
