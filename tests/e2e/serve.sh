@@ -147,6 +147,20 @@ case_serve_life() {
     serve --batch 2 --context 60000 --request-seconds 2
     run_node deadline
     end_server
+    # A client with more prompts than the server may have files hangs up.
+    ulimit -S -n 200
+    serve --max-queue 400 --context 60000
+    curl -s -m 2 -o stream "$url/v1/completions" -d "{\"prompt\": [\"a\"$(printf ', "a"%.0s' {1..300})],
+        \"max_tokens\": 50000, \"ignore_eos\": true, \"stream\": true}"
+    local tries
+    for ((tries = 0; tries < 600; tries++)); do
+        get /metrics
+        grep -Eq 'num_requests_running.* 0$' body && grep -Eq 'num_requests_waiting.* 0$' body && break
+        sleep 0.1
+    done
+    ((tries < 600)) || fail 'requests of a client that has gone' "$(grep num_requests body)" 'none'
+    [[ -s stream ]] || fail 'a stream of 301 prompts' 'nothing' 'events'
+    end_server
 }
 
 case_serve_load() {
