@@ -28,11 +28,12 @@ struct mp_jinja_variable {
     const char *json; /* [length] its value, JSON that json.h's reader takes; numbers with a point
                          or an exponent are floats, others whole numbers of 64 bits */
     size_t length;
-    /* Its strings and keys are content (below), but for the strings that are called plain_key. */
+    /* Its strings and keys are content (below), but for plain_key. */
     bool content;
-    const char *plain_key; /* NULL: none */
-    /* Arrays of objects that are called joined_key become one string: the "text" of each, with
-     * newlines between them. NULL: none do. */
+    /* Both are members of the objects that the variable is an array of, and of no deeper ones;
+     * NULL: none. A string that is called plain_key is not content. An array of objects that is
+     * called joined_key becomes one string: the "text" of each, with newlines between them. */
+    const char *plain_key;
     const char *joined_key;
 };
 

@@ -11,7 +11,10 @@ struct reader {
     const char *at;
     const char *end;
     const struct mp_jinja_variable *variable;
+    int depth; /* of the value that is read: 1 is the variable's own */
 };
+
+enum { ITEM_DEPTH = 2 }; /* of the objects that a variable is an array of */
 
 static struct mpj_value read_value(struct reader *r, bool content);
 
@@ -159,8 +162,9 @@ static struct mpj_value join_texts(struct reader *r, struct mpj_value v)
 
 static struct mpj_value read_object(struct reader *r, bool content)
 {
-    const char *plain = r->variable->plain_key;
-    const char *joined = r->variable->joined_key;
+    bool item = r->depth == ITEM_DEPTH;
+    const char *plain = item ? r->variable->plain_key : NULL;
+    const char *joined = item ? r->variable->joined_key : NULL;
     struct mpj_value dict = mpj_new_dict(r->work);
     expect(r, '{');
     if (next(r) == '}') {
@@ -208,6 +212,7 @@ static struct mpj_value read_value(struct reader *r, bool content)
 {
     struct mpj_value v;
     mpj_enter(r->work);
+    r->depth++;
     char c = next(r);
     if (c == '"') {
         v = read_string(r, content);
@@ -220,6 +225,7 @@ static struct mpj_value read_value(struct reader *r, bool content)
     } else {
         v = read_word(r);
     }
+    r->depth--;
     r->work->depth--;
     return v;
 }

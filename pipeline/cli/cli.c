@@ -1,14 +1,8 @@
 #include "pipeline/cli/cli.h"
 
-#include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/json/json_print.h"
-#include "core/trace/trace.h"
-#include "pipeline/cli/console.h"
 #include "pipeline/cli/help.h"
-#include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
-#include "pipeline/engine/recording.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -447,63 +441,7 @@ void mp_cli_free(struct mp_cli *cli)
     free(cli->command);
 }
 
-/* Runs the verb, and writes what was recorded if the configuration names a file for it. */
-static int run_verb(const struct mp_cli *cli, struct mp_error *err)
+int mp_cli_call_verb(const struct mp_cli *cli, struct mp_error *err)
 {
-    const char *trace = cli->config.trace_path;
-    const char *report = cli->config.report_path;
-    int code = mp_cli_check_paths(cli, err);
-    if (code == 0) {
-        code = mp_recording_start(trace != NULL || report != NULL, err);
-    }
-    if (code == 0) {
-        code = VERBS[find_verb(cli->verb)].run(cli, err);
-        if (trace != NULL && (code == 0 || code == MP_ERR_INTERRUPTED)) {
-            int trace_code = mp_trace_write(trace, code == 0 ? err : NULL);
-            code = code == 0 ? trace_code : code;
-        }
-    }
-    return code;
-}
-
-static int exit_status(int code)
-{
-    switch (code) {
-    case MP_OK:
-        return 0;
-    case MP_ERR_USAGE:
-        return 2;
-    case MP_ERR_INTERRUPTED:
-        return MP_EXIT_INTERRUPTED;
-    default:
-        return 1;
-    }
-}
-
-int mp_cli_main(int argc, char **argv)
-{
-    struct mp_error err;
-    struct mp_cli cli;
-    mp_interrupt_install();
-    mp_json_watch_memory();
-    mp_memory_on_exhausted(mp_console_exhausted);
-    static struct mp_log_target console = {.sink = mp_console_log};
-    mp_log_add_target(&console);
-    /* Whatever is wrong with a command line or its configuration file is the user's to correct. */
-    int code = mp_cli_parse(argc, argv, &cli, &err) == 0 ? 0 : MP_ERR_USAGE;
-    if (code == 0 && cli.version) {
-        printf("magicpig-pipe %s\n", MAGICPIG_VERSION);
-    } else if (code == 0 && cli.help) {
-        mp_cli_help(cli.verb);
-    } else if (code == 0) {
-        code = run_verb(&cli, &err);
-    }
-    if (code == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
-        code = mp_fail(&err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
-    }
-    if (code != 0) {
-        mp_log(MP_LOG_ERROR, "%s", err.message);
-    }
-    mp_cli_free(&cli);
-    return exit_status(code);
+    return VERBS[find_verb(cli->verb)].run(cli, err);
 }

@@ -62,6 +62,9 @@ struct mp_cli {
 int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err);
 void mp_cli_free(struct mp_cli *cli);
 
+/* Does what the verb of the command line is for. */
+int mp_cli_call_verb(const struct mp_cli *cli, struct mp_error *err);
+
 /* Prints the help of a verb to stdout; NULL: the overview. */
 void mp_cli_help(const char *verb);
 

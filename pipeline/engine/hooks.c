@@ -1,7 +1,7 @@
 #include "pipeline/engine/internal.h"
 
 #include "codelets/common/task/task.h"
-#include "models/chat.h"
+#include "models/chat/chat.h"
 #include "models/presets.h"
 
 #include <stdio.h>

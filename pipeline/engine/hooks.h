@@ -12,7 +12,7 @@
 struct cJSON;
 struct mp_plan;
 struct mp_shape; /* core/base/shape.h */
-struct mp_chat;  /* models/chat.h */
+struct mp_chat;  /* models/chat/chat.h */
 struct mp_ids;
 struct mp_tokenizer;
 
@@ -47,7 +47,7 @@ int mp_engine_encode_plain(struct mp_engine *e, const char *text, size_t length,
 /* A conversation for a model's chat template. */
 struct mp_conversation {
     const char *name; /* stands for it in messages, such as "FILE:LINE" */
-    const char *json; /* [length] as mp_chat_render has it (models/chat.h) */
+    const char *json; /* [length] as mp_chat_render has it (models/chat/chat.h) */
     size_t length;
     const char *answer; /* what the answer is to start with; NULL: nothing */
     bool parse_special; /* special tokens are found in what the conversation says, too */
@@ -64,7 +64,7 @@ int mp_hook_encode_chat(const struct mp_chat *chat, const struct mp_tokenizer *t
                         const struct mp_conversation *c, struct mp_ids *out, struct mp_error *err);
 int mp_hook_load_chat(const char *model_dir, struct mp_chat **out, struct mp_error *err);
 void mp_hook_free_chat(struct mp_chat *chat);
-/* What a template has around a user's text (models/chat.h); malloc'ed. */
+/* What a template has around a user's text (models/chat/chat.h); malloc'ed. */
 int mp_hook_chat_around(const struct mp_chat *chat, char **before, char **after,
                         struct mp_error *err);
 /* A conversation of one message of a user; malloc'ed JSON. */
@@ -207,7 +207,8 @@ const char *mp_hook_scheduler(int index);
 /* The well-known shapes, separated by ", "; static. */
 const char *mp_hook_shapes(void);
 
-/* Well-known forms of questions by name (models/chat.h), and the names, separated by ", "; static.
+/* Well-known forms of questions by name (models/chat/chat.h), and the names, separated by ", ";
+ * static.
  */
 int mp_hook_chat(const char *name, const char **before, const char **after, struct mp_error *err);
 const char *mp_hook_chat_names(void);

@@ -1,7 +1,7 @@
 /* Opening an engine for a program: its options, its callbacks, the model's directory. */
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "models/chat.h"
+#include "models/chat/chat.h"
 #include "pipeline/engine/internal.h"
 
 #include <stdlib.h>

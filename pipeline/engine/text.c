@@ -1,7 +1,7 @@
 /* Text to token ids and back, with the tokenizer of the engine's model. */
 #include "core/base/memory.h"
 #include "core/tokenizer/tokenizer.h"
-#include "models/chat.h"
+#include "models/chat/chat.h"
 #include "models/hf_tokenizer.h"
 #include "pipeline/engine/internal.h"
 

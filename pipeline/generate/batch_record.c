@@ -61,11 +61,16 @@ static int read_prompt(const struct mp_json *body, const char *json, size_t leng
                        struct mp_record *r, struct mp_error *err)
 {
     const struct cJSON *root = mp_json_root(body);
-    const char *other = r->batch == MP_BATCH_CHAT ? "prompt" : "messages";
+    static const char *const of_completions[] = {"prompt", NULL};
+    static const char *const of_chats[] = {"messages", "tools", "chat_template_kwargs", NULL};
     const char *text;
     const struct cJSON *messages;
-    if (mp_json_find(root, other) != NULL) {
-        return mp_json_fail(body, mp_json_find(root, other), err, "does not go with this url");
+    for (const char *const *other = r->batch == MP_BATCH_CHAT ? of_completions : of_chats;
+         *other != NULL; other++) {
+        const struct cJSON *value = mp_json_find(root, *other);
+        if (value != NULL && mp_json_kind(value) != MP_JSON_NULL) {
+            return mp_json_fail(body, value, err, "does not go with this url");
+        }
     }
     if (r->batch == MP_BATCH_CHAT) {
         int rc = mp_json_get_array(body, root, "messages", &messages, err);

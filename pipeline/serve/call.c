@@ -134,10 +134,31 @@ static void make_job(struct mp_call *call, int index)
     };
 }
 
+/* Jobs that there may be: what finds a free slot does not wait. */
+static int64_t most_jobs(const struct mp_server *s)
+{
+    return s->limits.queue + s->config->batch;
+}
+
+/* Before any of them costs time or memory. */
+static int check_number(const struct mp_call *call, struct mp_api_error *error)
+{
+    int64_t most = most_jobs(call->server);
+    if (call->ask.num_prompts <= most) {
+        return 0;
+    }
+    return mp_api_fail(error, MP_HTTP_BAD_REQUEST, "prompt",
+                       "prompt: found %d prompts, expected at most %lld", call->ask.num_prompts,
+                       (long long)most);
+}
+
 int mp_call_prepare(struct mp_call *call, struct mp_api_error *error)
 {
     struct mp_ask *ask = &call->ask;
     int status = check_loaded(call, error);
+    if (status == 0) {
+        status = check_number(call, error);
+    }
     if (status == 0 && ask->kind == MP_ASK_CHAT) {
         status = mp_chat_prompt(call->server, ask, error);
     }
@@ -169,14 +190,7 @@ static int refuse(struct mp_server *s, int jobs, struct mp_api_error *error)
     if (s->state != MP_SERVER_READY) {
         return mp_api_fail(error, MP_HTTP_UNAVAILABLE, NULL, "the server ends");
     }
-    /* What finds a free slot does not wait. */
-    int64_t room = s->limits.queue + s->config->batch;
-    if (jobs > room) {
-        return mp_api_fail(error, MP_HTTP_BAD_REQUEST, "prompt",
-                           "prompt: found %d prompts, expected at most %lld", jobs,
-                           (long long)room);
-    }
-    if (s->num_waiting + s->num_running + jobs > room) {
+    if (s->num_waiting + s->num_running + jobs > most_jobs(s)) {
         s->metrics.refused++;
         return mp_api_fail(error, MP_HTTP_TOO_MANY, NULL,
                            "the queue is full: %d requests run and %d wait, of at most %lld",

@@ -83,22 +83,25 @@ void mp_server_progress(void *user, const char *what, const char *unit, int64_t 
 
 /* ---- those that end before their time ---- */
 
-/* Marks the jobs whose clients have hung up. */
+/* poll takes no more than the process may have files, and jobs of a call share theirs. */
+enum { MOST_POLLED = 64 };
+
+/* Marks those of up to MOST_POLLED jobs whose clients have hung up. */
 static void find_hang_ups(struct mp_job **jobs, int count)
 {
-    struct pollfd *list = mp_xcalloc((size_t)count + 1, sizeof *list);
+    struct pollfd list[MOST_POLLED];
     for (int i = 0; i < count; i++) {
         list[i] = (struct pollfd){.fd = jobs[i]->call->socket, .events = POLLRDHUP};
     }
-    if (poll(list, (nfds_t)count, 0) > 0) {
-        for (int i = 0; i < count; i++) {
-            if ((list[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 &&
-                jobs[i]->stop_status == 0) {
-                jobs[i]->stop_status = MP_HTTP_UNAVAILABLE;
-            }
+    if (poll(list, (nfds_t)count, 0) <= 0) {
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        bool gone = (list[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+        if (gone && jobs[i]->stop_status == 0) {
+            jobs[i]->stop_status = MP_HTTP_UNAVAILABLE;
         }
     }
-    free(list);
 }
 
 static const char *why_stopped(int status)
@@ -124,7 +127,9 @@ static void find_ends(struct mp_server *s)
     for (struct mp_job *j = s->first_waiting; j != NULL; j = j->next) {
         jobs[count++] = j;
     }
-    find_hang_ups(jobs, count);
+    for (int i = 0; i < count; i += MOST_POLLED) {
+        find_hang_ups(jobs + i, count - i < MOST_POLLED ? count - i : MOST_POLLED);
+    }
     for (int i = 0; i < count; i++) {
         struct mp_job *job = jobs[i];
         if (job->stop_status == 0 && job->deadline > 0.0 && now >= job->deadline) {

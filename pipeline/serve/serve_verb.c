@@ -3,6 +3,7 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/base/utf8.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/console.h"
 #include "pipeline/cli/interrupt.h"
@@ -44,10 +45,12 @@ static int choose_name(struct mp_server *s, const struct mp_cli *cli, struct mp_
     while (length > 1 && s->model[length - 1] == '/') {
         s->model[--length] = '\0';
     }
-    for (const char *c = s->model; *c != '\0'; c++) {
-        if ((unsigned char)*c < ' ' || *c == '"' || *c == '\\') {
+    int n;
+    for (const char *c = s->model; *c != '\0'; c += n) {
+        n = mp_utf8_next(c, strlen(c));
+        if (n <= 0 || (unsigned char)*c < ' ' || *c == '"' || *c == '\\') {
             return mp_fail(err, MP_ERR_USAGE,
-                           "--served-name: found \"%s\", expected a name without quotes, "
+                           "--served-name: found \"%s\", expected a name in UTF-8 without quotes, "
                            "backslashes and control characters",
                            name);
         }
@@ -65,7 +68,7 @@ static int read_keys(struct mp_server *s, const char *path, struct mp_error *err
     }
     s->keys = mp_xrealloc(s->keys, length + 1, 1);
     s->keys[length] = '\0';
-    if (strlen(s->keys) != length || s->keys[strspn(s->keys, "\n\r\t ")] == '\0') {
+    if (strlen(s->keys) != length || s->keys[strspn(s->keys, MP_KEY_ENDS)] == '\0') {
         return mp_fail(err, MP_ERR_FORMAT, "%s: found no key, expected one a line", path);
     }
     return 0;
@@ -194,7 +197,11 @@ static int load(struct mp_server *s, struct mp_error *err)
         mp_engine_log_workers(s->engine);
         s->session = session;
         pthread_mutex_lock(&s->lock);
-        s->state = MP_SERVER_READY;
+        if (s->abort) { /* by a signal that came after the engine asked for the last time */
+            code = mp_fail(err, MP_ERR_INTERRUPTED, "interrupted while loading the model");
+        } else {
+            s->state = MP_SERVER_READY;
+        }
         pthread_mutex_unlock(&s->lock);
     }
     return code;
@@ -248,6 +255,18 @@ static void init(struct mp_server *s)
     s->created = time(NULL);
 }
 
+/* Once no thread of the server is left, that of the signals among them. */
+static void destroy(struct mp_server *s)
+{
+    free(s->keys);
+    free(s->model);
+    free(s->model_dir);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->work);
+    pthread_cond_destroy(&s->closed);
+    free(s);
+}
+
 /* Nothing is computed any more: clients take what is ready for them. */
 static void wait_for_clients(struct mp_server *s)
 {
@@ -266,12 +285,6 @@ static void close_all(struct mp_server *s, struct mp_http *http)
     mp_session_close(s->session);
     s->session = NULL;
     mp_engine_close(s->engine);
-    free(s->keys);
-    free(s->model);
-    free(s->model_dir);
-    pthread_mutex_destroy(&s->lock);
-    pthread_cond_destroy(&s->work);
-    pthread_cond_destroy(&s->closed);
 }
 
 static int run(struct mp_server *s, const struct mp_cli *cli, struct mp_error *err)
@@ -311,6 +324,6 @@ int mp_verb_serve(const struct mp_cli *cli, struct mp_error *err)
     mallopt(M_ARENA_MAX, MAX_ARENAS);
     init(s);
     int code = run(s, cli, err);
-    free(s);
+    destroy(s);
     return code;
 }

@@ -37,6 +37,8 @@ struct mp_past {
 };
 enum { MP_MOST_PAST = 32 };
 
+#define MP_KEY_ENDS "\n\r\t " /* no key contains them */
+
 struct mp_server {
     /* The same from the first connection on. */
     struct mp_engine *engine;
@@ -47,7 +49,7 @@ struct mp_server {
     char *model_dir;
     const char *chat_form; /* around a chat's only message, by name; NULL: the model's template */
     int64_t max_model_len; /* tokens of a request, prompt and answer together */
-    char *keys;            /* what clients must have, one a line; NULL: nothing */
+    char *keys;            /* what clients must have, with MP_KEY_ENDS between; NULL: nothing */
     double started;        /* mp_clock_seconds */
     time_t created;
     atomic_bool abort;     /* loading is to stop */

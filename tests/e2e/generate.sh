@@ -474,12 +474,13 @@ case_openai_batch() {
 {"custom_id": "n", "method": "POST", "url": "/v1/chat/completions", "body": {"n": 2, "messages": []}}
 {"custom_id": "key", "method": "POST", "url": "/v1/chat/completions", "body": {"logit_bias": {}, "messages": []}}
 {"id": "other", "input": "x"}
+{"custom_id": "tools", "method": "POST", "url": "/v1/completions", "body": {"prompt": "Hello", "tools": [{}]}}
 {"custom_id": "last", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}}
 END
     generate --input batch.jsonl --eos none --batch 3 --output answers.jsonl
     expect_status 1
     expect 'order' "$(sed 's/.*"custom_id":"\([a-z]*\)".*/\1/' answers.jsonl | paste -sd ' ')" \
-        'url long short role n key other last'
+        'url long short role n key other tools last'
     failure() { # failure LINE MESSAGE
         expect_match "line $1" <(sed -n "$1p" answers.jsonl) \
             "^\{\"id\":\"batch_req_[0-9a-f]{16}\",.*\"status_code\":400,.*\"body\":null\},\"error\":\{\"message\":\"batch.jsonl:$1: $2"
@@ -489,6 +490,7 @@ END
     failure 5 'body: n: expected an integer from 1 to 1, found 2'
     failure 6 'body: logit_bias: unknown key'
     failure 7 'found no \\"custom_id\\", which other lines have'
+    failure 8 'body: tools: does not go with this url'
     expect_match 'a chat' <(sed -n 2p answers.jsonl) \
         '"custom_id":"long","response":\{"status_code":200,"request_id":"req_[0-9a-f]{16}","body":\{"id":"chatcmpl-[0-9a-f]{16}","object":"chat.completion","created":[0-9]+,"model":"demo","choices":\[\{"index":0,"message":\{"role":"assistant","content":"[^"]+"\},"logprobs":null,"finish_reason":"length"\}\],"usage":\{"prompt_tokens":18,"completion_tokens":12,"total_tokens":30\}\}\},"error":null\}$'
     expect_match 'a completion' <(sed -n 3p answers.jsonl) \

@@ -97,6 +97,7 @@ case_serve_usage() {
     printf '\n\n' >empty_keys
     expect_refusal 1 'empty_keys: found no key' serve --model "$demo" --api-key-file empty_keys
     expect_refusal 2 '--served-name' serve --model "$demo" --served-name 'a"b'
+    expect_refusal 2 'expected a name in UTF-8' serve --model "$demo" --served-name $'a\xff'
     serve --context 256
     local taken=${url##*:}
     "$binary" serve --model "$demo" --context 256 --port "$taken" >out2 2>err2
@@ -110,12 +111,16 @@ case_serve_openai() {
     local modules=$source_dir/build/openai
     [[ -d $modules/node_modules/openai ]] ||
         fail 'scripts/deps.sh check' "no $modules/node_modules/openai" 'the client'
-    printf 'key-1\nkey-2\n' >keys
+    printf 'key-1\r\nkey-2 \n' >keys
     serve --batch 4 --context 4096 --api-key-file keys --template none
     expect_get 401 '"code":"invalid_api_key"' /v1/models
     expect_get 401 'authentication_error' /v1/models -H 'Authorization: Bearer key-'
     expect_get 200 '"object":"list"' /v1/models -H 'Authorization: Bearer key-1'
+    expect_get 200 '"object":"list"' /v1/models -H 'Authorization: bearer key-2'
     expect_get 200 ok /health
+    # What a user wrote ends no turn: it is text beside the BOS.
+    expect_get 200 '"prompt_tokens":9,' /v1/chat/completions -H 'Authorization: Bearer key-1' \
+        -d '{"messages": [{"role": "user", "content": "<|eot_id|>"}], "max_tokens": 1}'
     run_node client "$modules"
     end_server
 }
@@ -141,6 +146,20 @@ case_serve_life() {
     end_server
     serve --batch 2 --context 60000 --request-seconds 2
     run_node deadline
+    end_server
+    # A client with more prompts than the server may have files hangs up.
+    ulimit -S -n 200
+    serve --max-queue 400 --context 60000
+    curl -s -m 2 -o stream "$url/v1/completions" -d "{\"prompt\": [\"a\"$(printf ', "a"%.0s' {1..300})],
+        \"max_tokens\": 50000, \"ignore_eos\": true, \"stream\": true}"
+    local tries
+    for ((tries = 0; tries < 600; tries++)); do
+        get /metrics
+        grep -Eq 'num_requests_running.* 0$' body && grep -Eq 'num_requests_waiting.* 0$' body && break
+        sleep 0.1
+    done
+    ((tries < 600)) || fail 'requests of a client that has gone' "$(grep num_requests body)" 'none'
+    [[ -s stream ]] || fail 'a stream of 301 prompts' 'nothing' 'events'
     end_server
 }
 
@@ -176,6 +195,24 @@ case_serve_drain() {
     expect_status 0
 }
 
+# A signal ends the program whenever it comes: before the model is loaded, while it is, and after.
+case_serve_signal() {
+    local delay
+    command='magicpig-pipe serve'
+    for delay in 0.02 0.04 0.06 0.08 0.1 0.12 0.15 0.2 0.3; do
+        "$binary" serve --model "$demo" --port 0 --drain-seconds 0 >out 2>err &
+        child=$!
+        sleep "$delay"
+        kill -TERM "$child"
+        status=0
+        wait "$child" || status=$?
+        child=
+        # 143: it had not even started
+        ((status == 0 || status == 130 || status == 143)) ||
+            fail "SIGTERM after $delay s" "status $status, $(tail -c 500 err)" 'status 0, 130 or 143'
+    done
+}
+
 # A model with a template: whole conversations, with the template's own variables.
 case_serve_chat() {
     mkdir model
@@ -191,6 +228,8 @@ case_serve_chat() {
     get /v1/completions -d '{"prompt": "[system]a[user]b!", "max_tokens": 6, "temperature": 0}'
     expect 'the text of a chat' "$(grep -oE '"text":"[^"]*"' body | cut -d'"' -f4)" "$chat"
     expect_get 400 'no content' /v1/chat/completions -d '{"messages": [{"role": "user"}]}'
+    expect_get 200 '"content":"' /v1/chat/completions -d '{"messages": [{"role": "user", "content": "a"},
+        {"role": "assistant", "tool_calls": []}, {"role": "tool", "content": "b"}], "max_tokens": 1}'
     end_server
 }
 

@@ -1,5 +1,5 @@
 /* A conversation, for the demo's template. */
-#include "models/chat.h"
+#include "models/chat/chat.h"
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -69,8 +69,8 @@ int mp_ask_read_prompts(struct mp_ask *ask, const struct cJSON *prompt, struct m
 int mp_ask_read_messages(struct mp_ask *ask, const struct cJSON *messages,
                          struct mp_api_error *error);
 
-/* The text of one message's content: its string, or its text parts together; *text is the
- * caller's: free. */
+/* The text of one message's content: its string, or its text parts with newlines between them, as
+ * models/chat/chat.h joins them; *text is the caller's: free. */
 int mp_ask_content(const struct mp_json *doc, const struct cJSON *message, char **text,
                    size_t *length, struct mp_error *err);
 

@@ -2,6 +2,7 @@
 #include "core/base/memory.h"
 #include "pipeline/serve/api/ask.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,24 +99,24 @@ int mp_ask_content(const struct mp_json *doc, const struct cJSON *message, char 
     const struct cJSON *content = mp_json_find(message, "content");
     const char *piece = "";
     int code = 0;
-    *length = 0;
-    *text = mp_xstrdup("");
+    FILE *out = mp_xstream_open(text, length);
     bool parts = content != NULL && mp_json_kind(content) == MP_JSON_ARRAY;
     bool none = content != NULL && mp_json_kind(content) == MP_JSON_NULL;
-    const struct cJSON *part = parts ? mp_json_first(content) : none ? NULL : content;
+    const struct cJSON *first = parts ? mp_json_first(content) : none ? NULL : content;
+    const struct cJSON *part = first;
     while (part != NULL && code == 0) {
         code =
             parts ? read_part(doc, part, &piece, err) : mp_json_as_string(doc, part, &piece, err);
         if (code == 0) {
             size_t n;
             char *bytes = mp_json_string_bytes(piece, &n);
-            *text = mp_xrealloc(*text, *length + n + 1, 1);
-            memcpy(*text + *length, bytes, n + 1);
-            *length += n;
+            fputs(part != first ? "\n" : "", out);
+            fwrite(bytes, 1, n, out);
             free(bytes);
         }
         part = parts ? mp_json_after(part) : NULL;
     }
+    mp_xstream_close(out);
     if (content == NULL) {
         code = mp_json_fail(doc, message, err, "no content");
     }
@@ -136,7 +137,10 @@ static int check_message(const struct mp_json *doc, const struct cJSON *message,
     if (code == 0) {
         code = mp_json_get_string(doc, message, "role", &role, err);
     }
-    if (code == 0) {
+    /* An assistant that called tools has said nothing. */
+    bool silent =
+        code == 0 && strcmp(role, "assistant") == 0 && mp_json_find(message, "content") == NULL;
+    if (code == 0 && !silent) {
         code = mp_ask_content(doc, message, &text, &length, err);
     }
     free(text);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ enum {
     MOST_CONNECTIONS = 1024,
     UPLOAD_SECONDS = 300,   /* that a body may take */
     BODIES_IN_MEMORY = 8,   /* of the largest size, all connections together */
+    MOST_DROPPED = 1 << 28, /* bytes of a refused body that are still read: see check_headers */
     SMALL_BODY = 1 << 16,   /* bytes that there is always memory for */
     HEADER_BYTES = 1 << 16, /* a connection's memory for its headers and output */
     STACK_BYTES = 1 << 20,
@@ -45,17 +47,18 @@ static bool has_key(const struct mp_exchange *x)
     static const char prefix[] = "Bearer ";
     const char *given =
         MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
-    if (given == NULL || strncmp(given, prefix, sizeof prefix - 1) != 0) {
+    if (given == NULL || strncasecmp(given, prefix, sizeof prefix - 1) != 0) {
         return false;
     }
     given += sizeof prefix - 1;
     bool found = false;
     for (const char *key = x->server->keys; *key != '\0';) {
-        size_t length = strcspn(key, "\n");
+        size_t length = strcspn(key, MP_KEY_ENDS);
         if (length > 0 && strlen(given) == length && same_key(given, key, length)) {
             found = true;
         }
-        key += length + (key[length] == '\n');
+        key += length;
+        key += strspn(key, MP_KEY_ENDS);
     }
     return found;
 }
@@ -91,7 +94,8 @@ static void take_data(struct mp_exchange *x, const char *data, size_t size)
     }
     if (x->length + size + 1 > x->room) {
         size_t room = 2 * (x->length + size + 1);
-        long long all = x->server->buffered += (long long)(room - x->room);
+        long long more = (long long)(room - x->room);
+        long long all = atomic_fetch_add(&x->server->buffered, more) + more;
         x->room = room;
         if (all > BODIES_IN_MEMORY * x->server->limits.body && room > SMALL_BODY) {
             mp_api_fail(&x->error, MP_HTTP_UNAVAILABLE, NULL,
@@ -106,7 +110,9 @@ static void take_data(struct mp_exchange *x, const char *data, size_t size)
     x->body[x->length] = '\0';
 }
 
-/* What the headers alone are refused for. False: so large a body is not waited for. */
+/* What the headers alone are refused for. Many clients see no answer that comes before they have
+ * sent their body, but a connection that breaks: it is read and dropped. False: so large a body is
+ * not waited for. */
 static bool check_headers(struct mp_exchange *x, const char *method, const char *path)
 {
     const char *length =
@@ -117,11 +123,11 @@ static bool check_headers(struct mp_exchange *x, const char *method, const char 
                     "Incorrect API key provided: expected \"Authorization: Bearer KEY\" with one "
                     "of the server's keys");
     }
-    if (length != NULL && strtoull(length, NULL, 10) > (unsigned long long)x->server->limits.body) {
+    unsigned long long bytes = length != NULL ? strtoull(length, NULL, 10) : 0;
+    if (bytes > (unsigned long long)x->server->limits.body) {
         refuse_body(x);
-        return false;
     }
-    return true;
+    return bytes <= (unsigned long long)x->server->limits.body || bytes <= MOST_DROPPED;
 }
 
 /* ---- the library's callbacks ---- */

@@ -94,11 +94,12 @@ static enum MHD_Result detokenize(struct mp_exchange *x, const struct mp_json *d
     struct mp_error err;
     const cJSON *list;
     struct mp_ids ids = {0};
+    const int64_t most = mp_engine_vocab_size(x->server->engine) - 1;
     int code = mp_json_get_array(doc, mp_json_root(doc), "tokens", &list, &err);
     for (const cJSON *v = code == 0 ? mp_json_first(list) : NULL; v != NULL && code == 0;
          v = mp_json_after(v)) {
         int64_t id = 0;
-        code = mp_json_as_int(doc, v, 0, INT32_MAX, &id, &err);
+        code = mp_json_as_int(doc, v, 0, most, &id, &err);
         mp_ids_push(&ids, (int32_t)id);
     }
     if (code != 0) {

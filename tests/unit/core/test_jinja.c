@@ -21,6 +21,13 @@ static const struct mp_jinja_variable VARIABLES[] = {
      .content = true,
      .plain_key = "role",
      .joined_key = "content"},
+    /* What is deeper is what somebody wrote, whatever it is called. */
+    {.name = "n",
+     .json = "[{\"a\": {\"role\": \"r\", \"content\": [{\"text\": \"p\"}]}}]",
+     .length = 50,
+     .content = true,
+     .plain_key = "role",
+     .joined_key = "content"},
     {.name = "deep", .json = "[[[[1]]]]", .length = 9},
 };
 
@@ -70,6 +77,7 @@ static void test_content(void **state)
     check_content("{% set v %}{{ y }}{{ x }}{% endset %}{{ v|trim }}", "own a<b>", "own#####");
     check_content("{% for c in m %}{{ c.role }}:{{ c.content }}{% endfor %}", "user:p\nq",
                   "user:###");
+    check_content("{{ n[0].a.role }}{{ n[0].a.content[0].text }}", "rp", "##");
     check_content("{% for k in m[0] %}{{ k }} {% endfor %}", "role content ", "#### ####### ");
     check_content("{{ (x * 2)|length }}{{ x|default(y) }}", "12 a<b> ", "12######");
 }

@@ -1,6 +1,6 @@
 /* A model's chat template: where it is found, what it is rendered with, and conversations that are
  * refused. */
-#include "models/chat.h"
+#include "models/chat/chat.h"
 
 #include "core/base/memory.h"
 

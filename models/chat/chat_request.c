@@ -1,4 +1,4 @@
-#include "models/chat_request.h"
+#include "models/chat/chat_request.h"
 
 #include "core/json/json.h"
 

@@ -1,4 +1,4 @@
-#include "models/chat.h"
+#include "models/chat/chat.h"
 
 #include <stddef.h>
 #include <string.h>

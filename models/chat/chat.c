@@ -1,10 +1,10 @@
 /* A model's chat template: its files, and what it is rendered with. */
-#include "models/chat.h"
+#include "models/chat/chat.h"
 
 #include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/json/json.h"
-#include "models/chat_request.h"
+#include "models/chat/chat_request.h"
 #include "models/hf_tokenizer.h"
 
 #include <stdlib.h>

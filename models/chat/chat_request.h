@@ -17,7 +17,7 @@ struct mp_chat_variables {
     struct mp_json *doc; /* which owns their names; their JSON is the request's */
 };
 
-/* Checks the object of mp_chat_render (models/chat.h), and finds its parts. joins: arrays as
+/* Checks the object of mp_chat_render (models/chat/chat.h), and finds its parts. joins: arrays as
  * content become texts. MP_ERR_FORMAT, MP_ERR_UNSUPPORTED. */
 int mp_chat_read_request(const char *name, const char *json, size_t length, bool joins,
                          struct mp_chat_variables *out, struct mp_error *err);
