@@ -26,9 +26,9 @@ __device__ __forceinline__ void mma_levels(int (&c)[4], uint32_t a0, uint32_t a1
 __device__ __forceinline__ uint4 load_once(const void *at)
 {
     uint4 x;
-    asm volatile("ld.global.L1::no_allocate.L2::cache_hint.v4.u32 {%0, %1, %2, %3}, [%4], %5;"
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
                  : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
-                 : "l"(at), "l"(read_once())
+                 : "l"(at)
                  : "memory");
     return x;
 }

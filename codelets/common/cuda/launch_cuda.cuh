@@ -54,15 +54,6 @@ static __device__ __forceinline__ void prefetch_line(const void *p)
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
 }
 
-/* For loads of what a step reads once, weights and codes: the first to leave L2. Much else is read
- * more often, not least the page tables through which rows in host memory are found. */
-static __device__ __forceinline__ uint64_t read_once()
-{
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    return policy;
-}
-
 /* kernel<<<grid, block, shared, cuda_stream()>>>(stamp, args...), overlapped. shared: bytes of
  * dynamic shared memory. */
 template <typename... Parameters, typename... Args>

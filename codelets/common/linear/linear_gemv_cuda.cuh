@@ -57,10 +57,9 @@ __device__ __forceinline__ uint4 load_weights(const uint16_t *row, int k, int in
     uint4 w = make_uint4(0, 0, 0, 0);
     if (VECTOR) {
         if (k < in) {
-            asm volatile("ld.global.nc.L1::no_allocate.L2::cache_hint.L2::128B.v4.u32 "
-                         "{%0, %1, %2, %3}, [%4], %5;"
+            asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
                          : "=r"(w.x), "=r"(w.y), "=r"(w.z), "=r"(w.w)
-                         : "l"(row + k), "l"(read_once()));
+                         : "l"(row + k));
         }
     } else {
         unsigned pairs[4] = {0, 0, 0, 0};
