@@ -60,6 +60,9 @@ case_serve() {
     serve --batch 2 --context 512 --devices cpu
     expect_get 200 '"status":"ok"' /health
     expect_get 200 '"id":"demo".*"max_model_len":512' /v1/models
+    expect_get 200 '^{"id":"demo".*"max_model_len":512' /v1/models/demo
+    expect_get 404 'The model `dem` does not exist: this server has `demo`' /v1/models/dem
+    expect_get 404 'there is no /v1/models/ here' /v1/models/
     expect_get 200 '"finish_reason":"length"' /v1/completions \
         -d "{\"prompt\": \"$prompt\", \"max_tokens\": 12, \"temperature\": 0}"
     grep -qF "\"text\":\"$wanted\"" body || fail 'a completion' "$(<body)" "$wanted"

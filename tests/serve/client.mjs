@@ -13,6 +13,8 @@ const greedy = { model, temperature: 0 };
 const models = await client.models.list();
 assert.deepEqual(models.data.map((m) => [m.id, m.object]), [[model, "model"]]);
 assert.equal(models.data[0].max_model_len, 4096);
+assert.deepEqual(await client.models.retrieve(model), models.data[0]);
+await assert.rejects(client.models.retrieve("another/model"), OpenAI.NotFoundError);
 
 // ---- completions ----
 const whole = await client.completions.create({ ...greedy, prompt, max_tokens: 16 });

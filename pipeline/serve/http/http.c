@@ -142,6 +142,7 @@ static enum MHD_Result take_request(void *user, struct MHD_Connection *connectio
         *state = x = mp_xcalloc(1, sizeof *x);
         x->server = user;
         x->connection = connection;
+        x->path = path;
         x->began = mp_clock_seconds();
         return check_headers(x, method, path) ? MHD_YES : mp_reply_error(x, &x->error);
     }

@@ -32,6 +32,7 @@ struct mp_exchange {
     struct MHD_Connection *connection;
     const struct mp_route *route; /* NULL: refused */
     const char *allowed;          /* method of the path, if it has another one; NULL */
+    const char *path;             /* decoded; the library's */
     struct mp_api_error error;    /* status 0: not refused */
     char *body;                   /* [length] and a NUL */
     size_t length, room;          /* bytes */
@@ -60,8 +61,9 @@ void mp_exchange_awake(struct mp_exchange *x);
 /* ---- routes.c ---- */
 
 struct mp_route {
-    const char *method, *path;
-    bool open; /* to anybody, whatever keys there are */
+    const char *method;
+    const char *path; /* one that ends in a slash stands for all that begin so and go on */
+    bool open;        /* to anybody, whatever keys there are */
     mp_handler *answer;
 };
 
@@ -74,6 +76,7 @@ const struct mp_route *mp_route_find(const char *method, const char *path, const
 
 mp_handler mp_answer_completions, mp_answer_chat;
 mp_handler mp_answer_tokenize, mp_answer_detokenize, mp_answer_tokenizer_info;
-mp_handler mp_answer_models, mp_answer_health, mp_answer_metrics, mp_answer_status, mp_answer_page;
+mp_handler mp_answer_models, mp_answer_one_model, mp_answer_health, mp_answer_metrics,
+    mp_answer_status, mp_answer_page;
 
 #endif

@@ -162,14 +162,9 @@ enum MHD_Result mp_answer_tokenizer_info(struct mp_exchange *x)
 
 /* ---- the server ---- */
 
-enum MHD_Result mp_answer_models(struct mp_exchange *x)
+static cJSON *describe_model(const struct mp_server *s)
 {
-    const struct mp_server *s = x->server;
-    cJSON *all = cJSON_CreateObject();
-    cJSON_AddStringToObject(all, "object", "list");
-    cJSON *data = cJSON_AddArrayToObject(all, "data");
     cJSON *model = cJSON_CreateObject();
-    cJSON_AddItemToArray(data, model);
     cJSON_AddStringToObject(model, "id", s->model);
     cJSON_AddStringToObject(model, "object", "model");
     cJSON_AddNumberToObject(model, "created", (double)s->created);
@@ -177,7 +172,28 @@ enum MHD_Result mp_answer_models(struct mp_exchange *x)
     cJSON_AddStringToObject(model, "root", s->model);
     cJSON_AddNullToObject(model, "parent");
     cJSON_AddNumberToObject(model, "max_model_len", (double)s->max_model_len);
+    return model;
+}
+
+enum MHD_Result mp_answer_models(struct mp_exchange *x)
+{
+    cJSON *all = cJSON_CreateObject();
+    cJSON_AddStringToObject(all, "object", "list");
+    cJSON *data = cJSON_AddArrayToObject(all, "data");
+    cJSON_AddItemToArray(data, describe_model(x->server));
     return mp_reply_json(x, MP_HTTP_OK, all);
+}
+
+enum MHD_Result mp_answer_one_model(struct mp_exchange *x)
+{
+    const char *name = x->path + strlen(x->route->path);
+    if (strcmp(name, x->server->model) != 0) {
+        mp_api_fail(&x->error, MP_HTTP_NOT_FOUND, "model",
+                    "The model `%.200s` does not exist: this server has `%s`.", name,
+                    x->server->model);
+        return mp_reply_error(x, &x->error);
+    }
+    return mp_reply_json(x, MP_HTTP_OK, describe_model(x->server));
 }
 
 enum MHD_Result mp_answer_health(struct mp_exchange *x)
