@@ -212,6 +212,13 @@ struct fused_plan {
     size_t shared; /* dynamic shared memory of a CTA */
 };
 
+/* CTAs that the GPU holds at once, of those that have words. */
+int64_t resident_ctas()
+{
+    const int64_t ctas = (int64_t)CTAS_PER_SM * cuda_multiprocessors();
+    return ctas < MAX_CTAS ? ctas : (int64_t)MAX_CTAS;
+}
+
 /* Dynamic shared memory that CTAS_PER_SM CTAs may have each. */
 int64_t shared_room()
 {
@@ -296,8 +303,7 @@ template <int BITS, int STEPS> void launch_for(const code_launch &p, const fused
 
 void select_rows(const code_launch &p, int64_t longest)
 {
-    const fused_plan plan =
-        make_plan(p, longest, (int64_t)CTAS_PER_SM * cuda_multiprocessors(), shared_room());
+    const fused_plan plan = make_plan(p, longest, resident_ctas(), shared_room());
     if (p.bits == 1) {
         launch_for<1, 1>(p, plan);
     } else if (p.bits == 2 && p.words <= 8) {
@@ -328,7 +334,7 @@ bool code_select_can_fuse(const struct code_select_args *a)
     }
     return cooperative != 0 && threads >= THREADS * CTAS_PER_SM &&
            a->num_heads <= MAX_GROUP * a->num_kv_heads &&
-           longest <= (int64_t)CTAS_PER_SM * cuda_multiprocessors() * MAX_SPANS * SPAN;
+           longest <= resident_ctas() * MAX_SPANS * SPAN;
 }
 
 void code_select_fused_cuda(const struct code_select_args *a)
