@@ -146,12 +146,11 @@ __device__ void fetch_codes(const fused_launch &p, int item)
 }
 
 template <bool SPILL, int BITS, int STEPS>
-__device__ void select_piece(const fused_launch &p, int item, float *room, shared &s)
+__device__ void select_piece(const fused_launch &p, int item, piece t, float *room, shared &s)
 {
     const int row = item / p.codes.kv_heads;
     const code_row &r = p.codes.row[row];
     const int group = p.codes.group;
-    piece t = piece_of(p, item);
     const int chunk = chunk_of(r.tokens, t.parts);
     uint64_t *sums = reinterpret_cast<uint64_t *>(room);
     t.store = SPILL ? r.scratch.logits + group * (t.kv_head * r.scratch.stride + t.first)
@@ -192,14 +191,13 @@ __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
     fetch_codes(p, slot); /* a hint: whether they are complete is of no matter yet */
     allow_next_kernel();
     wait_for_kernels(stamp);
-    const int part = (int)blockIdx.x % p.parts;
     for (int i = slot; i < p.codes.rows * p.codes.kv_heads; i += p.slots) {
         const code_row &r = p.codes.row[i / p.codes.kv_heads];
-        const int parts = min(p.parts, (int)code_parts(r.tokens));
+        const piece t = piece_of(p, i);
         if (!code_draws(r)) {
-            take_all(r, i % p.codes.kv_heads, part, p.parts, p.codes.nnz + i);
-        } else if (part < parts) {
-            select_piece<SPILL, BITS, STEPS>(p, i, reinterpret_cast<float *>(room), s);
+            take_all(r, i % p.codes.kv_heads, t.part, p.parts, p.codes.nnz + i);
+        } else if (t.part < t.parts) {
+            select_piece<SPILL, BITS, STEPS>(p, i, t, reinterpret_cast<float *>(room), s);
         }
     }
 }
