@@ -51,7 +51,9 @@ static struct mp_work offload_work(const void *arg)
     double element = 4.0 + (t->keeps && t->size.center ? 2.0 : 0.0) + (t->size.int8 ? 2.0 : 4.0) +
                      (t->keys ? 4.0 : 0.0);
     double width = (double)t->num_kv_heads * t->head_dim;
-    return (struct mp_work){.bytes = element * (double)t->size.tokens * width};
+    int64_t kept = t->size.sink + t->size.window;
+    int64_t tokens = t->keeps || t->size.tokens < kept ? t->size.tokens : kept;
+    return (struct mp_work){.bytes = element * (double)tokens * width};
 }
 
 static struct starpu_codelet offload_codelet = MP_CODELET(offload, 0xbcbd22, MP_WORKERS);
