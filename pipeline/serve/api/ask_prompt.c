@@ -137,7 +137,7 @@ static int check_message(const struct mp_json *doc, const struct cJSON *message,
     if (code == 0) {
         code = mp_json_get_string(doc, message, "role", &role, err);
     }
-    /* An assistant that called tools has said nothing. */
+    /* An assistant that called tools has said nothing: the rule of models/chat/chat.h. */
     bool silent =
         code == 0 && strcmp(role, "assistant") == 0 && mp_json_find(message, "content") == NULL;
     if (code == 0 && !silent) {
