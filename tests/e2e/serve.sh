@@ -142,6 +142,15 @@ case_serve_hostile() {
     end_server
 }
 
+# Changed requests; `make fuzz-serve` sends more of them.
+case_serve_fuzz() {
+    need_node
+    serve --batch 4 --context 64 --max-body 65536
+    run_node fuzz "${FUZZ_REQUESTS:-3000}"
+    grep 'answers by status' said
+    end_server
+}
+
 case_serve_life() {
     need_node
     serve --batch 2 --max-queue 2 --context 60000 --chunk-size 256
