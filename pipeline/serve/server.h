@@ -53,6 +53,7 @@ struct mp_server {
     double started;        /* mp_clock_seconds */
     time_t created;
     atomic_bool abort;     /* loading is to stop */
+    atomic_bool over;      /* nothing is left to stop */
     atomic_ulong last_id;  /* of calls */
     atomic_llong buffered; /* bytes of bodies in memory */
     /* Of the engine's thread alone. */

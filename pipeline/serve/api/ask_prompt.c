@@ -10,7 +10,11 @@
 
 static struct mp_ask_prompt *add_prompt(struct mp_ask *ask)
 {
-    ask->prompts = mp_xrealloc(ask->prompts, (size_t)ask->num_prompts + 1, sizeof *ask->prompts);
+    size_t count = (size_t)ask->num_prompts;
+    if ((count & (count - 1)) ==
+        0) { /* as many as there is room for: from here on for as many more */
+        ask->prompts = mp_xrealloc(ask->prompts, count > 0 ? 2 * count : 1, sizeof *ask->prompts);
+    }
     struct mp_ask_prompt *p = &ask->prompts[ask->num_prompts++];
     *p = (struct mp_ask_prompt){0};
     return p;
