@@ -42,10 +42,10 @@ asan: build/asan/build.ninja check-deps ## all tests under the address and undef
 	cmake --build --preset asan
 	ctest --preset asan
 
-tsan: | deps-tsan ## the unit tests under the thread sanitizer (clang)
+tsan: check-deps | deps-tsan ## the unit tests and those of serve under the thread sanitizer (clang)
 	cmake --preset tsan
 	cmake --build --preset tsan
-	ctest --preset tsan -R '^(core|codelets|models|tasks|pipeline)\.'
+	ctest --preset tsan -R '^(core|codelets|models|tasks|pipeline)\.|^e2e\.serve'
 
 install: build/release/build.ninja ## program, library and header below PREFIX (/usr/local)
 	cmake --build --preset release --target $(INSTALLED)

@@ -1,6 +1,6 @@
-/* What a request is refused for by its first line and its headers alone, whatever it asks for. The
- * library lets pass what it could refuse only in HTML, and what makes a client and a proxy before
- * the server disagree on where a request ends. */
+/* What a request is refused for by its first line and its headers alone, whatever it asks for: what
+ * the library would refuse in HTML, as far as it lets it through, and what makes the server and a
+ * proxy before it disagree on where a request ends. */
 #include "pipeline/serve/http/http.h"
 
 #include <string.h>
