@@ -69,6 +69,12 @@ static int list_copies(const struct mp_graph *g, const struct mp_decode_step *s,
     return n;
 }
 
+/* The slot of the token fed in, in the layer's static cache. */
+static int64_t slot(const struct mp_graph *g, const struct mp_decode_row *row, int layer)
+{
+    return g->placements.layers[layer].sparse ? row->static_index : row->position - row->shared;
+}
+
 /* Where the rows' keys and values go. */
 static void list_targets(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
                          struct projection_row *targets)
@@ -77,7 +83,7 @@ static void list_targets(const struct mp_graph *g, const struct mp_decode_step *
         const struct mp_decode_row *row = &s->rows[r];
         targets[r] = (struct projection_row){
             .cache = &row->kv[layer].static_buffer,
-            .index = g->placements.layers[layer].sparse ? row->static_index : row->position,
+            .index = slot(g, row, layer),
             .position = row->position,
             .inv_freq = row->rope->inv_freq,
             .rope_scale = row->rope->scale,
@@ -151,12 +157,38 @@ static void insert_static_attention(struct mp_submit *sub, const struct mp_graph
         const struct mp_decode_row *row = &s->rows[r];
         rows[r] = (struct static_attention_row){
             .cache = &row->kv[layer].static_buffer,
-            .length = 1 + (g->placements.layers[layer].sparse ? row->static_index : row->position),
+            .length = 1 + slot(g, row, layer),
         };
     }
     const struct mp_step_buffers *b = s->buffers;
     static_attention_insert(sub, g->shape, &b->q, rows, s->num_rows, &b->o_static, &b->lse_static);
     *part = (struct output_part){&b->o_static, &b->lse_static, 0, g->shape->num_attention_heads};
+}
+
+/* Of a dense layer: attention to what lenders keep of the rows' prompts. Returns the parts that
+ * this adds to the output: one, or none where no row shares a prefix. */
+static int insert_shared_attention(struct mp_submit *sub, const struct mp_graph *g,
+                                   const struct mp_decode_step *s, int layer,
+                                   struct output_part *part)
+{
+    struct static_attention_row rows[s->num_rows];
+    bool any = false;
+    if (g->placements.layers[layer].sparse) {
+        return 0;
+    }
+    for (int r = 0; r < s->num_rows; r++) {
+        const struct mp_layer_kv *kv = &s->rows[r].kv[layer];
+        const struct mp_layer_kv *from = kv->lender != NULL ? kv->lender : kv;
+        rows[r] = (struct static_attention_row){&from->static_buffer, s->rows[r].shared};
+        any = any || s->rows[r].shared > 0;
+    }
+    if (!any) {
+        return 0;
+    }
+    const struct mp_step_buffers *b = s->buffers;
+    static_attention_insert(sub, g->shape, &b->q, rows, s->num_rows, &b->o_shared, &b->lse_shared);
+    *part = (struct output_part){&b->o_shared, &b->lse_shared, 0, g->shape->num_attention_heads};
+    return 1;
 }
 
 /* How far the layer's output is from that over all tokens, shard by shard. Nothing waits for it but
@@ -197,7 +229,7 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     const bool sampled = samples(s, layer);
     const struct mp_rows rows = {0, s->num_rows};
     const struct output_merged_buffers merged = {&s->buffers->o_merged, &s->buffers->lse_merged};
-    struct output_part parts[1 + MP_MAX_SHARDS];
+    struct output_part parts[2 + MP_MAX_SHARDS];
     int num_parts = 1;
 
     begin(sub, s, layer, dense);
@@ -214,6 +246,7 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     /* If the GPU then waits for the CPU, its idle time is not this op's. */
     sub->in_stream = !sampled || !mp_handed_to_cpu(&g->placements, layer);
     insert_static_attention(sub, g, s, layer, &parts[0]);
+    num_parts += insert_shared_attention(sub, g, s, layer, parts + num_parts);
     const double attention = sub->bytes - before;
     begin(sub, s, layer, dense);
     /* CPU workers read the merged attention. */

@@ -80,7 +80,11 @@ struct mp_layer_kv {
     struct mp_buffer static_buffer; /* wraps it */
     int64_t offloaded;          /* tokens that are kept elsewhere: in the shards; of the prompt, and
                                    generated ones that have grown old */
-    struct mp_shard_kv *shards; /* [shards of the layer] by KV heads; NULL: there are none */
+    struct mp_shard_kv *shards; /* [shards of the layer] by KV heads; NULL: there are none. Of a
+                                   request that shares a prefix, views of the lender's */
+    const struct mp_layer_kv *lender; /* keeps the prompt's prefix, for others too: of a dense layer
+                                         the first tokens of its static cache; NULL: nobody, all is
+                                         the request's own */
 };
 
 /* Room for what a request's steps select for the query heads of one shard. Each layer that is cut
@@ -125,6 +129,8 @@ struct mp_index_scratch {
 struct mp_keep {
     int request;            /* index, for traces; -1: none */
     int64_t tokens;         /* of the prompt */
+    int64_t shared;         /* the first ones of them, that lenders keep; 0: none. The others go to
+                               the static caches */
     struct mp_layer_kv *kv; /* [num_hidden_layers] of the request, filled; NULL: nothing is
                                kept, as where only logits are wanted */
     struct mp_index_scratch **scratch; /* [cuts] -> [shards] */
@@ -140,6 +146,11 @@ struct mp_prefill {
     struct mp_keep keep;
     int num_chunks;
     struct mp_prefill_chunk *chunks; /* [num_chunks] */
+    /* The first tokens of the prompt are not read: a request has kept their KV. */
+    int64_t prefix;                 /* tokens; 0: all are read */
+    const struct mp_layer_kv *kept; /* [num_hidden_layers] of that request; NULL without prefix */
+    struct kv_cache prefix_staging[2]; /* as the chunks' */
+    struct mp_buffer prefix_buffer[2]; /* wrap them: the prefix's part of the areas */
     struct mp_buffer q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim] f32, by
                               chunk parity */
     struct mp_buffer o[2]; /* the same */
@@ -152,8 +163,9 @@ struct mp_prefill {
 void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_prefill *p);
 
-/* One chunk in one decoder layer: projection, prefill_attention, output, ffn. The chunks of a layer
- * come in order, all before the next layer's. */
+/* One chunk in one decoder layer: projection, prefill_attention, output, ffn; before the first one,
+ * the keys and values of a prefix that is not read are restored. The chunks of a layer come in
+ * order, all before the next layer's. */
 void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_prefill *p, int layer, int chunk);
 
@@ -207,6 +219,8 @@ struct mp_step_buffers {
     struct mp_buffer q;            /* [max_rows][num_attention_heads][head_dim] f32 */
     struct mp_buffer o_static;     /* as q */
     struct mp_buffer lse_static;   /* [max_rows][num_attention_heads] f32 */
+    struct mp_buffer o_shared;     /* as q: of the prefixes that lenders keep, in dense layers */
+    struct mp_buffer lse_shared;   /* as lse_static */
     struct mp_buffer o_merged;     /* as q: all of a layer's attention, in an observed step */
     struct mp_buffer lse_merged;   /* as lse_static */
     struct mp_buffer logits;       /* [max_rows][vocab_size] f32 */
@@ -218,8 +232,10 @@ struct mp_decode_row {
     struct mp_layer_kv *kv;                 /* [num_hidden_layers] */
     struct mp_selection *const *selections; /* [cuts] -> [shards] */
     const struct mp_rope *rope;
-    int64_t position;     /* of the token fed in: RoPE, and its slot in dense caches */
-    int64_t static_index; /* its slot in the static caches of sparse layers */
+    int64_t position;     /* of the token fed in: RoPE */
+    int64_t shared;       /* tokens of the prompt that lenders keep; 0: none */
+    int64_t static_index; /* its slot in the static caches of sparse layers; in dense ones it is at
+                             position - shared */
     uint64_t stream;      /* separates the request's random numbers from those of others */
     struct sample_row sample;
     bool due;                   /* what the step observes is wanted of it */

@@ -14,7 +14,8 @@ static void begin(struct mp_submit *sub, const struct mp_graph *g, const struct 
     sub->about.chunk = -1;
 }
 
-/* A dense layer keeps every token in its static cache. */
+/* A dense layer keeps every token in its static cache. What lenders keep is not kept once more: the
+ * keys that follow it are stored less the lender's mean, which the static cache has. */
 static void insert_offload(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
                            int layer, const struct mp_buffer *const *staging, int num_staging)
 {
@@ -25,11 +26,14 @@ static void insert_offload(struct mp_submit *sub, const struct mp_graph *g, cons
     struct offload_size size = {
         .tokens = k->tokens,
         .sink = sparse ? g->sink : 0,
-        .window = sparse ? g->window : k->tokens,
+        .window = k->shared > 0 ? k->tokens - k->shared
+                  : sparse      ? g->window
+                                : k->tokens,
         .center = g->center,
+        .mean_given = k->shared > 0,
         .int8 = kv->offloaded > 0 && kv->shards[0].offloaded.dtype == MP_I8,
     };
-    if (shards == NULL) {
+    if (shards == NULL || k->shared > 0) {
         offload_insert(sub, g->shape, NULL, &buffers, &size);
         return;
     }
@@ -47,7 +51,7 @@ static void insert_index(struct mp_submit *sub, const struct mp_graph *g, const 
 {
     const struct mp_placement *at = &g->placements.layers[layer];
     const struct mp_method *method = g->attention->method;
-    if (k->kv[layer].offloaded == 0 || method->build == NULL) {
+    if (k->kv[layer].offloaded == 0 || k->shared > 0 || method->build == NULL) {
         return;
     }
     begin(sub, g, k, layer);

@@ -5,6 +5,7 @@
 #include "codelets/output/output.h"
 #include "codelets/prefill_attention/prefill_attention.h"
 #include "codelets/projection/projection.h"
+#include "codelets/restore/restore.h"
 #include "tasks/graph.h"
 
 /* Each task is long enough for its end to be waited for. */
@@ -38,21 +39,52 @@ static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
     projection_insert(sub, g->shape, &buffers, &target, 1, c->rows);
 }
 
-/* The staging areas of a layer as the first `count` chunks see them. */
-static void list_staging(const struct mp_prefill *p, int layer, int count,
-                         const struct mp_buffer **out)
+/* The staging area of a layer as a prefix that is not read, if there is one, and the first `count`
+ * chunks see it: at most count + 1 buffers. Returns their number. */
+static int list_staging(const struct mp_prefill *p, int layer, int count,
+                        const struct mp_buffer **out)
 {
+    int n = 0;
+    if (p->prefix > 0) {
+        out[n++] = &p->prefix_buffer[layer % 2];
+    }
     for (int i = 0; i < count; i++) {
-        out[i] = &p->chunks[i].staging_buffer[layer % 2];
+        out[n++] = &p->chunks[i].staging_buffer[layer % 2];
+    }
+    return n;
+}
+
+/* Keys and values of the prefix, from where a request has kept them. */
+static void insert_restore(struct mp_submit *sub, const struct mp_graph *g,
+                           const struct mp_prefill *p, int layer)
+{
+    const struct mp_layer_kv *kept = &p->kept[layer];
+    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
+    const bool sparse = shards != NULL && kept->offloaded > 0;
+    struct restore_buffers buffers = {
+        .kept = &kept->static_buffer,
+        .staging = &p->prefix_buffer[layer % 2],
+    };
+    const struct restore_size size = {
+        .tokens = p->prefix,
+        .sink = g->sink,
+        .int8 = sparse && kept->shards[0].offloaded.dtype == MP_I8,
+    };
+    for (int i = 0; sparse && i < shards->count; i++) {
+        buffers.offloaded = &kept->shards[i].offloaded_buffer;
+        restore_insert(sub, g->shape, &shards->list[i], &buffers, &size);
+    }
+    if (!sparse) {
+        restore_insert(sub, g->shape, NULL, &buffers, &size);
     }
 }
 
 static void insert_attention(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_prefill *p, int layer, int chunk, struct mp_rows rows)
 {
-    const struct mp_buffer *caches[chunk + 1];
-    list_staging(p, layer, chunk + 1, caches);
-    struct prefill_attention_buffers buffers = {&p->q[chunk % 2], caches, chunk + 1,
+    const struct mp_buffer *caches[chunk + 2];
+    int num_caches = list_staging(p, layer, chunk + 1, caches);
+    struct prefill_attention_buffers buffers = {&p->q[chunk % 2], caches, num_caches,
                                                 &p->o[chunk % 2]};
     prefill_attention_insert(sub, g->shape, &buffers, p->chunks[chunk].first, rows,
                              g->blocked_prefill);
@@ -65,6 +97,9 @@ void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
     const struct mp_buffer *x = &p->chunks[chunk].x;
     struct mp_rows rows = {0, p->chunks[chunk].rows};
     begin(sub, p, layer, chunk, g->placements.layers[layer].dense);
+    if (chunk == 0 && p->prefix > 0) {
+        insert_restore(sub, g, p, layer);
+    }
     insert_projection(sub, g, p, layer, chunk);
     if (p->last_row_only && layer == g->shape->num_hidden_layers - 1) {
         if (chunk < p->num_chunks - 1) {
@@ -82,9 +117,9 @@ void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
 void mp_submit_prefill_keep(struct mp_submit *sub, const struct mp_graph *g,
                             const struct mp_prefill *p, int layer)
 {
-    const struct mp_buffer *staging[p->num_chunks];
-    list_staging(p, layer, p->num_chunks, staging);
-    mp_submit_keep(sub, g, &p->keep, layer, staging, p->num_chunks);
+    const struct mp_buffer *staging[p->num_chunks + 1];
+    int num_staging = list_staging(p, layer, p->num_chunks, staging);
+    mp_submit_keep(sub, g, &p->keep, layer, staging, num_staging);
 }
 
 void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,

@@ -34,6 +34,7 @@ static void offload_run(void *buffers[], const struct offload_task *t, offload_k
         .sink = t->size.sink,
         .window = t->size.window,
         .center = t->size.center,
+        .mean_given = t->size.mean_given,
         .static_cache = &static_cache,
         .offloaded = t->keeps ? MP_BUFFER(buffers, 1) : NULL,
         .keys = t->keys ? MP_BUFFER(buffers, 2) : NULL,

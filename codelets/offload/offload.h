@@ -18,15 +18,16 @@ struct offload_args {
     int64_t sink;                   /* first tokens kept in the static cache */
     int64_t window;                 /* last tokens kept in the static cache */
     bool center;                    /* false: k_mean = 0, keys are stored as they are */
-    struct kv_cache *static_cache;  /* out: the static cache; slots [0, sink) get the sink,
-                                       [sink, sink + window) the window; k_mean is written.
-                                       If tokens <= sink + window: all tokens, in order, and
-                                       k_mean = 0 */
+    bool mean_given;               /* k_mean is there already, and stays; center is not looked at */
+    struct kv_cache *static_cache; /* out: the static cache; slots [0, sink) get the sink,
+                                      [sink, sink + window) the window; k_mean is written.
+                                      If tokens <= sink + window: all tokens, in order, and
+                                      k_mean = 0, unless it is given */
     struct offloaded_kv *offloaded; /* out: k and v of tokens sink .. tokens - window - 1, whose
                                        number is in count. NULL: those tokens are dropped, and
-                                       k_mean = 0. If it is MP_I8, the scale of a token is its
-                                       largest magnitude / 127, its elements are rint(x / scale); 0
-                                       if all of it is 0 */
+                                       k_mean = 0, unless it is given. If it is MP_I8, the scale of
+                                       a token is its largest magnitude / 127, its elements are
+                                       rint(x / scale); 0 if all of it is 0 */
     struct offloaded_kv *keys;      /* out: the keys of the same tokens once more, as they are
                                        before any rounding to 8 bits; dtype that of staging, v not
                                        looked at. NULL: nobody wants them */
@@ -59,11 +60,12 @@ struct offload_buffers {
 };
 
 struct offload_size {
-    int64_t tokens; /* of the prompt */
-    int64_t sink;   /* first ones kept in the static cache */
-    int64_t window; /* last ones kept there */
-    bool center;    /* keys are stored less the mean of the offloaded ones */
-    bool int8;      /* offloaded tokens are MP_I8, for the cost estimate */
+    int64_t tokens;  /* of the prompt */
+    int64_t sink;    /* first ones kept in the static cache */
+    int64_t window;  /* last ones kept there */
+    bool center;     /* keys are stored less the mean of the offloaded ones */
+    bool mean_given; /* the static cache has the mean that they are stored less of */
+    bool int8;       /* offloaded tokens are MP_I8, for the cost estimate */
 };
 
 /* The KV heads of a shard; NULL: all of them. */

@@ -241,7 +241,9 @@ void offload_cuda(const struct offload_args *a)
     const offloaded_kv *off = a->offloaded;
     const int64_t count = offload_count(a);
     const int64_t head = count > 0 ? a->sink : a->tokens; /* tokens before the offloaded ones */
-    mean_keys(a, offload_mean_count(a));
+    if (!a->mean_given) {
+        mean_keys(a, offload_mean_count(a));
+    }
     store_tokens(a, 0, head, cache_span(a->static_cache, 0));
     if (a->keys != NULL) {
         store_tokens(a, head, count, offloaded_span(a->keys));

@@ -61,7 +61,9 @@ void offload_ref(const struct offload_args *a)
 #pragma omp parallel for
     for (int h = 0; h < staging->num_kv_heads; h++) {
         float *mean = kept->k_mean + (int64_t)h * staging->head_dim;
-        mean_key(a, h, mean);
+        if (!a->mean_given) {
+            mean_key(a, h, mean);
+        }
         for (int64_t i = 0; i < a->tokens; i++) {
             struct offload_slot slot = offload_slot(a, i);
             size_t from = (size_t)(h * staging->capacity + i);

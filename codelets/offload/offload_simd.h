@@ -143,7 +143,9 @@ void VF_NAME(offload)(const struct offload_args *a)
         mp_kernel_demand("offload", a->keys->dtype, a->keys->head_dim, VF_LANES);
     }
     offload_check_count(a);
-    mean_keys(a);
+    if (!a->mean_given) {
+        mean_keys(a);
+    }
     int64_t units = num_units(a->tokens);
 #pragma omp parallel for collapse(2)
     for (int h = 0; h < a->staging->num_kv_heads; h++) {

@@ -12,9 +12,9 @@ struct mp_submit;
 struct static_attention_args {
     const float *q;                      /* [rows][num_heads][head_dim] */
     const struct kv_cache *const *cache; /* [rows] */
-    const int64_t *length;               /* [rows] tokens of the cache to attend, >= 1 */
-    float *o;                            /* out [rows][num_heads][head_dim] */
-    float *lse;                          /* out [rows][num_heads], natural log */
+    const int64_t *length;               /* [rows] tokens of the cache to attend, >= 0 */
+    float *o;                            /* out [rows][num_heads][head_dim], 0 of no tokens */
+    float *lse;                          /* out [rows][num_heads], natural log; then -INFINITY */
     int64_t rows;
     int num_heads;
     int head_dim;

@@ -134,7 +134,9 @@ attention_pieces cut_pieces(const static_attention_args *a, int64_t first, int r
     attention_pieces pieces = {};
     for (int r = 0; r < rows; r++) {
         int64_t most = (a->length[first + r] + MIN_PIECE - 1) / MIN_PIECE;
-        pieces.first[r + 1] = pieces.first[r] + (int)(wave < most ? wave : most);
+        int64_t own = wave < most ? wave : most;
+        /* A row of no tokens has a piece too, which writes its result. */
+        pieces.first[r + 1] = pieces.first[r] + (int)(own > 0 ? own : 1);
     }
     return pieces;
 }
@@ -142,7 +144,7 @@ attention_pieces cut_pieces(const static_attention_args *a, int64_t first, int r
 static_row describe_row(const static_attention_args *a, int64_t r)
 {
     const kv_cache *cache = a->cache[r];
-    if (cache->dtype != MP_BF16 || cache->num_kv_heads != kv_heads(a) || a->length[r] < 1 ||
+    if (cache->dtype != MP_BF16 || cache->num_kv_heads != kv_heads(a) || a->length[r] < 0 ||
         a->length[r] > cache->capacity) {
         mp_panic("static_attention: row %lld: %lld of %lld tokens, %d KV heads, dtype %d",
                  (long long)r, (long long)a->length[r], (long long)cache->capacity,

@@ -34,7 +34,7 @@ static void attend(const struct static_attention_args *a, const struct kv_cache 
         }
     }
     for (int c = 0; c < a->head_dim; c++) {
-        o[c] = (float)(sum[c] / total);
+        o[c] = n > 0 ? (float)(sum[c] / total) : 0.0f;
     }
     *lse = (float)(max + log(total));
 }

@@ -16,6 +16,7 @@ constexpr int WARPS = 32;
 constexpr int THREADS = WARPS * WARP;
 constexpr int WORDS = LSH_BLOCK_TOKENS / 32; /* of a bitmap */
 static_assert(WORDS == 2 * THREADS, "a thread owns two words of a bitmap");
+static_assert(KV_GRANULE == 64, "as many tokens as they have bits");
 constexpr int BATCH = 4;       /* ids a lane loads together */
 constexpr int MAX_ROWS = 32;   /* of a launch */
 constexpr int MAX_L = 1 << 13; /* codes of a query fit beside the bitmaps */
@@ -99,14 +100,16 @@ __device__ uint32_t *write_ids(unsigned word, uint32_t first, uint32_t *ids)
     return ids;
 }
 
-/* Writes the selected tokens of a block that starts at token `first`, ascending; returns their
- * number. All threads of the CTA together. */
-__device__ int select_tokens(const bitmaps *seen, uint32_t first, uint32_t *ids)
+/* Writes the selected tokens of a block that starts at token `first` of `count`, ascending; returns
+ * their number. All threads of the CTA together. Of a view of tables, whose count is a multiple of
+ * the tokens of a thread, those beyond it are left out. */
+__device__ int select_tokens(const bitmaps *seen, uint32_t first, int64_t count, uint32_t *ids)
 {
     __shared__ int warp_totals[WARPS];
     int warp = threadIdx.x / WARP;
     int lane = threadIdx.x % WARP;
-    uint2 words = seen->twice[threadIdx.x];
+    const bool inside = first + threadIdx.x * KV_GRANULE < count;
+    uint2 words = inside ? seen->twice[threadIdx.x] : make_uint2(0, 0);
     int own = __popc(words.x) + __popc(words.y);
     int sum = own; /* becomes that of the lanes up to this one */
     for (int offset = 1; offset < WARP; offset *= 2) {
@@ -119,7 +122,7 @@ __device__ int select_tokens(const bitmaps *seen, uint32_t first, uint32_t *ids)
     __syncthreads();
     int totals = warp_totals[lane];
     ids += __reduce_add_sync(~0u, lane < warp ? totals : 0) + sum - own;
-    first += threadIdx.x * 64;
+    first += threadIdx.x * KV_GRANULE;
     ids = write_ids(words.x, first, ids);
     write_ids(words.y, first + 32, ids);
     return __reduce_add_sync(~0u, totals);
@@ -149,7 +152,8 @@ __global__ void __launch_bounds__(THREADS, 1)
         __syncthreads();
         mark_block(r.tables, head / r.group, first / LSH_BLOCK_TOKENS, codes, &seen);
         __syncthreads();
-        nnz += select_tokens(&seen, (uint32_t)first, r.ids + head * r.ids_stride + nnz);
+        nnz += select_tokens(&seen, (uint32_t)first, r.tables.count,
+                             r.ids + head * r.ids_stride + nnz);
     }
     if (threadIdx.x == 0) {
         p.nnz[query] = (int32_t)nnz;

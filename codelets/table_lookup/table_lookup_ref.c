@@ -26,7 +26,8 @@ static int32_t select_tokens(const struct lsh_tables *t, int h, const uint16_t *
     for (int64_t b = 0; b < lsh_num_blocks(t->count); b++) {
         memset(collisions, 0, LSH_BLOCK_TOKENS * sizeof *collisions);
         count_collisions(t, h, b, codes, collisions);
-        for (int i = 0; i < LSH_BLOCK_TOKENS; i++) {
+        int64_t rest = t->count - b * LSH_BLOCK_TOKENS;
+        for (int i = 0; i < LSH_BLOCK_TOKENS && i < rest; i++) {
             if (collisions[i] >= 2) {
                 ids[nnz++] = (uint32_t)(b * LSH_BLOCK_TOKENS + i);
             }

@@ -118,6 +118,14 @@ static int64_t most_blocks(const struct table_lookup_args *a)
     return most;
 }
 
+/* In a view of tables the collisions of tokens beyond it were recorded too. */
+static void forget_rest(const struct lsh_tables *t, int64_t tokens, uint8_t *state)
+{
+    if (t->count < t->capacity && tokens < LSH_BLOCK_TOKENS) {
+        memset(state + tokens, 0, (size_t)(LSH_BLOCK_TOKENS - tokens));
+    }
+}
+
 /* Selects from block b for head h of row r, into the ids that the block would begin with if every
  * token before it were selected; returns how many. */
 static int32_t select_block(const struct table_lookup_args *a, int64_t r, int h, int64_t b,
@@ -131,8 +139,9 @@ static int32_t select_block(const struct table_lookup_args *a, int64_t r, int h,
     }
     const uint16_t *codes = a->codes + (r * a->num_heads + h) * a->L;
     walk_tables(t, h / (a->num_heads / t->num_kv_heads), b, codes, state);
-    return collect(state, rest < LSH_BLOCK_TOKENS ? rest : LSH_BLOCK_TOKENS, (uint32_t)first,
-                   a->ids[r] + h * a->ids_stride[r] + first);
+    int64_t tokens = rest < LSH_BLOCK_TOKENS ? rest : LSH_BLOCK_TOKENS;
+    forget_rest(t, tokens, state);
+    return collect(state, tokens, (uint32_t)first, a->ids[r] + h * a->ids_stride[r] + first);
 }
 
 /* Moves what the blocks selected together; returns how many ids there are. */

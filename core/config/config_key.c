@@ -159,6 +159,10 @@ static bool parse_bytes(const struct config_key *key, const char *text, int64_t 
     size_t digits = strspn(text, "0123456789.");
     char *end;
     double value = strtod(text, &end);
+    if (key->min < 0.0 && strcmp(text, "-1") == 0) {
+        *out = -1;
+        return true;
+    }
     if (digits == 0 || end != text + digits) {
         return false;
     }

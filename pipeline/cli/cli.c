@@ -325,6 +325,9 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
     for (int i = 0; i < num_flags && code == 0 && !cli->help; i++) {
         code = mp_config_set_flag(&cli->config, flags[i].name, flags[i].value, err);
     }
+    if (!mp_config_has_flag("prefix-cache", VERBS[verb].bit)) {
+        cli->config.prefix_cache = 0; /* no memory is planned for it */
+    }
     if (code == 0 && !cli->help) {
         code = mp_config_check(&cli->config, err);
     }

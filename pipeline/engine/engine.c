@@ -4,7 +4,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/machine/cpu.h"
-#include "pipeline/engine/internal.h"
+#include "pipeline/engine/request/segment.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -183,6 +183,7 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
     e->config = config;
     e->model = model;
     e->shape = mp_model_shape(model);
+    e->prefixes = mp_xcalloc(1, sizeof *e->prefixes);
     e->graph = (struct mp_graph){
         .shape = e->shape,
         .weights = &e->weights,
@@ -215,6 +216,10 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
         (mp_dense(e).kind != MP_GPU || mp_engine_kept_layers(e) == 0)) {
         mp_log(MP_LOG_WARNING, "runtime.gather has no effect: %s",
                mp_dense(e).kind != MP_GPU ? "no GPU is used" : "nothing is kept to select from");
+    }
+    if (config->prefix_cache > 0 && e->attention.method->sparse && !e->attention.method->keeps) {
+        mp_log(MP_LOG_WARNING, "runtime.prefix_cache has no effect: %s drops tokens of the prompt",
+               e->attention.method->name);
     }
     *out = e;
     return 0;
@@ -291,6 +296,7 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
     if (code == 0) {
         code = mp_engine_set_up_attention(e, plan.gpu_kv_layers, err);
     }
+    e->prefixes->budget = plan.prefix_cache;
     if (code == 0) {
         code = mp_variants_start(e, tokens, new_tokens, err);
     }
@@ -308,6 +314,10 @@ void mp_engine_close(struct mp_engine *e)
 {
     if (e == NULL) {
         return;
+    }
+    if (e->base == NULL) {
+        mp_prefix_clear(e);
+        free(e->prefixes);
     }
     if (e->attention.shared != NULL) {
         e->attention.method->destroy_shared(&e->attention);

@@ -12,6 +12,17 @@
 #include "tasks/methods/method.h"
 #include "tasks/runtime.h"
 
+struct mp_segment; /* pipeline/engine/request/segment.h */
+
+/* The prompts whose KV an engine offers to others. */
+struct mp_prefix_cache {
+    struct mp_segment *first; /* a list; NULL: there are none */
+    int64_t budget;           /* bytes, on all devices, of those that no request uses */
+    uint64_t uses;            /* a clock */
+    int64_t asked;            /* tokens of all prompts that have looked for a prefix */
+    int64_t found;            /* of them, those that need not be read */
+};
+
 struct mp_engine {
     struct mp_engine_host *host; /* of the program that it runs in */
     const struct mp_config *config;
@@ -26,13 +37,14 @@ struct mp_engine {
     int64_t gpu_limit;     /* bytes of them that may be used */
     struct mp_graph graph; /* of its placements the dense device is known at once, the layers' once
                               the engine has started */
-    const int32_t *eos;    /* [num_eos] end tokens */
+    struct mp_prefix_cache *prefixes;
+    const int32_t *eos; /* [num_eos] end tokens */
     int num_eos;
     struct mp_calibration calibration;
     char *calibration_path;    /* NULL: nothing is kept */
     char *calibration_trouble; /* what is wrong with the machine's own file; NULL: nothing */
-    /* Variants have model, weights, runtime and host of their base, and neither hold nor free
-     * them. */
+    /* Variants have model, weights, runtime, prefixes and host of their base, and neither hold nor
+     * free them. */
     struct mp_engine *base; /* of a variant; NULL: it is none */
     bool lends;             /* it has, or had, variants, whose sessions take its prompts over */
     struct mp_engine **variants; /* [num_variants] that are open, in the order of their opening */
@@ -176,6 +188,8 @@ int64_t mp_kv_static_limit(const struct mp_engine *e);
 
 /* ---- prefill.c ---- */
 
+struct mp_prefix;
+
 /* A prompt to read. */
 struct mp_prefill_options {
     int request;        /* index, for traces */
@@ -183,6 +197,7 @@ struct mp_prefill_options {
     int64_t count;
     struct mp_layer_kv *kv; /* filled; NULL: nothing is kept */
     int64_t growth;         /* tokens that there is to be room for behind the offloaded ones */
+    const struct mp_prefix *prefix; /* its first tokens, which are not read; NULL: all are */
     const struct mp_rope *rope;
     const struct mp_buffer *last_logits; /* gets [1][vocab_size] of the last token, or NULL */
     int64_t *read_tokens;                /* gets how many tokens have been read, or NULL */
@@ -198,10 +213,11 @@ struct mp_prefill_run;
 int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *options,
                     struct mp_prefill_run **out, struct mp_error *err);
 
-/* The activations and staging of a prefill of `count` tokens; the plan counts them. */
+/* The activations and staging of a prefill of `count` tokens, of which the first p->prefix are not
+ * read; the plan counts them. indexes: what is offloaded is kept and indexed. */
 void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
                                struct mp_prefill *p, struct kv_cache staging[2], int64_t count,
-                               bool keeps);
+                               bool indexes);
 void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
                                 struct kv_cache staging[2]);
 

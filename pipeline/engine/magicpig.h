@@ -152,8 +152,9 @@ struct mp_request {
                                 from what some steps sampled; NaN: there is no estimate */
     double error_mean;       /* over the layers that have one; NaN: none has */
     int num_layers;
-    int64_t
-        read_tokens; /* of the prompt that have been read, as far as is known: all layers have */
+    int64_t read_tokens; /* of the prompt that have been read, as far as is known: all layers have;
+                            those whose KV was known already count as read */
+    int64_t cached_tokens; /* of the prompt whose KV was known already, from another prompt */
 };
 
 /* Called once for each token a request gets, within mp_session_step. piece[0 .. length): the text

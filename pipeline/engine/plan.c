@@ -4,7 +4,7 @@
 
 #include "core/base/memory.h"
 #include "core/machine/control_group.h"
-#include "pipeline/engine/internal.h"
+#include "pipeline/engine/request/segment.h"
 #include "pipeline/engine/session/micro_batches.h"
 #include "tasks/workspace.h"
 
@@ -31,6 +31,7 @@ static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_DENSE_KV] = "dense layers' KV",
     [MP_PLAN_OFFLOADED_KV] = "offloaded KV",
     [MP_PLAN_SELECTION] = "selected ids",
+    [MP_PLAN_PREFIXES] = "KV of past prompts",
     [MP_PLAN_PROMPTS] = "KV of prompts, kept for several attentions",
     [MP_PLAN_PREFILL] = "prefill of one request",
     [MP_PLAN_STEP] = "decode step",
@@ -45,7 +46,8 @@ static const char *row_name(const struct mp_plan *plan, enum mp_plan_row row)
            : row == MP_PLAN_SHARED                    ? plan->shared_name
            : row == MP_PLAN_INDEX                     ? plan->index_name
            : row == MP_PLAN_PROMPTS && !plan->variant ? NULL
-                                                      : ROW_NAMES[row];
+           : row == MP_PLAN_PREFIXES && plan->prefix_cache == 0 ? NULL
+                                                                : ROW_NAMES[row];
 }
 
 static int64_t min64(int64_t a, int64_t b)
@@ -150,6 +152,12 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
         struct kv_cache grown;
         mp_kv_cache_create(p->e, &p->counter, mp_cache_place(p->e), &grown, new_tokens, false);
     }
+    if (sparse && mp_prefix_restores(p->e)) {
+        /* What follows a prefix that is shared is in the static cache, instead of offloaded. */
+        struct kv_cache rest;
+        mp_kv_cache_create(p->e, &p->counter, mp_cache_place(p->e), &rest, c->generation_budget,
+                           false);
+    }
     book(p, sparse ? MP_PLAN_STATIC_KV : MP_PLAN_DENSE_KV, c->batch);
     mp_kv_create_offloaded(p->e, &p->counter, &kv, layer, tokens, growth);
     book(p, MP_PLAN_OFFLOADED_KV, c->batch);
@@ -182,6 +190,32 @@ static void plan_steps(struct planner *p)
     }
     /* The session that has read a variant's prompts has its own as well. */
     book(p, MP_PLAN_STEP, e->base != NULL ? 2 : 1);
+}
+
+/* What is kept of past prompts, parted between the devices as the KV of one request is. As much as
+ * one takes, unless the configuration says how much, is kept only if it fits beside the rest. */
+static void plan_prefixes(struct mp_engine *e, struct mp_plan *plan, int64_t growth)
+{
+    int64_t one[MP_MEMORIES];
+    const struct mp_config *c = e->config;
+    mp_kv_count(e, plan->tokens, growth, one);
+    int64_t cpu = mp_bytes_add(one[MP_MEMORY_HOST], one[MP_MEMORY_PINNED]);
+    int64_t all = mp_bytes_add(cpu, one[MP_MEMORY_GPU]);
+    int64_t kept = c->prefix_cache < 0 ? all : c->prefix_cache;
+    double gpu = (double)one[MP_MEMORY_GPU] / (double)all;
+    int64_t on_gpu = gpu < 1.0 ? (int64_t)(gpu * (double)kept) : kept;
+    int64_t with[MP_PLAN_DEVICES] = {
+        [MP_PLAN_CPU] = mp_bytes_add(plan->total[MP_PLAN_CPU], kept - on_gpu),
+        [MP_PLAN_GPU] = mp_bytes_add(plan->total[MP_PLAN_GPU], on_gpu),
+    };
+    bool room = fits(with[MP_PLAN_CPU], mp_plan_limit(c)) &&
+                (!plan->gpu || fits(with[MP_PLAN_GPU], plan->gpu_limit));
+    if (kept > 0 && (room || c->prefix_cache > 0)) {
+        plan->prefix_cache = kept;
+        plan->bytes[MP_PLAN_CPU][MP_PLAN_PREFIXES] = kept - on_gpu;
+        plan->bytes[MP_PLAN_GPU][MP_PLAN_PREFIXES] = on_gpu;
+        memcpy(plan->total, with, sizeof with);
+    }
 }
 
 /* ---- the plan ---- */
@@ -232,6 +266,9 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
         for (int i = 0; i < MP_PLAN_ROWS; i++) {
             out->total[d] = mp_bytes_add(out->total[d], out->bytes[d][i]);
         }
+    }
+    if (new_tokens > 0 && mp_prefix_restores(&placed)) {
+        plan_prefixes(&placed, out, mp_kv_growth(&placed, tokens, new_tokens));
     }
     mp_placements_free(&placed.graph.placements);
 }

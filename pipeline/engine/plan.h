@@ -20,6 +20,7 @@ enum mp_plan_row {
     MP_PLAN_INDEX,        /* of the method: what it makes of the keys, e.g. hash tables */
     MP_PLAN_SELECTION,    /* room for selected ids */
     MP_PLAN_PROMPTS,      /* of a variant: the KV that its base keeps */
+    MP_PLAN_PREFIXES,     /* KV of past prompts, kept for those that begin alike */
     MP_PLAN_PREFILL,      /* residual stream, q, o, staging, index scratch of one request; of a
                              variant, which reads no prompts, the scratch alone */
     MP_PLAN_STEP,         /* decode activations and logits; or a block of the prompt's logits */
@@ -50,6 +51,7 @@ struct mp_plan {
                                                      nowhere */
     int64_t total[MP_PLAN_DEVICES];               /* their sums: the peaks */
     int64_t gpu_limit;                            /* bytes it may use on the GPU */
+    int64_t prefix_cache; /* bytes of past prompts' KV that are kept, on both */
 };
 
 /* Plan of as many requests as the configuration decodes together, each of up to `tokens`, which the

@@ -71,6 +71,8 @@ char *mp_batch_answer(const struct mp_record *r, const struct mp_answer_id *id, 
     cJSON_AddNumberToObject(usage, "completion_tokens", (double)request->generated_tokens);
     cJSON_AddNumberToObject(usage, "total_tokens",
                             (double)(request->prompt_tokens + request->generated_tokens));
+    cJSON *details = cJSON_AddObjectToObject(usage, "prompt_tokens_details");
+    cJSON_AddNumberToObject(details, "cached_tokens", (double)request->cached_tokens);
     cJSON_AddNullToObject(line, "error");
     return print_line(line, err);
 }

@@ -20,6 +20,7 @@ void mp_summary_add(struct mp_summary *s, const struct mp_request *r, double sco
     }
     s->requests++;
     s->prompt_tokens += r->prompt_tokens;
+    s->cached_tokens += r->cached_tokens;
     s->generated_tokens += r->generated_tokens;
     s->prefill_seconds += r->prefill_seconds;
     s->first_token_seconds = fmax(s->first_token_seconds, r->prefill_seconds);
@@ -143,9 +144,14 @@ void mp_summary_print(const struct mp_summary *s, const char *kernels, const str
     if (s->requests == 0) {
         return;
     }
-    fprintf(stderr, "  prompts       %lld request%s, %lld tokens in %.2f s: %.0f tokens/s\n",
-            (long long)s->requests, s->requests == 1 ? "" : "s", (long long)s->prompt_tokens,
-            s->prefill_seconds, (double)s->prompt_tokens / s->prefill_seconds);
+    int64_t read = s->prompt_tokens - s->cached_tokens;
+    fprintf(stderr, "  prompts       %lld request%s, %lld tokens", (long long)s->requests,
+            s->requests == 1 ? "" : "s", (long long)s->prompt_tokens);
+    if (s->cached_tokens > 0) {
+        fprintf(stderr, ", of which %lld read, the others shared", (long long)read);
+    }
+    fprintf(stderr, " in %.2f s: %.0f tokens/s\n", s->prefill_seconds,
+            (double)read / s->prefill_seconds);
     fprintf(stderr, "  first token   %.2f s%s\n", s->first_token_seconds,
             s->requests == 1 ? "" : " (slowest request)");
     fprintf(stderr, "  generated     %lld tokens", (long long)s->generated_tokens);

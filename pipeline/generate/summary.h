@@ -13,6 +13,7 @@
 struct mp_summary {
     int64_t requests;
     int64_t prompt_tokens;
+    int64_t cached_tokens; /* of these, those that were not read: known from another prompt */
     int64_t generated_tokens;
     int64_t decoded_tokens; /* of all decode steps */
     double prefill_seconds;

@@ -18,6 +18,7 @@ static void take_token(void *user, int slot, int32_t id, const char *piece, size
     double now = mp_clock_seconds();
     (void)slot;
     (void)id;
+    const int64_t cached = mp_session_request(s->session, slot)->cached_tokens;
     pthread_mutex_lock(&s->lock);
     if (job->length + length + 1 > job->room) {
         job->room = 2 * (job->length + length + 1);
@@ -30,8 +31,10 @@ static void take_token(void *user, int slot, int32_t id, const char *piece, size
     if (job->first_token == 0.0) {
         job->state = MP_JOB_DECODING;
         job->read_tokens = job->prompt_tokens;
+        job->cached_tokens = cached;
         job->first_token = now;
         s->metrics.prompt_tokens += job->prompt_tokens;
+        s->metrics.cached_tokens += cached;
         mp_histogram_add(&s->metrics.first_token, now - job->arrived);
     } else {
         mp_histogram_add(&s->metrics.inter_token, now - job->last_token);
@@ -251,6 +254,7 @@ static void remember(struct mp_server *s, const struct mp_job *job)
     struct mp_past *p = &s->past[s->num_past++ % MP_MOST_PAST];
     *p = (struct mp_past){
         .prompt_tokens = job->prompt_tokens,
+        .cached_tokens = job->cached_tokens,
         .generated_tokens = job->generated_tokens,
         .arrived = job->arrived,
         .started = job->started,

@@ -46,7 +46,8 @@ struct mp_job {
     size_t length;   /* bytes */
     size_t room;     /* bytes */
     struct mp_job_logprobs logprobs;
-    int64_t read_tokens; /* of the prompt */
+    int64_t read_tokens;   /* of the prompt */
+    int64_t cached_tokens; /* of the prompt that were known from another one; once it was read */
     int64_t generated_tokens;
     enum mp_finish finish;
     struct mp_api_error error;                      /* status 0: it went well */

@@ -127,10 +127,10 @@ static void print_as_vllm(const struct printer *p, const struct mp_server *s)
     print_one(p, "vllm:gpu_cache_usage_perc", "gauge", cache_use(s), "KV in use, 1 is all.");
     print_one(p, "vllm:prefix_cache_queries_total", "counter", (double)m->prompt_tokens,
               "Prompt tokens that were looked for in the prefix cache.");
-    print_one(p, "vllm:prefix_cache_hits_total", "counter", 0.0,
+    print_one(p, "vllm:prefix_cache_hits_total", "counter", (double)m->cached_tokens,
               "Prompt tokens that were found there.");
     print_one(p, "vllm:prompt_tokens_total", "counter", (double)m->prompt_tokens,
-              "Prompt tokens read.");
+              "Prompt tokens of requests.");
     print_one(p, "vllm:generation_tokens_total", "counter", (double)m->generated_tokens,
               "Tokens generated.");
     head(p, "vllm:request_success_total", "counter", "Requests by how they ended.");

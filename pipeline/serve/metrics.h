@@ -25,6 +25,7 @@ enum mp_outcome {
 
 struct mp_metrics {
     int64_t prompt_tokens, generated_tokens;
+    int64_t cached_tokens; /* of the prompts', those that were known from another one */
     int64_t outcomes[MP_OUTCOMES];
     int64_t refused; /* for want of room in the queue */
     int64_t steps;

@@ -31,7 +31,7 @@ struct mp_serve_limits {
 /* One of the last requests, for the page. */
 struct mp_past {
     char id[48];
-    int64_t prompt_tokens, generated_tokens;
+    int64_t prompt_tokens, cached_tokens, generated_tokens;
     double arrived, started, first_token, ended; /* mp_clock_seconds; 0: never */
     enum mp_outcome outcome;
 };

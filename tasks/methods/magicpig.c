@@ -118,6 +118,16 @@ static void destroy_index(struct mp_place place, void *index)
     free(t);
 }
 
+static void *share_index(const void *index, int64_t tokens, struct mp_allocator *alloc,
+                         struct mp_buffer *wrap)
+{
+    struct lsh_tables *t = mp_xcalloc(1, sizeof *t);
+    *t = *(const struct lsh_tables *)index;
+    t->count = tokens;
+    mp_buffer_wrap(alloc, wrap, MP_HOST, t, sizeof *t);
+    return t;
+}
+
 /* Codes of the keys. */
 static size_t scratch_bytes(const struct mp_attention *a, const struct mp_shard_size *size)
 {
@@ -228,6 +238,7 @@ const struct mp_method mp_method_magicpig = {
     .index_name = "hash tables",
     .create_index = create_index,
     .destroy_index = destroy_index,
+    .share_index = share_index,
     .keys_on_dense = true,
     .scratch_bytes = scratch_bytes,
     .build = build,

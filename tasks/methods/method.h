@@ -60,6 +60,10 @@ struct mp_method {
                           struct mp_place place, const struct mp_shard_size *size,
                           struct mp_buffer *wrap);
     void (*destroy_index)(struct mp_place place, void *index);
+    /* A view of an index for another request: the first `tokens` tokens of it, a multiple of
+     * KV_GRANULE, in the same memory. free() frees it. NULL: there is no index. */
+    void *(*share_index)(const void *index, int64_t tokens, struct mp_allocator *alloc,
+                         struct mp_buffer *wrap);
     /* Whether the layer's dense device reads the keys to build it; otherwise the shard's does. */
     bool keys_on_dense;
     /* Bytes that building it needs in memory that the layer's dense device and the shard see. */

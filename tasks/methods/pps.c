@@ -114,6 +114,16 @@ static void destroy_index(struct mp_place place, void *index)
     free(c);
 }
 
+static void *share_index(const void *index, int64_t tokens, struct mp_allocator *alloc,
+                         struct mp_buffer *wrap)
+{
+    struct key_codes *c = mp_xcalloc(1, sizeof *c);
+    *c = *(const struct key_codes *)index;
+    c->count = tokens;
+    mp_buffer_wrap(alloc, wrap, MP_HOST, c, sizeof *c);
+    return c;
+}
+
 /* The tokens of `keys` become tokens `first` on of the index. */
 static void encode(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
                    const struct mp_shard_kv *kv, const struct mp_buffer *keys, int64_t first,
@@ -191,6 +201,7 @@ const struct mp_method mp_method_pps = {
     .index_name = "codes of keys",
     .create_index = create_index,
     .destroy_index = destroy_index,
+    .share_index = share_index,
     .keys_on_dense = true,
     .build = build,
     .extend = extend,

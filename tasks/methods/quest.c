@@ -73,6 +73,16 @@ static void destroy_index(struct mp_place place, void *index)
     free(p);
 }
 
+static void *share_index(const void *index, int64_t tokens, struct mp_allocator *alloc,
+                         struct mp_buffer *wrap)
+{
+    struct key_pages *p = mp_xcalloc(1, sizeof *p);
+    *p = *(const struct key_pages *)index;
+    p->count = tokens;
+    mp_buffer_wrap(alloc, wrap, MP_HOST, p, sizeof *p);
+    return p;
+}
+
 static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
                   struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
 {
@@ -128,6 +138,7 @@ const struct mp_method mp_method_quest = {
     .index_name = "page bounds",
     .create_index = create_index,
     .destroy_index = destroy_index,
+    .share_index = share_index,
     .build = build,
     .room = room,
     .selection_scratch = scratch,

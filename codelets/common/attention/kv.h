@@ -84,6 +84,10 @@ static inline size_t kv_row_at(const struct offloaded_kv *kv, int64_t h, int64_t
     return (size_t)((h * kv->capacity + i) * kv_pitch(kv)) * mp_dtype_size(kv->dtype);
 }
 
+/* What several requests share of the offloaded tokens of one is a multiple of so many: then no unit
+ * that the ops look at together, such as a block of codes, is in use in part. */
+enum { KV_GRANULE = 64 };
+
 /* Tokens per block of the tables: ids inside a block fit 16 bits. */
 enum { LSH_BLOCK_TOKENS = 65536 };
 
@@ -94,7 +98,8 @@ enum { LSH_BLOCK_TOKENS = 65536 };
 struct lsh_tables {
     uint16_t *ids;     /* [num_kv_heads][L][capacity]: block b's slice starts at b * 65536 */
     uint32_t *offsets; /* [num_kv_heads][blocks of capacity][L][2^K + 1], relative to the slice */
-    int64_t count;     /* tokens hashed, may be 0 */
+    int64_t count;     /* tokens that can be selected, may be 0: those hashed, or, in a view that
+                          another request shares, the first ones of them, a multiple of KV_GRANULE */
     int64_t capacity;  /* tokens allocated per (head, table) */
     int num_kv_heads;
     int K; /* bits per code, 1..16 */

@@ -47,17 +47,18 @@ void mp_slot_grow(struct mp_slot *r, const struct mp_engine *e, int slot, struct
     const struct mp_placements *p = &e->graph.placements;
     struct mp_growth growth = {
         .request = slot,
-        .kv = r->kv,
+        .kv = r->segment->layers,
         .first = r->static_prompt < e->graph.sink ? r->static_prompt : e->graph.sink,
         .count = block(e),
         .used = mp_slot_static_index(r),
     };
-    if (growth.used < mp_kv_static_limit(e) || e->attention.method->extend == NULL) {
+    if (growth.used < mp_kv_static_limit(e) || e->attention.method->extend == NULL ||
+        r->shared > 0) {
         return;
     }
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         const struct mp_shards *shards = mp_shards_of(p, l);
-        struct mp_layer_kv *kv = &r->kv[l];
+        struct mp_layer_kv *kv = &r->segment->layers[l];
         if (shards == NULL) {
             continue;
         }

@@ -192,13 +192,18 @@ int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int la
     return a.code;
 }
 
+/* view: all that it has is another request's. */
 static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shard,
-                          struct mp_shard_kv *kv)
+                          struct mp_shard_kv *kv, bool view)
 {
     struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
     mp_buffer_release(&kv->offloaded_buffer);
     mp_buffer_release(&kv->leaving_buffer);
     mp_buffer_release(&kv->index_buffer);
+    if (view) {
+        free(kv->index);
+        return;
+    }
     mp_memory_free(place, kv->offloaded.k, offloaded_bytes(&kv->offloaded));
     mp_memory_free(mp_scale_place(&e->graph.placements, shard), kv->offloaded.scales,
                    scale_bytes(&kv->offloaded));
@@ -214,7 +219,7 @@ void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int 
     mp_buffer_release(&kv->static_buffer);
     mp_kv_cache_destroy(mp_cache_place(e), &kv->static_cache);
     for (int i = 0; kv->shards != NULL && i < shards->count; i++) {
-        destroy_shard(e, &shards->list[i], &kv->shards[i]);
+        destroy_shard(e, &shards->list[i], &kv->shards[i], kv->lender != NULL);
     }
     free(kv->shards);
     *kv = (struct mp_layer_kv){0};

@@ -13,12 +13,12 @@ int64_t mp_slot_offloaded(const struct mp_slot *r)
 
 int64_t mp_slot_growth(const struct mp_slot *r, const struct mp_engine *e)
 {
-    return mp_kv_growth(e, r->info.prompt_tokens, r->max_new_tokens);
+    return r->shared > 0 ? 0 : mp_kv_growth(e, r->info.prompt_tokens, r->max_new_tokens);
 }
 
 void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
 {
-    mp_kv_destroy(e, r->kv);
+    mp_prefix_retire(e, r->segment);
     mp_selections_destroy(e, r->selections);
     mp_free(r->ids);
     free(r->own_eos);
@@ -75,8 +75,22 @@ static void expect(const struct mp_engine *e, struct mp_slot *r)
     }
 }
 
+/* What of the prompt is kept where. */
+static void share_prefix(struct mp_slot *r, const struct mp_engine *e, int64_t count,
+                         const struct mp_prefix *prefix)
+{
+    r->static_prompt = mp_static_tokens(&e->graph, count);
+    if (prefix->shared) {
+        r->shared = prefix->tokens;
+        r->static_prompt = e->graph.sink + count - prefix->tokens;
+        r->segment->lender = prefix->segment;
+        mp_segment_ref(prefix->segment);
+    }
+}
+
 int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *ids, int64_t count,
-                 int64_t max_new_tokens, uint64_t stream, struct mp_error *err)
+                 int64_t max_new_tokens, uint64_t stream, const struct mp_prefix *prefix,
+                 struct mp_error *err)
 {
     size_t layers = (size_t)e->shape->num_hidden_layers;
     /* Generation ends with the model's positions; the last token is never fed in. */
@@ -84,7 +98,8 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
     int64_t room = count + (max_new_tokens < left ? max_new_tokens : left);
     r->used = true;
     r->max_new_tokens = max_new_tokens;
-    r->static_prompt = mp_static_tokens(&e->graph, count);
+    r->segment = mp_segment_create(e);
+    share_prefix(r, e, count, prefix);
     r->ids = mp_alloc((size_t)room, sizeof *r->ids, "token ids", err);
     if (r->ids == NULL) {
         return MP_ERR_MEMORY;
@@ -103,6 +118,7 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
         .sampled_mean = NAN,
         .error = r->observation.error,
         .error_mean = NAN,
+        .cached_tokens = prefix->tokens,
     };
     r->eos = e->eos;
     r->num_eos = e->num_eos;
@@ -113,14 +129,12 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
     mp_engine_rope(e, count, &r->rope);
 
     expect(e, r);
-    r->kv = mp_xcalloc(layers, sizeof *r->kv);
     struct mp_allocator a = {.err = err};
     r->selections = mp_selections_create(e, &a, mp_slot_offloaded(r) + mp_slot_growth(r, e));
     return a.code;
 }
 
-/* Where the last generated token goes, which is fed in next: it follows all the others in the
- * caches, of dense layers and of sparse ones. */
+/* Where the last generated token goes, which is fed in next: it follows all the others. */
 static int64_t next_position(const struct mp_slot *r)
 {
     return r->info.prompt_tokens + r->info.generated_tokens - 1;
@@ -134,9 +148,9 @@ int64_t mp_slot_static_index(const struct mp_slot *r)
 int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_error *err)
 {
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        int64_t used =
-            e->graph.placements.layers[l].sparse ? mp_slot_static_index(r) : next_position(r);
-        int code = mp_kv_cache_reserve(e, &r->kv[l].static_cache, used, used + 1, err);
+        int64_t used = e->graph.placements.layers[l].sparse ? mp_slot_static_index(r)
+                                                            : next_position(r) - r->shared;
+        int code = mp_kv_cache_reserve(e, &r->segment->layers[l].static_cache, used, used + 1, err);
         if (code != 0) {
             return code;
         }
@@ -159,7 +173,8 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
     }
     ((int32_t *)b->ids.data)[n] = r->ids[position];
     *row = (struct mp_decode_row){
-        .kv = r->kv,
+        .kv = r->segment->layers,
+        .shared = r->shared,
         .selections = r->selections,
         .rope = &r->rope,
         .position = position,

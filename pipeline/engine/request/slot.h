@@ -6,6 +6,7 @@
 #include "core/base/sampling.h"
 #include "pipeline/engine/internal.h"
 #include "pipeline/engine/request/request_text.h"
+#include "pipeline/engine/request/segment.h"
 
 /* What the steps that were observed say of the error of a request's attention. */
 struct mp_observation {
@@ -35,10 +36,11 @@ struct mp_slot {
     int32_t *ids;  /* prompt, then generated tokens */
     int64_t given; /* tokens of them that were there at first: the prompt, or, if it was adopted,
                       what its session has read and what is fed in after that */
-    int64_t max_new_tokens; /* after the prompt; of an adopted one, after what was read of it */
-    struct mp_layer_kv *kv; /* [num_hidden_layers] */
-    int64_t static_prompt;  /* prompt tokens in the static caches of sparse layers at first */
-    int64_t grown;          /* tokens that have left them since */
+    int64_t max_new_tokens;     /* after the prompt; of an adopted one, after what was read of it */
+    struct mp_segment *segment; /* its KV */
+    int64_t shared;             /* tokens of the prompt that the segment's lender keeps; 0: none */
+    int64_t static_prompt;      /* prompt tokens in the static caches of sparse layers at first */
+    int64_t grown;              /* tokens that have left them since */
     struct mp_rope rope;
     double epsilon; /* error that its samples are to give; 0: their number stays */
     struct mp_slot_logprobs logprobs;
@@ -58,10 +60,11 @@ struct mp_slot {
     struct mp_observation observation;
 };
 
-/* Fills a free slot: tokens, room for selections; its KV is yet to be created. After an error the
- * slot is to be closed. */
+/* Fills a free slot: tokens, room for selections; its KV is yet to be created. prefix: what is
+ * known of the prompt already. After an error the slot is to be closed. */
 int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *ids, int64_t count,
-                 int64_t max_new_tokens, uint64_t stream, struct mp_error *err);
+                 int64_t max_new_tokens, uint64_t stream, const struct mp_prefix *prefix,
+                 struct mp_error *err);
 void mp_slot_close(struct mp_slot *r, const struct mp_engine *e);
 
 /* ---- request_options.c ---- */

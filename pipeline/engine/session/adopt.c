@@ -34,14 +34,14 @@ static int take_layers(struct mp_session *s, struct mp_slot *r, const struct mp_
     struct mp_keep keep = {
         .request = slot,
         .tokens = r->info.prompt_tokens,
-        .kv = r->kv,
+        .kv = r->segment->layers,
         .scratch = mp_index_scratch_create(e, &a, mp_slot_offloaded(r)),
     };
     struct mp_submit sub = mp_submit_begin(s->group, err);
     sub.code = a.code;
     for (int l = 0; l < e->shape->num_hidden_layers && sub.code == 0; l++) {
-        const struct mp_buffer *staging = &from->kv[l].static_buffer;
-        sub.code = mp_kv_create_layer(e, &r->kv[l], l, keep.tokens, mp_slot_growth(r, e), err);
+        const struct mp_buffer *staging = &from->segment->layers[l].static_buffer;
+        sub.code = mp_kv_create_layer(e, &keep.kv[l], l, keep.tokens, mp_slot_growth(r, e), err);
         if (sub.code == 0) {
             mp_submit_keep(&sub, &e->graph, &keep, l, &staging, 1);
         }
@@ -56,8 +56,8 @@ static int open_slot(const struct mp_session *s, struct mp_slot *r, const struct
                      const struct mp_adoption *a, struct mp_error *err)
 {
     int64_t left = from->info.prompt_tokens - a->exact;
-    int code =
-        mp_slot_open(r, s->engine, from->ids, a->exact, left + a->max_new_tokens, a->stream, err);
+    int code = mp_slot_open(r, s->engine, from->ids, a->exact, left + a->max_new_tokens, a->stream,
+                            &(struct mp_prefix){0}, err);
     if (code == 0) {
         memcpy(r->ids + a->exact, from->ids + a->exact, (size_t)left * sizeof *r->ids);
         r->given = a->exact + left;

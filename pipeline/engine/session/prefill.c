@@ -1,6 +1,6 @@
 /* The exact prefill of one prompt: chunks, staging, submission unit by unit, logits. */
 #include "core/base/memory.h"
-#include "pipeline/engine/internal.h"
+#include "pipeline/engine/request/segment.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +13,7 @@ enum {
 struct mp_prefill_run {
     const struct mp_engine *engine;
     struct mp_prefill_options options;
+    struct mp_prefix prefix; /* that is not read; a reference to its segment */
     struct mp_prefill p;
     struct kv_cache staging[2];
     struct mp_task_group *group;
@@ -56,25 +57,28 @@ static void create_chunk(const struct mp_engine *e, struct mp_allocator *a,
 
 void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
                                struct mp_prefill *p, struct kv_cache staging[2], int64_t count,
-                               bool keeps)
+                               bool indexes)
 {
     int64_t chunk_size = e->config->chunk_size;
+    int64_t read = count - p->prefix;
     size_t q_bytes =
-        (size_t)least(count, chunk_size) * (size_t)mp_shape_q_width(e->shape) * sizeof(float);
+        (size_t)least(read, chunk_size) * (size_t)mp_shape_q_width(e->shape) * sizeof(float);
     p->keep.tokens = count;
-    p->num_chunks = (int)((count + chunk_size - 1) / chunk_size);
+    p->num_chunks = (int)((read + chunk_size - 1) / chunk_size);
     p->chunks = mp_xcalloc((size_t)p->num_chunks, sizeof *p->chunks);
     for (int i = 0; i < 2; i++) {
         mp_kv_cache_create(e, a, mp_memory_of(mp_dense(e)), &staging[i], count, false);
         mp_buffer_create(a, &p->q[i], mp_memory_of(mp_dense(e)), q_bytes, "prefill queries");
         mp_buffer_create(a, &p->o[i], mp_memory_of(mp_dense(e)), q_bytes, "prefill attention");
+        p->prefix_staging[i] = staging[i];
+        mp_buffer_wrap(a, &p->prefix_buffer[i], MP_HOST, &p->prefix_staging[i], sizeof staging[i]);
     }
     for (int c = 0; c < p->num_chunks; c++) {
-        p->chunks[c].first = c * chunk_size;
+        p->chunks[c].first = p->prefix + c * chunk_size;
         p->chunks[c].rows = least(count - p->chunks[c].first, chunk_size);
         create_chunk(e, a, &p->chunks[c], staging);
     }
-    if (keeps) {
+    if (indexes) {
         p->keep.scratch = mp_index_scratch_create(e, a, count - mp_static_tokens(&e->graph, count));
     }
 }
@@ -92,6 +96,7 @@ void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
     }
     free(p->chunks);
     for (int i = 0; i < 2; i++) {
+        mp_buffer_release(&p->prefix_buffer[i]);
         mp_buffer_release(&p->q[i]);
         mp_buffer_release(&p->o[i]);
         mp_kv_cache_destroy(mp_memory_of(mp_dense(e)), &staging[i]);
@@ -109,6 +114,7 @@ void mp_prefill_close(struct mp_prefill_run *r)
     mp_task_group_cancel(r->group); /* what is left of a prompt that is given up */
     mp_prefill_destroy_buffers(r->engine, &r->p, r->staging);
     mp_task_group_destroy(r->group);
+    mp_segment_unref(r->engine, r->prefix.segment);
     report(r, -1);
     free(r);
 }
@@ -119,6 +125,18 @@ static void fill_ids(struct mp_prefill_run *r)
         const struct mp_prefill_chunk *chunk = &r->p.chunks[c];
         memcpy(chunk->ids.data, r->options.ids + chunk->first, chunk->ids.bytes);
     }
+}
+
+static void take_prefix(struct mp_prefill_run *r)
+{
+    if (r->options.prefix == NULL || r->options.prefix->segment == NULL) {
+        return;
+    }
+    r->prefix = *r->options.prefix;
+    mp_segment_ref(r->prefix.segment);
+    r->p.prefix = r->prefix.tokens;
+    r->p.kept = r->prefix.segment->layers;
+    r->p.keep.shared = r->prefix.shared ? r->prefix.tokens : 0;
 }
 
 int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *options,
@@ -134,7 +152,9 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
         .rope = options->rope,
         .last_row_only = options->sink == NULL,
     };
-    mp_prefill_create_buffers(e, &a, &r->p, r->staging, options->count, options->kv != NULL);
+    take_prefix(r);
+    mp_prefill_create_buffers(e, &a, &r->p, r->staging, options->count,
+                              options->kv != NULL && !r->prefix.shared);
     if (a.code == 0) {
         struct mp_submit sub = mp_submit_begin(r->group, err);
         fill_ids(r);
@@ -162,8 +182,10 @@ int mp_prefill_units_left(const struct mp_prefill_run *r)
 static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, struct mp_error *err)
 {
     const struct mp_engine *e = r->engine;
-    int code = mp_kv_create_layer(e, &r->options.kv[r->layer], r->layer, r->options.count,
-                                  r->options.growth, err);
+    struct mp_layer_kv *kv = &r->options.kv[r->layer];
+    int code = r->prefix.shared
+                   ? mp_kv_share_layer(e, kv, &r->prefix, r->layer, r->options.count, err)
+                   : mp_kv_create_layer(e, kv, r->layer, r->options.count, r->options.growth, err);
     if (code == 0) {
         mp_submit_prefill_keep(sub, &e->graph, &r->p, r->layer);
         code = sub->code;
@@ -193,7 +215,8 @@ static void show_progress(struct mp_prefill_run *r, int pending)
     int total = r->engine->shape->num_hidden_layers * r->p.num_chunks;
     int submitted = total - mp_prefill_units_left(r);
     double units = submitted - (double)pending / TASKS_PER_UNIT;
-    report(r, units > 0 ? (int64_t)(units / total * (double)r->p.keep.tokens) : 0);
+    double read = units > 0 ? units / total * (double)(r->p.keep.tokens - r->p.prefix) : 0.0;
+    report(r, r->p.prefix + (int64_t)read);
 }
 
 /* MP_ERR_INTERRUPTED once the engine is to stop, if the prompt is read by itself: its tasks that
@@ -226,7 +249,7 @@ int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
     int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
     if (!r->shown) {
         r->shown = true;
-        report(r, 0);
+        report(r, r->p.prefix);
     }
     int code = check_stop(r, err);
     if (code == 0) {

@@ -42,9 +42,14 @@ static int sample_first(struct mp_session *s, struct mp_error *err)
 
 int mp_session_finish_reading(struct mp_session *s, struct mp_error *err)
 {
-    const struct mp_request *info = &s->slots[s->prefill_slot].info;
+    const struct mp_slot *slot = &s->slots[s->prefill_slot];
+    const struct mp_request *info = &slot->info;
     s->reading = true;
     int code = mp_prefill_finish(s->prefill, err);
+    if (code == 0) {
+        mp_prefix_offer(s->engine, s, slot->segment, slot->ids, info->prompt_tokens,
+                        mp_slot_growth(slot, s->engine));
+    }
     if (code == MP_ERR_INTERRUPTED && info->finish == MP_FINISH_CANCELLED) {
         code = 0; /* it was while the prompt's logits were computed */
     }

@@ -133,7 +133,11 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
     s->prefill_slot = *slot;
     s->prefill_since = mp_clock_seconds();
     mp_pace_begin(&s->pace);
-    code = mp_slot_open(r, s->engine, o.ids, o.count, o.max_new_tokens, o.stream, err);
+    /* The probabilities of a prompt's tokens need all of it. */
+    struct mp_prefix prefix = o.prompt_logprobs
+                                  ? (struct mp_prefix){0}
+                                  : mp_prefix_find(s->engine, s, o.ids, o.count, o.max_new_tokens);
+    code = mp_slot_open(r, s->engine, o.ids, o.count, o.max_new_tokens, o.stream, &prefix, err);
     if (code == 0) {
         code = mp_slot_configure(r, s->engine, &o, *slot, err);
     }
@@ -142,8 +146,9 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
             .request = *slot,
             .ids = r->ids,
             .count = o.count,
-            .kv = r->kv,
+            .kv = r->segment->layers,
             .growth = mp_slot_growth(r, s->engine),
+            .prefix = &prefix,
             .rope = &r->rope,
             .last_logits = &s->buffers[0].logits,
             .read_tokens = &r->info.read_tokens,
@@ -167,10 +172,10 @@ int mp_session_add_synthetic(struct mp_session *s, int64_t tokens, int64_t max_n
     }
     int32_t *ids = mp_xcalloc((size_t)tokens, sizeof *ids);
     struct mp_slot *r = &s->slots[*slot];
-    code = mp_slot_open(r, s->engine, ids, tokens, max_new_tokens, 0, err);
+    code = mp_slot_open(r, s->engine, ids, tokens, max_new_tokens, 0, &(struct mp_prefix){0}, err);
     if (code == 0) {
-        code = mp_synthetic_fill(s->engine, r->kv, tokens, mp_slot_growth(r, s->engine), sampled,
-                                 nearest, err);
+        code = mp_synthetic_fill(s->engine, r->segment->layers, tokens,
+                                 mp_slot_growth(r, s->engine), sampled, nearest, err);
     }
     if (code == 0) {
         mp_slot_append(r, s->engine, 0);

@@ -89,6 +89,8 @@ void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, i
     mp_buffer_create(a, &out->q, dense, vectors, "queries");
     mp_buffer_create(a, &out->o_static, dense, vectors, "static attention");
     mp_buffer_create(a, &out->lse_static, dense, heads * sizeof(float), "static attention");
+    mp_buffer_create(a, &out->o_shared, dense, vectors, "shared attention");
+    mp_buffer_create(a, &out->lse_shared, dense, heads * sizeof(float), "shared attention");
     mp_buffer_create(a, &out->o_merged, MP_PINNED, vectors, "attention");
     mp_buffer_create(a, &out->lse_merged, MP_PINNED, heads * sizeof(float), "attention");
     mp_buffer_create(a, &out->logits, MP_PINNED, n * (size_t)s->vocab_size * sizeof(float),
@@ -106,7 +108,8 @@ void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *
 {
     const struct mp_placements *p = &e->graph.placements;
     struct mp_buffer *const all[] = {&b->ids,        &b->x,        &b->q,          &b->o_static,
-                                     &b->lse_static, &b->o_merged, &b->lse_merged, &b->logits};
+                                     &b->lse_static, &b->o_shared, &b->lse_shared, &b->o_merged,
+                                     &b->lse_merged, &b->logits};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         mp_buffer_release(all[i]);
     }

@@ -185,9 +185,10 @@ cJSON *mp_answer_frame(const struct mp_call *call, bool piece)
 
 cJSON *mp_answer_usage(const struct mp_call *call)
 {
-    int64_t prompt = 0, generated = 0;
+    int64_t prompt = 0, cached = 0, generated = 0;
     for (int i = 0; i < call->num_jobs; i++) {
         prompt += call->jobs[i].prompt_tokens;
+        cached += call->jobs[i].cached_tokens;
         generated += hides_answer(&call->jobs[i]) ? 0 : call->jobs[i].generated_tokens;
     }
     cJSON *usage = cJSON_CreateObject();
@@ -195,7 +196,7 @@ cJSON *mp_answer_usage(const struct mp_call *call)
     cJSON_AddNumberToObject(usage, "completion_tokens", (double)generated);
     cJSON_AddNumberToObject(usage, "total_tokens", (double)(prompt + generated));
     cJSON *details = cJSON_AddObjectToObject(usage, "prompt_tokens_details");
-    cJSON_AddNumberToObject(details, "cached_tokens", 0);
+    cJSON_AddNumberToObject(details, "cached_tokens", (double)cached);
     return usage;
 }
 

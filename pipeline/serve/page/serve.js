@@ -106,7 +106,8 @@ function show(status) {
   put("waiting-count", integer(status.waiting.length));
   put("queue", `of ${integer(status.queue)}`);
   put("memory", size(status.memory_bytes));
-  put("prompt-tokens", integer(status.prompt_tokens));
+  put("prompt-tokens", integer(status.prompt_tokens - status.cached_tokens));
+  put("cached-tokens", status.cached_tokens > 0 ? `and ${integer(status.cached_tokens)} shared` : "");
   put("generated-tokens", integer(status.generated_tokens));
   put("uptime", duration(status.uptime));
   put("description", `magicpig-pipe ${status.version}: ${status.description}`);
@@ -163,8 +164,9 @@ async function send(body) {
     if (progress) put("answer-note", `reading: ${integer(progress.read)} of ${integer(progress.total)} tokens`);
     for (const choice of event.choices) byId("answer").append(choice.text);
     if (event.usage) {
-      put("answer-note", `${plural(event.usage.prompt_tokens, "token")} read, ` +
-        `${plural(event.usage.completion_tokens, "token")} generated`);
+      const cached = event.usage.prompt_tokens_details.cached_tokens;
+      put("answer-note", `${plural(event.usage.prompt_tokens - cached, "token")} read, ` +
+        `${cached > 0 ? `${integer(cached)} shared, ` : ""}${plural(event.usage.completion_tokens, "token")} generated`);
     }
   }
 }

@@ -36,6 +36,7 @@ static cJSON *past_json(const struct mp_past *p, double now)
     cJSON_AddStringToObject(j, "id", p->id);
     cJSON_AddStringToObject(j, "outcome", mp_outcome_name(p->outcome));
     cJSON_AddNumberToObject(j, "prompt_tokens", (double)p->prompt_tokens);
+    cJSON_AddNumberToObject(j, "cached_tokens", (double)p->cached_tokens);
     cJSON_AddNumberToObject(j, "generated_tokens", (double)p->generated_tokens);
     add_age(j, "arrived", p->arrived, now);
     add_age(j, "started", p->started, now);
@@ -79,6 +80,7 @@ cJSON *mp_status_json(struct mp_server *s)
                                                             : "ending");
     cJSON_AddNumberToObject(all, "uptime", now - s->started);
     cJSON_AddNumberToObject(all, "prompt_tokens", (double)s->metrics.prompt_tokens);
+    cJSON_AddNumberToObject(all, "cached_tokens", (double)s->metrics.cached_tokens);
     cJSON_AddNumberToObject(all, "generated_tokens", (double)s->metrics.generated_tokens);
     cJSON_AddNumberToObject(all, "queue", (double)s->limits.queue);
     add_jobs(all, s, now);

@@ -58,6 +58,7 @@ static const struct {
     {"runtime.gpu_memory", "4GiB", OTHER},
     {"runtime.gpu_kv_layers", "1", OTHER},
     {"runtime.memory_limit", "8GiB", OTHER},
+    {"runtime.prefix_cache", "16GiB", OTHER},
     {"runtime.calibration", "rates.json", OTHER},
     {"trace.file", "trace.json", OTHER},
     {"trace.report", "report.html", OTHER},

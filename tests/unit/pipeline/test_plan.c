@@ -59,7 +59,8 @@ static void test_llama_8b(void **state)
     const int64_t kv = 2 * 2 * 8 * 128; /* bytes a token and layer */
     const int64_t offloaded = 98304 - 68;
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_DENSE_KV], 2 * ((98304 + 256) * kv + mean));
-    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_STATIC_KV], 30 * ((68 + 256) * kv + mean));
+    /* The budget of generated tokens once more, for what follows a prefix that is shared. */
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_STATIC_KV], 30 * ((68 + 2 * 256) * kv + mean));
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV], 30 * offloaded * kv);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_INDEX],
                      30 * 8 * 150 * (offloaded * 2 + 2 * 1025 * 4));
@@ -153,7 +154,7 @@ static void test_gpu(void **state)
     struct mp_plan all;
     struct mp_plan some;
     mp_config_init(&config);
-    set_flags(&config, (const char *const[]){"cache-layers", "0,16", NULL});
+    set_flags(&config, (const char *const[]){"cache-layers", "0,16", "prefix-cache", "0", NULL});
     config.gpu_kv_layers = -1;
     struct mp_engine e = imagine(&config, MP_BF16, INT64_C(80) << 30);
     mp_plan_make(&e, 98304, 32, &all);
@@ -181,6 +182,46 @@ static void test_gpu(void **state)
         fail_msg("%s", err.message);
     }
     mp_config_free(&config);
+}
+
+/* The KV of past prompts: as much as asked for, parted as a request's is; or one request's, but
+ * only beside all else. */
+static void test_prefixes(void **state)
+{
+    (void)state;
+    struct mp_config config;
+    struct mp_plan p;
+    mp_config_init(&config);
+    set_flags(&config, (const char *const[]){"cache-layers", "0,16", "gpu-kv-layers", "0", NULL});
+    config.memory_limit = INT64_C(1) << 40;
+    struct mp_engine e = imagine(&config, MP_BF16, INT64_C(80) << 30);
+    mp_plan_make(&e, 98304, 32, &p);
+    const int64_t *cpu = p.bytes[MP_PLAN_CPU];
+    const int64_t *gpu = p.bytes[MP_PLAN_GPU];
+    int64_t offloaded = cpu[MP_PLAN_OFFLOADED_KV] + cpu[MP_PLAN_INDEX];
+    assert_true(llabs(cpu[MP_PLAN_PREFIXES] - offloaded) <= 1 << 10);
+    assert_true(gpu[MP_PLAN_PREFIXES] > gpu[MP_PLAN_DENSE_KV]);
+    assert_true(gpu[MP_PLAN_PREFIXES] < gpu[MP_PLAN_DENSE_KV] + gpu[MP_PLAN_STATIC_KV]);
+    assert_int_equal(p.prefix_cache, cpu[MP_PLAN_PREFIXES] + gpu[MP_PLAN_PREFIXES]);
+
+    config.memory_limit = p.total[MP_PLAN_CPU];
+    int64_t without = p.total[MP_PLAN_CPU] - cpu[MP_PLAN_PREFIXES];
+    mp_plan_make(&e, 98304, 32, &p);
+    assert_true(p.prefix_cache > 0);
+    config.memory_limit--;
+    mp_plan_make(&e, 98304, 32, &p);
+    assert_int_equal(p.prefix_cache, 0);
+    assert_int_equal(p.total[MP_PLAN_CPU], without);
+
+    config.prefix_cache = INT64_C(7) << 30;
+    mp_plan_make(&e, 98304, 32, &p);
+    assert_int_equal(p.prefix_cache, config.prefix_cache);
+    assert_int_equal(cpu[MP_PLAN_PREFIXES] + gpu[MP_PLAN_PREFIXES], config.prefix_cache);
+    mp_config_free(&config);
+
+    /* What drops tokens has nothing to keep. */
+    p = make_plan((const char *const[]){"attention", "streaming", NULL}, MP_BF16, 10000);
+    assert_int_equal(p.prefix_cache, 0);
 }
 
 static void test_limit(void **state)
@@ -213,7 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama_8b), cmocka_unit_test(test_scaling),
         cmocka_unit_test(test_huge),     cmocka_unit_test(test_gpu),
-        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_prefixes), cmocka_unit_test(test_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,8 +65,10 @@ static void open_requests(struct mp_slot slots[ROWS])
     for (int r = 0; r < ROWS; r++) {
         int32_t ids[2000] = {0};
         slots[r] = (struct mp_slot){0};
-        ASSERT_OK(mp_slot_open(&slots[r], engine, ids, LENGTHS[r], 2, 0, &err));
-        ASSERT_OK(mp_synthetic_fill(engine, slots[r].kv, LENGTHS[r], 0, 0.0, false, &err));
+        ASSERT_OK(
+            mp_slot_open(&slots[r], engine, ids, LENGTHS[r], 2, 0, &(struct mp_prefix){0}, &err));
+        ASSERT_OK(
+            mp_synthetic_fill(engine, slots[r].segment->layers, LENGTHS[r], 0, 0.0, false, &err));
         mp_slot_append(&slots[r], engine, 1000 * r);
     }
 }

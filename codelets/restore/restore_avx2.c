@@ -1,0 +1,1 @@
+#include "codelets/restore/restore_simd.h"

@@ -1,0 +1,71 @@
+#include "pipeline/engine/request/segment.h"
+
+#include "core/base/memory.h"
+
+#include <stdlib.h>
+
+struct mp_segment *mp_segment_create(const struct mp_engine *e)
+{
+    struct mp_segment *s = mp_xcalloc(1, sizeof *s);
+    s->layers = mp_xcalloc((size_t)e->shape->num_hidden_layers, sizeof *s->layers);
+    s->refs = 1;
+    return s;
+}
+
+void mp_segment_ref(struct mp_segment *s)
+{
+    s->refs++;
+}
+
+void mp_segment_unref(const struct mp_engine *e, struct mp_segment *s)
+{
+    if (s == NULL || --s->refs > 0) {
+        return;
+    }
+    mp_kv_destroy(e, s->layers);
+    mp_segment_unref(e, s->lender);
+    free(s->ids);
+    free(s);
+}
+
+/* ---- a layer that is shared ---- */
+
+static void share_shard(const struct mp_engine *e, struct mp_allocator *a,
+                        const struct mp_shard_kv *from, int64_t tokens, struct mp_shard_kv *out)
+{
+    const struct mp_method *method = e->attention.method;
+    out->offloaded = from->offloaded;
+    out->offloaded.count = tokens;
+    mp_buffer_wrap(a, &out->offloaded_buffer, MP_HOST, &out->offloaded, sizeof out->offloaded);
+    if (from->index != NULL) {
+        out->index = method->share_index(from->index, tokens, a, &out->index_buffer);
+    }
+}
+
+int mp_kv_share_layer(const struct mp_engine *e, struct mp_layer_kv *kv,
+                      const struct mp_prefix *prefix, int layer, int64_t tokens,
+                      struct mp_error *err)
+{
+    struct mp_allocator a = {.err = err};
+    const struct mp_layer_kv *from = &prefix->segment->layers[layer];
+    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
+    int64_t sink = e->graph.placements.layers[layer].sparse ? e->graph.sink : 0;
+    struct mp_place place = mp_cache_place(e);
+    kv->lender = from;
+    mp_kv_cache_create(e, &a, place, &kv->static_cache,
+                       sink + tokens - prefix->tokens + e->config->generation_budget, true);
+    mp_buffer_wrap(&a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
+    if (a.code == 0) {
+        size_t width = (size_t)e->shape->num_key_value_heads * (size_t)e->shape->head_dim;
+        a.code = mp_memory_copy(place, kv->static_cache.k_mean, place, from->static_cache.k_mean,
+                                width * sizeof(float), err);
+    }
+    if (shards != NULL) {
+        kv->offloaded = prefix->tokens - sink;
+        kv->shards = mp_xcalloc((size_t)shards->count, sizeof *kv->shards);
+    }
+    for (int i = 0; shards != NULL && i < shards->count; i++) {
+        share_shard(e, &a, &from->shards[i], kv->offloaded, &kv->shards[i]);
+    }
+    return a.code;
+}

@@ -1,0 +1,81 @@
+/* The KV of a prompt, which other requests share: those whose prompts begin with the same tokens
+ * read only what follows.
+ *
+ * What is kept of a prompt's tokens never changes once they have been read, so any number of
+ * requests may look at the first ones, as many as they have in common with it. A request that
+ * follows closely shares them in place: its layers are views of the lender's, and what it adds is
+ * its own. One that adds much, or that will grow into what is offloaded, restores them and makes
+ * all its KV anew, which costs memory but no arithmetic of the model's. Keys that follow a shared
+ * prefix are stored less its mean, not their own: the softmax is the same for any. */
+#ifndef MP_PIPELINE_SEGMENT_H
+#define MP_PIPELINE_SEGMENT_H
+
+#include "pipeline/engine/internal.h"
+
+struct mp_session;
+
+/* All layers of a request. Freed with the last reference to it. */
+struct mp_segment {
+    struct mp_layer_kv *layers; /* [num_hidden_layers] */
+    int refs;
+    struct mp_segment *lender; /* whose first tokens it shares, a reference; NULL: all is its own */
+    /* Of one that the engine offers to other requests: */
+    struct mp_segment *next; /* in the engine's list */
+    int32_t *ids;            /* [tokens] the prompt */
+    int64_t tokens;
+    int64_t bytes; /* of memory, on all devices */
+    uint64_t used; /* the engine's count of uses at its last one */
+    const struct mp_session
+        *owner; /* its request still decodes there, and may move what it has
+                   between two steps: no other session shares it; NULL: nobody */
+};
+
+/* Empty layers, one reference. */
+struct mp_segment *mp_segment_create(const struct mp_engine *e);
+void mp_segment_ref(struct mp_segment *s);
+/* NULL does nothing. */
+void mp_segment_unref(const struct mp_engine *e, struct mp_segment *s);
+
+/* What a prompt finds. */
+struct mp_prefix {
+    struct mp_segment *segment; /* NULL: nothing */
+    int64_t tokens;             /* of the prompt that need not be read */
+    bool shared;                /* in place; otherwise restored */
+};
+
+/* The KV of a layer whose prompt of `tokens` tokens shares the prefix: views of the lender's, and a
+ * static cache for the rest. MP_ERR_MEMORY, MP_ERR_RUNTIME: what there is of it is to be destroyed.
+ */
+int mp_kv_share_layer(const struct mp_engine *e, struct mp_layer_kv *kv,
+                      const struct mp_prefix *prefix, int layer, int64_t tokens,
+                      struct mp_error *err);
+
+/* ---- prefix_cache.c: the segments that an engine offers ---- */
+
+/* Whether the engine can restore what its requests keep of their prompts: layers that drop tokens
+ * cannot, and the prompts of an engine with variants are taken over by those. */
+bool mp_prefix_restores(const struct mp_engine *e);
+
+/* The longest prefix that a prompt of `count` tokens, in that session, has in common with one of
+ * them. The segment is the engine's: who keeps it takes a reference. */
+struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_session *s,
+                                const int32_t *ids, int64_t count, int64_t new_tokens);
+
+/* A prompt has been read by a session: others may share its segment, which has room for `growth`
+ * tokens more. The engine takes a reference, if the segment can be of use. */
+void mp_prefix_offer(const struct mp_engine *e, const struct mp_session *s,
+                     struct mp_segment *segment, const int32_t *ids, int64_t tokens,
+                     int64_t growth);
+
+/* Gives back the reference of the segment's own request, which is gone. The engine keeps the
+ * segment while there is room in runtime.prefix_cache: those that were not used for the longest
+ * time go first. NULL does nothing. */
+void mp_prefix_retire(const struct mp_engine *e, struct mp_segment *segment);
+
+/* Offers nothing any more. */
+void mp_prefix_clear(const struct mp_engine *e);
+
+/* Bytes of memory of each kind, [MP_MEMORIES], that the KV of a request takes. */
+void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t growth, int64_t *counted);
+
+#endif

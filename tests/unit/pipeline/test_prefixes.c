@@ -1,0 +1,361 @@
+/* Prompts that begin alike: what is shared, restored, kept and forgotten, and that the answers
+ * stay. On the reference path a token's numbers do not depend on what it is read with, so that
+ * where every token is attended to exactly, texts with and without shared prefixes are the same. */
+#include "core/base/rng.h"
+#include "engine_fixture.h"
+
+#include <string.h>
+
+#define MODEL GOLDEN "llama3-rope"
+enum { VOCAB = 640, DOCUMENT = 325, QUESTION = 21, NEW_TOKENS = 9, SINK = 4, WINDOW = 16 };
+
+static const char *const BASE[] = {
+    "device-budget",     "20", "window-size", "16",  "eos",   "none", "chunk-size", "128",
+    "generation-budget", "32", "isa",         "ref", "batch", "3",    NULL};
+
+/* Methods under settings with which they select every token, each weighed by 1. */
+static const char *const EXACT[][7] = {
+    {"attention", "full", NULL},
+    {"attention", "topk", "attention-budget", "1", NULL},
+    {"attention", "quest", "attention-budget", "1", NULL},
+    {"attention", "pps", "attention-samples", "100000", NULL},
+};
+enum { NUM_EXACT = sizeof EXACT / sizeof EXACT[0] };
+
+/* One document for all, and a question of its own; which < 0: another document. */
+static struct mp_ids make_prompt(int which, int64_t question)
+{
+    struct mp_ids ids = {0};
+    struct mp_rng rng;
+    mp_rng_init(&rng, 7, which < 0 ? 1 : 0);
+    for (int64_t i = 0; i < DOCUMENT; i++) {
+        mp_ids_push(&ids, (int32_t)(mp_rng_uniform(&rng) * VOCAB));
+    }
+    mp_rng_init(&rng, 8, (uint64_t)(which + 100));
+    for (int64_t i = 0; i < question; i++) {
+        mp_ids_push(&ids, (int32_t)(mp_rng_uniform(&rng) * VOCAB));
+    }
+    return ids;
+}
+
+struct fixture {
+    struct mp_config config;
+    struct mp_engine *engine;
+    struct mp_session *session;
+};
+
+static void open_fixture(struct fixture *f, const char *const *method, const char *const *extra)
+{
+    struct mp_error err;
+    mp_config_init(&f->config);
+    set_flags(&f->config, BASE);
+    set_flags(&f->config, method);
+    set_flags(&f->config, extra);
+    f->engine = open_engine(&f->config, MODEL, 500);
+    ASSERT_OK(mp_session_open(f->engine, &f->session, &err));
+}
+
+static void close_fixture(struct fixture *f)
+{
+    mp_session_close(f->session);
+    mp_engine_close(f->engine);
+    mp_config_free(&f->config);
+}
+
+/* Reads a prompt and generates; tokens [new_tokens] gets the answer, unless it is NULL. Returns the
+ * slot, still in use; *cached gets how much was known. */
+static int answer(struct mp_session *s, int which, int64_t question, int64_t new_tokens,
+                  int32_t *tokens, int64_t *cached)
+{
+    struct mp_ids prompt = make_prompt(which, question);
+    int slot = generate(s, &prompt, new_tokens);
+    const struct mp_request *r = mp_session_request(s, slot);
+    assert_int_equal(r->generated_tokens, new_tokens);
+    assert_int_equal(r->read_tokens, r->prompt_tokens);
+    if (tokens != NULL) {
+        memcpy(tokens, r->ids + r->prompt_tokens, (size_t)new_tokens * sizeof *tokens);
+    }
+    *cached = r->cached_tokens;
+    mp_ids_free(&prompt);
+    return slot;
+}
+
+static int64_t ask(struct mp_session *s, int which, int64_t question, int64_t new_tokens,
+                   int32_t *tokens)
+{
+    int64_t cached;
+    mp_session_remove(s, answer(s, which, question, new_tokens, tokens, &cached));
+    return cached;
+}
+
+/* What a prompt with the document has in common with what is kept of another one. */
+static int64_t shared_of_document(const char *const *method)
+{
+    return strcmp(method[1], "full") == 0 ? DOCUMENT : SINK + (DOCUMENT - SINK) / 64 * 64;
+}
+
+/* Questions in turn, the request before each one gone: with a question that follows closely the
+ * prefix is shared in place, with a longer one, or an answer that grows, it is restored. */
+static void test_in_turn(void **state)
+{
+    (void)state;
+    static const int64_t questions[] = {QUESTION, 3, 150};
+    for (int m = 0; m < NUM_EXACT; m++) {
+        struct fixture with;
+        struct fixture without;
+        open_fixture(&with, EXACT[m], (const char *const[]){"prefix-cache", "1GiB", NULL});
+        assert_int_equal(ask(with.session, 0, QUESTION, NEW_TOKENS, NULL), 0);
+        for (int i = 0; i < 6; i++) {
+            int64_t new_tokens = i < 3 ? NEW_TOKENS : 90;
+            int32_t found[90];
+            int32_t expected[90];
+            int64_t cached = ask(with.session, 1 + i, questions[i % 3], new_tokens, found);
+            assert_int_equal(cached, shared_of_document(EXACT[m]));
+            open_fixture(&without, EXACT[m], (const char *const[]){"prefix-cache", "0", NULL});
+            assert_int_equal(ask(without.session, 1 + i, questions[i % 3], new_tokens, expected),
+                             0);
+            close_fixture(&without);
+            assert_memory_equal(found, expected, (size_t)new_tokens * sizeof *found);
+        }
+        close_fixture(&with);
+    }
+}
+
+/* The lender decodes, grows and ends while others share what it has. */
+static void test_beside_each_other(void **state)
+{
+    (void)state;
+    for (int m = 0; m < NUM_EXACT; m++) {
+        struct fixture f;
+        struct mp_error err;
+        int32_t alone[3][60];
+        int slots[3];
+        const int64_t lengths[3] = {60, 20, 30}; /* the first one grows */
+        for (int i = 0; i < 3; i++) {
+            open_fixture(&f, EXACT[m], (const char *const[]){"prefix-cache", "0", NULL});
+            ask(f.session, i, QUESTION, lengths[i], alone[i]);
+            close_fixture(&f);
+        }
+        open_fixture(&f, EXACT[m], (const char *const[]){"prefix-cache", "0", NULL});
+        for (int i = 0; i < 3; i++) {
+            struct mp_ids prompt = make_prompt(i, QUESTION);
+            ASSERT_OK(add_prompt(f.session, prompt.data, (int64_t)prompt.count, lengths[i], 0,
+                                 &slots[i], &err));
+            mp_ids_free(&prompt);
+            int active;
+            while (!mp_session_can_add(f.session) && i < 2) {
+                ASSERT_OK(mp_session_step(f.session, &active, &err));
+            }
+            assert_int_equal(mp_session_request(f.session, slots[i])->cached_tokens,
+                             i == 0 ? 0 : shared_of_document(EXACT[m]));
+        }
+        for (int active = 1; active > 0;) {
+            ASSERT_OK(mp_session_step(f.session, &active, &err));
+        }
+        for (int i = 0; i < 3; i++) {
+            const struct mp_request *r = mp_session_request(f.session, slots[i]);
+            assert_memory_equal(r->ids + r->prompt_tokens, alone[i],
+                                (size_t)lengths[i] * sizeof(int32_t));
+        }
+        close_fixture(&f);
+    }
+}
+
+/* Who shares goes on when the lender is gone, and a third one finds what both have left. */
+static void test_lender_leaves(void **state)
+{
+    (void)state;
+    for (int m = 0; m < NUM_EXACT; m++) {
+        struct fixture f;
+        struct mp_error err;
+        int64_t cached;
+        int32_t expected[NEW_TOKENS];
+        open_fixture(&f, EXACT[m], (const char *const[]){"prefix-cache", "0", NULL});
+        ask(f.session, 1, QUESTION, NEW_TOKENS, expected);
+        assert_int_equal(ask(f.session, 2, QUESTION, NEW_TOKENS, NULL), 0); /* nothing is kept */
+
+        int lender = answer(f.session, 0, QUESTION, NEW_TOKENS, NULL, &cached);
+        assert_int_equal(cached, 0);
+        struct mp_ids prompt = make_prompt(1, QUESTION);
+        int slot;
+        int active;
+        ASSERT_OK(
+            add_prompt(f.session, prompt.data, (int64_t)prompt.count, NEW_TOKENS, 0, &slot, &err));
+        mp_session_remove(f.session, lender);
+        while (mp_session_request(f.session, slot)->finish == MP_FINISH_NONE) {
+            ASSERT_OK(mp_session_step(f.session, &active, &err));
+        }
+        const struct mp_request *r = mp_session_request(f.session, slot);
+        assert_int_equal(r->cached_tokens, shared_of_document(EXACT[m]));
+        assert_memory_equal(r->ids + r->prompt_tokens, expected, sizeof expected);
+        assert_int_equal(ask(f.session, 3, QUESTION, NEW_TOKENS, NULL), r->cached_tokens);
+        mp_session_remove(f.session, slot);
+        assert_int_equal(ask(f.session, 4, QUESTION, NEW_TOKENS, NULL), 0);
+        mp_ids_free(&prompt);
+        close_fixture(&f);
+    }
+}
+
+/* The budget has room for one prompt: the one that was used last is kept. */
+static void test_budget(void **state)
+{
+    (void)state;
+    struct fixture f;
+    int64_t known = shared_of_document(EXACT[1]);
+    open_fixture(&f, EXACT[1], NULL); /* that of the longest prompt there may be */
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    assert_int_equal(ask(f.session, 1, QUESTION, NEW_TOKENS, NULL), known);
+    assert_int_equal(ask(f.session, -1, QUESTION, NEW_TOKENS, NULL), 0);
+    assert_int_equal(ask(f.session, 0, QUESTION, NEW_TOKENS, NULL), 0);
+    close_fixture(&f);
+
+    open_fixture(&f, EXACT[1], (const char *const[]){"prefix-cache", "1GiB", NULL});
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    assert_int_equal(ask(f.session, -1, QUESTION, NEW_TOKENS, NULL), 0);
+    assert_int_equal(ask(f.session, 1, QUESTION, NEW_TOKENS, NULL), known);
+    assert_int_equal(ask(f.session, -2, QUESTION, NEW_TOKENS, NULL), known);
+    close_fixture(&f);
+}
+
+static void count_rows(void *user, int slot, int64_t position, const int32_t *ids,
+                       const float *logprobs, int count)
+{
+    (void)slot;
+    (void)position;
+    (void)ids;
+    (void)logprobs;
+    (void)count;
+    ++*(int *)user;
+}
+
+/* Nothing is shared where all of a prompt is wanted, where its tokens are dropped, by another
+ * session while the lender lives, or of a short prompt. */
+static void test_not_shared(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct fixture f;
+    open_fixture(&f, EXACT[0], NULL);
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    struct mp_ids prompt = make_prompt(1, QUESTION);
+    int rows = 0;
+    int slot;
+    const struct mp_request_options options = {.size = sizeof options,
+                                               .ids = prompt.data,
+                                               .count = (int64_t)prompt.count,
+                                               .max_new_tokens = 1,
+                                               .on_logprobs = count_rows,
+                                               .prompt_logprobs = true,
+                                               .user = &rows};
+    ASSERT_OK(mp_session_add(f.session, &options, &slot, &err));
+    for (int active = 1; active > 0;) {
+        ASSERT_OK(mp_session_step(f.session, &active, &err));
+    }
+    assert_int_equal(rows, (int)prompt.count);
+    assert_int_equal(mp_session_request(f.session, slot)->cached_tokens, 0);
+
+    struct mp_session *other;
+    ASSERT_OK(mp_session_open(f.engine, &other, &err));
+    prompt.count = 255;
+    mp_session_remove(f.session, generate(f.session, &prompt, 1));
+    int64_t cached;
+    int lender = answer(f.session, -1, QUESTION, NEW_TOKENS, NULL, &cached);
+    assert_int_equal(ask(other, -2, QUESTION, NEW_TOKENS, NULL), 0);
+    mp_session_remove(f.session, lender);
+    assert_int_equal(ask(other, -3, QUESTION, NEW_TOKENS, NULL), DOCUMENT);
+    mp_session_close(other);
+    mp_ids_free(&prompt);
+    close_fixture(&f);
+
+    open_fixture(&f, (const char *const[]){"attention", "streaming", NULL}, NULL);
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    assert_int_equal(ask(f.session, 1, QUESTION, NEW_TOKENS, NULL), 0);
+    close_fixture(&f);
+}
+
+/* The whole prompt once more: its last token is read, for its logits. */
+static void test_same_prompt(void **state)
+{
+    (void)state;
+    for (int m = 0; m < NUM_EXACT; m++) {
+        struct fixture f;
+        int32_t first[NEW_TOKENS];
+        int32_t second[NEW_TOKENS];
+        open_fixture(&f, EXACT[m], NULL);
+        ask(f.session, 0, QUESTION, NEW_TOKENS, first);
+        int64_t most = DOCUMENT + QUESTION - 1;
+        int64_t before_window = DOCUMENT + QUESTION - WINDOW - SINK;
+        assert_int_equal(ask(f.session, 0, QUESTION, NEW_TOKENS, second),
+                         m == 0 ? most : SINK + before_window / 64 * 64);
+        assert_memory_equal(first, second, sizeof first);
+        close_fixture(&f);
+    }
+}
+
+/* Sampling methods on every kernel variant and with 8-bit rows: a prefix is shared, and what is
+ * sampled of it stays what the method samples. */
+static void test_sampled(void **state)
+{
+    (void)state;
+    static const char *const methods[][9] = {
+        {"lsh-k", "3", "lsh-l", "8", NULL},
+        {"lsh-k", "3", "lsh-l", "8", "kv-dtype", "int8", NULL},
+        {"attention", "pps", "attention-samples", "64", "kv-dtype", "int8", NULL},
+        {"attention", "pps", "attention-samples", "64", NULL},
+        {"attention", "quest", "attention-budget", "0.2", "page-size", "48", NULL},
+        {"attention", "oracle", "attention-budget", "0.2", NULL},
+    };
+    for (size_t m = 0; m < sizeof methods / sizeof methods[0]; m++) {
+        struct fixture f;
+        int64_t cached;
+        open_fixture(&f, methods[m], (const char *const[]){"isa", "auto", NULL});
+        int first = answer(f.session, 0, QUESTION, 60, NULL, &cached);
+        double whole = mp_session_request(f.session, first)->sampled_mean;
+        int second = answer(f.session, 1, QUESTION, 30, NULL, &cached);
+        double shared = mp_session_request(f.session, second)->sampled_mean;
+        assert_int_equal(cached, SINK + (DOCUMENT - SINK) / 64 * 64);
+        if (!(shared > 0.7 * whole && shared < 1.4 * whole)) {
+            fail_msg("%s: %g of the tokens sampled, expected about %g", methods[m][1], shared,
+                     whole);
+        }
+        close_fixture(&f);
+    }
+}
+
+/* Given up while the prefix is being restored, and closed with all of it in use. */
+static void test_given_up(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mp_error err;
+    int slot;
+    int active;
+    open_fixture(&f, EXACT[3], NULL);
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    for (int i = 0; i < 2; i++) {
+        struct mp_ids prompt = make_prompt(1, i == 0 ? QUESTION : 300);
+        ASSERT_OK(
+            add_prompt(f.session, prompt.data, (int64_t)prompt.count, NEW_TOKENS, 0, &slot, &err));
+        mp_session_cancel(f.session, slot);
+        ASSERT_OK(mp_session_step(f.session, &active, &err));
+        mp_session_remove(f.session, slot);
+        mp_ids_free(&prompt);
+    }
+    struct mp_ids prompt = make_prompt(2, QUESTION);
+    ASSERT_OK(
+        add_prompt(f.session, prompt.data, (int64_t)prompt.count, NEW_TOKENS, 0, &slot, &err));
+    assert_true(mp_session_request(f.session, slot)->cached_tokens > 0);
+    mp_ids_free(&prompt);
+    close_fixture(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_in_turn),       cmocka_unit_test(test_beside_each_other),
+        cmocka_unit_test(test_lender_leaves), cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_not_shared),    cmocka_unit_test(test_same_prompt),
+        cmocka_unit_test(test_sampled),       cmocka_unit_test(test_given_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
