@@ -74,6 +74,13 @@ struct mp_server {
     int64_t num_past;                  /* all there were */
 };
 
+/* ---- call.c ---- */
+
+/* Whether a model that is asked for by name is the server's: 0, or the status in *error. NULL: any
+ * will do. */
+int mp_server_check_model(const struct mp_server *server, const char *name,
+                          struct mp_api_error *error);
+
 /* ---- engine_loop.c ---- */
 
 /* Answers jobs until the server has drained. An error of the engine ends all jobs with it. */

@@ -71,8 +71,8 @@ function request(i) {
   const draw = generator(i);
   const path = paths[draw(paths.length)];
   let value = bodies[path][draw(bodies[path].length)];
-  // Most ask for a model that is not there: all is read, and nothing generated.
-  if (draw(20)) value = { ...value, model: "nobody" };
+  // Most for a text ask for a model that is not there: all is read, and nothing generated.
+  if (draw(20) && path.startsWith("/v1")) value = { ...value, model: "nobody" };
   const body = bytesOf(value);
   const way = draw(8);
   if (way < 4) return { whole: true, bytes: withBody(draw(20) ? path : paths[draw(paths.length)], change(body, draw)) };

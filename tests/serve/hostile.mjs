@@ -86,6 +86,12 @@ for (const [where, key] of [["/v1/chat/completions", "messages"], ["/tokenize", 
     assert.match((await ask(where, body, 400)).error.message, message, `${where} ${value.slice(0, 20)}`);
   }
 }
+for (const [where, body] of [["/tokenize", { prompt: "a" }], ["/detokenize", { tokens: [1] }]]) {
+  const { error } = await ask(where, { ...body, model: "nobody" }, 404);
+  assert.match(error.message, /The model `nobody` does not exist: this server has `demo`/);
+  assert.equal((await ask(where, { ...body, model: 1 }, 400)).error.param, "model");
+  assert.equal((await ask(where, { ...body, text: "a" }, 400)).error.message, "unknown field text");
+}
 const nul = await ask("/tokenize", { prompt: "a\u0000b", add_special_tokens: false });
 assert.equal((await ask("/detokenize", { tokens: nul.tokens })).prompt, "a\u0000b");
 

@@ -9,12 +9,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct mp_json;
+
 struct mp_text_ask {
-    char *text;        /* of /tokenize: [length] and a NUL; it may contain NULs */
-    size_t length;     /* bytes */
-    bool add_special;  /* the tokenizer puts its special tokens around the text */
-    bool strings;      /* each token's text too */
-    struct mp_ids ids; /* of /detokenize */
+    struct mp_json *doc; /* the body */
+    const char *model;   /* in doc; NULL: not given */
+    char *text;          /* of /tokenize: [length] and a NUL; it may contain NULs */
+    size_t length;       /* bytes */
+    bool add_special;    /* the tokenizer puts its special tokens around the text */
+    bool strings;        /* each token's text too */
+    struct mp_ids ids;   /* of /detokenize */
 };
 
 /* Read a body; ids are 0 to most_id. Return 0 or the status in *error, after which there is nothing

@@ -34,41 +34,61 @@ static cJSON *tokens_json(const struct mp_server *s, const struct mp_ids *ids, b
     return all;
 }
 
-enum MHD_Result mp_answer_tokenize(struct mp_exchange *x)
+/* NULL: x->error says why not. */
+static cJSON *tokenize(struct mp_exchange *x, const struct mp_text_ask *ask)
 {
-    struct mp_text_ask ask;
-    if (mp_tokenize_read(x->body, x->length, &ask, &x->error) != 0) {
-        return mp_reply_error(x, &x->error);
-    }
     struct mp_error err;
     struct mp_ids ids = {0};
     cJSON *all = NULL;
-    if (mp_tokenizer_encode(x->server->tokenizer, ask.text, ask.length, ask.add_special, &ids,
+    if (mp_server_check_model(x->server, ask->model, &x->error) != 0) {
+        return NULL;
+    }
+    if (mp_tokenizer_encode(x->server->tokenizer, ask->text, ask->length, ask->add_special, &ids,
                             &err) == 0) {
-        all = tokens_json(x->server, &ids, ask.strings);
+        all = tokens_json(x->server, &ids, ask->strings);
     } else {
         mp_api_fail(&x->error, MP_HTTP_BAD_REQUEST, "prompt", "%s", err.message);
     }
     mp_ids_free(&ids);
-    mp_text_ask_free(&ask);
+    return all;
+}
+
+/* The same. */
+static cJSON *detokenize(struct mp_exchange *x, const struct mp_text_ask *ask)
+{
+    size_t length;
+    if (mp_server_check_model(x->server, ask->model, &x->error) != 0) {
+        return NULL;
+    }
+    char *text =
+        mp_tokenizer_decode(x->server->tokenizer, ask->ids.data, ask->ids.count, false, &length);
+    cJSON *all = cJSON_CreateObject();
+    cJSON_AddItemToObject(all, "prompt", mp_json_text_value(text, length));
+    free(text);
+    return all;
+}
+
+enum MHD_Result mp_answer_tokenize(struct mp_exchange *x)
+{
+    struct mp_text_ask ask;
+    cJSON *all = NULL;
+    if (mp_tokenize_read(x->body, x->length, &ask, &x->error) == 0) {
+        all = tokenize(x, &ask);
+        mp_text_ask_free(&ask);
+    }
     return all != NULL ? mp_reply_json(x, MP_HTTP_OK, all) : mp_reply_error(x, &x->error);
 }
 
 enum MHD_Result mp_answer_detokenize(struct mp_exchange *x)
 {
     struct mp_text_ask ask;
+    cJSON *all = NULL;
     const int64_t most = mp_engine_vocab_size(x->server->engine) - 1;
-    if (mp_detokenize_read(x->body, x->length, most, &ask, &x->error) != 0) {
-        return mp_reply_error(x, &x->error);
+    if (mp_detokenize_read(x->body, x->length, most, &ask, &x->error) == 0) {
+        all = detokenize(x, &ask);
+        mp_text_ask_free(&ask);
     }
-    size_t length;
-    char *text =
-        mp_tokenizer_decode(x->server->tokenizer, ask.ids.data, ask.ids.count, false, &length);
-    cJSON *all = cJSON_CreateObject();
-    cJSON_AddItemToObject(all, "prompt", mp_json_text_value(text, length));
-    free(text);
-    mp_text_ask_free(&ask);
-    return mp_reply_json(x, MP_HTTP_OK, all);
+    return all != NULL ? mp_reply_json(x, MP_HTTP_OK, all) : mp_reply_error(x, &x->error);
 }
 
 /* What tokenizer_config.json says, which is what clients know, and how many ids there are. */
@@ -117,10 +137,7 @@ enum MHD_Result mp_answer_models(struct mp_exchange *x)
 enum MHD_Result mp_answer_one_model(struct mp_exchange *x)
 {
     const char *name = x->path + strlen(x->route->path);
-    if (strcmp(name, x->server->model) != 0) {
-        mp_api_fail(&x->error, MP_HTTP_NOT_FOUND, "model",
-                    "The model `%.200s` does not exist: this server has `%s`.", name,
-                    x->server->model);
+    if (mp_server_check_model(x->server, name, &x->error) != 0) {
         return mp_reply_error(x, &x->error);
     }
     return mp_reply_json(x, MP_HTTP_OK, describe_model(x->server));
