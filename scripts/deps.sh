@@ -13,6 +13,7 @@ packages=(
     libcjson-dev                               # JSON
     libpcre2-dev libutf8proc-dev               # tokenizer
     libmicrohttpd-dev                          # HTTP of serve
+    libxxhash-dev                              # checksums of kept prompts
     libcmocka-dev                              # tests
 )
 

@@ -111,9 +111,11 @@ struct mp_config {
     int64_t gpu_memory; /* runtime.gpu_memory, bytes; 0: what is free */
     int gpu_kv_layers;  /* runtime.gpu_kv_layers: sparse layers whose offloaded KV and tables are in
                            GPU memory; -1: as many as fit */
-    int64_t prefix_cache;  /* runtime.prefix_cache, bytes: of the KV of prompts whose requests are
-                              gone, kept for prompts that begin alike; -1: as much as one request
-                              takes, if the machine has it */
+    int64_t prefix_cache; /* runtime.prefix_cache, bytes: of the KV of prompts whose requests are
+                             gone, kept for prompts that begin alike; -1: as much as one request
+                             takes, if the machine has it */
+    char *kv_dir; /* runtime.kv_dir: folder where such KV is kept for later runs; NULL: none */
+    int64_t kv_dir_size;   /* runtime.kv_dir_size, bytes that its files may take; 0: any */
     enum mp_gather gather; /* runtime.gather: "auto" | "cpu" | "gpu" */
     int64_t memory_limit;  /* runtime.memory_limit, bytes ("8GiB" or a number); 0: what is free */
     char

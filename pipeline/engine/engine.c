@@ -4,7 +4,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/machine/cpu.h"
-#include "pipeline/engine/request/segment.h"
+#include "pipeline/engine/prefixes/kv_folder.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -217,8 +217,11 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
         mp_log(MP_LOG_WARNING, "runtime.gather has no effect: %s",
                mp_dense(e).kind != MP_GPU ? "no GPU is used" : "nothing is kept to select from");
     }
-    if (config->prefix_cache > 0 && e->attention.method->sparse && !e->attention.method->keeps) {
-        mp_log(MP_LOG_WARNING, "runtime.prefix_cache has no effect: %s drops tokens of the prompt",
+    bool keeps_prompts = config->prefix_cache > 0 || config->kv_dir != NULL;
+    if (keeps_prompts && e->attention.method->sparse && !e->attention.method->keeps) {
+        mp_log(MP_LOG_WARNING,
+               "runtime.prefix_cache and runtime.kv_dir have no effect: %s drops tokens of the "
+               "prompt",
                e->attention.method->name);
     }
     *out = e;
@@ -297,6 +300,9 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
         code = mp_engine_set_up_attention(e, plan.gpu_kv_layers, err);
     }
     e->prefixes->budget = plan.prefix_cache;
+    if (code == 0 && e->config->kv_dir != NULL && new_tokens > 0 && mp_prefix_restores(e)) {
+        code = mp_kv_folder_open(e, &e->prefixes->folder, err);
+    }
     if (code == 0) {
         code = mp_variants_start(e, tokens, new_tokens, err);
     }
@@ -317,6 +323,8 @@ void mp_engine_close(struct mp_engine *e)
     }
     if (e->base == NULL) {
         mp_prefix_clear(e);
+        free(e->prefixes->model);
+        free(e->prefixes->settings);
         free(e->prefixes);
     }
     if (e->attention.shared != NULL) {

@@ -12,15 +12,19 @@
 #include "tasks/methods/method.h"
 #include "tasks/runtime.h"
 
-struct mp_segment; /* pipeline/engine/request/segment.h */
+struct mp_segment;   /* pipeline/engine/prefixes/segment.h */
+struct mp_kv_folder; /* pipeline/engine/prefixes/kv_folder.h */
 
 /* The prompts whose KV an engine offers to others. */
 struct mp_prefix_cache {
-    struct mp_segment *first; /* a list; NULL: there are none */
-    int64_t budget;           /* bytes, on all devices, of those that no request uses */
-    uint64_t uses;            /* a clock */
-    int64_t asked;            /* tokens of all prompts that have looked for a prefix */
-    int64_t found;            /* of them, those that need not be read */
+    struct mp_segment *first;    /* a list; NULL: there are none */
+    int64_t budget;              /* bytes, on all devices, of those that no request uses */
+    struct mp_kv_folder *folder; /* of files for later runs; NULL: there is none */
+    char *model;                 /* whose prompts these are, for that; NULL without it */
+    char *settings;              /* that what is kept of a prompt depends on; likewise */
+    uint64_t uses;               /* a clock */
+    int64_t asked;               /* tokens of all prompts that have looked for a prefix */
+    int64_t found;               /* of them, those that need not be read */
 };
 
 struct mp_engine {

@@ -4,7 +4,7 @@
 
 #include "core/base/memory.h"
 #include "core/machine/control_group.h"
-#include "pipeline/engine/request/segment.h"
+#include "pipeline/engine/prefixes/segment.h"
 #include "pipeline/engine/session/micro_batches.h"
 #include "tasks/workspace.h"
 

@@ -128,6 +128,17 @@ static void *share_index(const void *index, int64_t tokens, struct mp_allocator 
     return t;
 }
 
+static int index_parts(const void *index, int head, int64_t tokens,
+                       struct mp_index_part parts[MP_INDEX_PARTS])
+{
+    const struct lsh_tables *t = index;
+    size_t heads = (size_t)t->num_kv_heads;
+    (void)tokens; /* a table has all of its tokens or none */
+    parts[0] = (struct mp_index_part){lsh_ids(t, head, 0, 0), lsh_ids_bytes(t) / heads};
+    parts[1] = (struct mp_index_part){lsh_offsets(t, head, 0, 0), lsh_offsets_bytes(t) / heads};
+    return 2;
+}
+
 /* Codes of the keys. */
 static size_t scratch_bytes(const struct mp_attention *a, const struct mp_shard_size *size)
 {
@@ -239,6 +250,7 @@ const struct mp_method mp_method_magicpig = {
     .create_index = create_index,
     .destroy_index = destroy_index,
     .share_index = share_index,
+    .index_parts = index_parts,
     .keys_on_dense = true,
     .scratch_bytes = scratch_bytes,
     .build = build,

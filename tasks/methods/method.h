@@ -29,6 +29,14 @@ struct mp_shard_size {
     enum mp_dtype dtype; /* of their keys as an index is made of them */
 };
 
+/* Memory that an index takes for one KV head. */
+struct mp_index_part {
+    void *data;
+    size_t bytes;
+};
+
+enum { MP_INDEX_PARTS = 2 }; /* of a head, at most */
+
 struct mp_method {
     const char *name;        /* of attention.method */
     const char *summary;     /* a line for the help */
@@ -64,6 +72,10 @@ struct mp_method {
      * KV_GRANULE, in the same memory. free() frees it. NULL: there is no index. */
     void *(*share_index)(const void *index, int64_t tokens, struct mp_allocator *alloc,
                          struct mp_buffer *wrap);
+    /* What an index holds of KV head `head` and its first `tokens` tokens, which are all there were
+     * when it was built. Returns the number of parts. NULL: there is no index. */
+    int (*index_parts)(const void *index, int head, int64_t tokens,
+                       struct mp_index_part parts[MP_INDEX_PARTS]);
     /* Whether the layer's dense device reads the keys to build it; otherwise the shard's does. */
     bool keys_on_dense;
     /* Bytes that building it needs in memory that the layer's dense device and the shard see. */

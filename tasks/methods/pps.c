@@ -124,6 +124,18 @@ static void *share_index(const void *index, int64_t tokens, struct mp_allocator 
     return c;
 }
 
+static int index_parts(const void *index, int head, int64_t tokens,
+                       struct mp_index_part parts[MP_INDEX_PARTS])
+{
+    const struct key_codes *c = index;
+    size_t slots = (size_t)codes_blocks(tokens) * CODES_BLOCK;
+    size_t own = (size_t)codes_blocks(c->capacity) * CODES_BLOCK * (size_t)head;
+    size_t words = (size_t)codes_words(c->head_dim, c->bits);
+    parts[0] = (struct mp_index_part){c->words + own * words, slots * words * sizeof *c->words};
+    parts[1] = (struct mp_index_part){c->factors + own, slots * sizeof *c->factors};
+    return 2;
+}
+
 /* The tokens of `keys` become tokens `first` on of the index. */
 static void encode(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
                    const struct mp_shard_kv *kv, const struct mp_buffer *keys, int64_t first,
@@ -202,6 +214,7 @@ const struct mp_method mp_method_pps = {
     .create_index = create_index,
     .destroy_index = destroy_index,
     .share_index = share_index,
+    .index_parts = index_parts,
     .keys_on_dense = true,
     .build = build,
     .extend = extend,

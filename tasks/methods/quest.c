@@ -83,6 +83,17 @@ static void *share_index(const void *index, int64_t tokens, struct mp_allocator 
     return p;
 }
 
+static int index_parts(const void *index, int head, int64_t tokens,
+                       struct mp_index_part parts[MP_INDEX_PARTS])
+{
+    const struct key_pages *p = index;
+    size_t page = 2 * (size_t)p->head_dim * mp_dtype_size(p->dtype);
+    size_t own = (size_t)key_pages_of(p->capacity, p->page_size) * (size_t)head;
+    size_t pages = (size_t)key_pages_of(tokens, p->page_size);
+    parts[0] = (struct mp_index_part){(char *)p->bounds + own * page, pages * page};
+    return 1;
+}
+
 static void build(struct mp_submit *sub, const struct mp_graph *g, int layer, int shard,
                   struct mp_shard_kv *kv, const struct mp_index_scratch *scratch)
 {
@@ -139,6 +150,7 @@ const struct mp_method mp_method_quest = {
     .create_index = create_index,
     .destroy_index = destroy_index,
     .share_index = share_index,
+    .index_parts = index_parts,
     .build = build,
     .room = room,
     .selection_scratch = scratch,

@@ -4,9 +4,8 @@
 
 #include "core/base/rng.h"
 #include "core/base/sampling.h"
-#include "pipeline/engine/internal.h"
+#include "pipeline/engine/prefixes/segment.h"
 #include "pipeline/engine/request/request_text.h"
-#include "pipeline/engine/request/segment.h"
 
 /* What the steps that were observed say of the error of a request's attention. */
 struct mp_observation {

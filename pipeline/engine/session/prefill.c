@@ -1,6 +1,6 @@
 /* The exact prefill of one prompt: chunks, staging, submission unit by unit, logits. */
 #include "core/base/memory.h"
-#include "pipeline/engine/request/segment.h"
+#include "pipeline/engine/prefixes/segment.h"
 
 #include <stdlib.h>
 #include <string.h>

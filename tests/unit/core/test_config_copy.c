@@ -59,6 +59,8 @@ static const struct {
     {"runtime.gpu_kv_layers", "1", OTHER},
     {"runtime.memory_limit", "8GiB", OTHER},
     {"runtime.prefix_cache", "16GiB", OTHER},
+    {"runtime.kv_dir", "kv", OTHER},
+    {"runtime.kv_dir_size", "1GiB", OTHER},
     {"runtime.calibration", "rates.json", OTHER},
     {"trace.file", "trace.json", OTHER},
     {"trace.report", "report.html", OTHER},

@@ -1,4 +1,4 @@
-#include "pipeline/engine/request/segment.h"
+#include "pipeline/engine/prefixes/segment.h"
 
 #include "core/base/memory.h"
 

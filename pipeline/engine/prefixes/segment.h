@@ -21,9 +21,10 @@ struct mp_segment {
     struct mp_segment *lender; /* whose first tokens it shares, a reference; NULL: all is its own */
     /* Of one that the engine offers to other requests: */
     struct mp_segment *next; /* in the engine's list */
-    int32_t *ids;            /* [tokens] the prompt */
+    int32_t *ids;            /* [tokens] the prompt, as far as it can be shared */
     int64_t tokens;
     int64_t bytes; /* of memory, on all devices */
+    bool writing;  /* a file of it is being written: a reference */
     uint64_t used; /* the engine's count of uses at its last one */
     const struct mp_session
         *owner; /* its request still decodes there, and may move what it has

@@ -1,0 +1,37 @@
+/* A segment in a file: a safetensors file, so that other programs can look into it, in which every
+ * tensor has a checksum. What is believed has the very header that this program would write for
+ * such a segment, and every checksum right. */
+#ifndef MP_PIPELINE_KV_FILE_H
+#define MP_PIPELINE_KV_FILE_H
+
+#include "pipeline/engine/prefixes/segment.h"
+
+#define MP_KV_FORMAT "magicpig-kv 1"
+
+/* What a file says of itself. */
+struct kv_file {
+    char *path;
+    int32_t *ids; /* [tokens] */
+    int64_t tokens;
+    int64_t bytes; /* of the file */
+};
+
+void kv_file_free(struct kv_file *f);
+
+/* Writes a segment's tokens beside `path` and renames the file. MP_ERR_IO: path is as it was. May
+ * be called by any thread while nobody changes the segment. */
+int kv_file_write(const struct mp_engine *e, const struct mp_segment *s, const char *path,
+                  struct mp_error *err);
+
+/* Opens a file and reads its header and ids, which are checked. MP_ERR_UNSUPPORTED: another model's
+ * or other settings', so that it is nothing to this engine; MP_ERR_FORMAT: it is corrupt, or cut
+ * off; MP_ERR_IO. *out: kv_file_free. */
+int kv_file_open(const struct mp_engine *e, const char *path, struct kv_file *out,
+                 struct mp_error *err);
+
+/* Reads all of it into layers that have been created for its tokens. MP_ERR_FORMAT, MP_ERR_IO,
+ * MP_ERR_RUNTIME: what the layers hold is not to be used. */
+int kv_file_load(const struct mp_engine *e, const struct kv_file *f,
+                 const struct mp_layer_kv *layers, struct mp_error *err);
+
+#endif

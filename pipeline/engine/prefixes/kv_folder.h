@@ -1,0 +1,34 @@
+/* The folder of runtime.kv_dir: segments in files, for later runs. A thread of its own writes, so
+ * that nobody waits for a disk; the files are read by who needs them. */
+#ifndef MP_PIPELINE_KV_FOLDER_H
+#define MP_PIPELINE_KV_FOLDER_H
+
+#include "pipeline/engine/prefixes/kv_file.h"
+
+struct mp_kv_folder; /* opaque; one thread drives it */
+
+/* Creates the folder if there is none, and looks through it. A file that is corrupt is named and
+ * left out. The engine is started. MP_ERR_IO. *out: mp_kv_folder_close. */
+int mp_kv_folder_open(const struct mp_engine *e, struct mp_kv_folder **out, struct mp_error *err);
+
+/* Waits until all is written. NULL does nothing. */
+void mp_kv_folder_close(struct mp_kv_folder *f);
+
+/* The file that has the longest prefix in common with ids [count]; NULL: none has any. The
+ * folder's, until it is called again. */
+const struct kv_file *mp_kv_folder_find(const struct mp_kv_folder *f, const int32_t *ids,
+                                        int64_t count);
+
+/* A file of the folder's has been used, or turned out not to be usable. */
+void mp_kv_folder_used(struct mp_kv_folder *f, const struct kv_file *file);
+void mp_kv_folder_forget(struct mp_kv_folder *f, const struct kv_file *file);
+
+/* Writes the segment, whose request is gone, unless there is a file that has all of it. Takes a
+ * reference until it is written. Files that were not used for the longest time make room for it
+ * (runtime.kv_dir_size). */
+void mp_kv_folder_save(struct mp_kv_folder *f, struct mp_segment *s);
+
+/* Gives back the references of what has been written meanwhile; wait: of everything. */
+void mp_kv_folder_collect(struct mp_kv_folder *f, bool wait);
+
+#endif
