@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_OF_A_LAYER = 6 };
+enum { MOST_OF_A_LAYER = 5 + MP_INDEX_PARTS }; /* k, v, k_mean, rows, scales, the index */
 
 size_t kv_tensor_bytes(const struct kv_tensor *t)
 {

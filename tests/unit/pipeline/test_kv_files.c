@@ -27,6 +27,7 @@ static const char *const METHODS[][7] = {
     {"attention", "pps", "attention-samples", "100000", NULL},
     {"lsh-k", "3", "lsh-l", "8", NULL},
     {"attention", "pps", "kv-dtype", "int8", "isa", "auto", NULL},
+    {"attention", "pps", "kv-dtype", "int8", "cache-layers", "none", NULL},
 };
 enum { NUM_METHODS = sizeof METHODS / sizeof METHODS[0], NUM_EXACT = 4 };
 
