@@ -39,6 +39,7 @@ enum {
     ONCE = DRAWERS | MP_VERB_EVAL_ATTENTION | MP_VERB_BENCH | MP_VERB_LOGITS,
     /* One run that decodes. */
     DECODERS = MP_VERB_GENERATE | MP_VERB_BENCH_DECODE,
+    SHARERS = MP_VERB_GENERATE | MP_VERB_SERVE | MP_VERB_BENCH_PREFILL,
 };
 
 /* Everything there is to say about every key, in the order of the help. */
@@ -145,12 +146,11 @@ static const struct config_key keys[] = {
     {"runtime.gpu_kv_layers", "gpu-kv-layers", CONFIG_INT, .verbs = RUNS | MP_VERB_PLAN,
      FIELD(gpu_kv_layers), RANGE(-1, 65536), .initial = "-1",
      .help = "layers with KV and tables on the GPU; -1: all that fit"},
-    {"runtime.prefix_cache", "prefix-cache", CONFIG_BYTES,
-     .verbs = MP_VERB_GENERATE | MP_VERB_SERVE | MP_VERB_PLAN, FIELD(prefix_cache),
-     RANGE(-1, 0x1p53), .initial = "-1",
-     .help = "memory for past prompts, e.g. 16GiB; -1: one prompt's"},
-    {"runtime.kv_dir", "kv-dir", CONFIG_STRING, .verbs = MP_VERB_GENERATE | MP_VERB_SERVE,
-     FIELD(kv_dir), .help = "folder where past prompts are kept for later runs"},
+    {"runtime.prefix_cache", "prefix-cache", CONFIG_BYTES, .verbs = SHARERS | MP_VERB_PLAN,
+     FIELD(prefix_cache), RANGE(-1, 0x1p53), .initial = "-1",
+     .help = "memory for past prompts; -1: one's; 0: share none"},
+    {"runtime.kv_dir", "kv-dir", CONFIG_STRING, .verbs = SHARERS, FIELD(kv_dir),
+     .help = "folder where past prompts are kept for later runs"},
     {"runtime.kv_dir_size", "kv-dir-size", CONFIG_BYTES, .verbs = MP_VERB_GENERATE | MP_VERB_SERVE,
      FIELD(kv_dir_size), RANGE(0, 0x1p53), .initial = "64GiB",
      .help = "most that its files may take; 0: any size"},

@@ -113,7 +113,8 @@ struct mp_config {
                            GPU memory; -1: as many as fit */
     int64_t prefix_cache; /* runtime.prefix_cache, bytes: of the KV of prompts whose requests are
                              gone, kept for prompts that begin alike; -1: as much as one request
-                             takes, if the machine has it */
+                             takes, if the machine has it; 0: nothing is shared, not even by
+                             requests that run beside each other */
     char *kv_dir; /* runtime.kv_dir: folder where such KV is kept for later runs; NULL: none */
     int64_t kv_dir_size;   /* runtime.kv_dir_size, bytes that its files may take; 0: any */
     enum mp_gather gather; /* runtime.gather: "auto" | "cpu" | "gpu" */

@@ -346,26 +346,50 @@ int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *ou
 
 /* ---- prefill ---- */
 
+/* Reads a prompt and forgets it. If it is timed, its time and its profile are kept. */
+static int run_prompt(struct bench *b, const int32_t *ids, bool timed, struct mp_error *err)
+{
+    struct mp_bench_result *r = b->result;
+    int slot;
+    uint64_t begin = mp_clock_ns();
+    int code = read_prompt(b, ids, 1, &slot, err);
+    uint64_t end = mp_clock_ns();
+    if (code != 0) {
+        return code;
+    }
+    if (timed) {
+        r->begin_ns[r->count] = begin;
+        r->seconds[r->count++] = (double)(end - begin) * 1e-9;
+    }
+    mp_recording_take(timed ? &r->profile : NULL, begin, end);
+    mp_session_remove(b->session, slot);
+    return 0;
+}
+
+/* Other last tokens than those of the prompts before. */
+static void ask_anew(const struct bench *b, int32_t *ids, struct mp_rng *rng)
+{
+    for (int64_t i = b->cli->context - b->cli->question; i < b->cli->context; i++) {
+        ids[i] = mp_bench_draw_token(b->engine, rng);
+    }
+}
+
 int mp_bench_prefill(const struct mp_bench_options *o, struct mp_bench_result *out,
                      struct mp_error *err)
 {
     struct bench b = prepare(o, "prefill", PREFILL_STEPS, PREFILL_WARMUP, out);
+    struct mp_rng rng;
+    mp_rng_init(&rng, 3, 0);
     int code = start(&b, 1, err);
     int32_t *ids = code == 0 ? mp_bench_draw_prompt(b.engine, o->cli->context) : NULL;
+    out->question = o->cli->question;
     mp_recording_on(true);
+    if (code == 0 && out->question > 0) {
+        code = run_prompt(&b, ids, false, err);
+    }
     for (int64_t i = -b.warmup; i < b.steps && code == 0; i++) {
-        int slot;
-        uint64_t begin = mp_clock_ns();
-        code = read_prompt(&b, ids, 1, &slot, err);
-        uint64_t end = mp_clock_ns();
-        if (code == 0 && i >= 0) {
-            out->begin_ns[out->count] = begin;
-            out->seconds[out->count++] = (double)(end - begin) * 1e-9;
-        }
-        if (code == 0) {
-            mp_recording_take(i >= 0 ? &out->profile : NULL, begin, end);
-            mp_session_remove(b.session, slot);
-        }
+        ask_anew(&b, ids, &rng);
+        code = run_prompt(&b, ids, i >= 0, err);
     }
     free(ids);
     return finish(&b, code);

@@ -23,6 +23,7 @@ struct mp_bench_options {
 /* One measurement. Strings and arrays are owned. */
 struct mp_bench_result {
     const char *what; /* "decode", "prefill"; static */
+    int64_t question; /* last tokens of a prompt whose others were known; 0: all were read */
     char *title;      /* which of several rows this is */
     char *model;
     char *runtime;

@@ -177,8 +177,13 @@ static void print_times(const struct mp_bench_result *r, FILE *out)
         fprintf(out, "  step          %.3f ms (median of %zu; %.3f to %.3f), %.1f tokens/s\n",
                 1e3 * median, r->count, 1e3 * least, 1e3 * most, r->batch / median);
     } else {
-        fprintf(out, "  prompt        %.3f s (median of %zu; %.3f to %.3f), %.0f tokens/s\n",
-                median, r->count, least, most, (double)r->context / median);
+        fprintf(out, "  prompt        %.3f s (median of %zu; %.3f to %.3f)", median, r->count,
+                least, most);
+        if (r->question > 0) {
+            fprintf(out, ", a question of %lld tokens\n", (long long)r->question);
+        } else {
+            fprintf(out, ", %.0f tokens/s\n", (double)r->context / median);
+        }
     }
 }
 
@@ -267,6 +272,9 @@ static cJSON *result_json(const struct mp_bench_result *r)
     cJSON_AddStringToObject(o, "runtime", r->runtime);
     cJSON_AddStringToObject(o, "kernels", r->kernels);
     add_number(o, "context", (double)r->context);
+    if (r->question > 0) {
+        add_number(o, "question", (double)r->question);
+    }
     if (is_decode(r)) {
         add_number(o, "batch", r->batch);
         add_number(o, "micro_batches", r->micro_batches);

@@ -82,6 +82,15 @@ int mp_bench_check(const struct mp_cli *cli, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE, "--kv: found \"%s\", expected synthetic or prompt",
                        cli->kv);
     }
+    if (strcmp(cli->verb, "bench prefill") == 0 && cli->question == 0 &&
+        cli->config.kv_dir != NULL) {
+        mp_log(MP_LOG_WARNING, "runtime.kv_dir has no effect without --question");
+    }
+    if (cli->question >= cli->context) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "--question: found %lld, expected less than --context %lld",
+                       (long long)cli->question, (long long)cli->context);
+    }
     if (cli->sampled > 0.0 && (cli->shape == NULL || mp_bench_reads_prompts(cli))) {
         return mp_fail(err, MP_ERR_USAGE,
                        "--sampled needs --shape and no --kv prompt: the queries and keys of a "
@@ -134,6 +143,11 @@ struct mp_config mp_bench_config(const struct mp_cli *cli)
     struct mp_config config = cli->config;
     config.eos = NULL;
     config.num_eos = 0;
+    if (cli->question == 0) {
+        /* Nothing is to be known of a prompt before it is read. */
+        config.prefix_cache = 0;
+        config.kv_dir = NULL;
+    }
     return config;
 }
 

@@ -72,6 +72,7 @@ static const struct option {
     {"sampled", SHARE, offsetof(struct mp_cli, sampled),
      MP_VERB_BENCH_DECODE | MP_VERB_BENCH_OPS | MP_VERB_TUNE},
     {"kv", STRING, offsetof(struct mp_cli, kv), MP_VERB_BENCH_DECODE},
+    {"question", COUNT, offsetof(struct mp_cli, question), MP_VERB_BENCH_PREFILL},
     {"compare", SWITCH, offsetof(struct mp_cli, compare), MP_VERB_BENCH_DECODE},
     {"json", SWITCH, offsetof(struct mp_cli, json_output), MP_VERB_BENCH},
     {"task", STRING, offsetof(struct mp_cli, task), SAMPLES},
@@ -326,7 +327,10 @@ static int parse_arguments(int argc, char **argv, int first, int verb, struct mp
         code = mp_config_set_flag(&cli->config, flags[i].name, flags[i].value, err);
     }
     if (!mp_config_has_flag("prefix-cache", VERBS[verb].bit)) {
-        cli->config.prefix_cache = 0; /* no memory is planned for it */
+        /* No memory is planned for it, nor files written. */
+        cli->config.prefix_cache = 0;
+        free(cli->config.kv_dir);
+        cli->config.kv_dir = NULL;
     }
     if (code == 0 && !cli->help) {
         code = mp_config_check(&cli->config, err);

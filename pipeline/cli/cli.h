@@ -25,6 +25,7 @@ struct mp_cli {
     int64_t layers;    /* of the shape; 0: all it has */
     int64_t steps;     /* timed; 0: not given */
     int64_t warmup;    /* steps before them; -1: not given */
+    int64_t question;  /* last tokens of a prompt, of which the others were read before; 0: none */
     double sampled;    /* share of the offloaded tokens to sample; 0: not given */
     const char *kv;    /* where it comes from: "synthetic" or "prompt"; NULL: synthetic */
     bool compare;      /* a row for each placement */

@@ -126,11 +126,14 @@ const char mp_help_bench_decode[] =
 const char mp_help_bench_prefill[] =
     "magicpig-pipe bench prefill: time to read a prompt and to build its tables, op by op\n"
     "\n" BENCH_OPTIONS "  --steps N        prompts to time (1)\n"
-    "  --warmup N       prompts before them (0)\n" BENCH_JSON
+    "  --warmup N       prompts before them (0)\n"
+    "  --question N     time the last N tokens: a prompt with the others has been read, and\n"
+    "                   is known from memory, or with --prefix-cache 1 from --kv-dir\n" BENCH_JSON
     "  --config FILE    configuration (JSON); the flags below override it\n"
     "\n" BENCH_TABLE "\n"
-    "Example:\n"
-    "  magicpig-pipe bench prefill --model models/demo --context 32000\n";
+    "Examples:\n"
+    "  magicpig-pipe bench prefill --model models/demo --context 32000\n"
+    "  magicpig-pipe bench prefill --model models/demo --context 32000 --question 64\n";
 
 const char mp_help_bench_ops[] =
     "magicpig-pipe bench ops: time of each op alone, for every device and kernel variant\n"

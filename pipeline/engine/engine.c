@@ -218,6 +218,9 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
                mp_dense(e).kind != MP_GPU ? "no GPU is used" : "nothing is kept to select from");
     }
     bool keeps_prompts = config->prefix_cache > 0 || config->kv_dir != NULL;
+    if (config->prefix_cache == 0 && config->kv_dir != NULL) {
+        mp_log(MP_LOG_WARNING, "runtime.kv_dir has no effect: runtime.prefix_cache is 0");
+    }
     if (keeps_prompts && e->attention.method->sparse && !e->attention.method->keeps) {
         mp_log(MP_LOG_WARNING,
                "runtime.prefix_cache and runtime.kv_dir have no effect: %s drops tokens of the "
@@ -300,7 +303,7 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
         code = mp_engine_set_up_attention(e, plan.gpu_kv_layers, err);
     }
     e->prefixes->budget = plan.prefix_cache;
-    if (code == 0 && e->config->kv_dir != NULL && new_tokens > 0 && mp_prefix_restores(e)) {
+    if (code == 0 && e->config->kv_dir != NULL && new_tokens > 0 && mp_prefix_is_on(e)) {
         code = mp_kv_folder_open(e, &e->prefixes->folder, err);
     }
     if (code == 0) {

@@ -152,7 +152,7 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
         struct kv_cache grown;
         mp_kv_cache_create(p->e, &p->counter, mp_cache_place(p->e), &grown, new_tokens, false);
     }
-    if (sparse && mp_prefix_restores(p->e)) {
+    if (sparse && mp_prefix_is_on(p->e)) {
         /* What follows a prefix that is shared is in the static cache, instead of offloaded. */
         struct kv_cache rest;
         mp_kv_cache_create(p->e, &p->counter, mp_cache_place(p->e), &rest, c->generation_budget,
@@ -267,7 +267,7 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
             out->total[d] = mp_bytes_add(out->total[d], out->bytes[d][i]);
         }
     }
-    if (new_tokens > 0 && mp_prefix_restores(&placed)) {
+    if (new_tokens > 0 && mp_prefix_is_on(&placed)) {
         plan_prefixes(&placed, out, mp_kv_growth(&placed, tokens, new_tokens));
     }
     mp_placements_free(&placed.graph.placements);

@@ -39,13 +39,13 @@ case_prefixes() {
     done
     generate "${flags[@]}" --prefix-cache 0 --output alone.jsonl
     expect_status 0
-    expect 'nothing is kept' "$(cached alone.jsonl)" '0 0 0 0 0 0 '
+    expect 'nothing is shared' "$(cached alone.jsonl)" '0 0 0 0 0 0 '
     expect_match 'answers' err 'answers +6.0 of 6'
     # Together they share what the first one still uses, though nothing is kept for it.
     for method in magicpig pps; do
         rm -f answers.jsonl
         generate --config "$source_dir/configs/${method}_config.json" --input questions.jsonl \
-            --devices cpu --gen-len 12 --batch 3 --prefix-cache 0 --output answers.jsonl
+            --devices cpu --gen-len 12 --batch 3 --prefix-cache 1 --output answers.jsonl
         expect_status 0
         expect_match "$method: answers of three at a time" err 'answers +6.0 of 6'
         counts=$(cached answers.jsonl | tr ' ' '\n' | grep -c '^0$')

@@ -113,7 +113,7 @@ static void add_index(struct kv_layout *l, const struct mp_engine *e, int layer,
     const int count = method->index_parts(kv->shards[0].index, 0, tokens, parts);
     struct kv_tensor *first = &l->tensors[l->count];
     for (int i = 0; i < count; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "index.%d", i);
         add_tensor(l, layer, name, "U8", 1, 2, (const int64_t[]){heads, (int64_t)parts[i].bytes},
                    heads);

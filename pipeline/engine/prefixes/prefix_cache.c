@@ -9,10 +9,11 @@
 /* A shorter prefix is read faster than it is restored. */
 enum { LEAST_TOKENS = 256 };
 
-bool mp_prefix_restores(const struct mp_engine *e)
+bool mp_prefix_is_on(const struct mp_engine *e)
 {
     int sparse = mp_sparse_layers(&e->graph.placements);
-    return !e->lends && e->base == NULL && mp_engine_kept_layers(e) == sparse;
+    return e->config->prefix_cache != 0 && !e->lends && e->base == NULL &&
+           mp_engine_kept_layers(e) == sparse;
 }
 
 /* ---- what is common ---- */
@@ -146,7 +147,7 @@ void mp_prefix_offer(const struct mp_engine *e, const struct mp_session *s,
                      struct mp_segment *segment, const int32_t *ids, int64_t tokens, int64_t growth)
 {
     if (segment->lender != NULL || tokens - unshared_tokens(e) < LEAST_TOKENS ||
-        !mp_prefix_restores(e) || mp_model_rope_varies(e->model)) {
+        !mp_prefix_is_on(e) || mp_model_rope_varies(e->model)) {
         return;
     }
     segment->owner = s;

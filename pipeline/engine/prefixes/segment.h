@@ -53,9 +53,10 @@ int mp_kv_share_layer(const struct mp_engine *e, struct mp_layer_kv *kv,
 
 /* ---- prefix_cache.c: the segments that an engine offers ---- */
 
-/* Whether the engine can restore what its requests keep of their prompts: layers that drop tokens
- * cannot, and the prompts of an engine with variants are taken over by those. */
-bool mp_prefix_restores(const struct mp_engine *e);
+/* Whether requests share prefixes: if the configuration wants it and the engine can restore what
+ * its requests keep of their prompts. Layers that drop tokens cannot, and the prompts of an engine
+ * with variants are taken over by those. */
+bool mp_prefix_is_on(const struct mp_engine *e);
 
 /* The longest prefix that a prompt of `count` tokens, in that session, has in common with one of
  * them. The segment is the engine's: who keeps it takes a reference. */

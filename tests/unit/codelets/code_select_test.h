@@ -135,6 +135,55 @@ static inline void code_select_assert_equal(const struct code_select_case *t,
     }
 }
 
+/* ---- views ---- */
+
+/* What is encoded, of which a view has `count` tokens, a multiple of KV_GRANULE, and samples from
+ * them. */
+struct code_select_view_case {
+    struct code_select_case t;
+    int64_t count;
+};
+
+static const struct code_select_view_case CODE_SELECT_VIEWS[] = {
+    {{{3000, 2, 4, 64, 60}, 2, 1.0f}, 2944},  {{{3000, 2, 4, 64, 60}, 2, 1.0f}, 64},
+    {{{5001, 1, 8, 128, 512}, 2, 2.0f}, 512}, {{{1000, 2, 4, 80, 300}, 4, 2.0f}, 320},
+    {{{777, 3, 2, 80, 1}, 1, 1.0f}, 704},     {{{40000, 2, 4, 64, 256}, 2, 2.0f}, 32832},
+};
+enum { NUM_CODE_SELECT_VIEWS = sizeof CODE_SELECT_VIEWS / sizeof CODE_SELECT_VIEWS[0] };
+
+/* The case of a selection from the view. */
+static inline struct code_select_case code_select_view_of(const struct code_select_view_case *v)
+{
+    struct code_select_case t = v->t;
+    t.keys.count = v->count;
+    return t;
+}
+
+/* The same as f, with codes of only the first `count` keys. Release its codes. */
+static inline struct code_select_fixture code_select_first(const struct code_select_fixture *f,
+                                                           int64_t count)
+{
+    struct code_select_fixture first = *f;
+    first.keys.kv.count = count;
+    first.codes.count = count;
+    first.codes = codes_make(&first.codes);
+    code_select_encode(&first);
+    return first;
+}
+
+/* The same ids and weights, to the bit. */
+static inline void code_select_assert_same(const struct code_select_case *t,
+                                           const struct keys_selection *x,
+                                           const struct keys_selection *expected)
+{
+    code_select_assert_equal(t, x, expected);
+    for (int h = 0; h < t->keys.num_kv_heads; h++) {
+        int64_t first = h * x->room;
+        assert_memory_equal(x->log_weights + first, expected->log_weights + first,
+                            (size_t)x->nnz[h] * sizeof *x->log_weights);
+    }
+}
+
 /* ---- what a selection must be, in double precision ---- */
 
 /* Adds a query head's softmax over the codes, times `share`, to pi. logits: room for all tokens. */

@@ -23,6 +23,20 @@ static const struct pages_case PAGES_TAILS[] = {
 };
 enum { NUM_PAGES_TAILS = sizeof PAGES_TAILS / sizeof PAGES_TAILS[0] };
 
+/* Of these a view has `count` tokens, whole pages or not. */
+struct pages_view_case {
+    struct pages_case t;
+    int64_t count;
+};
+
+static const struct pages_view_case PAGES_VIEWS[] = {
+    {{1000, 2, 4, 64, 16, 5}, 960},  {{1000, 2, 4, 64, 16, 5}, 950},
+    {{1000, 2, 3, 128, 16, 63}, 64}, {{5000, 1, 5, 96, 7, 20}, 4992},
+    {{130, 2, 1, 32, 64, 1}, 64},    {{130, 2, 1, 32, 64, 1}, 63},
+    {{4097, 2, 2, 64, 1, 400}, 512},
+};
+enum { NUM_PAGES_VIEWS = sizeof PAGES_VIEWS / sizeof PAGES_VIEWS[0] };
+
 /* One row. */
 struct pages_fixture {
     struct offloaded_kv kv;
@@ -61,6 +75,26 @@ static inline void pages_release(struct pages_fixture *f)
     free(f->kv.k);
     free(f->pages.bounds);
     free(f->q);
+}
+
+/* The case of a selection from the view. */
+static inline struct pages_case pages_view_of(const struct pages_view_case *v)
+{
+    struct pages_case t = v->t;
+    t.count = v->count;
+    return t;
+}
+
+/* The same as f, with pages of only the first `count` keys. Free its bounds. */
+static inline struct pages_fixture pages_first(const struct pages_fixture *f, int64_t count)
+{
+    struct pages_fixture first = *f;
+    first.kv.count = count;
+    first.pages.count = count;
+    first.pages.bounds = mp_xmalloc(key_pages_bytes(&f->pages));
+    memset(first.pages.bounds, 0xff, key_pages_bytes(&f->pages));
+    page_bounds_ref(&(struct page_bounds_args){.kv = &first.kv, .pages = &first.pages});
+    return first;
 }
 
 struct pages_selection {

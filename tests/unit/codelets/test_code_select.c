@@ -334,6 +334,31 @@ static void test_rows(void **state)
     code_select_release(&f);
 }
 
+/* A view of codes selects what codes of only its keys do. */
+static void test_views(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NUM_CODE_SELECT_VIEWS; i++) {
+        const struct code_select_view_case *v = &CODE_SELECT_VIEWS[i];
+        const struct code_select_case t = code_select_view_of(v);
+        struct code_select_fixture f = code_select_make(&v->t);
+        struct code_select_fixture first = code_select_first(&f, v->count);
+        struct keys_selection expected = code_selection_make(&t);
+        struct keys_selection found = code_selection_make(&t);
+        f.codes.count = v->count;
+        FOR_EACH_VARIANT(isa, variants)
+        {
+            code_select_call(variants[isa], &t, &first, &expected);
+            code_select_call(variants[isa], &t, &f, &found);
+            code_select_assert_same(&t, &found, &expected);
+        }
+        keys_selection_release(&expected);
+        keys_selection_release(&found);
+        codes_release(&first.codes);
+        code_select_release(&f);
+    }
+}
+
 /* ---- means ---- */
 
 static void select_on_host(void *state, const struct code_select_case *t,
@@ -360,7 +385,8 @@ int main(void)
         cmocka_unit_test(test_selected), cmocka_unit_test(test_scale),
         cmocka_unit_test(test_cases),    cmocka_unit_test(test_heavy),
         cmocka_unit_test(test_uniform),  cmocka_unit_test(test_many_tokens),
-        cmocka_unit_test(test_rows),     cmocka_unit_test(test_means),
+        cmocka_unit_test(test_rows),     cmocka_unit_test(test_views),
+        cmocka_unit_test(test_means),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,6 +23,7 @@ struct fixture {
     struct offloaded_kv keys; /* the same keys once more */
     bool dropped; /* nothing is offloaded: the tokens between sink and window are dropped */
     bool center;
+    bool mean_given;
 };
 
 static int64_t offloaded_tokens(int64_t tokens)
@@ -91,13 +92,12 @@ static void check_mean(const struct fixture *f, int h, int64_t count)
     }
 }
 
-static void check(const struct fixture *f)
+/* Each token is where it belongs, its key less the mean. */
+static void check_tokens(const struct fixture *f)
 {
     int64_t count = offloaded_tokens(f->tokens);
-    assert_int_equal(f->off.count, count);
     check_keys(f);
     for (int h = 0; h < HEADS; h++) {
-        check_mean(f, h, f->dropped || !f->center ? 0 : count);
         int64_t slot = 0;
         for (int64_t i = 0; i < f->tokens; i++) {
             if (count > 0 && i >= SINK && i < SINK + count) {
@@ -111,6 +111,16 @@ static void check(const struct fixture *f)
                 slot++;
             }
         }
+    }
+}
+
+static void check(const struct fixture *f)
+{
+    int64_t count = offloaded_tokens(f->tokens);
+    assert_int_equal(f->off.count, count);
+    check_tokens(f);
+    for (int h = 0; h < HEADS; h++) {
+        check_mean(f, h, f->dropped || !f->center ? 0 : count);
     }
 }
 
@@ -165,6 +175,7 @@ static void run_heads(offload_kernel *variant, const struct fixture *f, int firs
                                    .sink = SINK,
                                    .window = WINDOW,
                                    .center = f->center,
+                                   .mean_given = f->mean_given,
                                    .static_cache = &static_cache,
                                    .offloaded = f->dropped ? NULL : &off,
                                    .keys = &keys});
@@ -216,6 +227,78 @@ static void test_views_of_heads(void **state)
     }
     struct kv_cache plain = {.dtype = MP_F32, .num_kv_heads = 2, .capacity = 3, .head_dim = 4};
     assert_null(kv_cache_heads(&plain, 1, 1).k_mean);
+}
+
+/* ---- a mean that is given ---- */
+
+/* It stays as it is, and what is stored is less it, whether the tokens between sink and window are
+ * offloaded or dropped. */
+static void run_mean_given(int64_t tokens, int head_dim, enum mp_dtype dtype)
+{
+    FOR_EACH_SUPPORTED(isa, variants, dtype, head_dim)
+    {
+        for (int how = 0; how < 4; how++) {
+            struct fixture f = make_fixture(tokens, head_dim, dtype);
+            float *mean = random_floats((size_t)(HEADS * head_dim), 1.0f, 97);
+            memcpy(f.static_cache.k_mean, mean, (size_t)(HEADS * head_dim) * sizeof *mean);
+            f.mean_given = true;
+            f.dropped = how % 2 == 1;
+            f.center = how / 2 == 1;
+            run_heads(variants[isa], &f, 0, HEADS);
+            check_tokens(&f);
+            assert_memory_equal(f.static_cache.k_mean, mean,
+                                (size_t)(HEADS * head_dim) * sizeof *mean);
+            free(mean);
+            release_fixture(&f);
+        }
+    }
+}
+
+static void test_mean_given(void **state)
+{
+    (void)state;
+    run_mean_given(SINK - 1, 64, MP_BF16);
+    run_mean_given(SINK + WINDOW, 64, MP_BF16);
+    run_mean_given(SINK + WINDOW + 1, 64, MP_BF16);
+    run_mean_given(5001, 128, MP_BF16);
+    run_mean_given(500, 18, MP_BF16);
+    run_mean_given(500, 64, MP_F32);
+}
+
+/* As a dense layer's tokens that follow a prefix which another request keeps: no sink, all before
+ * the window dropped, no slot beyond it touched. */
+static void test_window_alone(void **state)
+{
+    (void)state;
+    enum { D = 32, TOKENS = 300, LAST = 70 };
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        struct fixture f = make_fixture(TOKENS, D, MP_BF16);
+        struct kv_cache before = make_cache(f.static_cache.capacity, D, MP_BF16);
+        variants[isa](&(struct offload_args){.staging = &f.staging,
+                                             .tokens = TOKENS,
+                                             .window = LAST,
+                                             .mean_given = true,
+                                             .static_cache = &f.static_cache});
+        for (int h = 0; h < HEADS; h++) {
+            int64_t first = h * f.static_cache.capacity;
+            size_t end = (size_t)(first + LAST) * D;
+            size_t rest = (size_t)((f.static_cache.capacity - LAST) * D) * sizeof(uint16_t);
+            for (int64_t i = 0; i < LAST; i++) {
+                check_token(&f, h, TOKENS - LAST + i, f.static_cache.k, f.static_cache.v,
+                            (size_t)(first + i));
+            }
+            assert_memory_equal((uint16_t *)f.static_cache.k + end, (uint16_t *)before.k + end,
+                                rest);
+            assert_memory_equal((uint16_t *)f.static_cache.v + end, (uint16_t *)before.v + end,
+                                rest);
+        }
+        assert_memory_equal(f.static_cache.k_mean, before.k_mean, HEADS * D * sizeof(float));
+        free(before.k);
+        free(before.v);
+        free(before.k_mean);
+        release_fixture(&f);
+    }
 }
 
 /* Who allocates has counted the tokens. */
@@ -387,7 +470,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_short_prompts),  cmocka_unit_test(test_long_prompts),
-        cmocka_unit_test(test_views_of_heads), cmocka_unit_test(test_wrong_count),
+        cmocka_unit_test(test_views_of_heads), cmocka_unit_test(test_mean_given),
+        cmocka_unit_test(test_window_alone),   cmocka_unit_test(test_wrong_count),
         cmocka_unit_test(test_int8),           cmocka_unit_test(test_int8_views_of_heads),
         cmocka_unit_test(test_int8_limits),
     };

@@ -200,6 +200,30 @@ static void test_tails(void **state)
     }
 }
 
+/* A view of pages selects what pages of only its keys do. */
+static void test_views(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NUM_PAGES_VIEWS; i++) {
+        const struct pages_case t = pages_view_of(&PAGES_VIEWS[i]);
+        struct pages_fixture f = pages_make(&PAGES_VIEWS[i].t);
+        struct pages_fixture first = pages_first(&f, t.count);
+        struct pages_selection expected = pages_selection_make(&t);
+        struct pages_selection found = pages_selection_make(&t);
+        f.pages.count = t.count;
+        FOR_EACH_SUPPORTED(isa, select_variants, MP_BF16, t.head_dim)
+        {
+            pages_call(select_variants[isa], &t, &first, &expected);
+            pages_call(select_variants[isa], &t, &f, &found);
+            pages_assert_equal(&t, &found, &expected);
+        }
+        pages_selection_release(&expected);
+        pages_selection_release(&found);
+        free(first.pages.bounds);
+        pages_release(&f);
+    }
+}
+
 /* Of equal pages the lower ones are selected. */
 static void test_ties(void **state)
 {
@@ -319,10 +343,11 @@ static void test_demands(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_by_hand),
-        cmocka_unit_test(test_select),     cmocka_unit_test(test_tails),
-        cmocka_unit_test(test_ties),       cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_many_pages), cmocka_unit_test(test_demands),
+        cmocka_unit_test(test_bounds),  cmocka_unit_test(test_by_hand),
+        cmocka_unit_test(test_select),  cmocka_unit_test(test_tails),
+        cmocka_unit_test(test_views),   cmocka_unit_test(test_ties),
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_many_pages),
+        cmocka_unit_test(test_demands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,11 +143,94 @@ static void test_variants_agree(void **state)
     }
 }
 
+/* ---- rows without tokens ---- */
+
+enum { ROWS = 5, KV_HEADS = 2, GROUP = 3, NUM_HEADS = KV_HEADS * GROUP };
+
+/* Rows first .. first + rows - 1 of a step, over NaN, into the same rows of o and lse. */
+static void attend_rows(static_attention_kernel *variant, const struct static_attention_args *all,
+                        int64_t first, int64_t rows)
+{
+    int64_t heads = first * NUM_HEADS;
+    struct static_attention_args a = *all;
+    a.q += heads * a.head_dim;
+    a.cache += first;
+    a.length += first;
+    a.o += heads * a.head_dim;
+    a.lse += heads;
+    a.rows = rows;
+    memset(a.o, 0xff, (size_t)(rows * NUM_HEADS * a.head_dim) * sizeof *a.o);
+    memset(a.lse, 0xff, (size_t)(rows * NUM_HEADS) * sizeof *a.lse);
+    variant(&a);
+}
+
+/* All rows of one step, of which those without tokens have o = 0 and lse = -INFINITY and the others
+ * the bits that they have alone. */
+static void run_rows(const int64_t length[ROWS], int head_dim, enum mp_dtype dtype)
+{
+    enum { MOST = 1300 };
+    size_t width = NUM_HEADS * (size_t)head_dim;
+    size_t n = (size_t)KV_HEADS * MOST * (size_t)head_dim;
+    struct kv_cache cache = {.k = random_tensor(dtype, n, 1.0f, 11),
+                             .v = random_tensor(dtype, n, 1.0f, 12),
+                             .capacity = MOST,
+                             .num_kv_heads = KV_HEADS,
+                             .head_dim = head_dim,
+                             .dtype = dtype};
+    const struct kv_cache *caches[ROWS] = {&cache, &cache, &cache, &cache, &cache};
+    float lse[ROWS * NUM_HEADS], lse_alone[ROWS * NUM_HEADS];
+    float *o = mp_xcalloc(ROWS * width, sizeof *o);
+    float *o_alone = mp_xcalloc(ROWS * width, sizeof *o_alone);
+    struct static_attention_args together = {.q = random_floats(ROWS * width, 1.0f, 13),
+                                             .cache = caches,
+                                             .length = length,
+                                             .o = o,
+                                             .lse = lse,
+                                             .num_heads = NUM_HEADS,
+                                             .head_dim = head_dim,
+                                             .scale = 0.1f};
+    struct static_attention_args alone = together;
+    alone.o = o_alone;
+    alone.lse = lse_alone;
+    FOR_EACH_SUPPORTED(isa, variants, dtype, head_dim)
+    {
+        attend_rows(variants[isa], &together, 0, ROWS);
+        for (int64_t r = 0; r < ROWS; r++) {
+            attend_rows(variants[isa], &alone, r, 1);
+            for (size_t i = (size_t)r * width; length[r] == 0 && i < (size_t)(r + 1) * width; i++) {
+                assert_true(o[i] == 0.0f && lse[i / (size_t)head_dim] == -INFINITY);
+            }
+            assert_true(length[r] == 0 || isfinite(lse[r * NUM_HEADS]));
+        }
+        assert_memory_equal(o, o_alone, ROWS * width * sizeof *o);
+        assert_memory_equal(lse, lse_alone, sizeof lse);
+    }
+    free((float *)together.q);
+    free(o);
+    free(o_alone);
+    free(cache.k);
+    free(cache.v);
+}
+
+static void test_rows_without_tokens(void **state)
+{
+    (void)state;
+    const int64_t lengths[][ROWS] = {
+        {0, 300, 0, 1, 1300}, {1300, 0, 0, 64, 0}, {0, 0, 0, 0, 1}, {0, 0, 0, 0, 0}};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        run_rows(lengths[i], 64, MP_BF16);
+        run_rows(lengths[i], 128, MP_BF16);
+        run_rows(lengths[i], 24, MP_BF16);
+        run_rows(lengths[i], 18, MP_F32);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_variants_agree),
+        cmocka_unit_test(test_rows_without_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

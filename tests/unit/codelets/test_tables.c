@@ -6,6 +6,8 @@
 #include "tests/unit/codelets/heads_test.h"
 #include "tests/unit/codelets/kernel_test.h"
 
+#include <omp.h>
+
 static table_lookup_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_REF] = table_lookup_ref,
 #ifdef __x86_64__
@@ -201,6 +203,111 @@ static void test_rows_without_tokens(void **state)
     release(&f);
 }
 
+/* ---- views ---- */
+
+/* Rows of one step; each has ids of its own, room for just as many as its tables have tokens. */
+enum { VIEW_ROWS = 3, VIEW_HEADS = 4, VIEW_L = 3, VIEW_N = 70000 };
+
+/* Whole tables and views of them in turn, the same queries for every row. */
+static void look_up_rows(table_lookup_kernel *variant, const uint16_t *codes,
+                         const struct lsh_tables *const tables[VIEW_ROWS],
+                         uint32_t *const ids[VIEW_ROWS], int32_t *nnz)
+{
+    uint16_t all[VIEW_ROWS * VIEW_HEADS * VIEW_L];
+    int64_t stride[VIEW_ROWS];
+    for (int r = 0; r < VIEW_ROWS; r++) {
+        memcpy(all + r * VIEW_HEADS * VIEW_L, codes, VIEW_HEADS * VIEW_L * sizeof *codes);
+        stride[r] = tables[r]->count;
+    }
+    memset(nnz, 0xff, VIEW_ROWS * VIEW_HEADS * sizeof *nnz);
+    variant(&(struct table_lookup_args){.codes = all,
+                                        .tables = tables,
+                                        .ids = ids,
+                                        .ids_stride = stride,
+                                        .nnz = nnz,
+                                        .rows = VIEW_ROWS,
+                                        .num_heads = VIEW_HEADS,
+                                        .L = VIEW_L});
+}
+
+/* A row has what the whole tables select [heads][VIEW_N] below its count, and no more. */
+static void check_view(const struct lsh_tables *tables, const uint32_t *ids, const int32_t *nnz,
+                       const uint32_t *whole, const int32_t *whole_nnz)
+{
+    for (int h = 0; h < VIEW_HEADS; h++) {
+        int32_t below = 0;
+        while (below < whole_nnz[h] && whole[h * VIEW_N + below] < tables->count) {
+            below++;
+        }
+        assert_int_equal(nnz[h], below);
+        assert_memory_equal(ids + h * tables->count, whole + h * VIEW_N,
+                            (size_t)below * sizeof *ids);
+    }
+}
+
+/* Whole tables before a view and after one; a view between shorter and longer ones. One thread does
+ * them all, so that what it leaves behind would be found. */
+static void run_views(table_lookup_kernel *variant, const struct fixture *f, int64_t count)
+{
+    struct lsh_tables view = f->tables;
+    struct lsh_tables first = f->tables;
+    view.count = count;
+    first.count = KV_GRANULE;
+    const struct lsh_tables *orders[][VIEW_ROWS] = {
+        {&f->tables, &view, &f->tables}, {&view, &f->tables, &view}, {&first, &view, &first}};
+    uint16_t *codes = random_codes(VIEW_HEADS * VIEW_L, 4, 4);
+    uint32_t *whole = mp_xcalloc(VIEW_HEADS * VIEW_N, sizeof *whole);
+    int32_t whole_nnz[VIEW_HEADS];
+    const struct lsh_tables *tables = &f->tables;
+    table_lookup_ref(&(struct table_lookup_args){.codes = codes,
+                                                 .tables = &tables,
+                                                 .ids = &whole,
+                                                 .ids_stride = &f->tables.count,
+                                                 .nnz = whole_nnz,
+                                                 .rows = 1,
+                                                 .num_heads = VIEW_HEADS,
+                                                 .L = VIEW_L});
+    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
+        uint32_t *ids[VIEW_ROWS];
+        int32_t nnz[VIEW_ROWS * VIEW_HEADS];
+        for (int r = 0; r < VIEW_ROWS; r++) {
+            ids[r] = mp_xcalloc((size_t)(VIEW_HEADS * orders[i][r]->count), sizeof *ids[r]);
+        }
+        look_up_rows(variant, codes, orders[i], ids, nnz);
+        for (int r = 0; r < VIEW_ROWS; r++) {
+            check_view(orders[i][r], ids[r], nnz + r * VIEW_HEADS, whole, whole_nnz);
+            free(ids[r]);
+        }
+    }
+    free(codes);
+    free(whole);
+}
+
+static void test_views(void **state)
+{
+    (void)state;
+    const struct table_case t = {
+        .count = VIEW_N, .num_kv_heads = 2, .group = 2, .K = 2, .L = VIEW_L, .distinct = 4};
+    const int64_t counts[] = {KV_GRANULE,
+                              999 * KV_GRANULE,
+                              LSH_BLOCK_TOKENS - KV_GRANULE,
+                              LSH_BLOCK_TOKENS,
+                              LSH_BLOCK_TOKENS + KV_GRANULE,
+                              VIEW_N / KV_GRANULE * KV_GRANULE};
+    struct fixture f = build(&t);
+    int threads = omp_get_max_threads();
+    FOR_EACH_VARIANT(isa, variants)
+    {
+        for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+            omp_set_num_threads(1);
+            run_views(variants[isa], &f, counts[i]);
+            omp_set_num_threads(threads);
+            run_views(variants[isa], &f, counts[i]);
+        }
+    }
+    release(&f);
+}
+
 /* The heads of a shard alone, of all rows, find what all heads find together. */
 static void test_shards(void **state)
 {
@@ -261,6 +368,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_build_and_lookup),
         cmocka_unit_test(test_rows_without_tokens),
+        cmocka_unit_test(test_views),
         cmocka_unit_test(test_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -203,6 +203,35 @@ static void test_extremes(void **state)
     code_select_release(&f);
 }
 
+/* A view of codes selects what codes of only its keys do. */
+static void test_views(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    for (size_t i = 0; i < NUM_CODE_SELECT_VIEWS; i++) {
+        const struct code_select_view_case *view = &CODE_SELECT_VIEWS[i];
+        const struct code_select_case t = code_select_view_of(view);
+        struct code_select_fixture f = code_select_make(&view->t);
+        struct code_select_fixture first = code_select_first(&f, view->count);
+        struct keys_selection expected = code_selection_make(&t);
+        struct keys_selection found = code_selection_make(&t);
+        f.codes.count = view->count;
+        struct device x = device_make(&t, &f, true);
+        struct device only = device_make(&t, &first, true);
+        for (int v = 0; v < NUM_VARIANTS; v++) {
+            if (call(v, &t, &only, &expected) && call(v, &t, &x, &found)) {
+                code_select_assert_same(&t, &found, &expected);
+            }
+        }
+        device_release(&x);
+        device_release(&only);
+        keys_selection_release(&expected);
+        keys_selection_release(&found);
+        codes_release(&first.codes);
+        code_select_release(&f);
+    }
+}
+
 /* ---- several rows ---- */
 
 enum { ROWS = 37, KV_HEADS = 2, GROUP = 2, DIM = 64, ROW_TOKENS = 20000 };
@@ -347,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_agrees_with_reference),
         cmocka_unit_test(test_many_tokens),
         cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_views),
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_means),
     };

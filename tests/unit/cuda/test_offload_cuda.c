@@ -140,7 +140,7 @@ static void run_on_gpu(struct offload_args a, int heads, struct result *r)
     staging.v = device_copy(a.staging->v, staging_bytes);
     static_cache.k = device_copy(r->static_cache.k, static_bytes);
     static_cache.v = device_copy(r->static_cache.v, static_bytes);
-    static_cache.k_mean = device_copy(NULL, mean_bytes);
+    static_cache.k_mean = device_copy(a.mean_given ? r->static_cache.k_mean : NULL, mean_bytes);
     keys.k = device_copy(r->keys.k, keys_bytes_of(r));
     off.k = pinned_copy(r->off.k, off_bytes);
     off.v = pinned_copy(r->off.v, off_bytes);
@@ -263,6 +263,53 @@ static void run_offload(int64_t tokens, int head_dim, enum mp_dtype offloaded, b
     free(staging.v);
 }
 
+/* A mean that is given: it stays to the bit, beside what is offloaded and where that is dropped. */
+static void run_mean_given(int64_t tokens, int64_t sink, int64_t window, int head_dim, bool dropped)
+{
+    size_t n = (size_t)(HEADS * (tokens + 9) * head_dim);
+    size_t means = (size_t)(HEADS * head_dim) * sizeof(float);
+    float *mean = random_floats((size_t)(HEADS * head_dim), 1.0f, 97);
+    struct kv_cache staging = {.k = random_tensor(MP_BF16, n, 1.0f, 90),
+                               .v = random_tensor(MP_BF16, n, 1.0f, 91),
+                               .capacity = tokens + 9,
+                               .num_kv_heads = HEADS,
+                               .head_dim = head_dim,
+                               .dtype = MP_BF16};
+    struct result expected = make_result(tokens, head_dim, MP_BF16);
+    struct result result = make_result(tokens, head_dim, MP_BF16);
+    memcpy(expected.static_cache.k_mean, mean, means);
+    memcpy(result.static_cache.k_mean, mean, means);
+    struct offload_args a = {.staging = &staging,
+                             .tokens = tokens,
+                             .sink = sink,
+                             .window = window,
+                             .center = true,
+                             .mean_given = true,
+                             .static_cache = &expected.static_cache,
+                             .offloaded = dropped ? NULL : &expected.off};
+    offload_ref(&a);
+    run_on_gpu(a, HEADS, &result);
+    assert_memory_equal(result.static_cache.k_mean, mean, means);
+    check_same(&result, &expected);
+    free(mean);
+    release_result(&expected);
+    release_result(&result);
+    free(staging.k);
+    free(staging.v);
+}
+
+static void test_mean_given(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    run_mean_given(SINK - 1, SINK, WINDOW, 64, true);
+    run_mean_given(SINK + WINDOW + 1, SINK, WINDOW, 64, false);
+    run_mean_given(SINK + WINDOW + 1, SINK, WINDOW, 64, true);
+    run_mean_given(5001, SINK, WINDOW, 128, false);
+    run_mean_given(5001, SINK, WINDOW, 128, true);
+    run_mean_given(300, 0, SINK + WINDOW + 2, 96, true); /* as in a dense layer */
+}
+
 /* With the tokens between sink and window offloaded, as bf16 and as int8, and dropped. */
 static void run_case(int64_t tokens, int head_dim)
 {
@@ -298,6 +345,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_short_prompts),
         cmocka_unit_test(test_long_prompts),
+        cmocka_unit_test(test_mean_given),
     };
     return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
 }

@@ -2,33 +2,21 @@
 #include "tests/unit/codelets/pages_test.h"
 #include "tests/unit/cuda/cuda_test.h"
 
-/* Both ops on copies of the fixture in device memory. */
-static void run_case(const struct pages_case *t)
+/* Selects from copies of the fixture in device memory, whose bounds are there already. */
+static void select_on_gpu(const struct pages_case *t, const struct pages_fixture *d,
+                          struct pages_selection *found)
 {
     int num_heads = t->num_kv_heads * t->group;
-    struct pages_fixture f = pages_make(t);
-    struct pages_selection expected = pages_selection_make(t);
-    struct pages_selection found = pages_selection_make(t);
-    pages_call(page_select_ref, t, &f, &expected);
-
-    size_t bounds = key_pages_bytes(&f.pages);
     size_t ids = (size_t)num_heads * (size_t)t->count * sizeof(uint32_t);
-    struct pages_fixture d = f;
     void *nnz = NULL;
     ASSERT_CUDA(cudaMallocHost(&nnz, (size_t)num_heads * sizeof(int32_t)));
     memset(nnz, 0xff, (size_t)num_heads * sizeof(int32_t));
-    d.kv.k = device_copy(f.kv.k, kv_bytes(t->num_kv_heads, t->head_dim, MP_BF16, f.kv.capacity));
-    d.pages.bounds = device_copy(NULL, bounds);
-    d.q = device_copy(f.q, (size_t)(num_heads * t->head_dim) * sizeof *f.q);
     uint32_t *device_ids = device_copy(NULL, ids);
     void *scratch = device_copy(NULL, page_select_scratch(num_heads, t->count, t->page_size));
-    cuda_op_begin("page_bounds");
-    page_bounds_cuda(&(struct page_bounds_args){.kv = &d.kv, .pages = &d.pages});
-    cuda_op_end();
     cuda_op_begin("page_select");
     page_select_cuda(
-        &(struct page_select_args){.q = d.q,
-                                   .pages = (const struct key_pages *const[]){&d.pages},
+        &(struct page_select_args){.q = d->q,
+                                   .pages = (const struct key_pages *const[]){&d->pages},
                                    .budget = &t->budget,
                                    .ids = (uint32_t *const[]){device_ids},
                                    .ids_stride = &t->count,
@@ -38,17 +26,38 @@ static void run_case(const struct pages_case *t)
                                    .num_heads = num_heads,
                                    .head_dim = t->head_dim});
     cuda_op_end();
+    cuda_synchronize();
+    ASSERT_CUDA(cudaMemcpy(found->ids, device_ids, ids, cudaMemcpyDeviceToHost));
+    memcpy(found->nnz, nnz, (size_t)num_heads * sizeof *found->nnz);
+    ASSERT_CUDA(cudaFree(device_ids));
+    ASSERT_CUDA(cudaFree(scratch));
+    ASSERT_CUDA(cudaFreeHost(nnz));
+}
+
+/* Both ops on copies of the fixture in device memory. */
+static void run_case(const struct pages_case *t)
+{
+    struct pages_fixture f = pages_make(t);
+    struct pages_selection expected = pages_selection_make(t);
+    struct pages_selection found = pages_selection_make(t);
+    pages_call(page_select_ref, t, &f, &expected);
+
+    size_t bounds = key_pages_bytes(&f.pages);
+    struct pages_fixture d = f;
+    d.kv.k = device_copy(f.kv.k, kv_bytes(t->num_kv_heads, t->head_dim, MP_BF16, f.kv.capacity));
+    d.pages.bounds = device_copy(NULL, bounds);
+    d.q = device_copy(f.q, (size_t)(t->num_kv_heads * t->group * t->head_dim) * sizeof *f.q);
+    cuda_op_begin("page_bounds");
+    page_bounds_cuda(&(struct page_bounds_args){.kv = &d.kv, .pages = &d.pages});
+    cuda_op_end();
+    select_on_gpu(t, &d, &found);
     void *found_bounds = host_copy(d.pages.bounds, bounds);
     assert_memory_equal(found_bounds, f.pages.bounds, bounds);
-    ASSERT_CUDA(cudaMemcpy(found.ids, device_ids, ids, cudaMemcpyDeviceToHost));
-    memcpy(found.nnz, nnz, (size_t)num_heads * sizeof *found.nnz);
     pages_assert_equal(t, &found, &expected);
 
-    void *arrays[] = {d.kv.k, d.pages.bounds, d.q, device_ids, scratch};
-    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
-        ASSERT_CUDA(cudaFree(arrays[i]));
-    }
-    ASSERT_CUDA(cudaFreeHost(nnz));
+    ASSERT_CUDA(cudaFree(d.kv.k));
+    ASSERT_CUDA(cudaFree(d.pages.bounds));
+    ASSERT_CUDA(cudaFree(d.q));
     free(found_bounds);
     pages_selection_release(&expected);
     pages_selection_release(&found);
@@ -72,6 +81,33 @@ static void test_agrees_with_reference(void **state)
     }
     for (size_t i = 0; i < NUM_PAGES_TAILS; i++) {
         run_case(&PAGES_TAILS[i]);
+    }
+}
+
+/* A view of pages selects what pages of only its keys do. */
+static void test_views(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    for (size_t i = 0; i < NUM_PAGES_VIEWS; i++) {
+        const struct pages_case t = pages_view_of(&PAGES_VIEWS[i]);
+        struct pages_fixture f = pages_make(&PAGES_VIEWS[i].t);
+        struct pages_fixture first = pages_first(&f, t.count);
+        struct pages_selection expected = pages_selection_make(&t);
+        struct pages_selection found = pages_selection_make(&t);
+        pages_call(page_select_ref, &t, &first, &expected);
+        struct pages_fixture d = f;
+        d.pages.count = t.count;
+        d.pages.bounds = device_copy(f.pages.bounds, key_pages_bytes(&f.pages));
+        d.q = device_copy(f.q, (size_t)(t.num_kv_heads * t.group * t.head_dim) * sizeof *f.q);
+        select_on_gpu(&t, &d, &found);
+        pages_assert_equal(&t, &found, &expected);
+        ASSERT_CUDA(cudaFree(d.pages.bounds));
+        ASSERT_CUDA(cudaFree(d.q));
+        pages_selection_release(&expected);
+        pages_selection_release(&found);
+        free(first.pages.bounds);
+        pages_release(&f);
     }
 }
 
@@ -148,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_agrees_with_reference),
+        cmocka_unit_test(test_views),
         cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);

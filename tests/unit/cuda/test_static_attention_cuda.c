@@ -194,12 +194,84 @@ static void test_batches(void **state)
     }
 }
 
+/* ---- rows without tokens ---- */
+
+/* Rows of one step, of which those without tokens have o = 0 and lse = -INFINITY and the others the
+ * bits that they have alone. */
+static void run_rows(const struct attention_case *t)
+{
+    int num_heads = t->num_kv_heads * t->group;
+    size_t width = (size_t)(num_heads * t->head_dim);
+    size_t o_bytes = width * sizeof(float);
+    size_t lse_bytes = (size_t)num_heads * sizeof(float);
+    struct kv_cache host, device;
+    const struct kv_cache *caches[MAX_ROWS];
+    int64_t length[MAX_ROWS];
+    make_cache(&host, &device, 5000, t, 10);
+    for (int r = 0; r < t->rows; r++) {
+        length[r] = t->length[r % LENGTHS];
+        caches[r] = &device;
+    }
+    float *q = random_floats((size_t)t->rows * width, 1.0f, 5);
+    struct static_attention_args a = {.q = q,
+                                      .length = length,
+                                      .rows = t->rows,
+                                      .num_heads = num_heads,
+                                      .head_dim = t->head_dim,
+                                      .scale = 0.1f};
+    float *o, *lse, *o_alone, *lse_alone;
+    run_on_gpu(a, caches, (size_t)t->rows * o_bytes, (size_t)t->rows * lse_bytes, t, &o, &lse);
+    for (int r = 0; r < t->rows; r++) {
+        a.q = q + (size_t)r * width;
+        a.length = length + r;
+        a.rows = 1;
+        run_on_gpu(a, caches, o_bytes, lse_bytes, t, &o_alone, &lse_alone);
+        assert_memory_equal(o + (size_t)r * width, o_alone, o_bytes);
+        assert_memory_equal(lse + r * num_heads, lse_alone, lse_bytes);
+        for (size_t i = 0; length[r] == 0 && i < width; i++) {
+            assert_true(o_alone[i] == 0.0f && lse_alone[i / (size_t)t->head_dim] == -INFINITY);
+        }
+        assert_true(length[r] == 0 || isfinite(lse_alone[0]));
+        free(o_alone);
+        free(lse_alone);
+    }
+    ASSERT_CUDA(cudaFree(device.k));
+    ASSERT_CUDA(cudaFree(device.v));
+    free(host.k);
+    free(host.v);
+    free(q);
+    free(o);
+    free(lse);
+}
+
+/* Beside rows of one piece and of many, in pieces of their own, in several launches, alone. */
+static void test_rows_without_tokens(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    const int64_t lengths[][LENGTHS] = {
+        {0, 5000, 0, 1}, {5000, 0, 68, 0}, {0, 0, 64, 1}, {0, 0, 0, 0}};
+    const int dims[] = {64, 128, 80};
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        for (size_t j = 0; j < sizeof dims / sizeof dims[0]; j++) {
+            struct attention_case t = {.rows = i % 2 == 0 ? LENGTHS : MAX_ROWS,
+                                       .num_kv_heads = 2,
+                                       .group = 3,
+                                       .head_dim = dims[j],
+                                       .pinned = j == 1};
+            memcpy(t.length, lengths[i], sizeof t.length);
+            run_rows(&t);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_rows_without_tokens),
     };
     return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
 }

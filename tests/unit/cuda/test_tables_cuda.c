@@ -244,11 +244,52 @@ static void test_rows(void **state)
     }
 }
 
+/* ---- views ---- */
+
+/* The same tables, of which the first `count` tokens can be selected. */
+static struct fixture view_of(const struct fixture *f, int64_t count)
+{
+    struct fixture view = *f;
+    view.host.count = count;
+    view.device.count = count;
+    return view;
+}
+
+/* Whole tables and views of them in one step, in both orders, more rows than a launch takes. That
+ * the reference selects what it should of a view is tested with it. */
+static void test_views(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_GPU();
+    enum { ROWS = 35 };
+    const int64_t counts[] = {KV_GRANULE,
+                              999 * KV_GRANULE,
+                              LSH_BLOCK_TOKENS - KV_GRANULE,
+                              LSH_BLOCK_TOKENS,
+                              LSH_BLOCK_TOKENS + KV_GRANULE,
+                              70000 / KV_GRANULE * KV_GRANULE};
+    const struct table_case t = {
+        .K = 4, .L = 7, .num_kv_heads = 2, .group = 2, .count = 70000, .distinct = 16};
+    struct fixture f = build(&t);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        struct fixture view = view_of(&f, counts[i]);
+        const struct fixture *rows[ROWS + 1];
+        for (int r = 0; r <= ROWS; r++) {
+            rows[r] = r % 2 == 0 ? &f : &view;
+        }
+        compare_lookup(rows, 3, 1, &t);
+        compare_lookup(rows + 1, 3, 2, &t);
+        compare_lookup(rows + 1, ROWS, 1, &t);
+    }
+    release(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_build_and_lookup),
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_views),
     };
     return cmocka_run_group_tests(tests, cuda_test_setup, cuda_test_teardown);
 }

@@ -20,6 +20,8 @@ static const char *const EXACT[][7] = {
     {"attention", "quest", "attention-budget", "1", NULL},
     {"attention", "pps", "attention-samples", "100000", NULL},
 };
+/* Room for none whose request is gone. */
+static const char *const NOTHING_KEPT[] = {"prefix-cache", "1", NULL};
 enum { NUM_EXACT = sizeof EXACT / sizeof EXACT[0] };
 
 /* One document for all, and a question of its own; which < 0: another document. */
@@ -136,7 +138,7 @@ static void test_beside_each_other(void **state)
             ask(f.session, i, QUESTION, lengths[i], alone[i]);
             close_fixture(&f);
         }
-        open_fixture(&f, EXACT[m], (const char *const[]){"prefix-cache", "0", NULL});
+        open_fixture(&f, EXACT[m], NOTHING_KEPT);
         for (int i = 0; i < 3; i++) {
             struct mp_ids prompt = make_prompt(i, QUESTION);
             ASSERT_OK(add_prompt(f.session, prompt.data, (int64_t)prompt.count, lengths[i], 0,
@@ -170,7 +172,7 @@ static void test_lender_leaves(void **state)
         struct mp_error err;
         int64_t cached;
         int32_t expected[NEW_TOKENS];
-        open_fixture(&f, EXACT[m], (const char *const[]){"prefix-cache", "0", NULL});
+        open_fixture(&f, EXACT[m], NOTHING_KEPT);
         ask(f.session, 1, QUESTION, NEW_TOKENS, expected);
         assert_int_equal(ask(f.session, 2, QUESTION, NEW_TOKENS, NULL), 0); /* nothing is kept */
 

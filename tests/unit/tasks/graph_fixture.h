@@ -61,6 +61,8 @@ static inline void name_step(struct fixture *f)
     name_buffer(&b->q, "q");
     name_buffer(&b->o_static, "os");
     name_buffer(&b->lse_static, "ls");
+    name_buffer(&b->o_shared, "oh");
+    name_buffer(&b->lse_shared, "lh");
     name_buffer(&b->o_merged, "om");
     name_buffer(&b->lse_merged, "lm");
     name_buffer(&b->logits, "logits");
@@ -158,6 +160,8 @@ static inline void set_up_prompt(struct prompt *p, struct fixture *f)
         .rope = &f->rope,
         .last_row_only = true,
     };
+    name_buffer(&p->prefill.prefix_buffer[0], "evenp");
+    name_buffer(&p->prefill.prefix_buffer[1], "oddp");
     for (int c = 0; c < MAX_CHUNKS; c++) {
         name_buffer(&p->chunks[c].ids, "ids%d", c);
         name_buffer(&p->chunks[c].x, "x%d", c);
