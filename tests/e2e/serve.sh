@@ -130,7 +130,8 @@ case_serve_openai() {
 
 case_serve_replay() {
     need_node
-    serve --batch 4 --context 4096 --template none
+    # The same prompt twice is to give the same text: nothing is shared.
+    serve --batch 4 --context 4096 --template none --prefix-cache 0
     run_node replay
     end_server
 }
@@ -177,8 +178,13 @@ case_serve_life() {
 
 case_serve_load() {
     need_node
-    serve --batch 8 --context 4096
+    serve --batch 8 --context 4096 --prefix-cache 0
     run_node load "$child" 2 16
+    end_server
+    # The same prompts again and again, each read once: exact attention gives the same texts.
+    serve --batch 8 --context 4096 --attention full --prefix-cache 1GiB
+    run_node load "$child" 2 16
+    expect_get 200 '^vllm:prefix_cache_hits_total\{model_name="demo"\} [1-9]' /metrics
     end_server
 }
 

@@ -6,6 +6,8 @@
 
 #include "pipeline/engine/prefixes/segment.h"
 
+#include <sched.h>
+
 #define MP_KV_FORMAT "magicpig-kv 1"
 
 /* What a file says of itself. */
@@ -29,9 +31,9 @@ int kv_file_write(const struct mp_engine *e, const struct mp_segment *s, const c
 int kv_file_open(const struct mp_engine *e, const char *path, struct kv_file *out,
                  struct mp_error *err);
 
-/* Reads all of it into layers that have been created for its tokens. MP_ERR_FORMAT, MP_ERR_IO,
- * MP_ERR_RUNTIME: what the layers hold is not to be used. */
+/* Reads all of it into layers that have been created for its tokens, by threads on the cores
+ * `cpus`. MP_ERR_FORMAT, MP_ERR_IO, MP_ERR_RUNTIME: what the layers hold is not to be used. */
 int kv_file_load(const struct mp_engine *e, const struct kv_file *f,
-                 const struct mp_layer_kv *layers, struct mp_error *err);
+                 const struct mp_layer_kv *layers, const cpu_set_t *cpus, struct mp_error *err);
 
 #endif

@@ -37,6 +37,7 @@ struct job {
 struct mp_kv_folder {
     const struct mp_engine *engine;
     const char *path;
+    cpu_set_t cpus;        /* that the program may use: its threads are bound later */
     struct entry *entries; /* [count] */
     int count;
     pthread_t writer;
@@ -105,18 +106,25 @@ static int index_of(const struct mp_kv_folder *f, const struct kv_file *file)
 }
 
 /* The time is kept with the file, for later runs. */
-void mp_kv_folder_used(struct mp_kv_folder *f, const struct kv_file *file)
+static void mark_used(struct entry *entry)
 {
-    int not_kept = utimensat(AT_FDCWD, file->path, NULL, 0);
+    int not_kept = utimensat(AT_FDCWD, entry->file.path, NULL, 0);
     (void)not_kept; /* which is not worth an error */
-    clock_gettime(CLOCK_REALTIME, &f->entries[index_of(f, file)].used);
+    clock_gettime(CLOCK_REALTIME, &entry->used);
 }
 
-void mp_kv_folder_forget(struct mp_kv_folder *f, const struct kv_file *file)
+int mp_kv_folder_load(struct mp_kv_folder *f, const struct kv_file *file,
+                      const struct mp_layer_kv *layers, struct mp_error *err)
 {
-    struct kv_file *mine = &f->entries[index_of(f, file)].file;
-    free(mine->ids);
-    mine->ids = NULL;
+    struct entry *entry = &f->entries[index_of(f, file)];
+    int code = kv_file_load(f->engine, file, layers, &f->cpus, err);
+    if (code == 0) {
+        mark_used(entry);
+    } else {
+        free(entry->file.ids);
+        entry->file.ids = NULL;
+    }
+    return code;
 }
 
 /* ---- looking through the folder ---- */
@@ -309,7 +317,7 @@ void mp_kv_folder_save(struct mp_kv_folder *f, struct mp_segment *s)
     mp_kv_folder_collect(f, false);
     for (int i = 0; i < f->count; i++) {
         if (common_tokens(&f->entries[i].file, s->ids, s->tokens) == s->tokens) {
-            mp_kv_folder_used(f, &f->entries[i].file);
+            mark_used(&f->entries[i]);
             return;
         }
     }
@@ -341,6 +349,7 @@ int mp_kv_folder_open(const struct mp_engine *e, struct mp_kv_folder **out, stru
     struct mp_kv_folder *f = mp_xcalloc(1, sizeof *f);
     f->engine = e;
     f->path = e->config->kv_dir;
+    sched_getaffinity(0, sizeof f->cpus, &f->cpus);
     e->prefixes->model = mp_engine_fingerprint(e);
     e->prefixes->settings = kv_settings(e);
     int code = mp_file_make_folders(f->path, err);

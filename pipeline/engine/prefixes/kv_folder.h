@@ -19,9 +19,10 @@ void mp_kv_folder_close(struct mp_kv_folder *f);
 const struct kv_file *mp_kv_folder_find(const struct mp_kv_folder *f, const int32_t *ids,
                                         int64_t count);
 
-/* A file of the folder's has been used, or turned out not to be usable. */
-void mp_kv_folder_used(struct mp_kv_folder *f, const struct kv_file *file);
-void mp_kv_folder_forget(struct mp_kv_folder *f, const struct kv_file *file);
+/* As kv_file_load, on any core that the program may use. A file that cannot be used is not found
+ * again. */
+int mp_kv_folder_load(struct mp_kv_folder *f, const struct kv_file *file,
+                      const struct mp_layer_kv *layers, struct mp_error *err);
 
 /* Writes the segment, whose request is gone, unless there is a file that has all of it. Takes a
  * reference until it is written. Files that were not used for the longest time make room for it

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,7 +16,11 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { PIECE = 16 << 20, MOST_HEADER = 16 << 20 };
+enum {
+    PIECE = 4 << 20, /* bytes at a time: they are in the cache when their checksum is made */
+    MOST_HEADER = 16 << 20,
+    READERS = 8, /* threads, at most */
+};
 
 void kv_file_free(struct kv_file *f)
 {
@@ -235,42 +241,116 @@ static int read_extent(int fd, const char *path, int64_t from, const struct kv_e
     return code;
 }
 
-/* Tensors from byte `at` on, then their checksums. */
-static int read_tensors(int fd, const char *path, int64_t at, const struct kv_layout *l,
-                        struct mp_error *err)
+/* What several threads read together: a tensor at a time each. */
+struct reading {
+    int fd;
+    const char *path;
+    const struct kv_layout *layout;
+    int64_t *starts; /* [count] of the tensors in the file, in bytes */
+    uint64_t *sums;  /* [1 + count] gets their checksums, behind the header's place */
+    atomic_int next; /* tensor that nobody has begun */
+    pthread_mutex_t lock;
+    int code; /* of the first read that failed: no tensor is begun after it */
+    struct mp_error *err;
+};
+
+static void *read_tensors(void *reading)
 {
-    uint64_t *sums = mp_xcalloc(1 + (size_t)l->count, sizeof *sums);
-    uint64_t *found = mp_xcalloc(1 + (size_t)l->count, sizeof *found);
+    struct reading *r = reading;
+    struct mp_error err;
     XXH3_state_t *sum = XXH3_createState();
     void *bounce = mp_xmalloc(PIECE);
     int code = 0;
-    for (int i = 0; i < l->count && code == 0; i++) {
-        const struct kv_tensor *t = &l->tensors[i];
+    for (int i = atomic_fetch_add(&r->next, 1); i < r->layout->count && code == 0;
+         i = atomic_fetch_add(&r->next, 1)) {
+        const struct kv_tensor *t = &r->layout->tensors[i];
+        int64_t at = r->starts[i];
         XXH3_64bits_reset(sum);
         for (int x = 0; x < t->num_extents && code == 0; x++) {
-            code = read_extent(fd, path, at, &t->extents[x], bounce, sum, err);
+            code = read_extent(r->fd, r->path, at, &t->extents[x], bounce, sum, &err);
             at += (int64_t)t->extents[x].bytes;
         }
-        found[1 + i] = XXH3_64bits_digest(sum);
+        r->sums[1 + i] = XXH3_64bits_digest(sum);
     }
-    if (code == 0) {
-        code = read_at(fd, path, at, sums, (1 + (size_t)l->count) * sizeof *sums, err);
-    }
-    for (int i = 0; i < l->count && code == 0; i++) {
-        if (sums[1 + i] != found[1 + i]) {
-            code = mp_fail(err, MP_ERR_FORMAT, "%s: %s: its checksum is wrong", path,
-                           l->tensors[i].name);
-        }
+    if (code != 0) {
+        atomic_store(&r->next, r->layout->count);
+        pthread_mutex_lock(&r->lock);
+        *r->err = r->code == 0 ? err : *r->err;
+        r->code = r->code == 0 ? code : r->code;
+        pthread_mutex_unlock(&r->lock);
     }
     free(bounce);
     XXH3_freeState(sum);
-    free(found);
-    free(sums);
+    return NULL;
+}
+
+/* Runs read_tensors on this thread, and on as many others as help, on the cores `cpus`: one alone
+ * copies more slowly than memory does. */
+static void read_together(struct reading *r, const cpu_set_t *cpus)
+{
+    pthread_t threads[READERS - 1];
+    pthread_attr_t attributes;
+    int wanted = CPU_COUNT(cpus) < READERS ? CPU_COUNT(cpus) : READERS;
+    int started = 0;
+    pthread_attr_init(&attributes);
+    pthread_attr_setaffinity_np(&attributes, sizeof *cpus, cpus);
+    while (started < wanted - 1 &&
+           pthread_create(&threads[started], &attributes, read_tensors, r) == 0) {
+        started++;
+    }
+    pthread_attr_destroy(&attributes);
+    read_tensors(r);
+    for (int i = 0; i < started; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+static int check_sums(const struct reading *r, const uint64_t *expected, struct mp_error *err)
+{
+    for (int i = 0; i < r->layout->count; i++) {
+        if (r->sums[1 + i] != expected[1 + i]) {
+            return mp_fail(err, MP_ERR_FORMAT, "%s: %s: its checksum is wrong", r->path,
+                           r->layout->tensors[i].name);
+        }
+    }
+    return 0;
+}
+
+/* Tensors from byte `at` on, then their checksums. */
+static int read_all(int fd, const char *path, int64_t at, const struct kv_layout *l,
+                    const cpu_set_t *cpus, struct mp_error *err)
+{
+    size_t sums = (1 + (size_t)l->count) * sizeof(uint64_t);
+    uint64_t *expected = mp_xcalloc(1, sums);
+    struct reading r = {
+        .fd = fd,
+        .path = path,
+        .layout = l,
+        .starts = mp_xcalloc((size_t)l->count, sizeof *r.starts),
+        .sums = mp_xcalloc(1, sums),
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+        .err = err,
+    };
+    for (int i = 0; i < l->count; i++) {
+        r.starts[i] = at;
+        at += (int64_t)kv_tensor_bytes(&l->tensors[i]);
+    }
+    int code = read_at(fd, path, at, expected, sums, err);
+    if (code == 0) {
+        read_together(&r, cpus);
+        code = r.code;
+    }
+    if (code == 0) {
+        code = check_sums(&r, expected, err);
+    }
+    free(r.starts);
+    free(r.sums);
+    free(expected);
     return code;
 }
 
 int kv_file_load(const struct mp_engine *e, const struct kv_file *f,
-                 const struct mp_layer_kv *layers, struct mp_error *err)
+                 const struct mp_layer_kv *layers, const cpu_set_t *cpus, struct mp_error *err)
 {
     int fd;
     int64_t size = 0;
@@ -290,7 +370,7 @@ int kv_file_load(const struct mp_engine *e, const struct kv_file *f,
                            "%s: its header is not that of a segment of %lld tokens", f->path,
                            (long long)f->tokens);
         } else {
-            code = read_tensors(fd, f->path, 8 + (int64_t)length, &l, err);
+            code = read_all(fd, f->path, 8 + (int64_t)length, &l, cpus, err);
         }
         free(expected);
         kv_layout_free(&l);

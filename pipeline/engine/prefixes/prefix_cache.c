@@ -214,17 +214,13 @@ static struct mp_segment *load(const struct mp_engine *e, const struct kv_file *
         code = mp_kv_create_layer(e, &s->layers[l], l, tokens, 0, &err);
     }
     if (code == 0) {
-        code = kv_file_load(e, file, s->layers, &err);
+        code = mp_kv_folder_load(e->prefixes->folder, file, s->layers, &err);
     }
     if (code == 0) {
-        mp_kv_folder_used(e->prefixes->folder, file);
         enlist(e, s, file->ids, tokens, bytes);
         return s;
     }
     mp_log(MP_LOG_WARNING, "%s; the prompt is read anew", err.message);
-    if (code != MP_ERR_MEMORY) {
-        mp_kv_folder_forget(e->prefixes->folder, file);
-    }
     mp_segment_unref(e, s);
     return NULL;
 }

@@ -181,7 +181,9 @@ static int read_whole(const struct fixture *f, const char *path, struct mp_error
         assert_int_equal(mp_kv_create_layer(f->engine, &s->layers[l], l, file.tokens + 16, 0, err),
                          0);
     }
-    code = kv_file_load(f->engine, &file, s->layers, err);
+    cpu_set_t cpus;
+    sched_getaffinity(0, sizeof cpus, &cpus);
+    code = kv_file_load(f->engine, &file, s->layers, &cpus, err);
     mp_segment_unref(f->engine, s);
     kv_file_free(&file);
     return code;
