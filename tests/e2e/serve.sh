@@ -143,6 +143,15 @@ case_serve_hostile() {
     end_server
 }
 
+# Changed requests; `make fuzz-serve` sends more of them.
+case_serve_fuzz() {
+    need_node
+    serve --batch 4 --context 64 --max-body 65536
+    run_node fuzz "${FUZZ_REQUESTS:-3000}"
+    grep 'answers by status' said
+    end_server
+}
+
 case_serve_life() {
     need_node
     serve --batch 2 --max-queue 2 --context 60000 --chunk-size 256
@@ -244,7 +253,7 @@ case_serve_chat() {
 
 # Requests of an attention that samples: what they may set, and what it cost.
 case_serve_attention() {
-    local text
+    local text path asked
     text=$(printf 'The grass is green. The sky is blue. %.0s' {1..60})
     serve --context 2048 --attention pps --attention-samples 128 --cache-layers none
     expect_get 200 '"sampled_share":0\.[0-9]+,"sampled_rows":[0-9]+,"estimated_error":[0-9.e-]+' \
@@ -253,8 +262,24 @@ case_serve_attention() {
         -d "{\"prompt\": \"$text\", \"max_tokens\": 8, \"attention\": \"pps\", \"samples\": 16}"
     expect_get 400 'samples: found 200, expected at most 128' /v1/completions \
         -d '{"prompt": "a", "samples": 200}'
-    expect_get 400 'epsilon' /v1/completions -d '{"prompt": "a", "epsilon": 0.1}'
-    expect_get 400 'the server has loaded \\"pps\\"' /v1/completions \
-        -d '{"prompt": "a", "attention": "full"}'
+    expect_get 400 'epsilon: found 0.1, expected none.*"param":"epsilon"' /v1/completions \
+        -d '{"prompt": "a", "samples": 16, "epsilon": 0.1}'
+    # A method is named, and it is the one that is loaded.
+    local chat='"messages": [{"role": "user", "content": "a"}], "max_tokens": 1'
+    expect_get 200 '"content":"' /v1/chat/completions -d "{$chat, \"attention\": \"pps\"}"
+    for path in /v1/completions /v1/chat/completions; do
+        [[ $path == */chat/* ]] && asked=$chat || asked='"prompt": "a"'
+        expect_get 400 'attention: found \\"full\\", but the server has loaded \\"pps\\"".*"param":"attention"' \
+            $path -d "{$asked, \"attention\": \"full\"}"
+        expect_get 400 'attention: expected a string.*"param":"attention"' \
+            $path -d "{$asked, \"attention\": {\"method\": \"pps\"}}"
+    done
+    end_server
+    # Where the server has an error to sample for, requests may have their own, or up to 4,096 samples.
+    serve --context 2048 --attention pps --epsilon 0.1 --cache-layers none
+    expect_get 200 '"estimated_error":[0-9.e-]+' /v1/completions \
+        -d "{\"prompt\": \"$text\", \"max_tokens\": 8, \"attention\": \"pps\", \"epsilon\": 0.3}"
+    expect_get 400 'samples: found 4097, expected at most 4096.*"param":"samples"' /v1/completions \
+        -d '{"prompt": "a", "samples": 4097}'
     end_server
 }
