@@ -28,7 +28,7 @@ number='-?[0-9][-+.0-9e]*'
 string='([^"\\]|\\.)*'
 output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+(,[0-9]+)*\\],"
 output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
-output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,"
+output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,\"cached_tokens\":[0-9]+,"
 output_line+="\"sampled_fraction\":($number|null),\"attention_error\":($number|null),"
 output_line+="\"score\":($number|null),"
 output_line+='"prompt":"[0-9a-f]{16}","settings":"[0-9a-f]{16}"\}$'
@@ -495,7 +495,7 @@ END
     failure 7 'found no \\"custom_id\\", which other lines have'
     failure 8 'body: tools: does not go with this url'
     expect_match 'a chat' <(sed -n 2p answers.jsonl) \
-        '"custom_id":"long","response":\{"status_code":200,"request_id":"req_[0-9a-f]{16}","body":\{"id":"chatcmpl-[0-9a-f]{16}","object":"chat.completion","created":[0-9]+,"model":"demo","choices":\[\{"index":0,"message":\{"role":"assistant","content":"[^"]+"\},"logprobs":null,"finish_reason":"length"\}\],"usage":\{"prompt_tokens":18,"completion_tokens":12,"total_tokens":30\}\}\},"error":null\}$'
+        '"custom_id":"long","response":\{"status_code":200,"request_id":"req_[0-9a-f]{16}","body":\{"id":"chatcmpl-[0-9a-f]{16}","object":"chat.completion","created":[0-9]+,"model":"demo","choices":\[\{"index":0,"message":\{"role":"assistant","content":"[^"]+"\},"logprobs":null,"finish_reason":"length"\}\],"usage":\{"prompt_tokens":18,"completion_tokens":12,"total_tokens":30,"prompt_tokens_details":\{"cached_tokens":0\}\}\}\},"error":null\}$'
     expect_match 'a completion' <(sed -n 3p answers.jsonl) \
         '"object":"text_completion",.*"choices":\[\{"index":0,"text":"[^"]+","logprobs":null,.*"prompt_tokens":4,'
     expect_refusal 2 'resume does not act for lines with a "custom_id"' --model "$demo" --input batch.jsonl \
