@@ -274,7 +274,7 @@ static void describe(struct mp_runtime *rt, const char *scheduler)
     int threads = mp_runtime_threads(rt);
     struct mp_gpu gpu = {0};
     if (rt->gpu && mp_runtime_find_gpu(&gpu, NULL) != 0) {
-        mp_panic("the GPU has gone");
+        mp_give_up("the GPU has failed: it is not found any more");
     }
     snprintf(rt->description, sizeof rt->description,
              "StarPU %d.%d.%d, %s, %d CPU worker%s with %d thread%s in all (%s)%s%s", major, minor,

@@ -4,6 +4,8 @@
 
 void sample_ref(const struct sample_args *a)
 {
+    /* The rows are independent of each other, their generators too. */
+#pragma omp parallel for if (a->rows > 1) schedule(dynamic)
     for (int64_t r = 0; r < a->rows; r++) {
         const struct sample_row *row = &a->row[r];
         float *logits = a->logits + r * a->vocab_size;

@@ -6,16 +6,40 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* NaN compares false with everything, so it never becomes the best. */
-static int32_t argmax(const float *logits, int32_t count)
+enum { LANES = 32 }; /* largest values so far, side by side, as vector units find them */
+
+/* -INFINITY where there is no number above it: NaN compares false with everything. */
+static float largest(const float *logits, int32_t count)
 {
-    int32_t best = 0;
-    for (int32_t i = 1; i < count; i++) {
-        if (logits[i] > logits[best] || (isnan(logits[best]) && !isnan(logits[i]))) {
-            best = i;
+    float lanes[LANES];
+    for (int j = 0; j < LANES; j++) {
+        lanes[j] = -INFINITY;
+    }
+    int32_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        for (int j = 0; j < LANES; j++) {
+            lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
         }
     }
-    return best;
+    for (; i < count; i++) {
+        lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
+    }
+    for (int j = 1; j < LANES; j++) {
+        lanes[0] = lanes[j] > lanes[0] ? lanes[j] : lanes[0];
+    }
+    return lanes[0];
+}
+
+/* The first of the largest; 0 if all are NaN. */
+static int32_t argmax(const float *logits, int32_t count)
+{
+    float max = largest(logits, count);
+    for (int32_t i = 0; i < count; i++) {
+        if (logits[i] == max) {
+            return i;
+        }
+    }
+    return 0;
 }
 
 /* Mass of a token relative to the most likely one, whose logit is max; 0 for NaN and for what min_p
