@@ -55,22 +55,31 @@ static void withdraw(const struct mp_engine *e, struct mp_segment *s)
     mp_segment_unref(e, s);
 }
 
-/* The one that was used longest ago of those that no request uses and that is not being written;
- * NULL: there is none. *bytes gets what all take that no request uses. */
+/* The one that was used longest ago of those that can go; NULL: there is none. *bytes gets what all
+ * take that no request uses: with what is being written or restored, which cannot go now. */
 static struct mp_segment *oldest_idle(const struct mp_engine *e, int64_t *bytes)
 {
     struct mp_segment *oldest = NULL;
     *bytes = 0;
     for (struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
-        if (s->refs > 1 + s->writing) {
+        if (s->refs > 1 + s->writing + s->restoring) {
             continue;
         }
         *bytes = mp_bytes_add(*bytes, s->bytes);
-        if (!s->writing && (oldest == NULL || s->used < oldest->used)) {
+        if (s->refs == 1 && (oldest == NULL || s->used < oldest->used)) {
             oldest = s;
         }
     }
     return oldest;
+}
+
+static bool is_writing(const struct mp_engine *e)
+{
+    bool writing = false;
+    for (const struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
+        writing = writing || s->writing;
+    }
+    return writing;
 }
 
 /* What no request uses keeps to the budget, less what is to come. What is being written to a file
@@ -87,9 +96,11 @@ static bool keep_to_budget(const struct mp_engine *e, int64_t coming)
         }
         if (oldest != NULL) {
             withdraw(e, oldest);
-        } else {
+        } else if (is_writing(e)) {
             mp_kv_folder_collect(e->prefixes->folder, true);
             waited = true;
+        } else {
+            return waited;
         }
     }
 }
@@ -157,6 +168,21 @@ void mp_prefix_offer(const struct mp_engine *e, const struct mp_session *s,
     segment->owner = s;
     mp_segment_ref(segment);
     enlist(e, segment, ids, tokens, bytes_of(e, tokens, growth));
+}
+
+void mp_prefix_hold(const struct mp_prefix *p)
+{
+    mp_segment_ref(p->segment);
+    p->segment->restoring += !p->shared;
+}
+
+void mp_prefix_release(const struct mp_engine *e, const struct mp_prefix *p)
+{
+    if (p->segment != NULL) {
+        p->segment->restoring -= !p->shared;
+        mp_segment_unref(e, p->segment);
+        keep_to_budget(e, 0);
+    }
 }
 
 void mp_prefix_retire(const struct mp_engine *e, struct mp_segment *segment)
