@@ -10,11 +10,11 @@ KILLS := 100
 # What `make install` and `make dist` take from a build.
 INSTALLED := magicpig-pipe magicpig magicpig_static
 
-.PHONY: help build demo check fuzz faults asan tsan install dist format clean deps check-deps starpu
+.PHONY: help build demo check fuzz fuzz-serve faults asan tsan install dist format clean deps check-deps starpu
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST)
 
 build: build/release/build.ninja ## build the program and its tests into build/release
 	cmake --build --preset release
@@ -26,8 +26,12 @@ demo: build/release/build.ninja ## build, then answer a 32K-token prompt with th
 check: build check-deps ## build and run all tests
 	ctest --preset release
 
-fuzz: ## SECONDS for each fuzz target: what crashes, hangs or confuses what reads files
-	scripts/fuzz.sh $(SECONDS)
+fuzz: ## SECONDS, or RUNS inputs, for each fuzz target or TARGETS: what crashes, hangs or confuses parsers
+	scripts/fuzz.sh $(if $(RUNS),--runs $(RUNS),$(SECONDS)) $(TARGETS)
+
+fuzz-serve: build/asan/build.ninja check-deps ## RUNS (a million) changed requests to a server under the sanitizers
+	cmake --build --preset asan --target magicpig-pipe
+	FUZZ_REQUESTS=$(or $(RUNS),1000000) tests/e2e/cli_test.sh build/asan/magicpig-pipe . build/fuzz serve_fuzz
 
 faults: build deps-faults ## every fault of a short run (every STEP-th of them), and KILLS kills: an hour
 	tests/faults/faults.sh build/release/magicpig-pipe build/release/tests/faults/libfail_alloc.so . \
@@ -38,10 +42,10 @@ asan: build/asan/build.ninja check-deps ## all tests under the address and undef
 	cmake --build --preset asan
 	ctest --preset asan
 
-tsan: | deps-tsan ## the unit tests under the thread sanitizer (clang)
+tsan: check-deps | deps-tsan ## the unit tests and those of serve under the thread sanitizer (clang)
 	cmake --preset tsan
 	cmake --build --preset tsan
-	ctest --preset tsan -R '^(core|codelets|models|tasks|pipeline)\.'
+	ctest --preset tsan -R '^(core|codelets|models|tasks|pipeline)\.|^e2e\.serve'
 
 install: build/release/build.ninja ## program, library and header below PREFIX (/usr/local)
 	cmake --build --preset release --target $(INSTALLED)

@@ -1,11 +1,21 @@
 #!/usr/bin/env bash
-# Looks for inputs that crash, hang or confuse what reads files that others wrote: fuzz.sh SECONDS [TARGET...]
-# gives each target of tests/fuzz that many seconds. What is found lies in build/fuzz/found; with its
-# fix it goes to tests/fuzz/corpus/TARGET, which the tests run. Exit status 1 if anything was found.
+# Looks for inputs that crash, hang or confuse what reads what others wrote: fuzz.sh SECONDS [TARGET...]
+# gives each target of tests/fuzz that many seconds, fuzz.sh --runs COUNT [TARGET...] so many inputs. What
+# is found lies in build/fuzz/found; with its fix it goes to tests/fuzz/corpus/TARGET, which the tests run.
+# Exit status 1 if anything was found.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1:?usage: fuzz.sh SECONDS [TARGET...]}
+usage='usage: fuzz.sh SECONDS|--runs COUNT [TARGET...]'
+amount=${1:?$usage}
 shift
+if [[ $amount == --runs ]]; then
+    limit=-runs=${1:?$usage}
+    amount="$1 runs"
+    shift
+else
+    limit=-max_total_time=$amount
+    amount+=' s'
+fi
 scripts/deps.sh fuzz
 
 build=build/fuzz
@@ -24,9 +34,9 @@ for target in "${targets[@]}"; do
     while read -r folder; do
         [[ -d $folder ]] && seeds+=("$folder")
     done < <(tr ';' '\n' <$build/seeds/"$target")
-    echo "== $target, $seconds s"
+    echo "== $target, $amount"
     # The corpus that grows, and where it starts.
-    if ! $build/fuzz_"$target" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
+    if ! $build/fuzz_"$target" "$limit" -timeout=20 -rss_limit_mb=2048 \
         -print_final_stats=1 -artifact_prefix=$build/found/"$target"- \
         $build/corpus/"$target" "${seeds[@]}" >$build/"$target".log 2>&1; then
         tail -n 40 $build/"$target".log

@@ -1,4 +1,5 @@
-/* From a piece's logits to its inclusions and their sums, by all threads of its CTA. */
+/* From a piece's logits to its inclusions and their sums, by all warps of its CTA unless it says by
+ * which ones. */
 #ifndef MP_CODELETS_CODE_INCLUSION_CUDA_CUH
 #define MP_CODELETS_CODE_INCLUSION_CUDA_CUH
 
@@ -7,32 +8,41 @@
 namespace
 {
 
-/* The largest logit of each head over all pieces, in s.largest. */
-__device__ void share_largest(const code_launch &p, const piece &t, shared &s)
+/* ---- the largest logits ---- */
+
+/* Shares the largest logit of each head. */
+__device__ void share_largest(const code_launch &p, const piece t, const shared &s)
 {
-    __syncthreads();
     const int g = threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
     if (g < p.group) {
-        uint32_t order = __reduce_max_sync(~0u, code_order(s.warp_largest[lane % WARPS][g]));
+        const uint32_t order =
+            __reduce_max_sync(~0u, code_order(s.warp_largest[lane % SCORERS][g]));
         if (lane == 0) {
             share(t, LARGEST + g, order);
         }
-        for (int j = lane; j < t.parts; j += 32) {
-            order = max(order, shared_by(t, LARGEST + g, j));
-        }
+    }
+}
+
+/* Those of all pieces, in s.largest, by a warp a head; for all others after __syncthreads(). */
+__device__ void find_largest(const code_launch &p, const piece t, shared &s)
+{
+    const int g = threadIdx.x / 32;
+    if (g < p.group) {
+        uint32_t order = 0;
+        for_parts<1>(t, LARGEST + g, t.parts,
+                     [&](int, const uint32_t *x) { order = max(order, x[0]); });
         order = __reduce_max_sync(~0u, order);
-        if (lane == 0) {
+        if (threadIdx.x % 32 == 0) {
             s.largest[g] = code_of_order(order);
         }
     }
-    __syncthreads();
 }
 
 /* ---- weights and x ---- */
 
 /* codes_exp2, to the bit: adding 1.5 * 2^23 rounds to a whole number, and leaves it in the lower
- * bits. */
+ * bits. Of x that is not a number it is 0. */
 __device__ __forceinline__ int32_t exp2_of(float x)
 {
     const float magic = 12582912.0f;
@@ -48,17 +58,28 @@ __device__ __forceinline__ int32_t exp2_of(float x)
     p = fmaf(p, r, 1.0f);
     const int power =
         (int)((uint32_t)__float_as_int(shifted) << 23) + ((127 + CODES_ONE_BITS) << 23);
-    return min((int)(p * __int_as_float(power)), CODES_ONE);
+    return (int)(p * __int_as_float(power)); /* at most CODES_ONE: p <= 1 where r <= 0 */
 }
 
-/* Logits become weights; their sums into s.warp_sums. */
-__device__ void weigh(const code_launch &p, const piece &t, shared &s)
+/* Warps that weigh for one head. */
+__device__ __forceinline__ int warps_a_head(const code_launch &p)
 {
-    for (int g = 0; g < p.group; g++) {
-        float4 *logits = reinterpret_cast<float4 *>(t.store + g * t.padded);
+    return WARPS / p.group;
+}
+
+/* Logits become weights; shares their sums. Each warp does so for one head. */
+__device__ void weigh(const code_launch &p, const piece t, shared &s)
+{
+    const int lane = threadIdx.x % 32;
+    const int warp = threadIdx.x / 32;
+    const int share_of_head = warp / p.group;
+    if (share_of_head < warps_a_head(p)) {
+        const int g = warp % p.group;
+        float4 *logits = reinterpret_cast<float4 *>(logits_of(t, g));
         const float largest = s.largest[g];
         uint64_t sum = 0;
-        for (int i = threadIdx.x; i < t.padded / 4; i += THREADS) {
+#pragma unroll 2
+        for (int i = share_of_head * 32 + lane; i < t.padded / 4; i += warps_a_head(p) * 32) {
             const float4 z = logits[i];
             const int32_t w[4] = {exp2_of(z.x - largest), exp2_of(z.y - largest),
                                   exp2_of(z.z - largest), exp2_of(z.w - largest)};
@@ -68,220 +89,204 @@ __device__ void weigh(const code_launch &p, const piece &t, shared &s)
             sum += (uint64_t)((uint32_t)w[2] + (uint32_t)w[3]);
         }
         sum = warp_sum_u64(sum);
-        if (threadIdx.x % 32 == 0) {
-            s.warp_sums[threadIdx.x / 32][g] = sum;
+        if (lane == 0) {
+            s.warp_sums[warp] = sum;
+        }
+    }
+    __syncthreads();
+    if (warp < p.group) {
+        const bool of_head = lane % p.group == warp && lane / p.group < warps_a_head(p);
+        const uint64_t own = warp_sum_u64(of_head ? s.warp_sums[lane] : 0);
+        if (lane == 0) {
+            share_long(t, WEIGHTS + 2 * warp, own);
         }
     }
 }
 
-/* codes_head_scale of each head, from the weights of all pieces, in s.scale. */
-__device__ void share_weights(const code_launch &p, const code_row &r, const piece &t, shared &s)
+/* codes_head_scale of each head, from the weights of all pieces, in s.scale; the same. */
+__device__ void find_head_scales(const code_launch &p, const piece t, shared &s)
 {
-    __syncthreads();
     const int g = threadIdx.x / 32;
-    const int lane = threadIdx.x % 32;
     if (g < p.group) {
-        const uint64_t own = warp_sum_u64(lane < WARPS ? s.warp_sums[lane][g] : 0);
-        if (lane == 0) {
-            share_long(t, WEIGHTS + 2 * g, own);
-        }
         uint64_t z = 0;
-        for (int j = lane; j < t.parts; j += 32) {
-            z += shared_long_by(t, WEIGHTS + 2 * g, j);
-        }
+        for_parts<2>(t, WEIGHTS + 2 * g, t.parts, [&](int, const uint32_t *x) { z += long_of(x); });
         z = warp_sum_u64(z);
-        if (lane == 0) {
-            s.scale[g] = codes_head_scale(z, p.group, r.samples);
+        if (threadIdx.x % 32 == 0) {
+            s.scale[g] = codes_head_scale(z, p.group, p.row[t.row].samples);
         }
+    } else if (g < MAX_GROUP) {
+        s.scale[g] = 0.0f;
     }
-    __syncthreads();
 }
 
-/* x of a token that may have pi = 1; returns its part of the total. */
-__device__ __forceinline__ uint64_t note_large(float x, const piece &t, shared &s)
+/* What the CTAs of a KV head count together. */
+__device__ __forceinline__ code_kv_head *counted(const code_launch &p, const piece &t)
 {
-    t.large[t.first + atomicAdd(&s.num_large, 1)] = x;
-    return codes_large(x);
+    return p.row[t.row].scratch.kv_heads + t.kv_head;
 }
 
-/* Weights become x, -1 of what fills the last block; the total into s.warp_sums. s.num_large is
- * 0. */
-__device__ void mix(const code_launch &p, const code_row &r, const piece &t, shared &s)
+/* x of the tokens of a KV head that may have pi = 1. */
+__device__ __forceinline__ float *large_x(const code_launch &p, const piece &t)
 {
+    const code_scratch &scratch = p.row[t.row].scratch;
+    return scratch.large + t.kv_head * scratch.stride;
+}
+
+/* x of the piece from its weights of GROUP query heads or less; shares their total. */
+template <int GROUP> __device__ void mix(const code_launch &p, const piece t, shared &s)
+{
+    const code_row &r = p.row[t.row];
     const float uniform = codes_uniform(r.samples, r.tokens);
-    uint64_t sum = 0;
-    for (int i = threadIdx.x; i < t.padded / 4; i += THREADS) {
-        float x[4] = {uniform, uniform, uniform, uniform};
-        for (int g = 0; g < p.group; g++) {
-            const float4 w = reinterpret_cast<const float4 *>(t.store + g * t.padded)[i];
-            const float scale = s.scale[g];
-            x[0] = fmaf((float)__float_as_int(w.x), scale, x[0]);
-            x[1] = fmaf((float)__float_as_int(w.y), scale, x[1]);
-            x[2] = fmaf((float)__float_as_int(w.z), scale, x[2]);
-            x[3] = fmaf((float)__float_as_int(w.w), scale, x[3]);
-        }
-        uint32_t small = 0;
+    const float2 *weights[GROUP];
+    float scale[GROUP];
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            if (4 * i + j >= t.tokens) {
-                x[j] = -1.0f;
-            } else if (x[j] >= 1.0f) {
-                sum += note_large(x[j], t, s);
-            } else {
-                small += (uint32_t)codes_small(x[j]); /* of four at most 2^32 - 4 */
+    for (int g = 0; g < GROUP; g++) {
+        weights[g] = reinterpret_cast<const float2 *>(logits_of(t, min(g, p.group - 1)));
+        scale[g] = s.scale[g];
+    }
+    uint64_t sum = 0;
+    for (int i = threadIdx.x; i < t.padded / 2; i += THREADS) {
+        float x[2] = {uniform, uniform};
+#pragma unroll
+        for (int g = 0; g < GROUP; g++) {
+            const float2 w = weights[g][i];
+            x[0] = fmaf((float)__float_as_int(w.x), scale[g], x[0]);
+            x[1] = fmaf((float)__float_as_int(w.y), scale[g], x[1]);
+        }
+        reinterpret_cast<float2 *>(x_of(t))[i] = make_float2(x[0], x[1]);
+        uint32_t small[2] = {(uint32_t)codes_small(x[0]), (uint32_t)codes_small(x[1])};
+        if (fmaxf(x[0], x[1]) >= 1.0f) {
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                if (x[j] >= 1.0f) { /* may have pi = 1 */
+                    large_x(p, t)[atomicAdd(&counted(p, t)->large, 1)] = x[j];
+                    sum += codes_large(x[j]);
+                    small[j] = 0;
+                }
             }
         }
-        sum += small;
-        reinterpret_cast<float4 *>(t.store)[i] = make_float4(x[0], x[1], x[2], x[3]);
+        sum += small[0] + small[1];
     }
     sum = warp_sum_u64(sum);
     if (threadIdx.x % 32 == 0) {
-        s.warp_sums[threadIdx.x / 32][0] = sum;
+        s.warp_sums[threadIdx.x / 32] = sum;
     }
-}
-
-/* The total of all pieces into s.total, where the large x of each begin among all into s.offsets,
- * and how many they are into s.num_large. */
-__device__ void share_total(const piece &t, shared &s)
-{
     __syncthreads();
     if (threadIdx.x < 32) {
-        const int lane = threadIdx.x;
-        const uint64_t own = warp_sum_u64(lane < WARPS ? s.warp_sums[lane][0] : 0);
-        if (lane == 0) {
-            __threadfence(); /* the large x are there before their number is */
-            share(t, LARGE, (uint32_t)s.num_large);
-            share_long(t, TOTAL, own);
-        }
-        uint64_t total = 0;
-        int before = 0;
-        for (int j = lane; j < (t.parts + 31) / 32 * 32; j += 32) {
-            int n = 0;
-            if (j < t.parts) {
-                total += shared_long_by(t, TOTAL, j);
-                n = (int)shared_by(t, LARGE, j);
-            }
-            const int running = (int)warp_running_sum((uint64_t)n);
-            if (j < t.parts) {
-                s.offsets[j] = before + running - n;
-            }
-            before += __shfl_sync(~0u, running, 31);
-        }
-        total = warp_sum_u64(total);
-        if (lane == 0) {
-            s.offsets[t.parts] = before;
-            s.total = total;
+        sum = warp_sum_u64(threadIdx.x < WARPS ? s.warp_sums[threadIdx.x] : 0);
+        if (threadIdx.x == 0) {
+            __threadfence(); /* the large x are there before the total is */
+            /* What fills the last block has weights 0. */
+            sum -= (uint64_t)(t.padded - t.tokens) * (uint64_t)codes_small(uniform);
+            share_long(t, TOTAL, sum);
         }
     }
-    __syncthreads();
-    __threadfence();
 }
 
 /* ---- c' ---- */
 
-/* Counts the large x in pieces' lists or, if `gathered` is not NULL, there, for which c x >= 1;
- * adds up codes_large of them. */
-__device__ void count_capped(const piece &t, int chunk, const shared &s, const float *gathered,
-                             float c, int &count, uint64_t &sum)
+/* The total of all pieces into s.total, and how many of their x are large; by the servers. */
+__device__ void find_total(const code_launch &p, const piece t, shared &s)
 {
+    if (server_thread() < 32) {
+        uint64_t total = 0;
+        for_parts<2>(t, TOTAL, t.parts, [&](int, const uint32_t *x) { total += long_of(x); });
+        total = warp_sum_u64(total);
+        __threadfence(); /* the large x are read after the totals */
+        if (threadIdx.x % 32 == 0) {
+            s.total = total;
+            s.num_large = __ldcg(&counted(p, t)->large);
+        }
+    }
+    server_sync();
+}
+
+/* Counts the large x for which c x >= 1; adds up codes_large of them. */
+__device__ void count_capped(const shared &s, const float *large, float c, int &count,
+                             uint64_t &sum)
+{
+    const int n = s.num_large;
     count = 0;
     sum = 0;
-    if (gathered != NULL) {
-        for (int i = threadIdx.x; i < s.offsets[t.parts]; i += THREADS) {
-            const bool capped = c * gathered[i] >= 1.0f;
-            count += capped;
-            sum += capped ? codes_large(gathered[i]) : 0;
-        }
-        return;
+    for (int i = server_thread(); i < n; i += 32 * SERVERS) {
+        const float x = n <= GATHERED ? s.gathered[i] : __ldcg(large + i);
+        const bool capped = c * x >= 1.0f;
+        count += capped;
+        sum += capped ? codes_large(x) : 0;
     }
-    for (int j = threadIdx.x / 32; j < t.parts; j += WARPS) {
-        const float *large = t.large + (int64_t)j * chunk;
-        for (int i = threadIdx.x % 32; i < s.offsets[j + 1] - s.offsets[j]; i += 32) {
-            const float x = __ldcg(large + i);
-            count += c * x >= 1.0f;
-            sum += c * x >= 1.0f ? codes_large(x) : 0;
-        }
-    }
+    count = __reduce_add_sync(~0u, count);
+    sum = warp_sum_u64(sum);
 }
 
-/* The large x of all pieces one after the other. */
-__device__ void gather_large(const piece &t, int chunk, const shared &s, float *out)
+/* c', the same in every CTA of the KV head, in s.c; by the servers. */
+__device__ void find_scale(const code_launch &p, const piece t, shared &s)
 {
-    for (int j = threadIdx.x / 32; j < t.parts; j += WARPS) {
-        const float *large = t.large + (int64_t)j * chunk;
-        const int n = s.offsets[j + 1] - s.offsets[j];
-        for (int i = threadIdx.x % 32; i < n; i += 32) {
-            out[s.offsets[j] + i] = __ldcg(large + i);
-        }
+    const int samples = p.row[t.row].samples;
+    const float *large = large_x(p, t);
+    const int n = s.num_large;
+    for (int i = server_thread(); n <= GATHERED && i < n; i += 32 * SERVERS) {
+        s.gathered[i] = __ldcg(large + i); /* its thread alone reads it again */
     }
-    __syncthreads();
-}
-
-/* c', the same in every CTA of the KV head. room: [fits] floats of shared memory. */
-__device__ float find_scale(const code_row &r, const piece &t, int chunk, shared &s, float *room,
-                            int fits)
-{
-    float c = codes_next_scale(r.samples, 0, s.total, 0);
-    const int large = s.offsets[t.parts];
-    if (large == 0) {
-        return c;
-    }
-    const float *gathered = large <= fits ? room : NULL;
-    if (gathered != NULL) {
-        gather_large(t, chunk, s, room);
-    }
+    float c = codes_next_scale(samples, 0, s.total, 0);
     int capped = 0;
-    for (int side = 0;; side ^= 1) {
+    for (int side = 0; n > 0; side ^= 1) {
         int count;
         uint64_t sum;
-        count_capped(t, chunk, s, gathered, c, count, sum);
-        count = __reduce_add_sync(~0u, count);
-        sum = warp_sum_u64(sum);
+        count_capped(s, large, c, count, sum);
         if (threadIdx.x % 32 == 0) {
-            s.warp_counts[side][threadIdx.x / 32] = count;
-            s.warp_capped[side][threadIdx.x / 32] = sum;
+            s.warp_counts[side][server_thread() / 32] = count;
+            s.warp_capped[side][server_thread() / 32] = sum;
         }
-        __syncthreads(); /* one is enough: the next counts go to the other side */
+        server_sync(); /* one is enough: the next counts go to the other side */
         count = 0;
         sum = 0;
-        for (int w = 0; w < WARPS; w++) {
+        for (int w = 0; w < SERVERS; w++) {
             count += s.warp_counts[side][w];
             sum += s.warp_capped[side][w];
         }
         if (count <= capped) {
-            return c;
+            break;
         }
         capped = count;
-        c = codes_next_scale(r.samples, capped, s.total, sum);
+        c = codes_next_scale(samples, capped, s.total, sum);
     }
+    s.c = c; /* all write the same */
 }
 
 /* ---- inclusion ---- */
 
-__device__ __forceinline__ int32_t inclusion_of(float x, float c)
-{
-    return x < 0.0f ? 0 : codes_inclusion(x, c);
-}
-
-/* Inclusions of a lane's four tokens of a span. */
+/* Inclusions of a lane's four tokens of a span, codes_inclusion to the bit; 0 beyond the last
+ * token. */
 __device__ __forceinline__ void include(const piece &t, int span, float c, int32_t (&out)[4])
 {
-    const int i = span * (SPAN / 4) + threadIdx.x % 32;
-    const float4 x = i < t.padded / 4 ? reinterpret_cast<const float4 *>(t.store)[i]
-                                      : make_float4(-1.0f, -1.0f, -1.0f, -1.0f);
-    out[0] = inclusion_of(x.x, c);
-    out[1] = inclusion_of(x.y, c);
-    out[2] = inclusion_of(x.z, c);
-    out[3] = inclusion_of(x.w, c);
+    const int token = span * SPAN + threadIdx.x % 32 * 4;
+    const float4 four = *reinterpret_cast<const float4 *>(x_of(t) + token);
+    const float x[4] = {four.x, four.y, four.z, four.w};
+    const float one = (float)CODES_ONE;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        out[j] = max((int32_t)fminf(c * x[j] * one, one), 1);
+    }
+    if ((span + 1) * SPAN > t.tokens) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            out[j] = token + j < t.tokens ? out[j] : 0;
+        }
+    }
 }
 
-/* sums[i]: of the spans before span i; the last one, sums[spans], is that of the piece. Shares that
- * and finds s.before. */
-__device__ void share_inclusions(const piece &t, float c, int spans, uint64_t *sums, shared &s)
+__device__ __forceinline__ int spans_of(const piece &t)
+{
+    return (t.padded + SPAN - 1) / SPAN;
+}
+
+/* Inclusions before each span, of the piece's alone, into the sums; shares that of the piece. */
+__device__ void add_inclusions(const piece t, float c)
 {
     const int lane = threadIdx.x % 32;
-    const int warp = threadIdx.x / 32;
-    for (int i = warp; i < spans; i += WARPS) {
+    const int spans = spans_of(t);
+    uint64_t *sums = sums_of_spans();
+    for (int i = threadIdx.x / 32; i < spans; i += WARPS) {
         int32_t pi[4];
         include(t, i, c, pi);
         /* Halves, for sums of 32 bits: four are 2^32 at most. */
@@ -294,7 +299,7 @@ __device__ void share_inclusions(const piece &t, float c, int spans, uint64_t *s
         }
     }
     __syncthreads();
-    if (warp == 0) {
+    if (threadIdx.x < 32) {
         const int run = (spans + 31) / 32;
         const int begin = min(spans, lane * run);
         const int end = min(spans, begin + run);
@@ -303,29 +308,30 @@ __device__ void share_inclusions(const piece &t, float c, int spans, uint64_t *s
             own += sums[i];
         }
         const uint64_t running = warp_running_sum(own);
-        uint64_t before = running - own;
         if (lane == 31) {
             share_long(t, INCLUSIONS, running);
+            sums[spans] = running;
         }
+        uint64_t before = running - own;
         for (int i = begin; i < end; i++) {
             const uint64_t sum = sums[i];
             sums[i] = before;
             before += sum;
         }
-        if (lane == 31) {
-            sums[spans] = running;
-        }
-    } else if (warp == 1) {
+    }
+}
+
+/* Inclusions of the pieces before into s.before, by the last warp. */
+__device__ void find_before(const piece t, shared &s)
+{
+    if (threadIdx.x / 32 == WARPS - 1) {
         uint64_t before = 0;
-        for (int j = lane; j < t.part; j += 32) {
-            before += shared_long_by(t, INCLUSIONS, j);
-        }
+        for_parts<2>(t, INCLUSIONS, t.part, [&](int, const uint32_t *x) { before += long_of(x); });
         before = warp_sum_u64(before);
-        if (lane == 0) {
+        if (threadIdx.x % 32 == 0) {
             s.before = before;
         }
     }
-    __syncthreads();
 }
 
 } // namespace

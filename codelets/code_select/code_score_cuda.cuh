@@ -16,10 +16,10 @@ namespace
 __device__ __forceinline__ void mma_levels(int (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
                                            uint32_t a3, uint32_t b0, uint32_t b1)
 {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 /* Four words or floats that are read once. */
@@ -40,151 +40,245 @@ __device__ __forceinline__ float4 load_once_float(const float *at)
                        __uint_as_float(x.w));
 }
 
-/* What a lane needs of the query heads: channels of head lane / 4, and how logits of heads
- * 2 (lane % 4) and the next one are made. */
-template <int BITS, int STEPS> struct lane_queries {
+/* What a lane needs of the query heads. It gets the logits of HEADS of them, 1 or 2: if there are
+ * no more than four, every second column of a product is one. channels: of the head in column
+ * lane / 4. */
+template <int BITS, int STEPS, int HEADS> struct lane_queries {
     uint32_t channels[STEPS][8 / BITS][2];
-    float scale[2];
-    int32_t sum[2];
+    float scale[HEADS];
+    int32_t offset[HEADS]; /* codes_twice_dot of 0, in the bits of 1.5 * 2^23 */
 };
 
-template <int BITS, int STEPS>
+/* The i-th head that the lane gets logits of. */
+template <int HEADS> __device__ __forceinline__ int lane_head(int i)
+{
+    return HEADS * (threadIdx.x % 4) + i;
+}
+
+template <int BITS, int STEPS, int HEADS>
 __device__ __forceinline__ void load_queries(const code_head *heads, int group,
-                                             lane_queries<BITS, STEPS> &q)
+                                             lane_queries<BITS, STEPS, HEADS> &q)
 {
     const int slots = 8 / BITS;
-    const int g = threadIdx.x % 32 / 4;
-    const int t = threadIdx.x % 4;
+    const int column = threadIdx.x % 32 / 4;
+    const int g = column * HEADS / 2;
+    const bool exists = g < group && column * HEADS % 2 == 0;
 #pragma unroll
     for (int s = 0; s < STEPS; s++) {
 #pragma unroll
         for (int k = 0; k < slots; k++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                const int i = (8 * s + 4 * half + t) * slots + k;
+                const int i = (8 * s + 4 * half + (int)threadIdx.x % 4) * slots + k;
                 q.channels[s][k][half] =
-                    g < group ? reinterpret_cast<const uint32_t *>(heads[g].query)[i] : 0;
+                    exists ? reinterpret_cast<const uint32_t *>(heads[g].query)[i] : 0;
             }
         }
     }
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        const bool exists = 2 * t + i < group;
-        q.scale[i] = exists ? heads[2 * t + i].scale : 0.0f;
-        q.sum[i] = exists ? heads[2 * t + i].query_sum : 0;
+    for (int i = 0; i < HEADS; i++) {
+        const int h = lane_head<HEADS>(i);
+        q.scale[i] = h < group ? heads[h].scale : 0.0f;
+        q.offset[i] = 0x4b400000 + codes_twice_dot(0, h < group ? heads[h].query_sum : 0, BITS);
     }
 }
 
-/* Two words each of four tokens, 4 (lane / 4) of a block and on: words lane % 4 and the fourth one
- * after it, of eight. */
-struct lane_words {
-    uint4 word[2];
+/* ---- codes ---- */
+
+/* Of a block, what a lane needs: two words a step of four tokens, 4 (lane / 4) and on, which are
+ * words lane % 4 and the fourth one after it, of eight. */
+template <int STEPS> struct lane_block {
+    uint4 words[STEPS][2];
+    float4 factors;
 };
 
-__device__ __forceinline__ lane_words load_words(const uint32_t *block, int num_words, int step)
+/* Where a lane reads its next block. */
+template <int STEPS> struct lane_reader {
+    const uint32_t *words;
+    const float *factors;
+    int place[STEPS][2]; /* of its words */
+    int block_words;
+};
+
+/* At block number `block` of a KV head. */
+template <int STEPS>
+__device__ __forceinline__ lane_reader<STEPS> make_reader(const code_launch &p, const piece &t,
+                                                          int64_t block)
 {
-    lane_words w;
-    const int m = 8 * step + threadIdx.x % 4;
+    const code_row &r = p.row[t.row];
+    const int first = threadIdx.x % 32 / 4 * 4;
+    lane_reader<STEPS> x;
+    block += t.kv_head * r.head_blocks;
+    x.block_words = p.words * CODES_BLOCK;
+    x.words = r.words + block * x.block_words + first;
+    x.factors = r.factors + block * CODES_BLOCK + first;
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const uint32_t *at = block + (m + 4 * half) * CODES_BLOCK + threadIdx.x % 32 / 4 * 4;
-        w.word[half] = m + 4 * half < num_words ? load_once(at) : make_uint4(0, 0, 0, 0);
+    for (int i = 0; i < 2 * STEPS; i++) {
+        /* Instead of one beyond the last it is the last: the query has 0 for it. */
+        x.place[i / 2][i % 2] = min(4 * i + (int)threadIdx.x % 4, p.words - 1) * CODES_BLOCK;
     }
-    return w;
+    return x;
 }
 
-/* Adds the products of a step's words: sums[0] of tokens 0 and 1 of four, sums[1] of 2 and 3. */
+template <int STEPS>
+__device__ __forceinline__ void read_words(const lane_reader<STEPS> &x, lane_block<STEPS> &out)
+{
+#pragma unroll
+    for (int i = 0; i < 2 * STEPS; i++) {
+        out.words[i / 2][i % 2] = load_once(x.words + x.place[i / 2][i % 2]);
+    }
+}
+
+/* What follows read_words; goes on to the next block of the warp, if there is one. */
+template <int STEPS>
+__device__ __forceinline__ void read_factors(lane_reader<STEPS> &x, bool more,
+                                             lane_block<STEPS> &out)
+{
+    out.factors = load_once_float(x.factors);
+    if (more) {
+        x.words += SCORERS * x.block_words;
+        x.factors += SCORERS * CODES_BLOCK;
+    }
+}
+
+/* Not a number for a lane's tokens beyond `left` of a block: their logits are none. */
+__device__ __forceinline__ void end_factors(int left, float4 &f)
+{
+    left -= threadIdx.x % 32 / 4 * 4;
+    __syncwarp(); /* for a branch: it costs less than doing nothing for every block */
+    f.x = left > 0 ? f.x : NAN;
+    f.y = left > 1 ? f.y : NAN;
+    f.z = left > 2 ? f.z : NAN;
+    f.w = left > 3 ? f.w : NAN;
+}
+
+/* ---- products ---- */
+
+/* Sums of products, of two tokens. high: those of levels that are left in the upper half of their
+ * bits, 2^BITS times as large. */
+struct lane_sums {
+    int low[4];
+    int high[4];
+};
+
+/* Adds the products of a step's words of two tokens: a of one word each, b of the other. */
 template <int BITS>
-__device__ __forceinline__ void add_step(const lane_words &w, const uint32_t (&q)[8 / BITS][2],
-                                         int (&sums)[2][4])
+__device__ __forceinline__ void add_products(uint2 a, uint2 b, const uint32_t (&q)[8 / BITS][2],
+                                             lane_sums &sums)
 {
-    const uint32_t mask = 0x01010101u * ((1u << BITS) - 1);
+    const uint32_t low = 0x01010101u * ((1u << BITS) - 1);
+    const uint32_t high = low << BITS;
 #pragma unroll
-    for (int k = 0; k < 8 / BITS; k++) {
-        const uint4 a = w.word[0];
-        const uint4 b = w.word[1];
-        mma_levels(sums[0], a.x >> (k * BITS) & mask, a.y >> (k * BITS) & mask,
-                   b.x >> (k * BITS) & mask, b.y >> (k * BITS) & mask, q[k][0], q[k][1]);
-        mma_levels(sums[1], a.z >> (k * BITS) & mask, a.w >> (k * BITS) & mask,
-                   b.z >> (k * BITS) & mask, b.w >> (k * BITS) & mask, q[k][0], q[k][1]);
+    for (int k = 0; k < 8 / BITS; k += 2) {
+        mma_levels(sums.low, a.x & low, a.y & low, b.x & low, b.y & low, q[k][0], q[k][1]);
+        mma_levels(sums.high, a.x & high, a.y & high, b.x & high, b.y & high, q[k + 1][0],
+                   q[k + 1][1]);
+        a = {a.x >> (2 * BITS), a.y >> (2 * BITS)};
+        b = {b.x >> (2 * BITS), b.y >> (2 * BITS)};
     }
 }
 
-/* Logits of a lane's four tokens for its head i; `left` of the tokens exist. */
-template <int BITS, int STEPS>
-__device__ __forceinline__ float4 logits_of(const int (&sums)[2][4], int i,
-                                            const lane_queries<BITS, STEPS> &q, float4 f, int left)
+/* Of a block: [0] of tokens 0 and 1 of four, [1] of 2 and 3. */
+template <int BITS, int STEPS, int HEADS>
+__device__ __forceinline__ void multiply(const lane_block<STEPS> &block,
+                                         const lane_queries<BITS, STEPS, HEADS> &q,
+                                         lane_sums (&sums)[2])
 {
-    float4 z;
-    z.x = codes_logit(codes_twice_dot(sums[0][i], q.sum[i], BITS), q.scale[i], f.x);
-    z.y = codes_logit(codes_twice_dot(sums[0][2 + i], q.sum[i], BITS), q.scale[i], f.y);
-    z.z = codes_logit(codes_twice_dot(sums[1][i], q.sum[i], BITS), q.scale[i], f.z);
-    z.w = codes_logit(codes_twice_dot(sums[1][2 + i], q.sum[i], BITS), q.scale[i], f.w);
-    if (left < 4) { /* of those that fill the last block */
-        z.x = left > 0 ? z.x : -INFINITY;
-        z.y = left > 1 ? z.y : -INFINITY;
-        z.z = left > 2 ? z.z : -INFINITY;
-        z.w = -INFINITY;
+#pragma unroll
+    for (int step = 0; step < STEPS; step++) {
+        const uint4 a = block.words[step][0];
+        const uint4 b = block.words[step][1];
+        add_products<BITS>({a.x, a.y}, {b.x, b.y}, q.channels[step], sums[0]);
+        add_products<BITS>({a.z, a.w}, {b.z, b.w}, q.channels[step], sums[1]);
     }
-    return z;
 }
 
-/* Logits of the piece into the store; the largest ones of each head into s.warp_largest. Each warp
- * takes every WARPS-th block, and reads ahead. */
-template <int BITS, int STEPS>
-__device__ void score(const code_launch &p, const code_row &r, const piece &t, shared &s)
+/* Logits of the lane's head i for its four tokens, codes_logit to the bit: adding 1.5 * 2^23 in the
+ * bits of a float makes an integer one. */
+template <int BITS, int STEPS, int HEADS>
+__device__ __forceinline__ float4 make_logits(const lane_sums (&sums)[2], int i,
+                                              const lane_queries<BITS, STEPS, HEADS> &q, float4 f)
 {
-    lane_queries<BITS, STEPS> q;
-    load_queries(s.heads, p.group, q);
-    const int lane = threadIdx.x % 32;
-    const int warp = threadIdx.x / 32;
-    const int blocks = t.padded / CODES_BLOCK;
-    const int64_t first = t.kv_head * r.head_blocks + t.first / CODES_BLOCK;
-    const uint32_t *words = r.words + first * p.words * CODES_BLOCK;
-    const float *factors = r.factors + first * CODES_BLOCK + lane / 4 * 4;
-    const int64_t block_words = (int64_t)p.words * CODES_BLOCK;
-    float largest[2] = {-INFINITY, -INFINITY};
-    lane_words next = {};
-    float4 next_factors = {};
-    if (warp < blocks) {
-        next = load_words(words + warp * block_words, p.words, 0);
-        next_factors = load_once_float(factors + warp * CODES_BLOCK);
-    }
-    for (int b = warp; b < blocks; b += WARPS) {
-        const float4 f = next_factors;
-        int sums[2][4] = {};
-        const bool more = b + WARPS < blocks;
+    const auto logit = [&](int pair, int row, float factor) {
+        const lane_sums &x = sums[pair];
+        const int dot = x.low[2 * row + i] + (x.high[2 * row + i] >> BITS);
+        const float twice_dot = __int_as_float(2 * dot + q.offset[i]) - 12582912.0f;
+        return twice_dot * q.scale[i] * factor;
+    };
+    return {logit(0, 0, f.x), logit(0, 1, f.y), logit(1, 0, f.z), logit(1, 1, f.w)};
+}
+
+/* at: in shared memory. */
+__device__ __forceinline__ void store_logits(uint32_t at, float4 z)
+{
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(at), "f"(z.x), "f"(z.y), "f"(z.z),
+                 "f"(z.w)
+                 : "memory");
+}
+
+/* Largest logits of a warp's lanes into s.warp_largest. */
+template <int HEADS>
+__device__ __forceinline__ void note_largest(float (&largest)[HEADS], shared &s)
+{
 #pragma unroll
-        for (int step = 0; step < STEPS; step++) {
-            const lane_words now = next;
-            if (step + 1 < STEPS) {
-                next = load_words(words + b * block_words, p.words, step + 1);
-            } else if (more) {
-                next = load_words(words + (b + WARPS) * block_words, p.words, 0);
-                next_factors = load_once_float(factors + (b + WARPS) * CODES_BLOCK);
-            }
-            add_step<BITS>(now, q.channels[step], sums);
-        }
-        const int token = b * CODES_BLOCK + lane / 4 * 4;
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int g = 2 * (lane % 4) + i;
-            if (g < p.group) {
-                const float4 z = logits_of(sums, i, q, f, t.tokens - token);
-                *reinterpret_cast<float4 *>(t.store + g * t.padded + token) = z;
-                largest[i] = fmaxf(largest[i], fmaxf(fmaxf(z.x, z.y), fmaxf(z.z, z.w)));
-            }
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < HEADS; i++) {
         for (int offset = 4; offset < 32; offset *= 2) {
             largest[i] = fmaxf(largest[i], __shfl_xor_sync(~0u, largest[i], offset));
         }
-        if (lane < 4) {
-            s.warp_largest[warp][2 * lane + i] = largest[i];
+        if (threadIdx.x % 32 < 4) {
+            s.warp_largest[threadIdx.x / 32][lane_head<HEADS>(i)] = largest[i];
         }
     }
+}
+
+/* Logits of the piece into the store, not a number for what fills the last block; the largest ones
+ * of each head into s.warp_largest. Each scorer takes every SCORERS-th block, and reads BLOCKS
+ * of them ahead. */
+template <int BITS, int STEPS, int HEADS>
+__device__ void score(const code_launch &p, const piece t, shared &s)
+{
+    enum { STEP = SCORERS * CODES_BLOCK, BLOCKS = STEPS == 1 ? 2 : 1 };
+    lane_queries<BITS, STEPS, HEADS> q;
+    load_queries(p.row[t.row].scratch.heads + t.kv_head * p.group, p.group, q);
+    const int first = threadIdx.x / 32 * CODES_BLOCK;
+    /* A warp that has no block reads one that is there. */
+    lane_reader<STEPS> reader =
+        make_reader<STEPS>(p, t, first < t.padded ? (t.first + first) / CODES_BLOCK : 0);
+    const uint32_t logits = (uint32_t)__cvta_generic_to_shared(logits_of(t, lane_head<HEADS>(0)) +
+                                                               threadIdx.x % 32 / 4 * 4);
+    float largest[HEADS];
+    lane_block<STEPS> ahead[BLOCKS];
+#pragma unroll
+    for (int i = 0; i < HEADS; i++) {
+        largest[i] = -INFINITY;
+    }
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b++) {
+        read_words(reader, ahead[b]);
+        read_factors(reader, first + (b + 1) * STEP < t.padded, ahead[b]);
+    }
+#pragma unroll 1
+    for (int token = first; token < t.padded;) {
+#pragma unroll
+        for (int b = 0; b < BLOCKS && token < t.padded; b++, token += STEP) {
+            lane_sums sums[2] = {};
+            multiply(ahead[b], q, sums);
+            read_words(reader, ahead[b]);
+            if (token + CODES_BLOCK > t.tokens) {
+                end_factors(t.tokens - token, ahead[b].factors);
+            }
+#pragma unroll
+            for (int i = 0; i < HEADS; i++) {
+                const float4 z = make_logits(sums, i, q, ahead[b].factors);
+                largest[i] = fmaxf(largest[i], fmaxf(fmaxf(z.x, z.y), fmaxf(z.z, z.w)));
+                if (lane_head<HEADS>(i) < p.group) {
+                    store_logits(logits + (i * t.stride + token) * 4, z);
+                }
+            }
+            read_factors(reader, token + (BLOCKS + 1) * STEP < t.padded, ahead[b]);
+        }
+    }
+    note_largest(largest, s);
 }
 
 } // namespace

@@ -441,28 +441,13 @@ void code_select_steps_cuda(const struct code_select_args *a)
     }
 }
 
-/* Logits of longer rows do not stay on the chip, and then a kernel for each step is faster:
- * measured on an H200, 58 us against 47 for a row of 98,304 tokens, 427 against 555 for 1,048,576.
- */
-static const int64_t FUSED_MOST_TOKENS = 1 << 18;
-
-static int64_t longest_row(const struct code_select_args *a)
-{
-    int64_t longest = 0;
-    for (int64_t r = 0; r < a->rows; r++) {
-        const int64_t tokens = a->codes[r] == NULL ? 0 : a->codes[r]->count;
-        longest = tokens > longest ? tokens : longest;
-    }
-    return longest;
-}
-
 void code_select_cuda(const struct code_select_args *a)
 {
     if (a->head_dim > MP_MAX_HEAD_DIM || a->num_heads % a->num_kv_heads != 0) {
         mp_panic("code_select: head_dim %d, %d heads, %d KV heads", a->head_dim, a->num_heads,
                  a->num_kv_heads);
     }
-    if (longest_row(a) <= FUSED_MOST_TOKENS && code_select_can_fuse(a)) {
+    if (code_select_can_fuse(a)) {
         code_select_fused_cuda(a);
     } else {
         code_select_steps_cuda(a);

@@ -10,9 +10,9 @@
 /* A kernel for each step. */
 void code_select_steps_cuda(const struct code_select_args *a);
 
-/* One kernel, whose CTAs wait for each other. */
+/* The queries' kernel, and one whose CTAs wait for each other. */
 void code_select_fused_cuda(const struct code_select_args *a);
-/* Whether it can be had: not too many query heads share a KV head, tokens are not too many, and the
- * device can hold its CTAs all at once. */
+/* Whether it can be had: not too many query heads share a KV head, the logits of one fit on the
+ * chip, and the device can hold its CTAs all at once. */
 bool code_select_can_fuse(const struct code_select_args *a);
 #endif

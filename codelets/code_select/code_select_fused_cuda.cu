@@ -1,8 +1,9 @@
-/* code_select on the GPU in one kernel. A KV head of a row is shared by some CTAs, each of which
- * has a piece of its tokens and keeps their logits, then weights, then x in shared memory; or in
- * scratch, if they are too many. What all CTAs of a KV head must know, the largest logits, sums of
- * weights, x of the tokens that may have pi = 1, and sums of inclusions, they tell each other. All
- * CTAs are resident at once and take KV heads in the same order, so each may wait for the others.
+/* code_select on the GPU in one kernel, but for the queries. A KV head of a row is shared by some
+ * CTAs, each of which has a piece of its tokens and keeps their logits, then weights, then x in
+ * shared memory. What all CTAs of a KV head must know, the largest logits, sums of weights, x of
+ * the tokens that may have pi = 1, and sums of inclusions, they tell each other. All CTAs are
+ * resident at once and take KV heads in the same order, so each may wait for the others. They
+ * seldom have to: between telling and asking of one KV head a CTA does something for another one.
  */
 #include "codelets/code_select/code_inclusion_cuda.cuh"
 #include "codelets/code_select/code_score_cuda.cuh"
@@ -15,7 +16,8 @@ namespace
 struct fused_launch {
     code_launch codes;
     int parts;           /* CTAs that share a KV head, at most */
-    int slots;           /* KV heads at a time */
+    int slots;           /* KV heads at a time; those of a slot follow each other */
+    int room;            /* tokens of a piece, at most */
     uint32_t first_mark; /* of the first KV head of a slot; those of later ones follow */
 };
 
@@ -43,16 +45,18 @@ __device__ void take_span(const piece &t, int span, float c, uint64_t sum, int32
             const int position = code_selected_until(sum, u) - 1 - out.begin;
             const int token = t.first + span * SPAN + (int)threadIdx.x % 32 * 4 + j;
             out.ids[position] = (uint32_t)token;
-            out.log_weights[position] = codes_log_weight(pi[j]);
+            out.log_weights[position] = __int_as_float(pi[j]); /* for a start */
         }
     }
 }
 
 /* Ids and log-weights of the piece. They may go to host memory: unless they are many they are
  * gathered first, so that they go there in whole lines. */
-__device__ void take(const code_launch &p, const code_row &r, const piece &t, int row, float c,
-                     int spans, const uint64_t *sums, shared &s)
+__device__ void take(const code_launch &p, const piece t, float c, shared &s)
 {
+    const code_row &r = p.row[t.row];
+    const int spans = spans_of(t);
+    const uint64_t *sums = sums_of_spans();
     const int32_t u = code_draw(p, r, t.kv_head);
     const int begin = code_selected_until(s.before, u);
     const int end = code_selected_until(s.before + sums[spans], u);
@@ -67,28 +71,44 @@ __device__ void take(const code_launch &p, const code_row &r, const piece &t, in
         }
     }
     __syncthreads();
-    for (int i = threadIdx.x; staged && i < end - begin; i += THREADS) {
-        ids[begin + i] = s.ids[i];
-        log_weights[begin + i] = s.weights[i];
+    for (int i = threadIdx.x; i < end - begin; i += THREADS) {
+        if (staged) {
+            ids[begin + i] = s.ids[i];
+        }
+        const float pi = staged ? s.weights[i] : log_weights[begin + i];
+        log_weights[begin + i] = codes_log_weight(__float_as_int(pi));
     }
     if (threadIdx.x == 0 && t.part == t.parts - 1) {
-        p.nnz[row * p.kv_heads + t.kv_head] = end;
-    }
-}
-
-/* All tokens, if they are no more than samples. */
-__device__ void take_all(const code_row &r, int kv_head, int part, int parts, int32_t *nnz)
-{
-    if (part == 0 && threadIdx.x == 0) {
-        *nnz = r.tokens;
-    }
-    for (int i = part * THREADS + (int)threadIdx.x; i < r.tokens; i += parts * THREADS) {
-        r.ids[kv_head * r.ids_stride + i] = (uint32_t)i;
-        r.log_weights[kv_head * r.ids_stride + i] = 0.0f;
+        p.nnz[t.row * p.kv_heads + t.kv_head] = end;
     }
 }
 
 /* ---- the kernel ---- */
+
+/* KV heads of a slot are numbered from 1; which one of all rows that is. */
+__device__ __forceinline__ int item_of(const fused_launch &p, int i)
+{
+    return (int)blockIdx.x / p.parts + (i - 1) * p.slots;
+}
+
+/* All tokens of KV head number i of the CTA's slot, if they are no more than samples. */
+__device__ void take_all(const fused_launch &p, int i)
+{
+    const int item = item_of(p, i);
+    const code_row &r = p.codes.row[min(item / p.codes.kv_heads, p.codes.rows - 1)];
+    if (item >= p.codes.rows * p.codes.kv_heads || code_draws(r)) {
+        return;
+    }
+    const int64_t first = item % p.codes.kv_heads * r.ids_stride;
+    const int part = (int)blockIdx.x % p.parts;
+    if (part == 0 && threadIdx.x == 0) {
+        p.codes.nnz[item] = r.tokens;
+    }
+    for (int j = part * THREADS + (int)threadIdx.x; j < r.tokens; j += p.parts * THREADS) {
+        r.ids[first + j] = (uint32_t)j;
+        r.log_weights[first + j] = 0.0f;
+    }
+}
 
 /* Tokens of the pieces of a row, but the last ones. */
 __host__ __device__ __forceinline__ int chunk_of(int tokens, int parts)
@@ -97,47 +117,42 @@ __host__ __device__ __forceinline__ int chunk_of(int tokens, int parts)
     return (spans + parts - 1) / parts * SPAN;
 }
 
-/* Room for the sums of a piece's spans, and of them all, in multiples of 16 bytes. */
-__host__ __device__ __forceinline__ int sums_floats(int chunk)
+/* The CTA's piece of KV head number i of its slot; none if there is no such KV head, if the row
+ * takes all, or if the CTA is not needed. */
+__device__ __forceinline__ piece piece_of(const fused_launch &p, int i)
 {
-    return (chunk / SPAN / 2 + 1) * 4;
-}
-
-/* The CTA's part of KV head number `item` of all rows; of no tokens if the row takes all, or the
- * CTA is not needed. */
-__device__ piece piece_of(const fused_launch &p, int item)
-{
-    const code_row &r = p.codes.row[item / p.codes.kv_heads];
+    const int item = item_of(p, i);
+    const int part = (int)blockIdx.x % p.parts;
     piece t = {};
-    t.part = (int)blockIdx.x % p.parts;
-    t.parts = min(p.parts, (int)code_parts(r.tokens));
-    if (!code_draws(r) || t.part >= t.parts) {
+    t.row = item / p.codes.kv_heads;
+    if (t.row >= p.codes.rows || !code_draws(p.codes.row[t.row]) ||
+        part >= code_parts(p.codes.row[t.row].tokens)) {
+        t.row = 0;
         return t;
     }
-    const int chunk = chunk_of(r.tokens, t.parts);
+    const code_row &r = p.codes.row[t.row];
     t.kv_head = item % p.codes.kv_heads;
-    t.first = (int)min((int64_t)t.part * chunk, r.scratch.stride);
+    t.part = part;
+    t.parts = min(p.parts, (int)code_parts(r.tokens));
+    const int chunk = chunk_of(r.tokens, t.parts);
+    t.first = (int)min((int64_t)part * chunk, r.scratch.stride);
     t.padded = min(chunk, (int)r.scratch.stride - t.first);
     t.tokens = max(0, min(chunk, r.tokens - t.first));
-    t.words = &shared_words[0][blockIdx.x - t.part];
-    t.mark = p.first_mark + (uint32_t)(item / p.slots);
-    t.large = r.scratch.large + t.kv_head * r.scratch.stride;
+    t.room = p.room;
+    t.stride = p.room + HEAD_PADDING;
+    t.words = &shared_words[0][blockIdx.x - part];
+    t.mark = p.first_mark + (uint32_t)(i - 1);
     return t;
 }
 
-/* Brings the codes of a KV head's piece into L2, all of them at once: what a CTA's loads have in
- * flight is less than the memory can give. */
-__device__ void fetch_codes(const fused_launch &p, int item)
+/* Brings the codes of a piece into L2, all of them at once. */
+__device__ void fetch_codes(const code_launch &p, const piece t)
 {
-    if (item >= p.codes.rows * p.codes.kv_heads) {
-        return;
-    }
-    const piece t = piece_of(p, item);
-    const code_row &r = p.codes.row[item / p.codes.kv_heads];
+    const code_row &r = p.row[t.row];
     const int64_t block = t.kv_head * r.head_blocks + t.first / CODES_BLOCK;
     const int blocks = t.padded / CODES_BLOCK;
-    const uint32_t *words = r.words + block * p.codes.words * CODES_BLOCK;
-    for (int i = threadIdx.x; i < blocks * p.codes.words; i += THREADS) {
+    const uint32_t *words = r.words + block * p.words * CODES_BLOCK;
+    for (int i = threadIdx.x; i < blocks * p.words; i += THREADS) {
         prefetch_line(words + i * CODES_BLOCK);
     }
     for (int i = threadIdx.x; i < blocks; i += THREADS) {
@@ -145,60 +160,68 @@ __device__ void fetch_codes(const fused_launch &p, int item)
     }
 }
 
-template <bool SPILL, int BITS, int STEPS>
-__device__ void select_piece(const fused_launch &p, int item, piece t, float *room, shared &s)
+/* Of the KV heads of a slot: from queries to x of number i, and from x to ids of the one before, in
+ * turns. Either may be no piece. */
+template <int BITS, int STEPS, int HEADS>
+__device__ __forceinline__ void advance(const fused_launch &launch, int i, shared &s)
 {
-    const int row = item / p.codes.kv_heads;
-    const code_row &r = p.codes.row[row];
-    const int group = p.codes.group;
-    const int chunk = chunk_of(r.tokens, t.parts);
-    uint64_t *sums = reinterpret_cast<uint64_t *>(room);
-    t.store = SPILL ? r.scratch.logits + group * (t.kv_head * r.scratch.stride + t.first)
-                    : room + sums_floats(chunk);
-    const int spans = (t.padded + SPAN - 1) / SPAN;
-    const int warp = threadIdx.x / 32;
-    if (warp < group) {
-        const int64_t head = t.kv_head * group + warp;
-        code_prepare_query(p.codes, p.codes.q + row * p.codes.q_stride + head * p.codes.head_dim,
-                           s.space[warp], &s.heads[warp]);
+    const code_launch &p = launch.codes;
+    const piece &before = s.pieces[(i - 1) % PIECES];
+    const piece &t = s.pieces[i % PIECES];
+    piece &next = s.pieces[(i + 1) % PIECES];
+    if (threadIdx.x == THREADS - 1) {
+        next = piece_of(launch, i + 1);
     }
-    if (threadIdx.x == 0) {
-        s.num_large = 0;
+    if (server_thread() < 0 && t.parts > 0) {
+        score<BITS, STEPS, HEADS>(p, t, s);
+    } else if (server_thread() >= 0 && before.parts > 0) {
+        find_total(p, before, s);
+        find_scale(p, before, s);
     }
     __syncthreads();
-    float *spare = SPILL ? NULL : t.store + t.padded;
-    score<BITS, STEPS>(p.codes, r, t, s);
-    fetch_codes(p, item + p.slots);
-    share_largest(p.codes, t, s);
-    weigh(p.codes, t, s);
-    share_weights(p.codes, r, t, s);
-    mix(p.codes, r, t, s);
-    share_total(t, s);
-    const float c = find_scale(r, t, chunk, s, spare, SPILL ? 0 : (group - 1) * t.padded);
-    share_inclusions(t, c, spans, sums, s);
-    take(p.codes, r, t, row, c, spans, sums, s);
-    __syncthreads(); /* shared memory is free again */
+    if (t.parts > 0) {
+        share_largest(p, t, s);
+    }
+    if (before.parts > 0) {
+        add_inclusions(before, s.c);
+    }
+    if (t.parts > 0) {
+        find_largest(p, t, s);
+    }
+    __syncthreads();
+    if (t.parts > 0) {
+        weigh(p, t, s);
+    }
+    if (before.parts > 0) {
+        find_before(before, s);
+        __syncthreads();
+        take(p, before, s.c, s);
+    }
+    if (t.parts > 0) {
+        find_head_scales(p, t, s);
+        __syncthreads();
+        mix<HEADS * MAX_GROUP / 2>(p, t, s);
+    }
 }
 
 /* Grid: slots * parts. */
-template <bool SPILL, int BITS, int STEPS>
+template <int BITS, int STEPS, int HEADS>
 __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
     select_fused(begin_stamp stamp, const __grid_constant__ fused_launch p)
 {
-    extern __shared__ float4 room[];
     __shared__ shared s;
-    const int slot = (int)blockIdx.x / p.parts;
-    fetch_codes(p, slot); /* a hint: whether they are complete is of no matter yet */
+    const int items = p.codes.rows * p.codes.kv_heads;
+    if (threadIdx.x == 0) {
+        s.pieces[0] = {};
+        s.pieces[1] = piece_of(p, 1);
+    }
+    __syncthreads();
+    fetch_codes(p.codes, s.pieces[1]); /* a hint: they may not all be complete yet */
     allow_next_kernel();
     wait_for_kernels(stamp);
-    for (int i = slot; i < p.codes.rows * p.codes.kv_heads; i += p.slots) {
-        const code_row &r = p.codes.row[i / p.codes.kv_heads];
-        const piece t = piece_of(p, i);
-        if (!code_draws(r)) {
-            take_all(r, i % p.codes.kv_heads, t.part, p.parts, p.codes.nnz + i);
-        } else if (t.part < t.parts) {
-            select_piece<SPILL, BITS, STEPS>(p, i, t, reinterpret_cast<float *>(room), s);
-        }
+    for (int i = 1; item_of(p, i - 1) < items; i++) {
+        take_all(p, i);
+        advance<BITS, STEPS, HEADS>(p, i, s);
     }
 }
 
@@ -206,7 +229,7 @@ __global__ void __launch_bounds__(THREADS, CTAS_PER_SM)
 
 struct fused_plan {
     int parts, slots;
-    bool spill;    /* logits in scratch */
+    int room;      /* tokens of a piece, at most */
     size_t shared; /* dynamic shared memory of a CTA */
 };
 
@@ -218,7 +241,7 @@ int64_t resident_ctas()
 }
 
 /* Dynamic shared memory that CTAS_PER_SM CTAs may have each. */
-int64_t shared_room()
+int64_t shared_room_bytes()
 {
     int per_sm = 0;
     int per_cta = 0;
@@ -238,27 +261,29 @@ int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* ctas: that are resident at once, each with `room` bytes of dynamic shared memory. */
-fused_plan make_plan(const code_launch &p, int64_t longest, int64_t ctas, int64_t room)
+/* Tokens of a piece that a CTA has room for. */
+int64_t most_room(int group)
+{
+    const int64_t span_bytes = (int64_t)(group + 1) * SPAN * sizeof(float) + sizeof(uint64_t);
+    const int64_t rest = 16 + group * HEAD_PADDING * (int64_t)sizeof(float);
+    return (shared_room_bytes() - rest) / span_bytes * SPAN;
+}
+
+fused_plan make_plan(const code_launch &p, int64_t longest)
 {
     fused_plan plan = {};
     const int64_t items = (int64_t)p.rows * p.kv_heads;
-    const int64_t span_bytes = (int64_t)p.group * SPAN * sizeof(float) + sizeof(uint64_t);
-    const int64_t fits = (room - 16) / span_bytes * SPAN; /* tokens of a CTA */
-    int64_t most = code_parts(longest);
-    most = most < ctas ? most : ctas;
-    int64_t need = divide_up(longest, fits);
-    plan.spill = need > most;
-    if (plan.spill) {
-        need = divide_up(longest, (int64_t)MAX_SPANS * SPAN);
-    }
-    const int64_t at_once = ctas / need < items ? ctas / need : items;
-    plan.slots = (int)divide_up(items, divide_up(items, at_once)); /* as few rounds, all full */
+    const int64_t ctas = resident_ctas();
+    const int64_t most = code_parts(longest) < ctas ? code_parts(longest) : ctas;
+    const int64_t at_once = ctas / divide_up(longest, most_room(p.group));
+    /* As few rounds as can be, all full. */
+    plan.slots = (int)divide_up(items, divide_up(items, at_once < items ? at_once : items));
     plan.parts = (int)(ctas / plan.slots < most ? ctas / plan.slots : most);
     /* Rows that fewer CTAs share have pieces of CODE_PART_TOKENS at most. */
-    int chunk = chunk_of((int)longest, plan.parts);
-    chunk = chunk > CODE_PART_TOKENS ? chunk : (int)CODE_PART_TOKENS;
-    plan.shared = sizeof(float) * (size_t)(sums_floats(chunk) + (plan.spill ? 0 : p.group * chunk));
+    plan.room = chunk_of((int)longest, plan.parts);
+    plan.room = plan.room > CODE_PART_TOKENS ? plan.room : (int)CODE_PART_TOKENS;
+    plan.shared = sizeof(float) * (size_t)(sums_floats(plan.room) + (p.group + 1) * plan.room +
+                                           p.group * HEAD_PADDING);
     return plan;
 }
 
@@ -270,11 +295,12 @@ uint32_t take_marks(int count)
     return first != 0 && first <= UINT32_MAX - (uint32_t)count ? first : take_marks(count);
 }
 
-template <bool SPILL, int BITS, int STEPS> void launch(const code_launch &p, const fused_plan &plan)
+template <int BITS, int STEPS, int HEADS> void launch(const code_launch &p, const fused_plan &plan)
 {
     begin_stamp stamp = {cuda_measure_take_stamp()};
-    const fused_launch params = {p, plan.parts, plan.slots, take_marks(p.rows * p.kv_heads)};
-    CUDA_ALLOW_SHARED((select_fused<SPILL, BITS, STEPS>), plan.shared);
+    const fused_launch params = {p, plan.parts, plan.slots, plan.room,
+                                 take_marks(p.rows * p.kv_heads)};
+    CUDA_ALLOW_SHARED((select_fused<BITS, STEPS, HEADS>), plan.shared);
     cudaLaunchAttribute attributes[2] = {};
     attributes[0].id = cudaLaunchAttributeCooperative;
     attributes[0].val.cooperative = 1;
@@ -287,21 +313,21 @@ template <bool SPILL, int BITS, int STEPS> void launch(const code_launch &p, con
     config.stream = cuda_stream();
     config.attrs = attributes;
     config.numAttrs = cuda_kernels_wait() ? 2 : 1;
-    CUDA_CHECK(cudaLaunchKernelEx(&config, select_fused<SPILL, BITS, STEPS>, stamp, params));
+    CUDA_CHECK(cudaLaunchKernelEx(&config, select_fused<BITS, STEPS, HEADS>, stamp, params));
 }
 
 template <int BITS, int STEPS> void launch_for(const code_launch &p, const fused_plan &plan)
 {
-    if (plan.spill) {
-        launch<true, BITS, STEPS>(p, plan);
+    if (p.group <= MAX_GROUP / 2) {
+        launch<BITS, STEPS, 1>(p, plan);
     } else {
-        launch<false, BITS, STEPS>(p, plan);
+        launch<BITS, STEPS, 2>(p, plan);
     }
 }
 
 void select_rows(const code_launch &p, int64_t longest)
 {
-    const fused_plan plan = make_plan(p, longest, resident_ctas(), shared_room());
+    const fused_plan plan = make_plan(p, longest);
     if (p.bits == 1) {
         launch_for<1, 1>(p, plan);
     } else if (p.bits == 2 && p.words <= 8) {
@@ -325,14 +351,16 @@ bool code_select_can_fuse(const struct code_select_args *a)
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device));
     CUDA_CHECK(cudaDeviceGetAttribute(&threads, cudaDevAttrMaxThreadsPerMultiProcessor, device));
+    if (cooperative == 0 || threads < THREADS * CTAS_PER_SM ||
+        a->num_heads > MAX_GROUP * a->num_kv_heads) {
+        return false;
+    }
     int64_t longest = 0;
     for (int64_t r = 0; r < a->rows; r++) {
         const int64_t tokens = a->codes[r] == NULL ? 0 : a->codes[r]->count;
         longest = tokens > longest ? tokens : longest;
     }
-    return cooperative != 0 && threads >= THREADS * CTAS_PER_SM &&
-           a->num_heads <= MAX_GROUP * a->num_kv_heads &&
-           longest <= resident_ctas() * MAX_SPANS * SPAN;
+    return longest <= resident_ctas() * most_room(a->num_heads / a->num_kv_heads);
 }
 
 void code_select_fused_cuda(const struct code_select_args *a)
@@ -340,11 +368,10 @@ void code_select_fused_cuda(const struct code_select_args *a)
     for (int64_t first = 0; first < a->rows; first += CODE_ROWS) {
         code_launch p;
         const int64_t longest = code_describe(a, first, &p);
+        launch_overlapped(code_prepare, dim3((unsigned)p.kv_heads, (unsigned)p.rows),
+                          PREPARE_THREADS, 0, p);
         if (longest > 0) {
             select_rows(p, longest);
-        } else { /* there is only to say so */
-            launch_overlapped(code_prepare, dim3((unsigned)p.kv_heads, (unsigned)p.rows),
-                              PREPARE_THREADS, 0, p);
         }
     }
 }

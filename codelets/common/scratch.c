@@ -25,7 +25,7 @@ static void add_block(size_t bytes)
     }
     char *block = mp_alloc(bytes, 1, "kernel scratch", &err);
     if (block == NULL) {
-        mp_memory_exhausted("%s", err.message);
+        mp_give_up("%s", err.message);
     }
     arena.blocks[arena.count] = block;
     arena.sizes[arena.count] = bytes;

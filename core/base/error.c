@@ -40,6 +40,26 @@ int mp_fail_prefix(struct mp_error *err, const char *format, ...)
     return (int)err->code;
 }
 
+static mp_give_up_handler *on_give_up;
+
+void mp_on_give_up(mp_give_up_handler *handler)
+{
+    on_give_up = handler;
+}
+
+void mp_give_up(const char *format, ...)
+{
+    char message[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    if (on_give_up != NULL) {
+        on_give_up(message);
+    }
+    mp_panic("%s", message);
+}
+
 void mp_panic_at(const char *file, int line, const char *format, ...)
 {
     fprintf(stderr, "magicpig-pipe: internal error at %s:%d: ", file, line);

@@ -24,4 +24,13 @@ int mp_fail_prefix(struct mp_error *err, const char *format, ...)
 void mp_panic_at(const char *file, int line, const char *format, ...)
     __attribute__((noreturn, format(printf, 3, 4)));
 
+/* Ends the program for what no caller can handle and is no bug: bookkeeping memory that has run
+ * out, a GPU that has failed. By any thread. */
+void mp_give_up(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+/* Gets the message, which says what was asked for and why it could not be; it must not allocate nor
+ * return. Until one is set (a library's program has its own say in how it ends): a panic. */
+typedef void mp_give_up_handler(const char *message);
+void mp_on_give_up(mp_give_up_handler *handler);
+
 #endif

@@ -46,29 +46,9 @@ void mp_free(void *p)
 
 /* ---- memory that is there or the program ends ---- */
 
-static mp_exhausted_handler *on_exhausted;
-
-void mp_memory_on_exhausted(mp_exhausted_handler *handler)
-{
-    on_exhausted = handler;
-}
-
-void mp_memory_exhausted(const char *format, ...)
-{
-    char message[256];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    if (on_exhausted != NULL) {
-        on_exhausted(message);
-    }
-    mp_panic("%s", message);
-}
-
 static void __attribute__((noreturn)) exhausted(size_t count, size_t size, const char *what)
 {
-    mp_memory_exhausted("out of memory: %zu x %zu bytes asked for in %s", count, size, what);
+    mp_give_up("out of memory: %zu x %zu bytes asked for in %s", count, size, what);
 }
 
 void *mp_xmalloc_for(size_t bytes, const char *what)

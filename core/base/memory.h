@@ -66,13 +66,4 @@ char *mp_xasprintf_for(const char *what, const char *format, ...)
 FILE *mp_xstream_open_for(char **text, size_t *length, const char *what);
 void mp_xstream_close_for(FILE *stream, const char *what);
 
-/* Called by any thread when that memory has run out, with a message that says how much was asked
- * for and what for; it must not allocate nor return. Until one is set (a library's program has its
- * own say in how it ends): a panic. */
-typedef void mp_exhausted_handler(const char *message);
-void mp_memory_on_exhausted(mp_exhausted_handler *handler);
-
-/* The same end for who runs out of memory of another kind, such as a library's. */
-void mp_memory_exhausted(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
-
 #endif

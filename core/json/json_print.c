@@ -46,7 +46,7 @@ char *mp_json_key_text(const struct cJSON *value)
     struct mp_error err;
     char *text = mp_json_print(value, MP_JSON_LINE, "a setting", &err);
     if (text == NULL) {
-        mp_memory_exhausted("%s", err.message);
+        mp_give_up("%s", err.message);
     }
     return text;
 }

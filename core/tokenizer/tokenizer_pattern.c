@@ -89,7 +89,7 @@ void mp_matches_begin(struct mp_matches *m, const struct mp_pattern *pattern, co
     m->data = pcre2_match_data_create(1, NULL);
     m->limits = pcre2_match_context_create(NULL);
     if (m->data == NULL || m->limits == NULL) {
-        mp_memory_exhausted("out of memory for a match of a pattern");
+        mp_give_up("out of memory for a match of a pattern");
     }
     if (pattern->kinds != NULL) {
         m->kinds = mp_xmalloc(length);

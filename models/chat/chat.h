@@ -21,7 +21,8 @@ void mp_chat_free(struct mp_chat *c);
 /* The text of a conversation, up to where the answer starts, with the BOS that the template has.
  * json[0 .. length) is an object; of its members
  *   "messages" is an array of objects with "role" and "content", a text, null or an array of
- *     {"type": "text", "text": ...}; what else they have, the template sees as it is;
+ *     {"type": "text", "text": ...}, which only an assistant's may lack; what else they have, the
+ *     template sees as it is;
  *   "tools", which may be missing, is an array of objects;
  *   "chat_template_kwargs", which may be missing, is an object of more variables for the template;
  * others are not looked at. All strings of these but the roles are content (core/jinja/jinja.h).

@@ -43,7 +43,14 @@ static int check_content(const struct mp_json *doc, const struct cJSON *message,
                          struct mp_error *err)
 {
     const struct cJSON *content = mp_json_find(message, "content");
-    enum mp_json_kind kind = content != NULL ? mp_json_kind(content) : MP_JSON_NULL;
+    const char *role;
+    if (content == NULL) { /* an assistant that called tools has said nothing */
+        int code = mp_json_get_string(doc, message, "role", &role, err);
+        return code != MP_OK || strcmp(role, "assistant") == 0
+                   ? code
+                   : mp_json_fail(doc, message, err, "no content");
+    }
+    enum mp_json_kind kind = mp_json_kind(content);
     if (kind == MP_JSON_NULL || kind == MP_JSON_STRING) {
         return MP_OK;
     }

@@ -52,7 +52,7 @@ bool mp_console_stop(void *user)
     return mp_interrupted();
 }
 
-void mp_console_exhausted(const char *message)
+void mp_console_give_up(const char *message)
 {
     char line[512];
     snprintf(line, sizeof line, "magicpig-pipe: error: %s\n", message);

@@ -19,6 +19,6 @@ void mp_console_progress(void *user, const char *what, const char *unit, int64_t
 bool mp_console_stop(void *user);
 
 /* Ends the program with status 1 and that message (core/base/memory.h). */
-void mp_console_exhausted(const char *message) __attribute__((noreturn));
+void mp_console_give_up(const char *message) __attribute__((noreturn));
 
 #endif

@@ -51,7 +51,7 @@ int mp_cli_main(int argc, char **argv)
     struct mp_cli cli;
     mp_interrupt_install();
     mp_json_watch_memory();
-    mp_memory_on_exhausted(mp_console_exhausted);
+    mp_on_give_up(mp_console_give_up);
     static struct mp_log_target console = {.sink = mp_console_log};
     mp_log_add_target(&console);
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */

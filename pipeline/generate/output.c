@@ -283,11 +283,11 @@ int mp_output_write(struct mp_output *o, const struct mp_answer_id *id, const ch
                           cJSON_CreateIntArray(request->ids + request->prompt_tokens,
                                                (int)request->generated_tokens));
     cJSON_AddNumberToObject(line, "prompt_tokens", (double)request->prompt_tokens);
-    cJSON_AddNumberToObject(line, "cached_tokens", (double)request->cached_tokens);
     cJSON_AddNumberToObject(line, "generated_tokens", (double)request->generated_tokens);
     cJSON_AddStringToObject(line, "finish_reason", FINISH_REASONS[request->finish]);
     cJSON_AddNumberToObject(line, "prefill_seconds", request->prefill_seconds);
     cJSON_AddNumberToObject(line, "decode_seconds", request->decode_seconds);
+    cJSON_AddNumberToObject(line, "cached_tokens", (double)request->cached_tokens);
     add_number_or_null(line, "sampled_fraction", request->sampled_mean);
     add_number_or_null(line, "attention_error", request->error_mean);
     add_number_or_null(line, "score", score);

@@ -34,9 +34,9 @@ bool mp_output_take(struct mp_output *o, const struct mp_answer_id *id);
  * prompt were asked for with other settings, *others the rest. */
 void mp_output_left(const struct mp_output *o, size_t *settings, size_t *others);
 
-/* Appends and flushes one line: id, text, token_ids, prompt_tokens, cached_tokens,
- * generated_tokens, finish_reason, prefill_seconds, decode_seconds, sampled_fraction (null if
- * nothing was sampled), attention_error (null if nothing estimates it), score (share of the
+/* Appends and flushes one line: id, text, token_ids, prompt_tokens, generated_tokens,
+ * finish_reason, prefill_seconds, decode_seconds, cached_tokens, sampled_fraction (null if nothing
+ * was sampled), attention_error (null if nothing estimates it), score (share of the
  * expected answers in the text; null if score is NaN: none were given), prompt and settings. text
  * NULL: there is no tokenizer. */
 int mp_output_write(struct mp_output *o, const struct mp_answer_id *id, const char *text,

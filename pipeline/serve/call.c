@@ -90,31 +90,43 @@ static int check_prompt(const struct mp_call *call, const struct mp_ask_prompt *
     return 0;
 }
 
+int mp_server_check_model(const struct mp_server *server, const char *name,
+                          struct mp_api_error *error)
+{
+    return name == NULL || strcmp(name, server->model) == 0
+               ? 0
+               : mp_api_fail(error, MP_HTTP_NOT_FOUND, "model",
+                             "The model `%.200s` does not exist: this server has `%s`.", name,
+                             server->model);
+}
+
+/* One setting of an attention that samples; the other is 0. Both 0: it is not given. */
+static int check_setting(const struct mp_call *call, const char *field, int64_t samples,
+                         float epsilon, struct mp_api_error *error)
+{
+    struct mp_request_options o = {.size = sizeof o, .samples = samples, .epsilon = epsilon};
+    struct mp_error err;
+    return mp_engine_check_attention(call->server->engine, &o, &err) == 0
+               ? 0
+               : mp_api_fail(error, MP_HTTP_BAD_REQUEST, field, "%s", err.message);
+}
+
 /* What is asked of the model and its attention must be what is loaded. */
 static int check_loaded(const struct mp_call *call, struct mp_api_error *error)
 {
     const struct mp_ask *ask = &call->ask;
     const struct mp_config *c = call->server->config;
-    if (ask->model != NULL && strcmp(ask->model, call->server->model) != 0) {
-        return mp_api_fail(error, MP_HTTP_NOT_FOUND, "model",
-                           "The model `%.200s` does not exist: this server has `%s`.", ask->model,
-                           call->server->model);
+    int status = mp_server_check_model(call->server, ask->model, error);
+    if (status != 0) {
+        return status;
     }
     if (ask->attention != NULL && strcmp(ask->attention, mp_attention_name(c)) != 0) {
         return mp_api_fail(error, MP_HTTP_BAD_REQUEST, "attention",
                            "attention: found \"%.80s\", but the server has loaded \"%s\"",
                            ask->attention, mp_attention_name(c));
     }
-    if (ask->samples > 0 || ask->epsilon > 0.0) {
-        struct mp_request_options o = {
-            .size = sizeof o, .samples = ask->samples, .epsilon = (float)ask->epsilon};
-        struct mp_error err;
-        if (mp_engine_check_attention(call->server->engine, &o, &err) != 0) {
-            return mp_api_fail(error, MP_HTTP_BAD_REQUEST, ask->samples > 0 ? "samples" : "epsilon",
-                               "%s", err.message);
-        }
-    }
-    return 0;
+    status = check_setting(call, "samples", ask->samples, 0.0f, error);
+    return status != 0 ? status : check_setting(call, "epsilon", 0, (float)ask->epsilon, error);
 }
 
 static void make_job(struct mp_call *call, int index)

@@ -216,16 +216,24 @@ static void signals_of_ours(sigset_t *set)
     sigaddset(set, SIGTERM);
 }
 
-/* The first one lets what runs end, the second one does not. */
+/* The first one lets what runs end, the second one does not; one that comes once all is over ends
+ * this thread. */
 static void *await_signals(void *user)
 {
+    struct mp_server *s = user;
     sigset_t set;
     int which;
     signals_of_ours(&set);
     sigwait(&set, &which);
+    if (s->over) {
+        return NULL;
+    }
     mp_log(MP_LOG_INFO, "stopping: what runs is finished; a second signal ends it at once");
-    mp_server_drain(user);
+    mp_server_drain(s);
     sigwait(&set, &which);
+    if (s->over) {
+        return NULL;
+    }
     _exit(MP_EXIT_INTERRUPTED);
 }
 
@@ -313,7 +321,8 @@ static int run(struct mp_server *s, const struct mp_cli *cli, struct mp_error *e
         wait_for_clients(s);
     }
     close_all(s, http);
-    pthread_cancel(signals);
+    s->over = true;
+    pthread_kill(signals, SIGTERM);
     pthread_join(signals, NULL);
     return code;
 }

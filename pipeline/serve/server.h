@@ -53,6 +53,7 @@ struct mp_server {
     double started;        /* mp_clock_seconds */
     time_t created;
     atomic_bool abort;     /* loading is to stop */
+    atomic_bool over;      /* nothing is left to stop */
     atomic_ulong last_id;  /* of calls */
     atomic_llong buffered; /* bytes of bodies in memory */
     /* Of the engine's thread alone. */
@@ -72,6 +73,13 @@ struct mp_server {
     struct mp_past past[MP_MOST_PAST]; /* a ring */
     int64_t num_past;                  /* all there were */
 };
+
+/* ---- call.c ---- */
+
+/* Whether a model that is asked for by name is the server's: 0, or the status in *error. NULL: any
+ * will do. */
+int mp_server_check_model(const struct mp_server *server, const char *name,
+                          struct mp_api_error *error);
 
 /* ---- engine_loop.c ---- */
 

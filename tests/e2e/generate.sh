@@ -28,7 +28,7 @@ number='-?[0-9][-+.0-9e]*'
 string='([^"\\]|\\.)*'
 output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+(,[0-9]+)*\\],"
 output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
-output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,"
+output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,\"cached_tokens\":[0-9]+,"
 output_line+="\"sampled_fraction\":($number|null),\"attention_error\":($number|null),"
 output_line+="\"score\":($number|null),"
 output_line+='"prompt":"[0-9a-f]{16}","settings":"[0-9a-f]{16}"\}$'
@@ -424,6 +424,7 @@ case_chat() {
 {"id": "image", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}
 {"id": "two", "messages": [{"role": "user"}], "input": "x"}
 {"id": "tools", "input": "x", "tools": []}
+{"id": "nothing", "messages": [{"role": "user"}]}
 END
     local user='4091, 4093, 435, 263, 4094, 198, 198' answer='4095, 4093, 641, 390, 400, 4094, 198, 198'
     run tokenize --model "$demo" --input chat.jsonl --chat
@@ -432,11 +433,12 @@ END
     expect 'messages' "$(sed -n 2p out)" "[$user, 39, 762, 78, $answer]"
     expect 'parts' "$(sed -n 3p out)" "[4091, 4093, 1464, 329, 481, 4094, 198, 198, 50, 4095, ${user#4091, }, 87, 198, 88, $answer]"
     expect 'special tokens as text' "$(sed -n 4p out)" "[$user, 27, 91, 68, 326, 62, 311, 91, 29, $answer]"
-    expect 'the others' "$(sed -n '5,$p' out)" $'null\nnull\nnull\nnull'
+    expect 'the others' "$(sed -n '5,$p' out)" $'null\nnull\nnull\nnull\nnull'
     expect_match 'a template that refuses' err 'record refused: chat.jsonl:5: messages: .*/chat_template.jinja:4: role tool: the demo knows'
     expect_match 'an image' err 'record image: chat.jsonl:6: messages\[0\].content\[0\].type: found "image_url", expected "text"'
     expect_match 'two prompts' err 'record two: chat.jsonl:7: input: found beside "messages"$'
     expect_match 'tools' err 'record tools: chat.jsonl:8: tools: found without "messages"$'
+    expect_match 'no content' err 'record nothing: chat.jsonl:9: messages\[0\]: no content$'
     run tokenize --model "$demo" --input chat.jsonl --parse-special
     expect 'special tokens found' "$(sed -n 4p out)" "[$user, 4095, $answer]"
     expect 'a text alone' "$(sed -n 1p out)" '[4091, 39, 762, 78, 297, 72]'
@@ -493,7 +495,7 @@ END
     failure 7 'found no \\"custom_id\\", which other lines have'
     failure 8 'body: tools: does not go with this url'
     expect_match 'a chat' <(sed -n 2p answers.jsonl) \
-        '"custom_id":"long","response":\{"status_code":200,"request_id":"req_[0-9a-f]{16}","body":\{"id":"chatcmpl-[0-9a-f]{16}","object":"chat.completion","created":[0-9]+,"model":"demo","choices":\[\{"index":0,"message":\{"role":"assistant","content":"[^"]+"\},"logprobs":null,"finish_reason":"length"\}\],"usage":\{"prompt_tokens":18,"completion_tokens":12,"total_tokens":30\}\}\},"error":null\}$'
+        '"custom_id":"long","response":\{"status_code":200,"request_id":"req_[0-9a-f]{16}","body":\{"id":"chatcmpl-[0-9a-f]{16}","object":"chat.completion","created":[0-9]+,"model":"demo","choices":\[\{"index":0,"message":\{"role":"assistant","content":"[^"]+"\},"logprobs":null,"finish_reason":"length"\}\],"usage":\{"prompt_tokens":18,"completion_tokens":12,"total_tokens":30,"prompt_tokens_details":\{"cached_tokens":0\}\}\}\},"error":null\}$'
     expect_match 'a completion' <(sed -n 3p answers.jsonl) \
         '"object":"text_completion",.*"choices":\[\{"index":0,"text":"[^"]+","logprobs":null,.*"prompt_tokens":4,'
     expect_refusal 2 'resume does not act for lines with a "custom_id"' --model "$demo" --input batch.jsonl \

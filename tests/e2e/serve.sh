@@ -130,7 +130,8 @@ case_serve_openai() {
 
 case_serve_replay() {
     need_node
-    serve --batch 4 --context 4096 --template none
+    # The same prompt twice is to give the same text: nothing is shared.
+    serve --batch 4 --context 4096 --template none --prefix-cache 0
     run_node replay
     end_server
 }
@@ -139,6 +140,15 @@ case_serve_hostile() {
     need_node
     serve --batch 4 --context 4096 --max-body 1048576
     run_node hostile
+    end_server
+}
+
+# Changed requests; `make fuzz-serve` sends more of them.
+case_serve_fuzz() {
+    need_node
+    serve --batch 4 --context 64 --max-body 65536
+    run_node fuzz "${FUZZ_REQUESTS:-3000}"
+    grep 'answers by status' said
     end_server
 }
 
@@ -168,8 +178,14 @@ case_serve_life() {
 
 case_serve_load() {
     need_node
-    serve --batch 8 --context 4096
+    serve --batch 8 --context 4096 --prefix-cache 0
     run_node load "$child" 2 16
+    end_server
+    # The same prompts again and again, each read once: exact attention gives the same texts where sums do
+    # not depend on what they are computed with, as on the reference path.
+    serve --batch 8 --context 4096 --attention full --isa ref --prefix-cache 1GiB
+    run_node load "$child" 2 16
+    expect_get 200 '^vllm:prefix_cache_hits_total\{model_name="demo"\} [1-9]' /metrics
     end_server
 }
 
@@ -238,7 +254,7 @@ case_serve_chat() {
 
 # Requests of an attention that samples: what they may set, and what it cost.
 case_serve_attention() {
-    local text
+    local text path asked
     text=$(printf 'The grass is green. The sky is blue. %.0s' {1..60})
     serve --context 2048 --attention pps --attention-samples 128 --cache-layers none
     expect_get 200 '"sampled_share":0\.[0-9]+,"sampled_rows":[0-9]+,"estimated_error":[0-9.e-]+' \
@@ -247,8 +263,24 @@ case_serve_attention() {
         -d "{\"prompt\": \"$text\", \"max_tokens\": 8, \"attention\": \"pps\", \"samples\": 16}"
     expect_get 400 'samples: found 200, expected at most 128' /v1/completions \
         -d '{"prompt": "a", "samples": 200}'
-    expect_get 400 'epsilon' /v1/completions -d '{"prompt": "a", "epsilon": 0.1}'
-    expect_get 400 'the server has loaded \\"pps\\"' /v1/completions \
-        -d '{"prompt": "a", "attention": "full"}'
+    expect_get 400 'epsilon: found 0.1, expected none.*"param":"epsilon"' /v1/completions \
+        -d '{"prompt": "a", "samples": 16, "epsilon": 0.1}'
+    # A method is named, and it is the one that is loaded.
+    local chat='"messages": [{"role": "user", "content": "a"}], "max_tokens": 1'
+    expect_get 200 '"content":"' /v1/chat/completions -d "{$chat, \"attention\": \"pps\"}"
+    for path in /v1/completions /v1/chat/completions; do
+        [[ $path == */chat/* ]] && asked=$chat || asked='"prompt": "a"'
+        expect_get 400 'attention: found \\"full\\", but the server has loaded \\"pps\\"".*"param":"attention"' \
+            $path -d "{$asked, \"attention\": \"full\"}"
+        expect_get 400 'attention: expected a string.*"param":"attention"' \
+            $path -d "{$asked, \"attention\": {\"method\": \"pps\"}}"
+    done
+    end_server
+    # Where the server has an error to sample for, requests may have their own, or up to 4,096 samples.
+    serve --context 2048 --attention pps --epsilon 0.1 --cache-layers none
+    expect_get 200 '"estimated_error":[0-9.e-]+' /v1/completions \
+        -d "{\"prompt\": \"$text\", \"max_tokens\": 8, \"attention\": \"pps\", \"epsilon\": 0.3}"
+    expect_get 400 'samples: found 4097, expected at most 4096.*"param":"samples"' /v1/completions \
+        -d '{"prompt": "a", "samples": 4097}'
     end_server
 }

@@ -1,6 +1,7 @@
-/* The body of a request to serve: of a completion and of a chat. */
+/* The body of a request to serve: of a completion, of a chat, of texts and of ids. */
 #include "fuzz.h"
 #include "pipeline/serve/api/ask.h"
+#include "pipeline/serve/api/text_ask.h"
 
 #include "core/base/utf8.h"
 
@@ -34,6 +35,9 @@ static void read_body(enum mp_ask_kind kind, const char *body, size_t length)
         struct mp_error err;
         char *text;
         size_t bytes;
+        if (mp_json_find(m, "content") == NULL) {
+            continue; /* an assistant's */
+        }
         if (mp_ask_content(ask.doc, m, &text, &bytes, &err) != 0) {
             mp_panic("a message that was accepted: %s", err.message);
         }
@@ -47,9 +51,36 @@ static void read_body(enum mp_ask_kind kind, const char *body, size_t length)
     mp_ask_free(&ask);
 }
 
+static void read_texts(const char *body, size_t length)
+{
+    enum { MOST_ID = 99 };
+    struct mp_text_ask ask;
+    struct mp_api_error error;
+    int status = mp_tokenize_read(body, length, &ask, &error);
+    if (status != 0) {
+        check_refusal(&error, status);
+    } else if (ask.text == NULL || ask.text[ask.length] != '\0' || ask.ids.count > 0) {
+        mp_panic("a text without its end, or ids");
+    } else {
+        mp_text_ask_free(&ask);
+    }
+    status = mp_detokenize_read(body, length, MOST_ID, &ask, &error);
+    if (status != 0) {
+        check_refusal(&error, status);
+        return;
+    }
+    for (size_t i = 0; i < ask.ids.count; i++) {
+        if (ask.ids.data[i] < 0 || ask.ids.data[i] > MOST_ID) {
+            mp_panic("id %d", ask.ids.data[i]);
+        }
+    }
+    mp_text_ask_free(&ask);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     read_body(MP_ASK_COMPLETION, (const char *)data, size);
     read_body(MP_ASK_CHAT, (const char *)data, size);
+    read_texts((const char *)data, size);
     return 0;
 }

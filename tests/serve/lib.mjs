@@ -65,9 +65,9 @@ export async function until(what, condition) {
   assert.fail(`waited in vain: ${what}`);
 }
 
-/** What comes back for these bytes on a connection of their own, until the server closes it; with
- *  `pause` nothing is read of it. */
-export function raw(bytes, { end = false, stopAt = null, millis = 20000, pause = false } = {}) {
+/** What comes back for these bytes on a connection of their own, until the server closes it, or the
+ *  signal says to; with `pause` nothing is read of it. */
+export function raw(bytes, { end = false, stopAt = null, millis = 20000, pause = false, signal = null } = {}) {
   const { hostname, port } = new URL(url);
   return new Promise((resolve) => {
     let got = "";
@@ -76,6 +76,7 @@ export function raw(bytes, { end = false, stopAt = null, millis = 20000, pause =
       if (end) socket.end();
     });
     const timer = setTimeout(() => socket.destroy(), millis);
+    signal?.addEventListener("abort", () => socket.destroy());
     if (pause) socket.pause();
     else socket.on("data", (data) => {
       got += data.toString("latin1");

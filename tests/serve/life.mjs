@@ -71,13 +71,15 @@ assert.equal((await metrics())["vllm:prompt_tokens_total"], tokens);
 
 // ---- one that does not read ----
 const body = JSON.stringify({ ...endless, stream: true });
+const patience = new AbortController();
 const slow = raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`, {
-  stopAt: /never/, millis: 3000, pause: true,
+  millis: 600000, pause: true, signal: patience.signal,
 });
 await settle("1 0");
 for (let i = 0; i < 5; i++) {
   assert.equal((await ask(path, small)).choices[0].text, expected);
 }
+patience.abort();
 await slow;
 await settle("0 0");
 

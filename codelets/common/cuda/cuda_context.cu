@@ -223,18 +223,24 @@ void cuda_synchronize(void)
 
 /* ---- checks ---- */
 
+static void check_failed(const char *library, const char *call, const char *reason,
+                         const char *file, int line)
+{
+    const char *slash = strrchr(file, '/');
+    mp_give_up("the GPU has failed: %s: %s: %s (%s:%d)", current.op != NULL ? current.op : library,
+               call, reason, slash != NULL ? slash + 1 : file, line);
+}
+
 void cuda_check(cudaError_t status, const char *call, const char *file, int line)
 {
     if (status != cudaSuccess) {
-        mp_panic("%s: %s:%d: %s: %s", current.op != NULL ? current.op : "CUDA", file, line, call,
-                 cudaGetErrorString(status));
+        check_failed("CUDA", call, cudaGetErrorString(status), file, line);
     }
 }
 
 void cublas_check(cublasStatus_t status, const char *call, const char *file, int line)
 {
     if (status != CUBLAS_STATUS_SUCCESS) {
-        mp_panic("%s: %s:%d: %s: %s", current.op != NULL ? current.op : "cuBLAS", file, line, call,
-                 cublasGetStatusString(status));
+        check_failed("cuBLAS", call, cublasGetStatusString(status), file, line);
     }
 }

@@ -31,7 +31,8 @@ unsigned long long *cuda_measure_take_stamp(void);
 /* If there is such a place, enqueues a kernel that does nothing but note the time. */
 void cuda_measure_note(void);
 
-/* Panics with the call, the op in progress, file and line unless the status is success. */
+/* Ends the program with the call, the op in progress, file and line (mp_give_up) unless the status
+ * is success. */
 #define CUDA_CHECK(call) cuda_check((call), #call, __FILE__, __LINE__)
 #define CUBLAS_CHECK(call) cublas_check((call), #call, __FILE__, __LINE__)
 void cuda_check(cudaError_t status, const char *call, const char *file, int line);

@@ -40,7 +40,7 @@ static _Thread_local struct {
 static void check(dnnl_status_t status, const char *what)
 {
     if (status == dnnl_out_of_memory) {
-        mp_memory_exhausted("out of memory in oneDNN: for %s", what);
+        mp_give_up("out of memory in oneDNN: for %s", what);
     }
     if (status != dnnl_success) {
         mp_panic("oneDNN refuses %s: status %d", what, (int)status);

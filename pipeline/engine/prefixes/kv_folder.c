@@ -383,7 +383,7 @@ int mp_kv_folder_open(const struct mp_engine *e, struct mp_kv_folder **out, stru
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->changed, NULL);
     if (pthread_create(&f->writer, NULL, write_all, f) != 0) {
-        mp_memory_exhausted("no memory for a thread");
+        mp_give_up("no memory for a thread");
     }
     *out = f;
     return 0;

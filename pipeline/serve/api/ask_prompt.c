@@ -10,7 +10,11 @@
 
 static struct mp_ask_prompt *add_prompt(struct mp_ask *ask)
 {
-    ask->prompts = mp_xrealloc(ask->prompts, (size_t)ask->num_prompts + 1, sizeof *ask->prompts);
+    size_t count = (size_t)ask->num_prompts;
+    if ((count & (count - 1)) ==
+        0) { /* as many as there is room for: from here on for as many more */
+        ask->prompts = mp_xrealloc(ask->prompts, count > 0 ? 2 * count : 1, sizeof *ask->prompts);
+    }
     struct mp_ask_prompt *p = &ask->prompts[ask->num_prompts++];
     *p = (struct mp_ask_prompt){0};
     return p;
@@ -137,7 +141,7 @@ static int check_message(const struct mp_json *doc, const struct cJSON *message,
     if (code == 0) {
         code = mp_json_get_string(doc, message, "role", &role, err);
     }
-    /* An assistant that called tools has said nothing. */
+    /* An assistant that called tools has said nothing: the rule of models/chat/chat.h. */
     bool silent =
         code == 0 && strcmp(role, "assistant") == 0 && mp_json_find(message, "content") == NULL;
     if (code == 0 && !silent) {

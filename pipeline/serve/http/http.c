@@ -21,7 +21,9 @@ enum {
     BODIES_IN_MEMORY = 8,   /* of the largest size, all connections together */
     MOST_DROPPED = 1 << 28, /* bytes of a refused body that are still read: see check_headers */
     SMALL_BODY = 1 << 16,   /* bytes that there is always memory for */
-    HEADER_BYTES = 1 << 16, /* a connection's memory for its headers and output */
+    /* A connection's memory for its headers and output: more than mp_head_check allows, so that it,
+     * and not the library, refuses what is too large, up to some three times of that. */
+    CONNECTION_BYTES = 128 << 10,
     STACK_BYTES = 1 << 20,
 };
 
@@ -112,39 +114,52 @@ static void take_data(struct mp_exchange *x, const char *data, size_t size)
 
 /* What the headers alone are refused for. Many clients see no answer that comes before they have
  * sent their body, but a connection that breaks: it is read and dropped. False: so large a body is
- * not waited for. */
-static bool check_headers(struct mp_exchange *x, const char *method, const char *path)
+ * not waited for, nor one whose end is not known. */
+static bool check_headers(struct mp_exchange *x, const char *method, const char *path,
+                          const char *version)
 {
     const char *length =
         MHD_lookup_connection_value(x->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    x->route = mp_route_find(method, path, &x->allowed, &x->error);
-    if (x->server->keys != NULL && (x->route == NULL || !x->route->open) && !has_key(x)) {
-        mp_api_fail(&x->error, MP_HTTP_UNAUTHORIZED, NULL,
-                    "Incorrect API key provided: expected \"Authorization: Bearer KEY\" with one "
-                    "of the server's keys");
-    }
     unsigned long long bytes = length != NULL ? strtoull(length, NULL, 10) : 0;
+    x->last = !mp_head_check(x, version);
+    if (x->error.status == 0) {
+        x->route = mp_route_find(method, path, &x->allowed, &x->error);
+        if (x->server->keys != NULL && (x->route == NULL || !x->route->open) && !has_key(x)) {
+            mp_api_fail(&x->error, MP_HTTP_UNAUTHORIZED, NULL,
+                        "Incorrect API key provided: expected \"Authorization: Bearer KEY\" with "
+                        "one of the server's keys");
+        }
+    }
     if (bytes > (unsigned long long)x->server->limits.body) {
         refuse_body(x);
     }
-    return bytes <= (unsigned long long)x->server->limits.body || bytes <= MOST_DROPPED;
+    return !x->last &&
+           (bytes <= (unsigned long long)x->server->limits.body || bytes <= MOST_DROPPED);
 }
 
 /* ---- the library's callbacks ---- */
+
+/* Of the first line alone. */
+static void *begin_request(void *user, const char *uri, struct MHD_Connection *connection)
+{
+    struct mp_exchange *x = mp_xcalloc(1, sizeof *x);
+    x->server = user;
+    x->connection = connection;
+    x->began = mp_clock_seconds();
+    mp_head_take_uri(x, uri);
+    return x;
+}
 
 static enum MHD_Result take_request(void *user, struct MHD_Connection *connection, const char *path,
                                     const char *method, const char *version, const char *data,
                                     size_t *size, void **state)
 {
     struct mp_exchange *x = *state;
-    (void)version;
-    if (x == NULL) {
-        *state = x = mp_xcalloc(1, sizeof *x);
-        x->server = user;
-        x->connection = connection;
+    (void)user;
+    (void)connection;
+    if (x->path == NULL) {
         x->path = path;
-        x->began = mp_clock_seconds();
-        return check_headers(x, method, path) ? MHD_YES : mp_reply_error(x, &x->error);
+        return check_headers(x, method, path, version) ? MHD_YES : mp_reply_error(x, &x->error);
     }
     if (*size > 0) {
         if (mp_clock_seconds() - x->began > UPLOAD_SECONDS) {
@@ -246,9 +261,9 @@ int mp_http_open(struct mp_server *server, const char *host, int port, struct mp
         0, NULL, NULL, take_request, server, MHD_OPTION_LISTEN_SOCKET, fd,
         MHD_OPTION_NOTIFY_COMPLETED, end_request, NULL, MHD_OPTION_CONNECTION_LIMIT,
         (unsigned)MOST_CONNECTIONS, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)MP_HTTP_SILENCE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADER_BYTES,
-        MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_END);
+        (unsigned)MP_HTTP_SILENCE_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)CONNECTION_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES,
+        MHD_OPTION_URI_LOG_CALLBACK, begin_request, server, MHD_OPTION_END);
     if (daemon == NULL) {
         close(fd);
         return mp_fail(err, MP_ERR_RUNTIME, "the HTTP library does not start: %s", strerror(errno));

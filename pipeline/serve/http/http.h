@@ -34,6 +34,7 @@ struct mp_exchange {
     const char *allowed;          /* method of the path, if it has another one; NULL */
     const char *path;             /* decoded; the library's */
     struct mp_api_error error;    /* status 0: not refused */
+    bool last;                    /* the connection is closed after the answer */
     char *body;                   /* [length] and a NUL */
     size_t length, room;          /* bytes */
     double began;                 /* mp_clock_seconds */
@@ -43,6 +44,15 @@ struct mp_exchange {
 
 /* What answers a route whose body is here; what it returns goes back to the library. */
 typedef enum MHD_Result mp_handler(struct mp_exchange *x);
+
+/* ---- head.c ---- */
+
+/* Looks at what the first line asks for, as it came; what is wrong with it is in x->error. */
+void mp_head_take_uri(struct mp_exchange *x, const char *uri);
+
+/* Looks at the headers; what is wrong with them is in x->error. version: of HTTP, as it came.
+ * False: nobody knows where the request ends, so that the connection is good for no other. */
+bool mp_head_check(struct mp_exchange *x, const char *version);
 
 /* ---- reply.c ---- */
 

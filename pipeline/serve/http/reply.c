@@ -41,6 +41,9 @@ enum MHD_Result mp_reply_text(struct mp_exchange *x, int status, const char *typ
     } else if (status == MP_HTTP_NOT_ALLOWED) {
         MHD_add_response_header(r, "Allow", x->allowed);
     }
+    if (x->last) {
+        MHD_add_response_header(r, "Connection", "close");
+    }
     return queue(x, status, r);
 }
 

@@ -3,6 +3,7 @@
 #include "core/base/memory.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/serve/api/answer.h"
+#include "pipeline/serve/api/text_ask.h"
 #include "pipeline/serve/http/http.h"
 #include "pipeline/serve/page/page.h"
 
@@ -13,31 +14,6 @@
 enum { MAX_TOKENIZER_CONFIG = 16 << 20 };
 
 /* ---- text ---- */
-
-/* The fields of a body that has no others but those of `names`, which end with NULL. */
-static int read_body(struct mp_exchange *x, const char *const *names, struct mp_json **doc,
-                     struct mp_api_error *error)
-{
-    struct mp_error err;
-    int code = mp_json_parse_with_nul("body", x->body, x->length, doc, &err);
-    if (code == 0) {
-        code = mp_json_expect(*doc, mp_json_root(*doc), MP_JSON_OBJECT, &err);
-    }
-    if (code != 0) {
-        return mp_api_fail(error, MP_HTTP_BAD_REQUEST, NULL, "%s", err.message);
-    }
-    for (const cJSON *f = mp_json_first(mp_json_root(*doc)); f != NULL; f = mp_json_after(f)) {
-        int i = 0;
-        while (names[i] != NULL && strcmp(names[i], mp_json_key(f)) != 0) {
-            i++;
-        }
-        if (names[i] == NULL && mp_json_kind(f) != MP_JSON_NULL) {
-            return mp_api_fail(error, MP_HTTP_BAD_REQUEST, mp_json_key(f), "unknown field %s",
-                               mp_json_key(f));
-        }
-    }
-    return 0;
-}
 
 static cJSON *tokens_json(const struct mp_server *s, const struct mp_ids *ids, bool strings)
 {
@@ -58,87 +34,61 @@ static cJSON *tokens_json(const struct mp_server *s, const struct mp_ids *ids, b
     return all;
 }
 
-static enum MHD_Result tokenize(struct mp_exchange *x, const struct mp_json *doc)
+/* NULL: x->error says why not. */
+static cJSON *tokenize(struct mp_exchange *x, const struct mp_text_ask *ask)
 {
-    const cJSON *root = mp_json_root(doc);
-    struct mp_api_error error;
     struct mp_error err;
-    const char *prompt;
-    bool special = true, strings = false;
     struct mp_ids ids = {0};
-    int code = mp_json_get_string(doc, root, "prompt", &prompt, &err);
-    if (code == 0) {
-        code = mp_json_opt_bool(doc, root, "add_special_tokens", &special, &err);
+    cJSON *all = NULL;
+    if (mp_server_check_model(x->server, ask->model, &x->error) != 0) {
+        return NULL;
     }
-    if (code == 0) {
-        code = mp_json_opt_bool(doc, root, "return_token_strs", &strings, &err);
+    if (mp_tokenizer_encode(x->server->tokenizer, ask->text, ask->length, ask->add_special, &ids,
+                            &err) == 0) {
+        all = tokens_json(x->server, &ids, ask->strings);
+    } else {
+        mp_api_fail(&x->error, MP_HTTP_BAD_REQUEST, "prompt", "%s", err.message);
     }
-    if (code == 0) {
-        size_t length;
-        char *text = mp_json_string_bytes(prompt, &length);
-        code = mp_tokenizer_encode(x->server->tokenizer, text, length, special, &ids, &err);
-        free(text);
-    }
-    if (code != 0) {
-        mp_api_fail(&error, MP_HTTP_BAD_REQUEST, NULL, "%s", err.message);
-        return mp_reply_error(x, &error);
-    }
-    cJSON *all = tokens_json(x->server, &ids, strings);
     mp_ids_free(&ids);
-    return mp_reply_json(x, MP_HTTP_OK, all);
+    return all;
 }
 
-static enum MHD_Result detokenize(struct mp_exchange *x, const struct mp_json *doc)
+/* The same. */
+static cJSON *detokenize(struct mp_exchange *x, const struct mp_text_ask *ask)
 {
-    struct mp_api_error error;
-    struct mp_error err;
-    const cJSON *list;
-    struct mp_ids ids = {0};
-    const int64_t most = mp_engine_vocab_size(x->server->engine) - 1;
-    int code = mp_json_get_array(doc, mp_json_root(doc), "tokens", &list, &err);
-    for (const cJSON *v = code == 0 ? mp_json_first(list) : NULL; v != NULL && code == 0;
-         v = mp_json_after(v)) {
-        int64_t id = 0;
-        code = mp_json_as_int(doc, v, 0, most, &id, &err);
-        mp_ids_push(&ids, (int32_t)id);
-    }
-    if (code != 0) {
-        mp_ids_free(&ids);
-        mp_api_fail(&error, MP_HTTP_BAD_REQUEST, "tokens", "%s", err.message);
-        return mp_reply_error(x, &error);
-    }
     size_t length;
-    char *text = mp_tokenizer_decode(x->server->tokenizer, ids.data, ids.count, false, &length);
+    if (mp_server_check_model(x->server, ask->model, &x->error) != 0) {
+        return NULL;
+    }
+    char *text =
+        mp_tokenizer_decode(x->server->tokenizer, ask->ids.data, ask->ids.count, false, &length);
     cJSON *all = cJSON_CreateObject();
     cJSON_AddItemToObject(all, "prompt", mp_json_text_value(text, length));
     free(text);
-    mp_ids_free(&ids);
-    return mp_reply_json(x, MP_HTTP_OK, all);
-}
-
-static enum MHD_Result with_body(struct mp_exchange *x, const char *const *names,
-                                 enum MHD_Result (*answer)(struct mp_exchange *x,
-                                                           const struct mp_json *doc))
-{
-    struct mp_api_error error;
-    struct mp_json *doc = NULL;
-    enum MHD_Result result =
-        read_body(x, names, &doc, &error) == 0 ? answer(x, doc) : mp_reply_error(x, &error);
-    mp_json_free(doc);
-    return result;
+    return all;
 }
 
 enum MHD_Result mp_answer_tokenize(struct mp_exchange *x)
 {
-    static const char *const names[] = {"model", "prompt", "add_special_tokens",
-                                        "return_token_strs", NULL};
-    return with_body(x, names, tokenize);
+    struct mp_text_ask ask;
+    cJSON *all = NULL;
+    if (mp_tokenize_read(x->body, x->length, &ask, &x->error) == 0) {
+        all = tokenize(x, &ask);
+        mp_text_ask_free(&ask);
+    }
+    return all != NULL ? mp_reply_json(x, MP_HTTP_OK, all) : mp_reply_error(x, &x->error);
 }
 
 enum MHD_Result mp_answer_detokenize(struct mp_exchange *x)
 {
-    static const char *const names[] = {"model", "tokens", NULL};
-    return with_body(x, names, detokenize);
+    struct mp_text_ask ask;
+    cJSON *all = NULL;
+    const int64_t most = mp_engine_vocab_size(x->server->engine) - 1;
+    if (mp_detokenize_read(x->body, x->length, most, &ask, &x->error) == 0) {
+        all = detokenize(x, &ask);
+        mp_text_ask_free(&ask);
+    }
+    return all != NULL ? mp_reply_json(x, MP_HTTP_OK, all) : mp_reply_error(x, &x->error);
 }
 
 /* What tokenizer_config.json says, which is what clients know, and how many ids there are. */
@@ -187,10 +137,7 @@ enum MHD_Result mp_answer_models(struct mp_exchange *x)
 enum MHD_Result mp_answer_one_model(struct mp_exchange *x)
 {
     const char *name = x->path + strlen(x->route->path);
-    if (strcmp(name, x->server->model) != 0) {
-        mp_api_fail(&x->error, MP_HTTP_NOT_FOUND, "model",
-                    "The model `%.200s` does not exist: this server has `%s`.", name,
-                    x->server->model);
+    if (mp_server_check_model(x->server, name, &x->error) != 0) {
         return mp_reply_error(x, &x->error);
     }
     return mp_reply_json(x, MP_HTTP_OK, describe_model(x->server));

@@ -234,11 +234,12 @@ static void test_views(void **state)
 
 /* ---- several rows ---- */
 
-enum { ROWS = 37, KV_HEADS = 2, GROUP = 2, DIM = 64, ROW_TOKENS = 20000 };
+enum { ROWS = 37, KV_HEADS = 2, GROUP = 2, DIM = 64, ROW_TOKENS = 20000, LONG_ROW = 300001 };
 enum { ROW_Q = KV_HEADS * GROUP * DIM, STRIDE = ROW_Q + CODE_SELECT_PADDING };
 
 /* Rows of very different lengths: without codes, without tokens, with fewer than are selected, more
- * than a launch takes. */
+ * than a launch takes; so long a one that the GPU cannot work on all KV heads of a launch at once.
+ */
 struct rows {
     struct code_select_case t[ROWS];
     struct code_select_fixture host[ROWS];
@@ -258,6 +259,7 @@ static void rows_make(struct rows *x)
     float *q = mp_xcalloc(ROWS * STRIDE, sizeof *q);
     for (int r = 0; r < ROWS; r++) {
         int64_t count = r % 9 == 8 ? 1 + r : 40 + (int64_t)r * 7919 % ROW_TOKENS;
+        count = r == 5 ? LONG_ROW : count;
         x->t[r] = (struct code_select_case){
             {count, KV_HEADS, GROUP, DIM, r % 9 == 8 ? 50 : 10 + 9 * r}, 2, 0.2f * (float)r};
         x->host[r] = code_select_make(&x->t[r]);

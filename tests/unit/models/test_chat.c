@@ -75,7 +75,7 @@ static void test_files(void **state)
         "{\"name\": \"default\", \"template\": \"D\"}, "
         "{\"name\": \"tool_use\", \"template\": \"T{{ tools|length }}\"}]}";
     check(NULL, list, HELLO, "D");
-    check(NULL, list, "{\"messages\": [{\"role\": \"user\"}], \"tools\": [{}, {}]}", "T2");
+    check(NULL, list, "{\"messages\": [{\"role\": \"assistant\"}], \"tools\": [{}, {}]}", "T2");
 }
 
 static void check_load_fails(const char *template, const char *config, int code,
@@ -126,7 +126,8 @@ static void test_values(void **state)
           HELLO, "NoneNoneTrueFalse");
     check("{{ enable_thinking }}{{ n }}{{ add_generation_prompt }}", NULL,
           "{\"other\": {\"n\": 2}, \"chat_template_kwargs\": {\"enable_thinking\": false, \"n\": "
-          "[\"\\\"}\"], \"add_generation_prompt\": false}, \"messages\" : [{\"role\": \"user\"}]}",
+          "[\"\\\"}\"], \"add_generation_prompt\": false}, \"messages\" : [{\"role\": \"user\", "
+          "\"content\": null}]}",
           "False['\"}']False");
 }
 
@@ -167,7 +168,7 @@ static void check_refused(const char *json, int code, const char *message)
     mp_chat_free(chat);
 }
 
-#define MESSAGE(message) "{\"messages\": [{\"role\": \"user\"}, " message "]}"
+#define MESSAGE(message) "{\"messages\": [{\"role\": \"assistant\"}, " message "]}"
 
 static void test_refused(void **state)
 {
@@ -181,23 +182,24 @@ static void test_refused(void **state)
                   "F:7: messages[1]: key \"role\" is missing");
     check_refused(MESSAGE("{\"role\": \"a|>b\"}"), MP_ERR_FORMAT,
                   "F:7: messages[1].role: found \"a|>b\", expected up to 64 letters");
+    check_refused(MESSAGE("{\"role\": \"user\"}"), MP_ERR_FORMAT, "F:7: messages[1]: no content");
     check_refused(MESSAGE("{\"role\": \"a\", \"content\": 1}"), MP_ERR_FORMAT,
                   "F:7: messages[1].content: expected a string, null or an array");
     check_refused(MESSAGE("{\"role\": \"a\", \"content\": [{\"type\": \"image_url\"}]}"),
                   MP_ERR_FORMAT, "messages[1].content[0].type: found \"image_url\", expected");
     check_refused(MESSAGE("{\"role\": \"a\", \"content\": [{\"type\": \"text\"}]}"), MP_ERR_FORMAT,
                   "messages[1].content[0]: key \"text\" is missing");
-    check_refused("{\"messages\": [{\"role\": \"a\"}], \"tools\": [1]}", MP_ERR_FORMAT,
+    check_refused("{\"messages\": [{\"role\": \"assistant\"}], \"tools\": [1]}", MP_ERR_FORMAT,
                   "F:7: tools[0]: expected an object, found 1");
-    check_refused("{\"messages\": [{\"role\": \"a\"}], \"chat_template_kwargs\": {\"tools\": 1}}",
-                  MP_ERR_FORMAT,
-                  "F:7: chat_template_kwargs.tools: expected it beside chat_template_kwargs");
-    check_refused("{\"mess\\u0061ges\": [{\"role\": \"a\"}]}", MP_ERR_FORMAT,
+    check_refused(
+        "{\"messages\": [{\"role\": \"assistant\"}], \"chat_template_kwargs\": {\"tools\": 1}}",
+        MP_ERR_FORMAT, "F:7: chat_template_kwargs.tools: expected it beside chat_template_kwargs");
+    check_refused("{\"mess\\u0061ges\": [{\"role\": \"assistant\"}]}", MP_ERR_FORMAT,
                   "F:7: messages: expected the key without escapes");
-    check_refused(MESSAGE("{\"role\": \"a\", \"n\": 99999999999999999999}"), MP_ERR_UNSUPPORTED,
-                  "F:7: messages: ");
-    check_refused("{\"messages\": [{\"role\": \"a\"}, {\"role\": \"b\"}, {\"role\": \"c\"}]}",
-                  MP_ERR_FORMAT, "/chat_template.jinja:1: not this");
+    check_refused(MESSAGE("{\"role\": \"assistant\", \"n\": 99999999999999999999}"),
+                  MP_ERR_UNSUPPORTED, "F:7: messages: ");
+    check_refused(MESSAGE("{\"role\": \"assistant\"}, {\"role\": \"assistant\"}"), MP_ERR_FORMAT,
+                  "/chat_template.jinja:1: not this");
 }
 
 static void test_around(void **state)
