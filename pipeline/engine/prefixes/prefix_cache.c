@@ -266,10 +266,10 @@ static const struct kv_file *find_file(const struct mp_engine *e, const int32_t 
     if (tokens <= known) {
         return NULL;
     }
-    int64_t whole = file->tokens + unshared_tokens(e);
-    bool in_place = shares(e, count - tokens, new_tokens) && whole <= e->prefixes->planned;
-    *bytes = bytes_of(e, whole, 0);
-    *coming = in_place ? 0 : *bytes;
+    bool in_place = shares(e, count - tokens, new_tokens);
+    int64_t own = in_place ? bytes_of(e, e->prefixes->planned, 0) : 0;
+    *bytes = bytes_of(e, file->tokens + unshared_tokens(e), 0);
+    *coming = *bytes > own ? *bytes - own : 0;
     return *coming <= e->prefixes->budget ? file : NULL;
 }
 
