@@ -19,6 +19,7 @@ struct mp_kv_folder; /* pipeline/engine/prefixes/kv_folder.h */
 struct mp_prefix_cache {
     struct mp_segment *first;    /* a list; NULL: there are none */
     int64_t budget;              /* bytes, on all devices, of those that no request uses */
+    int64_t planned;             /* tokens of the longest prompt that there is memory for */
     struct mp_kv_folder *folder; /* of files for later runs; NULL: there is none */
     char *model;                 /* whose prompts these are, for that; NULL without it */
     char *settings;              /* that what is kept of a prompt depends on; likewise */

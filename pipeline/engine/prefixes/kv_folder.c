@@ -29,6 +29,7 @@ struct entry {
 struct job {
     struct mp_segment *segment;
     char *path;
+    int64_t bytes; /* of the file */
     int code;
     struct mp_error err;
     struct job *next;
@@ -145,7 +146,7 @@ static void remove_unfinished(const struct mp_kv_folder *f, const char *name)
 static void look_at(struct mp_kv_folder *f, const char *name)
 {
     struct mp_error err;
-    struct stat st;
+    struct stat st = {0};
     struct kv_file file;
     char *path = mp_xasprintf("%s/%s", f->path, name);
     int code = stat(path, &st) == 0 && S_ISREG(st.st_mode)
@@ -261,15 +262,34 @@ void mp_kv_folder_collect(struct mp_kv_folder *f, bool wait)
     }
 }
 
+/* Bytes of the files that are no entries yet. */
+static int64_t coming_bytes(struct mp_kv_folder *f)
+{
+    int64_t bytes = 0;
+    pthread_mutex_lock(&f->lock);
+    const struct job *const lists[] = {f->waiting, f->done};
+    for (int i = 0; i < 2; i++) {
+        for (const struct job *job = lists[i]; job != NULL; job = job->next) {
+            bytes += job->bytes;
+        }
+    }
+    pthread_mutex_unlock(&f->lock);
+    return bytes;
+}
+
 /* Whether a file of so many bytes can be added, when those that were not used for the longest time
- * are removed. */
+ * are removed: what still waits is written first, if there is no room beside it. */
 static bool make_room(struct mp_kv_folder *f, int64_t bytes)
 {
     int64_t limit = f->engine->config->kv_dir_size;
-    if (limit == 0) {
-        return true;
+    if (limit == 0 || bytes > limit) {
+        return limit == 0;
     }
-    int64_t used = 0;
+    int64_t used = coming_bytes(f);
+    if (used + bytes > limit) {
+        mp_kv_folder_collect(f, true);
+        used = 0;
+    }
     for (int i = 0; i < f->count; i++) {
         used += f->entries[i].file.bytes;
     }
@@ -329,7 +349,7 @@ void mp_kv_folder_save(struct mp_kv_folder *f, struct mp_segment *s)
         return;
     }
     struct job *job = mp_xcalloc(1, sizeof *job);
-    *job = (struct job){.segment = s, .path = path_of(f, s)};
+    *job = (struct job){.segment = s, .path = path_of(f, s), .bytes = bytes};
     mp_segment_ref(s);
     s->writing = true;
     pthread_mutex_lock(&f->lock);

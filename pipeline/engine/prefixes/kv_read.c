@@ -169,7 +169,7 @@ static int read_ids(int fd, const char *path, const struct mp_json *doc, const c
     if (code != 0) {
         return code;
     }
-    if (ids[0] != 0 || ids[1] != 4 * out->tokens || sums[1] - sums[0] < 16 ||
+    if (ids[0] != 0 || ids[1] != 4 * out->tokens || ids[1] > sums[0] || sums[1] - sums[0] < 16 ||
         data + sums[1] != out->bytes) {
         return mp_fail(err, MP_ERR_FORMAT, "%s: found %lld bytes, expected %lld as its header says",
                        path, (long long)out->bytes, (long long)(data + sums[1]));

@@ -55,38 +55,52 @@ static void withdraw(const struct mp_engine *e, struct mp_segment *s)
     mp_segment_unref(e, s);
 }
 
-/* The one that was used longest ago of those that no request uses and that is not being written;
- * NULL: there is none. *bytes gets what all take that no request uses. */
+/* The one that was used longest ago of those that can go; NULL: there is none. *bytes gets what all
+ * take that no request uses: with what is being written or restored, which cannot go now. */
 static struct mp_segment *oldest_idle(const struct mp_engine *e, int64_t *bytes)
 {
     struct mp_segment *oldest = NULL;
     *bytes = 0;
     for (struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
-        if (s->refs > 1 + s->writing) {
+        if (s->refs > 1 + s->writing + s->restoring) {
             continue;
         }
         *bytes = mp_bytes_add(*bytes, s->bytes);
-        if (!s->writing && (oldest == NULL || s->used < oldest->used)) {
+        if (s->refs == 1 && (oldest == NULL || s->used < oldest->used)) {
             oldest = s;
         }
     }
     return oldest;
 }
 
-/* What no request uses keeps to the budget, less what is to come. What is being written to a file
- * is waited for where nothing else can go. */
-static void keep_to_budget(const struct mp_engine *e, int64_t coming)
+static bool is_writing(const struct mp_engine *e)
 {
+    bool writing = false;
+    for (const struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
+        writing = writing || s->writing;
+    }
+    return writing;
+}
+
+/* What no request uses keeps to the budget, less what is to come. What is being written to a file
+ * is waited for where nothing else can go: returns whether it was, so that there are other files
+ * now. */
+static bool keep_to_budget(const struct mp_engine *e, int64_t coming)
+{
+    bool waited = false;
     for (;;) {
         int64_t bytes;
         struct mp_segment *oldest = oldest_idle(e, &bytes);
         if (bytes == 0 || mp_bytes_add(bytes, coming) <= e->prefixes->budget) {
-            return;
+            return waited;
         }
         if (oldest != NULL) {
             withdraw(e, oldest);
-        } else {
+        } else if (is_writing(e)) {
             mp_kv_folder_collect(e->prefixes->folder, true);
+            waited = true;
+        } else {
+            return waited;
         }
     }
 }
@@ -146,13 +160,29 @@ static int64_t bytes_of(const struct mp_engine *e, int64_t tokens, int64_t growt
 void mp_prefix_offer(const struct mp_engine *e, const struct mp_session *s,
                      struct mp_segment *segment, const int32_t *ids, int64_t tokens, int64_t growth)
 {
-    if (segment->lender != NULL || tokens - unshared_tokens(e) < LEAST_TOKENS ||
+    int64_t known = tokens - unshared_tokens(e);
+    if (segment->lender != NULL || known < LEAST_TOKENS || known <= e->graph.sink ||
         !mp_prefix_is_on(e) || mp_model_rope_varies(e->model)) {
         return;
     }
     segment->owner = s;
     mp_segment_ref(segment);
     enlist(e, segment, ids, tokens, bytes_of(e, tokens, growth));
+}
+
+void mp_prefix_hold(const struct mp_prefix *p)
+{
+    mp_segment_ref(p->segment);
+    p->segment->restoring += !p->shared;
+}
+
+void mp_prefix_release(const struct mp_engine *e, const struct mp_prefix *p)
+{
+    if (p->segment != NULL) {
+        p->segment->restoring -= !p->shared;
+        mp_segment_unref(e, p->segment);
+        keep_to_budget(e, 0);
+    }
 }
 
 void mp_prefix_retire(const struct mp_engine *e, struct mp_segment *segment)
@@ -202,9 +232,9 @@ static struct mp_prefix find_in_memory(const struct mp_engine *e, const struct m
     return best;
 }
 
-/* The segment of a file, put into the list; NULL, with a warning, if the file or the memory is not
- * what it should be. */
-static struct mp_segment *load(const struct mp_engine *e, const struct kv_file *file, int64_t bytes)
+/* Puts the segment of a file into the list; a warning, if the file or the memory is not what it
+ * should be. */
+static void load(const struct mp_engine *e, const struct kv_file *file, int64_t bytes)
 {
     struct mp_error err;
     struct mp_segment *s = mp_segment_create(e);
@@ -218,32 +248,42 @@ static struct mp_segment *load(const struct mp_engine *e, const struct kv_file *
     }
     if (code == 0) {
         enlist(e, s, file->ids, tokens, bytes);
-        return s;
+    } else {
+        mp_log(MP_LOG_WARNING, "%s; the prompt is read anew", err.message);
+        mp_segment_unref(e, s);
     }
-    mp_log(MP_LOG_WARNING, "%s; the prompt is read anew", err.message);
-    mp_segment_unref(e, s);
-    return NULL;
 }
 
-/* What a file has, if that is more than *best, and if there is room for it: in place of the KV of
- * the prompt's own request, or within the budget. */
-static void find_on_disk(const struct mp_engine *e, const int32_t *ids, int64_t count,
-                         int64_t new_tokens, struct mp_prefix *best)
+/* The file that has most of the prompt, if that is more than the `known` tokens, and if there can
+ * be room for it: in place of the KV of the prompt's own request, or within the budget. *bytes gets
+ * what it takes in memory, *coming of them those within the budget. */
+static const struct kv_file *find_file(const struct mp_engine *e, const int32_t *ids, int64_t count,
+                                       int64_t new_tokens, int64_t known, int64_t *bytes,
+                                       int64_t *coming)
 {
     const struct kv_file *file = mp_kv_folder_find(e->prefixes->folder, ids, count);
     int64_t tokens = file == NULL ? 0 : common_tokens(e, file->ids, file->tokens, ids, count);
-    if (tokens <= best->tokens) {
-        return;
+    if (tokens <= known) {
+        return NULL;
     }
-    int64_t bytes = bytes_of(e, file->tokens + unshared_tokens(e), 0);
-    bool shared = shares(e, count - tokens, new_tokens);
-    if (!shared && bytes > e->prefixes->budget) {
-        return;
-    }
-    keep_to_budget(e, shared ? 0 : bytes);
-    struct mp_segment *s = load(e, file, bytes);
-    if (s != NULL) {
-        *best = (struct mp_prefix){.segment = s, .tokens = tokens};
+    bool in_place = shares(e, count - tokens, new_tokens);
+    int64_t own = in_place ? bytes_of(e, e->prefixes->planned, 0) : 0;
+    *bytes = bytes_of(e, file->tokens + unshared_tokens(e), 0);
+    *coming = *bytes > own ? *bytes - own : 0;
+    return *coming <= e->prefixes->budget ? file : NULL;
+}
+
+static void load_from_disk(const struct mp_engine *e, const int32_t *ids, int64_t count,
+                           int64_t new_tokens, int64_t known)
+{
+    const struct kv_file *file;
+    int64_t bytes;
+    int64_t coming;
+    do {
+        file = find_file(e, ids, count, new_tokens, known, &bytes, &coming);
+    } while (file != NULL && keep_to_budget(e, coming));
+    if (file != NULL) {
+        load(e, file, bytes);
     }
 }
 
@@ -253,7 +293,8 @@ struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_sessi
     struct mp_prefix best = find_in_memory(e, s, ids, count);
     if (e->prefixes->folder != NULL) {
         mp_kv_folder_collect(e->prefixes->folder, false);
-        find_on_disk(e, ids, count, new_tokens, &best);
+        load_from_disk(e, ids, count, new_tokens, best.tokens);
+        best = find_in_memory(e, s, ids, count); /* anew: what was found may have made room */
     }
     best.shared = best.segment != NULL && shares(e, count - best.tokens, new_tokens);
     /* Two of them are in memory until the prompt has been read: the plan counts that. */

@@ -25,6 +25,7 @@ struct mp_segment {
     int64_t tokens;
     int64_t bytes; /* of memory, on all devices */
     bool writing;  /* a file of it is being written: a reference */
+    int restoring; /* prompts being read that take keys and values over: a reference each */
     uint64_t used; /* the engine's count of uses at its last one */
     const struct mp_session
         *owner; /* its request still decodes there, and may move what it has
@@ -68,6 +69,10 @@ struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_sessi
 void mp_prefix_offer(const struct mp_engine *e, const struct mp_session *s,
                      struct mp_segment *segment, const int32_t *ids, int64_t tokens,
                      int64_t growth);
+
+/* A prompt that finds the segment begins to be read, and ends: a reference meanwhile. */
+void mp_prefix_hold(const struct mp_prefix *p);
+void mp_prefix_release(const struct mp_engine *e, const struct mp_prefix *p);
 
 /* Gives back the reference of the segment's own request, which is gone. The engine keeps the
  * segment while there is room in runtime.prefix_cache: those that were not used for the longest

@@ -114,7 +114,7 @@ void mp_prefill_close(struct mp_prefill_run *r)
     mp_task_group_cancel(r->group); /* what is left of a prompt that is given up */
     mp_prefill_destroy_buffers(r->engine, &r->p, r->staging);
     mp_task_group_destroy(r->group);
-    mp_segment_unref(r->engine, r->prefix.segment);
+    mp_prefix_release(r->engine, &r->prefix);
     report(r, -1);
     free(r);
 }
@@ -133,7 +133,7 @@ static void take_prefix(struct mp_prefill_run *r)
         return;
     }
     r->prefix = *r->options.prefix;
-    mp_segment_ref(r->prefix.segment);
+    mp_prefix_hold(&r->prefix);
     r->p.prefix = r->prefix.tokens;
     r->p.kept = r->prefix.segment->layers;
     r->p.keep.shared = r->prefix.shared ? r->prefix.tokens : 0;

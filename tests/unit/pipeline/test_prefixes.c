@@ -3,6 +3,7 @@
  * where every token is attended to exactly, texts with and without shared prefixes are the same. */
 #include "core/base/rng.h"
 #include "engine_fixture.h"
+#include "pipeline/engine/prefixes/segment.h"
 
 #include <string.h>
 
@@ -219,6 +220,40 @@ static void test_budget(void **state)
     close_fixture(&f);
 }
 
+static int64_t idle_bytes(const struct mp_engine *e)
+{
+    int64_t bytes = 0;
+    for (const struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
+        bytes += s->owner == NULL ? s->bytes : 0;
+    }
+    return bytes;
+}
+
+/* A prefix that is being restored counts: another prompt whose request ends meanwhile goes. */
+static void test_budget_while_restored(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mp_error err;
+    int64_t cached;
+    int slot;
+    int active;
+    open_fixture(&f, EXACT[1], NULL);
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    int other = answer(f.session, -1, QUESTION, NEW_TOKENS, NULL, &cached);
+    struct mp_ids prompt = make_prompt(1, 150);
+    ASSERT_OK(add_prompt(f.session, prompt.data, (int64_t)prompt.count, 1, 0, &slot, &err));
+    assert_true(mp_session_request(f.session, slot)->cached_tokens > 0);
+    mp_session_remove(f.session, other);
+    assert_true(idle_bytes(f.engine) <= f.engine->prefixes->budget);
+    while (mp_session_request(f.session, slot)->finish == MP_FINISH_NONE) {
+        ASSERT_OK(mp_session_step(f.session, &active, &err));
+    }
+    assert_true(idle_bytes(f.engine) <= f.engine->prefixes->budget);
+    mp_ids_free(&prompt);
+    close_fixture(&f);
+}
+
 static void count_rows(void *user, int slot, int64_t position, const int32_t *ids,
                        const float *logprobs, int count)
 {
@@ -354,10 +389,15 @@ static void test_given_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_in_turn),       cmocka_unit_test(test_beside_each_other),
-        cmocka_unit_test(test_lender_leaves), cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_not_shared),    cmocka_unit_test(test_same_prompt),
-        cmocka_unit_test(test_sampled),       cmocka_unit_test(test_given_up),
+        cmocka_unit_test(test_in_turn),
+        cmocka_unit_test(test_beside_each_other),
+        cmocka_unit_test(test_lender_leaves),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_not_shared),
+        cmocka_unit_test(test_same_prompt),
+        cmocka_unit_test(test_sampled),
+        cmocka_unit_test(test_given_up),
+        cmocka_unit_test(test_budget_while_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
