@@ -199,6 +199,7 @@ case_serve_drain() {
     wait $!
     expect_match 'a stream that is ended' stream 'service_unavailable_error'
     serve --context 60000 --drain-seconds 1000
+    : >stream # now, not when the client comes to it
     curl -sN -m 120 "$url/v1/completions" -d "$endless" >stream &
     wait_for stream '"text"'
     kill -TERM "$child"
