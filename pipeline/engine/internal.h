@@ -24,8 +24,6 @@ struct mp_prefix_cache {
     char *model;                 /* whose prompts these are, for that; NULL without it */
     char *settings;              /* that what is kept of a prompt depends on; likewise */
     uint64_t uses;               /* a clock */
-    int64_t asked;               /* tokens of all prompts that have looked for a prefix */
-    int64_t found;               /* of them, those that need not be read */
 };
 
 struct mp_engine {

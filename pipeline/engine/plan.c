@@ -42,12 +42,18 @@ static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
 /* NULL for what the engine or the method does not have. */
 static const char *row_name(const struct mp_plan *plan, enum mp_plan_row row)
 {
-    return row == MP_PLAN_SHARED && plan->variant     ? "what layers share, of all attentions"
-           : row == MP_PLAN_SHARED                    ? plan->shared_name
-           : row == MP_PLAN_INDEX                     ? plan->index_name
-           : row == MP_PLAN_PROMPTS && !plan->variant ? NULL
-           : row == MP_PLAN_PREFIXES && plan->prefix_cache == 0 ? NULL
-                                                                : ROW_NAMES[row];
+    switch (row) {
+    case MP_PLAN_SHARED:
+        return plan->variant ? "what layers share, of all attentions" : plan->shared_name;
+    case MP_PLAN_INDEX:
+        return plan->index_name;
+    case MP_PLAN_PROMPTS:
+        return plan->variant ? ROW_NAMES[row] : NULL;
+    case MP_PLAN_PREFIXES:
+        return plan->prefix_cache > 0 ? ROW_NAMES[row] : NULL;
+    default:
+        return ROW_NAMES[row];
+    }
 }
 
 static int64_t min64(int64_t a, int64_t b)

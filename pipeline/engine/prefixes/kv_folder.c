@@ -74,12 +74,7 @@ static void remove_entry(struct mp_kv_folder *f, int i)
 
 static int64_t common_tokens(const struct kv_file *file, const int32_t *ids, int64_t count)
 {
-    int64_t most = file->ids == NULL ? 0 : file->tokens < count ? file->tokens : count;
-    int64_t n = 0;
-    while (n < most && file->ids[n] == ids[n]) {
-        n++;
-    }
-    return n;
+    return file->ids == NULL ? 0 : mp_common_tokens(file->ids, file->tokens, ids, count);
 }
 
 const struct kv_file *mp_kv_folder_find(const struct mp_kv_folder *f, const int32_t *ids,
@@ -222,23 +217,27 @@ static void remove_covered(struct mp_kv_folder *f, const struct kv_file *by)
     }
 }
 
+/* The file of a job that went well, which takes over its path. */
+static struct kv_file written_file(struct job *job)
+{
+    const struct mp_segment *s = job->segment;
+    struct kv_file file = {.path = job->path, .tokens = s->tokens, .bytes = job->bytes};
+    file.ids = mp_xcalloc((size_t)s->tokens, sizeof *file.ids);
+    memcpy(file.ids, s->ids, (size_t)s->tokens * sizeof *file.ids);
+    job->path = NULL;
+    return file;
+}
+
 static void take_written(struct mp_kv_folder *f, struct job *job)
 {
-    struct mp_error err;
-    struct kv_file file;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    int code = job->code;
-    if (code == 0) {
-        code = kv_file_open(f->engine, job->path, &file, &err);
-    } else {
-        err = job->err;
-    }
-    if (code == 0) {
+    if (job->code == 0) {
+        struct kv_file file = written_file(job);
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
         remove_covered(f, &file);
         add_entry(f, &file, now);
     } else {
-        mp_log(MP_LOG_WARNING, "%s; a prompt is not kept for later runs", err.message);
+        mp_log(MP_LOG_WARNING, "%s; a prompt is not kept for later runs", job->err.message);
     }
     job->segment->writing = false;
     mp_segment_unref(f->engine, job->segment);

@@ -13,7 +13,7 @@ enum { MOST_OF_A_LAYER = 5 + MP_INDEX_PARTS }; /* k, v, k_mean, rows, scales, th
 
 size_t kv_tensor_bytes(const struct kv_tensor *t)
 {
-    size_t bytes = t->size;
+    size_t bytes = mp_st_dtype_size(t->dtype);
     for (int i = 0; i < t->rank; i++) {
         bytes *= (size_t)t->shape[i];
     }
@@ -24,20 +24,20 @@ size_t kv_tensor_bytes(const struct kv_tensor *t)
 
 /* A new tensor at the end, whose extents are to be filled in. */
 static struct kv_tensor *add_tensor(struct kv_layout *l, int layer, const char *what,
-                                    const char *dtype, size_t size, int rank, const int64_t *shape,
+                                    enum mp_st_dtype dtype, int rank, const int64_t *shape,
                                     int num_extents)
 {
     struct kv_tensor *t = &l->tensors[l->count++];
-    *t = (struct kv_tensor){.dtype = dtype, .size = size, .rank = rank, .num_extents = num_extents};
+    *t = (struct kv_tensor){.dtype = dtype, .rank = rank, .num_extents = num_extents};
     t->name = layer < 0 ? mp_xstrdup(what) : mp_xasprintf("layers.%d.%s", layer, what);
     memcpy(t->shape, shape, (size_t)rank * sizeof *shape);
     t->extents = mp_xcalloc((size_t)num_extents, sizeof *t->extents);
     return t;
 }
 
-static const char *dtype_name(enum mp_dtype dtype)
+static enum mp_st_dtype st_dtype(enum mp_dtype dtype)
 {
-    return dtype == MP_I8 ? "I8" : dtype == MP_BF16 ? "BF16" : "F32";
+    return dtype == MP_I8 ? MP_ST_I8 : dtype == MP_BF16 ? MP_ST_BF16 : MP_ST_F32;
 }
 
 /* The first `tokens` slots of a static cache: keys, then values. */
@@ -48,8 +48,8 @@ static void add_cache(struct kv_layout *l, const struct mp_engine *e, int layer,
     void *const arrays[] = {c->k, c->v};
     size_t row = (size_t)c->head_dim * mp_dtype_size(c->dtype);
     for (int i = 0; i < 2; i++) {
-        struct kv_tensor *t = add_tensor(l, layer, i == 0 ? "k" : "v", dtype_name(c->dtype),
-                                         mp_dtype_size(c->dtype), 3, shape, c->num_kv_heads);
+        struct kv_tensor *t =
+            add_tensor(l, layer, i == 0 ? "k" : "v", st_dtype(c->dtype), 3, shape, c->num_kv_heads);
         for (int h = 0; h < c->num_kv_heads; h++) {
             t->extents[h] = (struct kv_extent){mp_cache_place(e),
                                                (char *)arrays[i] + (size_t)(h * c->capacity) * row,
@@ -62,7 +62,7 @@ static void add_mean(struct kv_layout *l, const struct mp_engine *e, int layer,
                      const struct kv_cache *c)
 {
     const int64_t shape[] = {c->num_kv_heads, c->head_dim};
-    struct kv_tensor *t = add_tensor(l, layer, "k_mean", "F32", sizeof(float), 2, shape, 1);
+    struct kv_tensor *t = add_tensor(l, layer, "k_mean", MP_ST_F32, 2, shape, 1);
     t->extents[0] = (struct kv_extent){mp_cache_place(e), c->k_mean, kv_tensor_bytes(t)};
 }
 
@@ -76,9 +76,9 @@ static void add_offloaded(struct kv_layout *l, const struct mp_engine *e, int la
     const int heads = e->shape->num_key_value_heads;
     const bool int8 = first->dtype == MP_I8;
     const int64_t rows_shape[] = {heads, tokens, 2, first->head_dim};
-    struct kv_tensor *rows = add_tensor(l, layer, "rows", dtype_name(first->dtype),
-                                        mp_dtype_size(first->dtype), 4, rows_shape, heads);
-    struct kv_tensor *scales = int8 ? add_tensor(l, layer, "scales", "F32", sizeof(float), 3,
+    struct kv_tensor *rows =
+        add_tensor(l, layer, "rows", st_dtype(first->dtype), 4, rows_shape, heads);
+    struct kv_tensor *scales = int8 ? add_tensor(l, layer, "scales", MP_ST_F32, 3,
                                                  (const int64_t[]){heads, tokens, 2}, heads)
                                     : NULL;
     for (int i = 0; i < shards->count; i++) {
@@ -115,7 +115,7 @@ static void add_index(struct kv_layout *l, const struct mp_engine *e, int layer,
     for (int i = 0; i < count; i++) {
         char name[24];
         snprintf(name, sizeof name, "index.%d", i);
-        add_tensor(l, layer, name, "U8", 1, 2, (const int64_t[]){heads, (int64_t)parts[i].bytes},
+        add_tensor(l, layer, name, MP_ST_U8, 2, (const int64_t[]){heads, (int64_t)parts[i].bytes},
                    heads);
     }
     for (int s = 0; s < shards->count; s++) {
@@ -136,7 +136,7 @@ void kv_layout_make(const struct mp_engine *e, const struct mp_layer_kv *layers,
     size_t most = 1 + MOST_OF_A_LAYER * (size_t)e->shape->num_hidden_layers;
     *out = (struct kv_layout){.tensors = mp_xcalloc(most, sizeof *out->tensors)};
     struct kv_tensor *first =
-        add_tensor(out, -1, "ids", "I32", sizeof *ids, 1, (const int64_t[]){tokens}, 1);
+        add_tensor(out, -1, "ids", MP_ST_I32, 1, (const int64_t[]){tokens}, 1);
     first->extents[0] = (struct kv_extent){MP_HOST, ids, kv_tensor_bytes(first)};
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         const struct mp_layer_kv *kv = &layers[l];
@@ -183,11 +183,11 @@ char *kv_settings(const struct mp_engine *e)
     return text;
 }
 
-static void add_entry(cJSON *header, const char *name, const char *dtype, const int64_t *shape,
+static void add_entry(cJSON *header, const char *name, enum mp_st_dtype dtype, const int64_t *shape,
                       int rank, size_t begin, size_t end)
 {
     cJSON *entry = cJSON_AddObjectToObject(header, name);
-    cJSON_AddStringToObject(entry, "dtype", dtype);
+    cJSON_AddStringToObject(entry, "dtype", mp_st_dtype_name(dtype));
     cJSON *dims = cJSON_AddArrayToObject(entry, "shape");
     for (int i = 0; i < rank; i++) {
         cJSON_AddItemToArray(dims, cJSON_CreateNumber((double)shape[i]));
@@ -214,7 +214,7 @@ char *kv_layout_header(const struct mp_engine *e, const struct kv_layout *l, int
         at += kv_tensor_bytes(t);
     }
     const int64_t sums = 1 + l->count;
-    add_entry(header, "checksums", "U64", &sums, 1, at, at + 8 * (size_t)sums);
+    add_entry(header, "checksums", MP_ST_U64, &sums, 1, at, at + 8 * (size_t)sums);
     char *text = mp_json_key_text(header);
     size_t length = strlen(text);
     char *padded = mp_xasprintf("%s%*s", text, (int)((8 - length % 8) % 8), "");

@@ -5,6 +5,7 @@
 #ifndef MP_PIPELINE_KV_LAYOUT_H
 #define MP_PIPELINE_KV_LAYOUT_H
 
+#include "core/json/safetensors.h"
 #include "pipeline/engine/prefixes/segment.h"
 
 /* A piece of memory. */
@@ -18,8 +19,7 @@ enum { KV_RANK = 4 };
 
 struct kv_tensor {
     char *name;
-    const char *dtype; /* as safetensors calls it, of an element */
-    size_t size;       /* bytes of an element */
+    enum mp_st_dtype dtype;
     int64_t shape[KV_RANK];
     int rank;
     struct kv_extent *extents; /* [shape[0]], of equal size: a KV head's; or all of it in one */

@@ -28,14 +28,10 @@ static int64_t unshared_tokens(const struct mp_engine *e)
 /* Tokens of a prompt [count] that are known if those of `known` [tokens] are: where a method
  * selects, whole granules behind the sink. The prompt's last token is always read: its logits are
  * wanted. */
-static int64_t common_tokens(const struct mp_engine *e, const int32_t *known, int64_t tokens,
+static int64_t usable_tokens(const struct mp_engine *e, const int32_t *known, int64_t tokens,
                              const int32_t *ids, int64_t count)
 {
-    int64_t most = tokens < count - 1 ? tokens : count - 1;
-    int64_t n = 0;
-    while (n < most && known[n] == ids[n]) {
-        n++;
-    }
+    int64_t n = mp_common_tokens(known, tokens, ids, count - 1);
     int64_t offloaded = n - e->graph.sink;
     if (mp_engine_kept_layers(e) > 0) {
         n = offloaded > 0 ? e->graph.sink + offloaded / KV_GRANULE * KV_GRANULE : 0;
@@ -112,8 +108,8 @@ static void withdraw_covered(const struct mp_engine *e, const struct mp_segment 
     struct mp_segment *next;
     for (struct mp_segment *s = e->prefixes->first; s != NULL; s = next) {
         next = s->next;
-        if (s != by && s->owner == NULL && s->tokens <= by->tokens &&
-            memcmp(s->ids, by->ids, (size_t)s->tokens * sizeof *s->ids) == 0) {
+        if (s != by && s->owner == NULL &&
+            mp_common_tokens(s->ids, s->tokens, by->ids, by->tokens) == s->tokens) {
             withdraw(e, s);
         }
     }
@@ -224,7 +220,7 @@ static struct mp_prefix find_in_memory(const struct mp_engine *e, const struct m
     struct mp_prefix best = {0};
     for (struct mp_segment *p = e->prefixes->first; p != NULL; p = p->next) {
         int64_t tokens =
-            p->owner == NULL || p->owner == s ? common_tokens(e, p->ids, p->tokens, ids, count) : 0;
+            p->owner == NULL || p->owner == s ? usable_tokens(e, p->ids, p->tokens, ids, count) : 0;
         if (tokens > best.tokens) {
             best = (struct mp_prefix){.segment = p, .tokens = tokens};
         }
@@ -262,7 +258,7 @@ static const struct kv_file *find_file(const struct mp_engine *e, const int32_t 
                                        int64_t *coming)
 {
     const struct kv_file *file = mp_kv_folder_find(e->prefixes->folder, ids, count);
-    int64_t tokens = file == NULL ? 0 : common_tokens(e, file->ids, file->tokens, ids, count);
+    int64_t tokens = file == NULL ? 0 : usable_tokens(e, file->ids, file->tokens, ids, count);
     if (tokens <= known) {
         return NULL;
     }
@@ -301,8 +297,6 @@ struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_sessi
     if (best.segment != NULL && !best.shared && best.segment->bytes > e->prefixes->budget) {
         best = (struct mp_prefix){0};
     }
-    e->prefixes->asked += count;
-    e->prefixes->found += best.tokens;
     if (best.segment != NULL) {
         best.segment->used = ++e->prefixes->uses;
     }

@@ -32,6 +32,18 @@ struct mp_segment {
                    between two steps: no other session shares it; NULL: nobody */
 };
 
+/* First tokens that two prompts have in common. */
+static inline int64_t mp_common_tokens(const int32_t *a, int64_t count_a, const int32_t *b,
+                                       int64_t count_b)
+{
+    int64_t most = count_a < count_b ? count_a : count_b;
+    int64_t n = 0;
+    while (n < most && a[n] == b[n]) {
+        n++;
+    }
+    return n;
+}
+
 /* Empty layers, one reference. */
 struct mp_segment *mp_segment_create(const struct mp_engine *e);
 void mp_segment_ref(struct mp_segment *s);

@@ -231,15 +231,20 @@ static void check_same(const struct result *r, const struct result *expected)
     assert_memory_equal(r->off.scales, expected->off.scales, scale_bytes_of(r));
 }
 
-static void run_offload(int64_t tokens, int head_dim, enum mp_dtype offloaded, bool dropped)
+static struct kv_cache make_staging(int64_t tokens, int head_dim)
 {
     size_t n = (size_t)(HEADS * (tokens + 9) * head_dim);
-    struct kv_cache staging = {.k = random_tensor(MP_BF16, n, 1.0f, 90),
-                               .v = random_tensor(MP_BF16, n, 1.0f, 91),
-                               .capacity = tokens + 9,
-                               .num_kv_heads = HEADS,
-                               .head_dim = head_dim,
-                               .dtype = MP_BF16};
+    return (struct kv_cache){.k = random_tensor(MP_BF16, n, 1.0f, 90),
+                             .v = random_tensor(MP_BF16, n, 1.0f, 91),
+                             .capacity = tokens + 9,
+                             .num_kv_heads = HEADS,
+                             .head_dim = head_dim,
+                             .dtype = MP_BF16};
+}
+
+static void run_offload(int64_t tokens, int head_dim, enum mp_dtype offloaded, bool dropped)
+{
+    struct kv_cache staging = make_staging(tokens, head_dim);
     struct result expected = make_result(tokens, head_dim, offloaded);
     struct result result = make_result(tokens, head_dim, offloaded);
     struct result by_head = make_result(tokens, head_dim, offloaded);
@@ -266,15 +271,9 @@ static void run_offload(int64_t tokens, int head_dim, enum mp_dtype offloaded, b
 /* A mean that is given: it stays to the bit, beside what is offloaded and where that is dropped. */
 static void run_mean_given(int64_t tokens, int64_t sink, int64_t window, int head_dim, bool dropped)
 {
-    size_t n = (size_t)(HEADS * (tokens + 9) * head_dim);
     size_t means = (size_t)(HEADS * head_dim) * sizeof(float);
     float *mean = random_floats((size_t)(HEADS * head_dim), 1.0f, 97);
-    struct kv_cache staging = {.k = random_tensor(MP_BF16, n, 1.0f, 90),
-                               .v = random_tensor(MP_BF16, n, 1.0f, 91),
-                               .capacity = tokens + 9,
-                               .num_kv_heads = HEADS,
-                               .head_dim = head_dim,
-                               .dtype = MP_BF16};
+    struct kv_cache staging = make_staging(tokens, head_dim);
     struct result expected = make_result(tokens, head_dim, MP_BF16);
     struct result result = make_result(tokens, head_dim, MP_BF16);
     memcpy(expected.static_cache.k_mean, mean, means);

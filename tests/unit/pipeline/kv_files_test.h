@@ -139,4 +139,21 @@ static inline void close_fixture(struct fixture *f)
     mp_config_free(&f->config);
 }
 
+/* Writes the file of a document's prompt, and changes a bit in its middle if it is to be bad. */
+static inline void write_file(int method, bool bad)
+{
+    int32_t tokens[NEW_TOKENS];
+    char path[512];
+    char *bytes;
+    size_t length;
+    struct mp_error err;
+    empty_folder();
+    run(METHODS[method], NULL, 0, 0, tokens);
+    assert_int_equal(count_files(".kv", path, sizeof path), 1);
+    ASSERT_OK(mp_file_read(path, 1 << 28, &bytes, &length, &err));
+    bytes[length / 2] ^= bad ? 1 : 0;
+    write_bytes(path, bytes, length);
+    free(bytes);
+}
+
 #endif

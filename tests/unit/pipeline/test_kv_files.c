@@ -140,17 +140,7 @@ static void test_read_anew(void **state)
 {
     (void)state;
     int32_t tokens[NEW_TOKENS];
-    char path[512];
-    char *bytes;
-    size_t length;
-    struct mp_error err;
-    empty_folder();
-    run(METHODS[5], NULL, 0, 0, tokens);
-    count_files(".kv", path, sizeof path);
-    ASSERT_OK(mp_file_read(path, 1 << 28, &bytes, &length, &err));
-    bytes[length / 2] ^= 1;
-    write_bytes(path, bytes, length);
-    free(bytes);
+    write_file(5, true);
     assert_int_equal(run(METHODS[5], NULL, 0, 0, tokens), 0);
     assert_int_equal(count_files(".kv", NULL, 0), 1);
     assert_true(run(METHODS[5], NULL, 0, 0, tokens) > 0);

@@ -82,23 +82,6 @@ static void test_little_offloaded(void **state)
     }
 }
 
-/* Writes the file of a document's prompt, and changes a bit in its middle if it is to be bad. */
-static void write_file(int method, bool bad)
-{
-    int32_t tokens[NEW_TOKENS];
-    char path[512];
-    char *bytes;
-    size_t length;
-    struct mp_error err;
-    empty_folder();
-    run(METHODS[method], NULL, 0, 0, tokens);
-    assert_int_equal(count_files(".kv", path, sizeof path), 1);
-    ASSERT_OK(mp_file_read(path, 1 << 28, &bytes, &length, &err));
-    bytes[length / 2] ^= bad ? 1 : 0;
-    write_bytes(path, bytes, length);
-    free(bytes);
-}
-
 /* What is in memory makes room for a file that then turns out to be bad: the prompt is read. */
 static void test_room_for_a_bad_file(void **state)
 {

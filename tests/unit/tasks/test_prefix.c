@@ -140,8 +140,12 @@ static void test_decode_on_a_gpu(void **state)
 
 /* ---- prefill ---- */
 
-static void set_up_prefix(struct prompt *p, struct fixture *f, const struct lender *from)
+/* Two workers or a GPU, and a prompt whose first tokens a lender keeps. */
+static void set_up_prefix(struct prompt *p, struct fixture *f, struct lender *from,
+                          struct mp_device dense)
 {
+    set_up(f, &BUILDS_NOTHING, dense, 2, 1);
+    set_up_lender(from);
     set_up_prompt(p, f);
     p->prefill.prefix = SHARED;
     p->prefill.kept = from->kv;
@@ -189,9 +193,7 @@ static void test_prefill(void **state)
     struct fixture f;
     struct prompt p;
     struct lender from;
-    set_up(&f, &BUILDS_NOTHING, GPU, 2, 1);
-    set_up_lender(&from);
-    set_up_prefix(&p, &f, &from);
+    set_up_prefix(&p, &f, &from, GPU);
     submit_chunks(&f, &p, 0);
     assert_recorded(dense);
     assert_true(recorded_work[0].bytes == restored_bytes(KV_HEADS, 2.0));
@@ -212,9 +214,7 @@ static void test_prefill_nothing_offloaded(void **state)
     struct fixture f;
     struct prompt p;
     struct lender from;
-    set_up(&f, &BUILDS_NOTHING, ANY_CPU, 2, 1);
-    set_up_lender(&from);
-    set_up_prefix(&p, &f, &from);
+    set_up_prefix(&p, &f, &from, ANY_CPU);
     from.kv[1].offloaded = 0;
     submit_chunks(&f, &p, 1);
     assert_string_equal(recorded[0], "restore@cpu!-1 R:lent1 RW:oddp");
@@ -230,9 +230,7 @@ static void test_keep_restored(void **state)
     struct fixture f;
     struct prompt p;
     struct lender from;
-    set_up(&f, &BUILDS_NOTHING, GPU, 2, 1);
-    set_up_lender(&from);
-    set_up_prefix(&p, &f, &from);
+    set_up_prefix(&p, &f, &from, GPU);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
     mp_submit_prefill_keep(&sub, &f.graph, &p.prefill, 0);
     assert_int_equal(num_recorded, 1);
@@ -250,9 +248,7 @@ static void test_keep_shared(void **state)
     struct fixture f;
     struct prompt p;
     struct lender from;
-    set_up(&f, &BUILDS_NOTHING, GPU, 2, 1);
-    set_up_lender(&from);
-    set_up_prefix(&p, &f, &from);
+    set_up_prefix(&p, &f, &from, GPU);
     f.graph.center = true;
     f.shard_kv[0][0].offloaded.dtype = MP_I8; /* no token of this request's */
     p.prefill.keep.shared = SHARED;
