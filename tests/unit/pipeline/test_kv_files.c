@@ -4,7 +4,7 @@
 
 #include "kv_files_test.h"
 
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 
 #include <cjson/cJSON.h>
 #include <signal.h>
