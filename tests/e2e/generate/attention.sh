@@ -155,8 +155,10 @@ case_nothing_static() {
     generate "${arguments[@]}" --attention full --devices cpu
     expect_status 0
     cp out all
+    local variants=(ref auto)
+    ! grep -q 'kernels: avx512' err || variants+=(avx2) # which is what auto is elsewhere
     arguments+=(--device-budget 0 --window-size 0 --cache-layers none)
-    for isa in ref avx2 auto; do
+    for isa in "${variants[@]}"; do
         for method in quest topk; do
             generate "${arguments[@]}" --attention "$method" --attention-budget 1 --isa "$isa" \
                 --devices cpu
