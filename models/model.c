@@ -2,7 +2,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/memory.h"
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "models/hf_config.h"
 #include "models/presets.h"
 #include "models/weights.h"

@@ -4,7 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/shape.h"
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "models/model.h"
 
 #include <stddef.h>

@@ -79,6 +79,10 @@ static void insert_restore(struct mp_submit *sub, const struct mp_graph *g,
     }
 }
 
+/* Of the plain attention, which takes seconds for so many rows of a long prompt: an interrupt waits
+ * for the task that runs. */
+enum { PLAIN_ROWS = 32 };
+
 static void insert_attention(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_prefill *p, int layer, int chunk, struct mp_rows rows)
 {
@@ -86,8 +90,13 @@ static void insert_attention(struct mp_submit *sub, const struct mp_graph *g,
     int num_caches = list_staging(p, layer, chunk + 1, caches);
     struct prefill_attention_buffers buffers = {&p->q[chunk % 2], caches, num_caches,
                                                 &p->o[chunk % 2]};
-    prefill_attention_insert(sub, g->shape, &buffers, p->chunks[chunk].first, rows,
-                             g->blocked_prefill);
+    int64_t most = g->blocked_prefill ? rows.count : PLAIN_ROWS;
+    for (int64_t at = 0; at < rows.count; at += most) {
+        int64_t left = rows.count - at;
+        struct mp_rows piece = {rows.first + at, left < most ? left : most};
+        prefill_attention_insert(sub, g->shape, &buffers, p->chunks[chunk].first, piece,
+                                 g->blocked_prefill);
+    }
 }
 
 void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,

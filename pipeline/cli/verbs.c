@@ -2,7 +2,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/json/json.h"
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "pipeline/bench/bench.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/interrupt.h"

@@ -188,11 +188,11 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
         .shape = e->shape,
         .weights = &e->weights,
         .placements = {.dense = {MP_CPU, -1}},
-        .blocked_prefill = config->mem_efficient,
     };
     int code = choose_eos(e, err);
     if (code == 0) {
         code = choose_kernels(e, err);
+        e->graph.blocked_prefill = config->mem_efficient && mp_isa_current() != MP_ISA_REF;
     }
     if (code == 0) {
         code = mp_engine_set_attention(e, config, err);

@@ -5,8 +5,8 @@
 #include "core/base/memory.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/generate/answer_key.h"
-#include "pipeline/generate/records.h"
-#include "pipeline/generate/score.h"
+#include "pipeline/generate/records/records.h"
+#include "pipeline/generate/records/score.h"
 #include "pipeline/make_data/workshop.h"
 
 #include <errno.h>

@@ -4,7 +4,7 @@
 #include "core/json/json.h"
 #include "core/json/json_print.h"
 #include "core/json/strmap.h"
-#include "pipeline/generate/score.h"
+#include "pipeline/generate/records/score.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>

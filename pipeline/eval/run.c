@@ -5,7 +5,7 @@
 #include "core/base/memory.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/cli/progress.h"
-#include "pipeline/generate/score.h"
+#include "pipeline/generate/records/score.h"
 
 #include <math.h>
 #include <stdlib.h>

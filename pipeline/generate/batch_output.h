@@ -4,7 +4,7 @@
 #define MP_PIPELINE_BATCH_OUTPUT_H
 
 #include "pipeline/generate/output.h"
-#include "pipeline/generate/records.h"
+#include "pipeline/generate/records/records.h"
 
 /* A finished request, with status 200 and a body as the record's url has it: an object
  * "chat.completion" or "text_completion", with the answer text[0 .. length), why it ended ("stop"

@@ -11,7 +11,7 @@
 #include "pipeline/generate/batch_output.h"
 #include "pipeline/generate/output.h"
 #include "pipeline/generate/prompts.h"
-#include "pipeline/generate/score.h"
+#include "pipeline/generate/records/score.h"
 #include "pipeline/generate/summary.h"
 #include "pipeline/report/report.h"
 

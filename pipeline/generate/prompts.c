@@ -6,7 +6,7 @@
 #include "core/json/json_print.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/generate/answer_key.h"
-#include "pipeline/generate/record.h"
+#include "pipeline/generate/records/record.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>

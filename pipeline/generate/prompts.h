@@ -5,7 +5,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/engine/magicpig.h"
-#include "pipeline/generate/records.h"
+#include "pipeline/generate/records/records.h"
 
 struct mp_prompts {
     struct mp_records records;

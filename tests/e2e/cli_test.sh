@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The command line from the outside: cli_test.sh BINARY SOURCE_DIR WORK_DIR CASE
-# A case is a function case_<CASE> of one of the files sourced below. Exit status: 0 passed, 1 failed,
+# A case is a function case_<CASE> of one of the files in the folders beside this one. Exit status: 0 passed, 1 failed,
 # 77 skipped.
 # shellcheck disable=SC2034,SC2154  # what the sourced files use and define
 set -uo pipefail
@@ -20,9 +20,9 @@ export HWLOC_COMPONENTS=-pci
 readonly demo=$source_dir/models/demo
 readonly bad=$source_dir/tests/data/bad
 readonly golden=$source_dir/tests/data/golden
-for file in lib generate tokenizer_files verbs make_data eval eval_files bench tune calibration usage bad_files models faults serve prefixes; do
-    # shellcheck source=/dev/null
-    source "$source_dir/tests/e2e/$file.sh"
+# shellcheck source=/dev/null
+for file in "$source_dir"/tests/e2e/{lib.sh,*/*.sh}; do
+    source "$file"
 done
 
 "case_$case_name"

@@ -91,3 +91,69 @@ wait_for() {
     done
     fail "$command: $1 in the end" "$(tail -c 500 "$1")" "/$2/"
 }
+
+# ---- inputs and outputs ----
+
+story() { # story SEED SENTENCES: a text to prompt with
+    awk -v seed="$1" -v count="$2" 'BEGIN {
+        split("baker sailor weaver doctor guard painter", who, " ")
+        split("carried painted cleaned sold wrapped hid", did, " ")
+        split("lantern barrel blanket rope clock map", what, " ")
+        for (i = 0; i < count; i++) {
+            seed = (seed * 1103 + 12345) % 65536
+            printf "The old %s %s the %s. ", who[seed % 6 + 1], did[int(seed / 6) % 6 + 1],
+                   what[int(seed / 36) % 6 + 1]
+        }
+    }'
+}
+
+# The program's own reader, which takes nothing but one strict JSON value, judges a file that holds
+# an object.
+expect_json_object() { # expect_json_object FILE
+    expect_refusal 1 'expected an array, found an object' detokenize --model "$demo" --json "$1"
+}
+
+# One line of --output. An id may hold what is escaped in JSON.
+number='-?[0-9][-+.0-9e]*'
+string='([^"\\]|\\.)*'
+output_line="^\\{\"id\":\"$string\",\"text\":\"$string\",\"token_ids\":\\[[0-9]+(,[0-9]+)*\\],"
+output_line+='"prompt_tokens":[0-9]+,"generated_tokens":[0-9]+,"finish_reason":"(eos|length)",'
+output_line+="\"prefill_seconds\":$number,\"decode_seconds\":$number,\"cached_tokens\":[0-9]+,"
+output_line+="\"sampled_fraction\":($number|null),\"attention_error\":($number|null),"
+output_line+="\"score\":($number|null),"
+output_line+='"prompt":"[0-9a-f]{16}","settings":"[0-9a-f]{16}"\}$'
+
+ids_of() { # ids_of FILE: the ids of an --output file's finished requests, in order
+    sed -n 's/^{"id":"\([^"]*\)","text".*/\1/p' "$1" | paste -sd ' '
+}
+
+# ---- the demo ----
+
+expect_answer() { # expect_answer RECORD ARGUMENT...: exactly the number that the record expects
+    local record=$1 wanted
+    shift
+    wanted=$(sed -n 's/.*"outputs": \["\([0-9]*\)"\].*/\1/p' "$record")
+    run --config "$source_dir/configs/magicpig_config.json" --input "$record" "$@"
+    expect_status 0
+    expect "$command: stdout" "$(<out)" ": $wanted."
+}
+
+demo_4k() { # demo_4k ARGUMENT...
+    expect_answer "$source_dir/configs/data4k.json" "$@"
+}
+
+make_needle() { # a record of 1,213 tokens, quicker to read: needle.json
+    [[ -s needle.json ]] || "$source_dir/scripts/make-needle.sh" -b 3600 -s 5 >needle.json
+}
+
+demo_1k() { # demo_1k ARGUMENT...
+    make_needle
+    expect_answer needle.json "$@"
+}
+
+sampled_within() { # sampled_within LOW HIGH: percent of the offloaded tokens in the mean, of the last run
+    local found
+    found=$(sed -n 's/^  sampled *\([0-9.]*\) % of the offloaded tokens.*/\1/p' err)
+    awk -v x="$found" -v low="$1" -v high="$2" 'BEGIN { exit !(x >= low && x <= high) }' ||
+        fail "$command: sampled" "$found %" "$1 % to $2 %"
+}

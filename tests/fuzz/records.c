@@ -1,5 +1,5 @@
 /* A file of input records. */
-#include "pipeline/generate/records.h"
+#include "pipeline/generate/records/records.h"
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,5 +1,5 @@
 /* A safetensors file: all tensors lie inside of it. */
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,7 +2,7 @@
 # The pages of eval in a headless browser: their charts, tables and maps, pointer and keys, no errors.
 # Usage: test_eval_page.sh PROGRAM [FOLDER]
 # PROGRAM is tests/unit/eval/test_eval_page.c: it writes most of the pages. FOLDER has those of a small
-# evaluation, with its CSV files (case_eval_small of tests/e2e/eval_files.sh).
+# evaluation, with its CSV files (case_eval_small of tests/e2e/eval/eval_files.sh).
 # Exits 77 where no browser works.
 set -euo pipefail
 program=$1 evaluated=${2:-}

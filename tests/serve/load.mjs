@@ -5,7 +5,7 @@ import { ask, assert, events, metrics, model, promptIds, raw, sleep } from "./li
 
 const [pid, seconds, clients] = process.argv.slice(3).map(Number);
 const path = "/v1/completions";
-const lengths = [20, 50, 100, 200, 350, 700, 1000, 1500, 2000, 3000, 4000].slice(0, seconds < 60 ? 6 : 11);
+const lengths = [20, 50, 100, 200, 350, 700, 1000, 1500, 2000, 3000, 4000].slice(0, seconds < 60 ? 5 : 11);
 const requests = lengths.map((count, i) => ({
   model, prompt: promptIds(count, i), max_tokens: 8 + 8 * (i % 4), ignore_eos: true, temperature: 0,
 }));

@@ -5,7 +5,7 @@
 #ifndef MP_PIPELINE_KV_LAYOUT_H
 #define MP_PIPELINE_KV_LAYOUT_H
 
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "pipeline/engine/prefixes/segment.h"
 
 /* A piece of memory. */

@@ -292,17 +292,4 @@ static inline void code_select_check(const struct code_select_case *t, const dou
     }
 }
 
-/* Of every KV head. */
-static inline void code_select_check_all(const struct code_select_case *t,
-                                         const struct code_select_fixture *f,
-                                         const struct keys_selection *s)
-{
-    for (int h = 0; h < t->keys.num_kv_heads; h++) {
-        double *pi = code_select_inclusion(t, f, h);
-        code_select_check(t, pi, f->keys.seed, h, s->ids + h * s->room,
-                          s->log_weights + h * s->room, s->nnz[h]);
-        free(pi);
-    }
-}
-
 #endif

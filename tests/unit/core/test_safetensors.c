@@ -1,5 +1,5 @@
 /* safetensors: reading good files, sets and directories, refusing bad ones, writing. */
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 
 #include "core/base/memory.h"
 #include "tests/unit/bad_files.h"

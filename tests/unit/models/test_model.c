@@ -6,7 +6,7 @@
 #include "core/base/dtype.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 #include "models/model.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Logits and greedy tokens of the reference models, on every kernel variant this CPU has. */
-#include "core/json/safetensors.h"
 #include "core/machine/cpu.h"
+#include "core/safetensors/safetensors.h"
 #include "engine_fixture.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
 /* Input records: every layout, broken ones among good ones, files that are none. */
-#include "pipeline/generate/records.h"
+#include "pipeline/generate/records/records.h"
 
 #include "core/base/clock.h"
 #include "core/base/memory.h"

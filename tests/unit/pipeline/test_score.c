@@ -1,5 +1,5 @@
 /* Scores of answers, as RULER counts. */
-#include "pipeline/generate/score.h"
+#include "pipeline/generate/records/score.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -185,6 +185,33 @@ static void test_prefill(void **state)
     assert_int_equal(recorded_about[3].chunk, 1);
 }
 
+/* The plain attention of a chunk is several tasks, all rows in all: an interrupt waits for one. */
+static void test_plain_prefill(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {"projection@cpu!-1 R:x1 R:wp0 W:pq1 RW:even1",
+                                           "prefill_attention@cpu!-1 R:pq1 W:po1 R:even0 R:even1",
+                                           "prefill_attention@cpu!-1 R:pq1 W:po1 R:even0 R:even1",
+                                           "output@cpu!-1 R:wo0 RW:x1 R:po1",
+                                           "ffn@cpu!-1 R:wf0 RW:x1",
+                                           NULL};
+    struct fixture f;
+    struct prompt p;
+    set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_CPU, -1}, 1, 1);
+    set_up_prompt(&p, &f);
+    struct mp_submit sub = mp_submit_begin(NULL, NULL);
+    mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 0, 1);
+    assert_int_equal(num_recorded, 4);
+    double whole = recorded_work[1].flops;
+    set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_CPU, -1}, 1, 1);
+    set_up_prompt(&p, &f);
+    f.graph.blocked_prefill = false;
+    mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 0, 1);
+    assert_recorded(expected);
+    assert_true(recorded_work[2].flops > 0.0);
+    assert_true(recorded_work[1].flops + recorded_work[2].flops == whole);
+}
+
 /* A dense layer keeps all in its static cache; of a sparse one each shard gets its heads. */
 static void test_keep(void **state)
 {
@@ -229,6 +256,7 @@ int main(void)
         cmocka_unit_test(test_nothing_kept),
         cmocka_unit_test(test_work_follows_what_is_selected),
         cmocka_unit_test(test_prefill),
+        cmocka_unit_test(test_plain_prefill),
         cmocka_unit_test(test_keep),
         cmocka_unit_test(test_keep_without_shards),
     };

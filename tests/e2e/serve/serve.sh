@@ -179,12 +179,12 @@ case_serve_life() {
 case_serve_load() {
     need_node
     serve --batch 8 --context 4096 --prefix-cache 0
-    run_node load "$child" 2 16
+    run_node load "$child" 2 12
     end_server
     # The same prompts again and again, each read once: exact attention gives the same texts where sums do
     # not depend on what they are computed with, as on the reference path.
     serve --batch 8 --context 4096 --attention full --isa ref --prefix-cache 1GiB
-    run_node load "$child" 2 16
+    run_node load "$child" 2 12
     expect_get 200 '^vllm:prefix_cache_hits_total\{model_name="demo"\} [1-9]' /metrics
     end_server
 }

@@ -1,8 +1,8 @@
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 
 #include "core/base/file.h"
 #include "core/base/memory.h"
-#include "core/json/safetensors_set.h"
+#include "core/safetensors/safetensors_set.h"
 
 #include <endian.h>
 #include <errno.h>

@@ -3,8 +3,8 @@
 #define MP_CORE_SAFETENSORS_SET_H
 
 #include "core/json/json.h"
-#include "core/json/safetensors.h"
 #include "core/json/strmap.h"
+#include "core/safetensors/safetensors.h"
 
 /* One mapped file. */
 struct mp_tensor_file {

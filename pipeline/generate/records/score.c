@@ -1,4 +1,4 @@
-#include "pipeline/generate/score.h"
+#include "pipeline/generate/records/score.h"
 
 #include "core/base/memory.h"
 

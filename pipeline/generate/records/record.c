@@ -1,9 +1,9 @@
 /* One record of an input: its keys, and what they say. */
-#include "pipeline/generate/record.h"
+#include "pipeline/generate/records/record.h"
 
 #include "core/base/memory.h"
 #include "core/config/config.h"
-#include "pipeline/generate/score.h"
+#include "pipeline/generate/records/score.h"
 
 #include <inttypes.h>
 #include <limits.h>

@@ -1,7 +1,7 @@
 /* The weights of a model directory: one file, or shards with or without an index. */
 #include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/json/safetensors_set.h"
+#include "core/safetensors/safetensors_set.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,11 +1,11 @@
-#include "pipeline/generate/records.h"
+#include "pipeline/generate/records/records.h"
 
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/json/json.h"
 #include "core/json/strmap.h"
-#include "pipeline/generate/record.h"
+#include "pipeline/generate/records/record.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "core/json/safetensors.h"
+#include "core/safetensors/safetensors.h"
 
 #include "core/base/memory.h"
 

@@ -19,23 +19,24 @@ ids_record() { # ids_record COUNT: a record of so many ids
     }'
 }
 
-# A model whose rope stretches 2048 positions by 4 reads prompts of 8192 tokens, with frequencies that
-# are those of the demo up to 2048.
+# A model whose rope stretches 512 positions by 4 reads prompts of 2048 tokens, with frequencies that
+# are those of the demo up to 512.
 case_rope_positions() {
     make_model model config.json
-    { ids_record 2000 && ids_record 8190 && ids_record 8193; } >records.jsonl
-    generate --input records.jsonl --eos none --attention full
+    ids_record 500 >short.jsonl
+    { cat short.jsonl && ids_record 2046 && ids_record 2049; } >records.jsonl
+    generate --input short.jsonl --eos none --attention full
     cp out plain
     local scaling
     for scaling in '"type": "dynamic", "factor": 4.0' '"rope_type": "yarn", "factor": 4'; do
-        change_config -e 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 2048/' \
+        change_config -e 's/"max_position_embeddings": *[0-9]*/"max_position_embeddings": 512/' \
             -e "s/\"model_type\"/\"rope_scaling\": {$scaling}, &/"
         run --model model --input records.jsonl --eos none --attention full
         expect_status 1
         expect 'prompts that were read' "$(wc -l <out)" 2
-        expect_match 'too long' err 'record 2: .*found 8193 tokens, the model has 8192 positions'
+        expect_match 'too long' err 'record 2: .*found 2049 tokens, the model has 2048 positions'
         [[ $scaling == *dynamic* ]] &&
-            expect 'within the first positions' "$(head -n 1 out)" "$(head -n 1 plain)"
+            expect 'within the first positions' "$(head -n 1 out)" "$(<plain)"
     done
 }
 

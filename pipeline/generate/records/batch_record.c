@@ -1,5 +1,5 @@
 /* Lines of OpenAI's batch form: {"custom_id", "method", "url", "body"}. */
-#include "pipeline/generate/record.h"
+#include "pipeline/generate/records/record.h"
 
 #include "core/base/memory.h"
 

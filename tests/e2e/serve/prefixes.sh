@@ -3,16 +3,17 @@
 # shellcheck disable=SC2154  # variables of cli_test.sh and lib.sh
 
 write_questions() { # write_questions FILE: six, about one document, each with its answer
-    local marks=(distant-anchor yellow-lantern quiet-harbor distant-anchor yellow-lantern quiet-harbor)
-    local numbers=(6942060 5550123 8080808 6942060 5550123 8080808) i
+    make_needle
+    local marks=(hollow-compass yellow-lantern quiet-harbor hollow-compass yellow-lantern quiet-harbor)
+    local numbers=(7395612 5550123 8080808 7395612 5550123 8080808) i
     local hidden='One of the special magic numbers for'
     for i in 0 1 2 3 4 5; do
         sed -e "s/\. /. $hidden yellow-lantern is: 5550123. /20" \
-            -e "s/\. /. $hidden quiet-harbor is: 8080808. /90" \
-            -e "s/distant-anchor mentioned/${marks[i]} mentioned/g" \
+            -e "s/\. /. $hidden quiet-harbor is: 8080808. /35" \
+            -e "s/hollow-compass mentioned/${marks[i]} mentioned/g" \
             -e "s/\"index\": 0/\"index\": $i/" \
-            -e "s/\"outputs\": \[\"6942060\"\]/\"outputs\": [\"${numbers[i]}\"]/" \
-            "$source_dir/configs/data4k.json"
+            -e "s/\"outputs\": \[\"7395612\"\]/\"outputs\": [\"${numbers[i]}\"]/" \
+            needle.json
     done >"$1"
 }
 

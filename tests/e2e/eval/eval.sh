@@ -6,9 +6,9 @@ run_eval() { # run_eval ARGUMENT...: with the demo model
     run eval --model "$demo" "$@"
 }
 
-# Prompts of some 900 tokens with short answers: two of each of the tasks.
+# Prompts of some 700 tokens with short answers: two of each of the tasks.
 write_prompts() { # write_prompts FILE TASKS [NEW_TOKENS]
-    run make-data --model "$demo" --task "$2" --tokens 1000 --samples 2 --output made.jsonl
+    run make-data --model "$demo" --task "$2" --tokens 800 --samples 2 --output made.jsonl
     expect_status 0
     sed "s/\"max_new_tokens\": [0-9]*/\"max_new_tokens\": ${3:-12}/" made.jsonl >"$1"
 }
@@ -79,7 +79,7 @@ expect_tables() {
     run_eval --input prompts.jsonl --batch 4 --output answers.jsonl "${options[@]}" \
         --setting "$source_dir/configs/original/method1_K16_L64.json"
     expect_status 0
-    expect_lines 'length' out '^1000 tokens, batch 4$' 1
+    expect_lines 'length' out '^800 tokens, batch 4$' 1
     expect_lines 'settings' out '^  \[[1-8]\] [a-z]+.* [0-9.]+ +[0-9.]+ to [0-9.]+ ' 8
     expect_match 'full attention' out '^  \[1\] full +[0-9.]+ +[0-9.]+ to [0-9.]+ +- +- +[0-9]+ +[0-9.]+$'
     expect_match 'name' out \
@@ -87,10 +87,10 @@ expect_tables() {
     expect_lines 'tasks' out '^  (niah_single_1|vt) +2( +[0-9.]+){8}$' 2
     expect_match 'CSV' scores.csv \
         '^setting,context,task,prompts,score,low,high,sampled,rows,bytes_a_token,ms_a_step$'
-    expect_lines 'CSV' scores.csv '^"[a-z].*",1000,"(mean|niah_single_1|vt)",[24],[0-9.]+,' $((8 * 3))
-    expect_match 'CSV' scores.csv '^"streaming; sink 36, window 32",1000,"mean",4,'
+    expect_lines 'CSV' scores.csv '^"[a-z].*",800,"(mean|niah_single_1|vt)",[24],[0-9.]+,' $((8 * 3))
+    expect_match 'CSV' scores.csv '^"streaming; sink 36, window 32",800,"mean",4,'
     expect_match 'page' page.html '"kind":"scores","command":"[^"]*magicpig-pipe eval '
-    expect_match 'page' page.html '"tasks":\["niah_single_1","vt"\],"lengths":\[1000\]'
+    expect_match 'page' page.html '"tasks":\["niah_single_1","vt"\],"lengths":\[800\]'
 }
 
 texts() { # texts FILE: by id and method
@@ -168,7 +168,7 @@ case_eval_kill() {
 }
 
 case_eval_interrupt() {
-    write_prompts prompts.jsonl niah_single_1,vt 200
+    write_prompts prompts.jsonl niah_single_1,vt 60
     run "${evaluation[@]}" --eos none --output whole.jsonl
     expect_status 0
     : >err

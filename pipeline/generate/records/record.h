@@ -3,7 +3,7 @@
 #define MP_PIPELINE_RECORD_H
 
 #include "core/json/json.h"
-#include "pipeline/generate/records.h"
+#include "pipeline/generate/records/records.h"
 
 /* One that says nothing, from this line. */
 struct mp_record mp_record_empty(size_t line);
