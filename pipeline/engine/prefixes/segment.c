@@ -3,6 +3,7 @@
 #include "core/base/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct mp_segment *mp_segment_create(const struct mp_engine *e)
 {
@@ -30,15 +31,25 @@ void mp_segment_unref(const struct mp_engine *e, struct mp_segment *s)
 
 /* ---- a layer that is shared ---- */
 
+/* free() frees it. */
+static void *view_index(const struct mp_index_view *view, const void *index, int64_t tokens)
+{
+    char *out = mp_xmalloc(view->bytes);
+    memcpy(out, index, view->bytes);
+    memcpy(out + view->count, &tokens, sizeof tokens);
+    return out;
+}
+
 static void share_shard(const struct mp_engine *e, struct mp_allocator *a,
                         const struct mp_shard_kv *from, int64_t tokens, struct mp_shard_kv *out)
 {
-    const struct mp_method *method = e->attention.method;
+    const struct mp_index_view *view = &e->attention.method->index_view;
     out->offloaded = from->offloaded;
     out->offloaded.count = tokens;
     mp_buffer_wrap(a, &out->offloaded_buffer, MP_HOST, &out->offloaded, sizeof out->offloaded);
     if (from->index != NULL) {
-        out->index = method->share_index(from->index, tokens, a, &out->index_buffer);
+        out->index = view_index(view, from->index, tokens);
+        mp_buffer_wrap(a, &out->index_buffer, MP_HOST, out->index, view->bytes);
     }
 }
 
