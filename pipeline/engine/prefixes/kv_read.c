@@ -349,6 +349,32 @@ static int read_all(int fd, const char *path, int64_t at, const struct kv_layout
     return code;
 }
 
+/* The file may be another one by now: header and ids are still to be those that were found. */
+static int read_segment(const struct mp_engine *e, int fd, const struct kv_file *f,
+                        const char *header, uint64_t length, const struct mp_layer_kv *layers,
+                        const cpu_set_t *cpus, struct mp_error *err)
+{
+    struct kv_layout l;
+    int code = 0;
+    int32_t *ids = mp_xcalloc((size_t)f->tokens, sizeof *ids);
+    kv_layout_make(e, layers, ids, f->tokens, &l);
+    char *expected = kv_layout_header(e, &l, f->tokens);
+    if (strlen(expected) != length || memcmp(expected, header, length) != 0) {
+        code = mp_fail(err, MP_ERR_FORMAT, "%s: its header is not that of a segment of %lld tokens",
+                       f->path, (long long)f->tokens);
+    } else {
+        code = read_all(fd, f->path, 8 + (int64_t)length, &l, cpus, err);
+    }
+    if (code == 0 && memcmp(ids, f->ids, (size_t)f->tokens * sizeof *ids) != 0) {
+        code =
+            mp_fail(err, MP_ERR_FORMAT, "%s: its tokens are others than it was found for", f->path);
+    }
+    free(expected);
+    kv_layout_free(&l);
+    free(ids);
+    return code;
+}
+
 int kv_file_load(const struct mp_engine *e, const struct kv_file *f,
                  const struct mp_layer_kv *layers, const cpu_set_t *cpus, struct mp_error *err)
 {
@@ -356,24 +382,13 @@ int kv_file_load(const struct mp_engine *e, const struct kv_file *f,
     int64_t size = 0;
     char *header;
     uint64_t length;
-    struct kv_layout l;
     int code = open_file(f->path, &fd, &size, err);
     if (code != 0) {
         return code;
     }
     code = read_header(fd, f->path, size, &header, &length, err);
     if (code == 0) {
-        kv_layout_make(e, layers, f->ids, f->tokens, &l);
-        char *expected = kv_layout_header(e, &l, f->tokens);
-        if (strlen(expected) != length || memcmp(expected, header, length) != 0) {
-            code = mp_fail(err, MP_ERR_FORMAT,
-                           "%s: its header is not that of a segment of %lld tokens", f->path,
-                           (long long)f->tokens);
-        } else {
-            code = read_all(fd, f->path, 8 + (int64_t)length, &l, cpus, err);
-        }
-        free(expected);
-        kv_layout_free(&l);
+        code = read_segment(e, fd, f, header, length, layers, cpus, err);
         free(header);
     }
     close(fd);

@@ -53,19 +53,26 @@ static void share_shard(const struct mp_engine *e, struct mp_allocator *a,
     }
 }
 
+void mp_kv_create_rest(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
+                       int layer, int64_t rest)
+{
+    int64_t sink = e->graph.placements.layers[layer].sparse ? e->graph.sink : 0;
+    mp_kv_cache_create(e, a, mp_cache_place(e), &kv->static_cache,
+                       sink + rest + e->config->generation_budget, true);
+    mp_buffer_wrap(a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
+}
+
 int mp_kv_share_layer(const struct mp_engine *e, struct mp_layer_kv *kv,
                       const struct mp_prefix *prefix, int layer, int64_t tokens,
                       struct mp_error *err)
 {
-    struct mp_allocator a = {.err = err};
+    struct mp_allocator a = mp_request_allocator(e, err);
     const struct mp_layer_kv *from = &prefix->segment->layers[layer];
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     int64_t sink = e->graph.placements.layers[layer].sparse ? e->graph.sink : 0;
     struct mp_place place = mp_cache_place(e);
     kv->lender = from;
-    mp_kv_cache_create(e, &a, place, &kv->static_cache,
-                       sink + tokens - prefix->tokens + e->config->generation_budget, true);
-    mp_buffer_wrap(&a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
+    mp_kv_create_rest(e, &a, kv, layer, tokens - prefix->tokens);
     if (a.code == 0) {
         size_t width = (size_t)e->shape->num_key_value_heads * (size_t)e->shape->head_dim;
         a.code = mp_memory_copy(place, kv->static_cache.k_mean, place, from->static_cache.k_mean,
