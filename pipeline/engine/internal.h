@@ -14,6 +14,7 @@
 
 struct mp_segment;   /* pipeline/engine/prefixes/segment.h */
 struct mp_kv_folder; /* pipeline/engine/prefixes/kv_folder.h */
+struct mp_loading;   /* pipeline/engine/prefixes/prefix_cache.c */
 
 /* The prompts whose KV an engine offers to others. */
 struct mp_prefix_cache {
@@ -21,6 +22,7 @@ struct mp_prefix_cache {
     int64_t budget[MP_PLAN_DEVICES]; /* bytes of those that no request uses */
     int64_t planned;                 /* tokens of the longest prompt that there is memory for */
     struct mp_kv_folder *folder;     /* of files for later runs; NULL: there is none */
+    struct mp_loading *loading;      /* a file of it, for a prompt to come; NULL: none */
     char *model;                     /* whose prompts these are, for that; NULL without it */
     char *settings;                  /* that what is kept of a prompt depends on; likewise */
     uint64_t uses;                   /* a clock */

@@ -115,25 +115,29 @@ static void mark_used(const char *path)
     (void)not_kept; /* which is not worth an error */
 }
 
-bool mp_kv_folder_load(struct mp_kv_folder *f, const struct kv_file *file,
-                       const struct mp_layer_kv *layers)
+int mp_kv_folder_read(const struct mp_kv_folder *f, const struct kv_file *file,
+                      const struct mp_layer_kv *layers, struct mp_error *err)
 {
-    struct mp_error err;
-    if (kv_file_load(f->engine, file, layers, &f->cpus, &err) == 0) {
+    return kv_file_load(f->engine, file, layers, &f->cpus, err);
+}
+
+void mp_kv_folder_note(struct mp_kv_folder *f, const struct kv_file *file, int code,
+                       const struct mp_error *err)
+{
+    if (code == 0) {
         mark_used(file->path);
-        return true;
+        return;
     }
     if (is_gone(file->path)) {
         mp_log(MP_LOG_INFO, "%s: has been removed; the prompt is read anew", file->path);
     } else {
-        mp_log(MP_LOG_WARNING, "%s; the prompt is read anew", err.message);
+        mp_log(MP_LOG_WARNING, "%s; the prompt is read anew", err->message);
     }
     for (int i = f->count - 1; i >= 0; i--) {
         if (strcmp(f->files[i].path, file->path) == 0) {
             forget(f, i);
         }
     }
-    return false;
 }
 
 /* ---- looking through the folder ---- */

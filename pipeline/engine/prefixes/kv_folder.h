@@ -20,10 +20,13 @@ void mp_kv_folder_close(struct mp_kv_folder *f);
 bool mp_kv_folder_find(struct mp_kv_folder *f, const int32_t *ids, int64_t count,
                        struct kv_file *out);
 
-/* As kv_file_load, on any core that the program may use. A file that cannot be used is named, and
- * not found again: false. */
-bool mp_kv_folder_load(struct mp_kv_folder *f, const struct kv_file *file,
-                       const struct mp_layer_kv *layers);
+/* As kv_file_load, on any core that the program may use. By any thread. */
+int mp_kv_folder_read(const struct mp_kv_folder *f, const struct kv_file *file,
+                      const struct mp_layer_kv *layers, struct mp_error *err);
+
+/* How that went: a file that cannot be used is named, and not found again. */
+void mp_kv_folder_note(struct mp_kv_folder *f, const struct kv_file *file, int code,
+                       const struct mp_error *err);
 
 /* Writes the segment, whose request is gone, unless there is or will be a file that has all of it.
  * Takes a reference until it is written. Files of the folder that were not used for the longest

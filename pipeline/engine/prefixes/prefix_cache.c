@@ -3,11 +3,27 @@
 #include "core/base/memory.h"
 #include "pipeline/engine/prefixes/kv_folder.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* A shorter prefix is read faster than it is restored. */
 enum { LEAST_TOKENS = 256 };
+
+/* A file that a thread loads, so that nobody waits who need not. */
+struct mp_loading {
+    const struct mp_engine *engine;
+    struct kv_file file;             /* path NULL: the thread has been waited for */
+    struct mp_segment *segment;      /* in the list once it is loaded; a reference */
+    int64_t coming[MP_PLAN_DEVICES]; /* its bytes within the budget, until then */
+    pthread_t thread;
+    atomic_bool ended;
+    int code;
+    struct mp_error err;
+};
+
+static const int64_t NOTHING[MP_PLAN_DEVICES];
 
 bool mp_prefix_is_on(const struct mp_engine *e)
 {
@@ -52,11 +68,13 @@ static void withdraw(const struct mp_engine *e, struct mp_segment *s)
 }
 
 /* The one that was used longest ago of those that can go; NULL: there is none. bytes gets what all
- * take that no request uses: with what is being written or restored, which cannot go now. */
+ * take that no request uses: with what is being written, restored or loaded, which cannot go now.
+ */
 static struct mp_segment *oldest_idle(const struct mp_engine *e, int64_t bytes[MP_PLAN_DEVICES])
 {
     struct mp_segment *oldest = NULL;
-    memset(bytes, 0, MP_PLAN_DEVICES * sizeof *bytes);
+    const struct mp_loading *l = e->prefixes->loading;
+    memcpy(bytes, l != NULL ? l->coming : NOTHING, MP_PLAN_DEVICES * sizeof *bytes);
     for (struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
         if (s->refs > 1 + s->writing + s->restoring) {
             continue;
@@ -96,8 +114,6 @@ static bool is_covered(const struct mp_segment *s)
 {
     return s != NULL && s->used == 0;
 }
-
-static const int64_t NOTHING[MP_PLAN_DEVICES];
 
 /* Lets one go, or, if what could is being written to files, waits for these: then *waited is set,
  * as there are other files now. False: there is nothing to let go. */
@@ -215,15 +231,6 @@ void mp_prefix_retire(const struct mp_engine *e, struct mp_segment *segment)
     keep_to_budget(e, NOTHING);
 }
 
-void mp_prefix_clear(const struct mp_engine *e)
-{
-    mp_kv_folder_close(e->prefixes->folder);
-    e->prefixes->folder = NULL;
-    while (e->prefixes->first != NULL) {
-        withdraw(e, e->prefixes->first);
-    }
-}
-
 /* ---- finding ---- */
 
 int64_t mp_prefix_most_rest(const struct mp_engine *e)
@@ -257,9 +264,20 @@ static struct mp_prefix find_in_memory(const struct mp_engine *e, const struct m
     return best;
 }
 
-/* Puts the segment of a file into the list. Without memory the file stays, for the next prompt:
- * there may be some by then. */
-static void load(const struct mp_engine *e, const struct kv_file *file)
+/* ---- files ---- */
+
+static void *load(void *loading)
+{
+    struct mp_loading *l = loading;
+    l->code = mp_kv_folder_read(l->engine->prefixes->folder, &l->file, l->segment->layers, &l->err);
+    atomic_store(&l->ended, true);
+    return NULL;
+}
+
+/* Takes over the file. Without memory that stays in the folder, for the next prompt: there may be
+ * some by then. */
+static void begin_load(const struct mp_engine *e, struct kv_file *file,
+                       const int64_t coming[MP_PLAN_DEVICES])
 {
     struct mp_error err;
     struct mp_segment *s = mp_segment_create(e);
@@ -270,11 +288,44 @@ static void load(const struct mp_engine *e, const struct kv_file *file)
     }
     if (code != 0) {
         mp_log(MP_LOG_WARNING, "%s: %s; the prompt is read anew", file->path, err.message);
-    } else if (mp_kv_folder_load(e->prefixes->folder, file, s->layers)) {
-        enlist(e, s, file->ids, tokens);
+        mp_segment_unref(e, s);
+        kv_file_free(file);
         return;
     }
-    mp_segment_unref(e, s);
+    struct mp_loading *l = mp_xcalloc(1, sizeof *l);
+    *l = (struct mp_loading){.engine = e, .file = *file, .segment = s};
+    memcpy(l->coming, coming, sizeof l->coming);
+    e->prefixes->loading = l;
+    if (pthread_create(&l->thread, NULL, load, l) != 0) {
+        mp_give_up("no memory for a thread");
+    }
+}
+
+/* Waits for what is being loaded, and puts it into the list, where it stays until end_load. */
+static void finish_load(const struct mp_engine *e)
+{
+    struct mp_loading *l = e->prefixes->loading;
+    if (l == NULL || l->file.path == NULL) {
+        return;
+    }
+    pthread_join(l->thread, NULL);
+    mp_kv_folder_note(e->prefixes->folder, &l->file, l->code, &l->err);
+    memset(l->coming, 0, sizeof l->coming);
+    if (l->code == 0) {
+        mp_segment_ref(l->segment);
+        enlist(e, l->segment, l->file.ids, l->file.tokens + unshared_tokens(e));
+    }
+    kv_file_free(&l->file);
+}
+
+static void end_load(const struct mp_engine *e)
+{
+    finish_load(e);
+    if (e->prefixes->loading != NULL) {
+        mp_segment_unref(e, e->prefixes->loading->segment);
+        free(e->prefixes->loading);
+        e->prefixes->loading = NULL;
+    }
 }
 
 /* The file that has most of the prompt, if that is more than the `known` tokens, and if there can
@@ -303,7 +354,8 @@ static bool find_file(const struct mp_engine *e, const int32_t *ids, int64_t cou
     return found;
 }
 
-static void load_from_disk(const struct mp_engine *e, const int32_t *ids, int64_t count,
+/* Whether a file is to be loaded: that has begun then. */
+static bool load_from_disk(const struct mp_engine *e, const int32_t *ids, int64_t count,
                            int64_t new_tokens, int64_t known)
 {
     struct kv_file file;
@@ -314,19 +366,38 @@ static void load_from_disk(const struct mp_engine *e, const int32_t *ids, int64_
         found = find_file(e, ids, count, new_tokens, known, &file, coming);
     }
     if (found) {
-        load(e, &file);
-        kv_file_free(&file);
+        end_load(e); /* of another file, whose prompt has not come */
+        begin_load(e, &file, coming);
     }
+    return found && e->prefixes->loading != NULL;
+}
+
+bool mp_prefix_prepare(const struct mp_engine *e, const struct mp_session *s, const int32_t *ids,
+                       int64_t count, int64_t new_tokens)
+{
+    struct mp_prefix_cache *p = e->prefixes;
+    if (p->folder == NULL) {
+        return true;
+    }
+    if (p->loading != NULL && !atomic_load(&p->loading->ended)) {
+        return false;
+    }
+    finish_load(e);
+    mp_kv_folder_collect(p->folder, false);
+    return !load_from_disk(e, ids, count, new_tokens, find_in_memory(e, s, ids, count).tokens);
 }
 
 struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_session *s,
                                 const int32_t *ids, int64_t count, int64_t new_tokens)
 {
+    finish_load(e);
     struct mp_prefix best = find_in_memory(e, s, ids, count);
     if (e->prefixes->folder != NULL) {
         mp_kv_folder_collect(e->prefixes->folder, false);
         load_from_disk(e, ids, count, new_tokens, best.tokens);
+        finish_load(e);
         best = find_in_memory(e, s, ids, count); /* anew: what was found may have made room */
+        end_load(e);
     }
     best.shared = best.segment != NULL && shares(e, count - best.tokens, new_tokens);
     /* Two of them are in memory until the prompt has been read: the plan counts that. */
@@ -337,4 +408,14 @@ struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_sessi
         best.segment->used = ++e->prefixes->uses;
     }
     return best;
+}
+
+void mp_prefix_clear(const struct mp_engine *e)
+{
+    end_load(e);
+    mp_kv_folder_close(e->prefixes->folder);
+    e->prefixes->folder = NULL;
+    while (e->prefixes->first != NULL) {
+        withdraw(e, e->prefixes->first);
+    }
 }

@@ -87,6 +87,11 @@ int64_t mp_prefix_most_new(const struct mp_engine *e);
 struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_session *s,
                                 const int32_t *ids, int64_t count, int64_t new_tokens);
 
+/* Begins to load what a file has of a prompt to come; false: it is still being loaded, and
+ * mp_prefix_find would wait for it. */
+bool mp_prefix_prepare(const struct mp_engine *e, const struct mp_session *s, const int32_t *ids,
+                       int64_t count, int64_t new_tokens);
+
 /* A prompt has been read by a session: others may share its segment. The engine takes a reference,
  * if the segment can be of use. */
 void mp_prefix_offer(const struct mp_engine *e, const struct mp_session *s,

@@ -112,6 +112,12 @@ int mp_session_find_slot(const struct mp_session *s, int *slot, struct mp_error 
     return 0;
 }
 
+bool mp_hook_prepare_prompt(struct mp_session *s, const int32_t *ids, int64_t count,
+                            int64_t max_new_tokens)
+{
+    return mp_prefix_prepare(s->engine, s, ids, count, max_new_tokens);
+}
+
 int mp_session_add(struct mp_session *s, const struct mp_request_options *options, int *slot,
                    struct mp_error *err)
 {

@@ -247,6 +247,51 @@ static void test_waiting(void **state)
     empty_folder();
 }
 
+/* A file is loaded beside the steps of others, and is there for its prompt when that comes, however
+ * little room there is for what nobody uses. */
+static void test_loaded_beside(void **state)
+{
+    (void)state;
+    for (int bad = 0; bad < 2; bad++) {
+        struct fixture f;
+        struct mp_error err;
+        struct mp_session *session;
+        int slot;
+        int active;
+        write_file(5, bad == 1);
+        mp_config_init(&f.config);
+        set_flags(&f.config, BASE);
+        set_flags(&f.config, METHODS[5]);
+        set_flags(&f.config, (const char *const[]){"batch", "2", NULL});
+        f.engine = open_engine(&f.config, MODEL, 400);
+        set_budget(&f, (const int64_t[MP_PLAN_DEVICES]){0});
+        ASSERT_OK(mp_session_open(f.engine, &session, &err));
+        struct mp_ids other = make_prompt(1, 0, QUESTION);
+        ASSERT_OK(add_prompt(session, other.data, (int64_t)other.count, 100, 0, &slot, &err));
+        while (!mp_session_can_add(session)) {
+            ASSERT_OK(mp_session_step(session, &active, &err));
+        }
+        struct mp_ids prompt = make_prompt(0, 1, QUESTION);
+        assert_false(mp_hook_prepare_prompt(session, prompt.data, (int64_t)prompt.count, 1));
+        while (!mp_hook_prepare_prompt(session, prompt.data, (int64_t)prompt.count, 1)) {
+            ASSERT_OK(mp_session_step(session, &active, &err));
+        }
+        mp_session_remove(session, slot);
+        slot = generate(session, &prompt, 1);
+        int64_t cached = mp_session_request(session, slot)->cached_tokens;
+        assert_int_equal(cached, bad ? 0 : 4 + (DOCUMENT - 4) / 64 * 64);
+
+        /* One whose prompt never comes. */
+        mp_session_remove(session, slot);
+        mp_hook_prepare_prompt(session, other.data, (int64_t)other.count, 1);
+        mp_session_close(session);
+        mp_ids_free(&other);
+        mp_ids_free(&prompt);
+        close_fixture(&f);
+    }
+    empty_folder();
+}
+
 /* A prompt of which nothing is offloaded but what belongs to the window has nothing to keep. */
 static void test_little_offloaded(void **state)
 {
@@ -331,6 +376,7 @@ int main(void)
         cmocka_unit_test(test_abandoned),
         cmocka_unit_test(test_gone),
         cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_loaded_beside),
         cmocka_unit_test(test_little_offloaded),
         cmocka_unit_test(test_room_for_a_bad_file),
         cmocka_unit_test(test_longer_than_planned),
