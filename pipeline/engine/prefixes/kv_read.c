@@ -284,22 +284,24 @@ static void *read_tensors(void *reading)
     return NULL;
 }
 
-/* Runs read_tensors on this thread, and on as many others as help, on the cores `cpus`: one alone
- * copies more slowly than memory does. */
+/* Runs read_tensors on as many threads as help, on the cores `cpus`: one alone copies more slowly
+ * than memory does, and this one may be bound to a core that others need. */
 static void read_together(struct reading *r, const cpu_set_t *cpus)
 {
-    pthread_t threads[READERS - 1];
+    pthread_t threads[READERS];
     pthread_attr_t attributes;
     int wanted = CPU_COUNT(cpus) < READERS ? CPU_COUNT(cpus) : READERS;
     int started = 0;
     pthread_attr_init(&attributes);
     pthread_attr_setaffinity_np(&attributes, sizeof *cpus, cpus);
-    while (started < wanted - 1 &&
+    while (started < wanted &&
            pthread_create(&threads[started], &attributes, read_tensors, r) == 0) {
         started++;
     }
     pthread_attr_destroy(&attributes);
-    read_tensors(r);
+    if (started == 0) {
+        read_tensors(r);
+    }
     for (int i = 0; i < started; i++) {
         pthread_join(threads[i], NULL);
     }

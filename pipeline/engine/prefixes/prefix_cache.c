@@ -14,10 +14,11 @@ enum { LEAST_TOKENS = 256 };
 /* A file that a thread loads, so that nobody waits who need not. */
 struct mp_loading {
     const struct mp_engine *engine;
-    struct kv_file file;             /* path NULL: the thread has been waited for */
+    struct kv_file file;             /* path NULL: it has been waited for */
     struct mp_segment *segment;      /* in the list once it is loaded; a reference */
     int64_t coming[MP_PLAN_DEVICES]; /* its bytes within the budget, until then */
     pthread_t thread;
+    bool threaded; /* false: there is no thread */
     atomic_bool ended;
     int code;
     struct mp_error err;
@@ -296,8 +297,9 @@ static void begin_load(const struct mp_engine *e, struct kv_file *file,
     *l = (struct mp_loading){.engine = e, .file = *file, .segment = s};
     memcpy(l->coming, coming, sizeof l->coming);
     e->prefixes->loading = l;
-    if (pthread_create(&l->thread, NULL, load, l) != 0) {
-        mp_give_up("no memory for a thread");
+    l->threaded = pthread_create(&l->thread, NULL, load, l) == 0;
+    if (!l->threaded) {
+        load(l);
     }
 }
 
@@ -308,7 +310,9 @@ static void finish_load(const struct mp_engine *e)
     if (l == NULL || l->file.path == NULL) {
         return;
     }
-    pthread_join(l->thread, NULL);
+    if (l->threaded) {
+        pthread_join(l->thread, NULL);
+    }
     mp_kv_folder_note(e->prefixes->folder, &l->file, l->code, &l->err);
     memset(l->coming, 0, sizeof l->coming);
     if (l->code == 0) {
