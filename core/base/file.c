@@ -3,10 +3,13 @@
 #include "core/base/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -158,6 +161,33 @@ bool mp_file_same(const char *a, const char *b)
 
 /* ---- writing ---- */
 
+/* A new file of its own: two that write the same path, also with the same process id in two
+ * containers, do not write the same file. */
+static FILE *create_beside(const char *target, char **name)
+{
+    enum { TRIES = 100 };
+    int fd = -1;
+    errno = EEXIST;
+    for (int i = 0; i < TRIES && fd < 0 && errno == EEXIST; i++) {
+        uint32_t number = (uint32_t)i; /* enough, if there are no random numbers yet */
+        ssize_t drawn = getrandom(&number, sizeof number, GRND_NONBLOCK);
+        (void)drawn;
+        free(*name);
+        *name = mp_xasprintf("%s.%ld-%08x.new", target, (long)getpid(), (unsigned)number);
+        fd = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
+    FILE *out = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (out == NULL) {
+        if (fd >= 0) {
+            unlink(*name);
+            close(fd);
+        }
+        free(*name);
+        *name = NULL;
+    }
+    return out;
+}
+
 static bool open_beside(struct mp_new_file *f, const struct stat *old)
 {
     /* Renaming would replace a link, not its file; NULL: nothing is there yet. */
@@ -165,12 +195,8 @@ static bool open_beside(struct mp_new_file *f, const struct stat *old)
     if (f->target == NULL) {
         f->target = mp_xstrdup(f->path);
     }
-    /* Named after the process: two that write the same path do not write the same file. */
-    f->beside = mp_xasprintf("%s.%ld.new", f->target, (long)getpid());
-    f->out = fopen(f->beside, "w");
+    f->out = create_beside(f->target, &f->beside);
     if (f->out == NULL) {
-        free(f->beside);
-        f->beside = NULL;
         return false;
     }
     int mode_stays = old == NULL ? 0 : fchmod(fileno(f->out), old->st_mode & 07777);

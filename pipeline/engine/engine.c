@@ -302,7 +302,9 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
     if (code == 0) {
         code = mp_engine_set_up_attention(e, plan.gpu_kv_layers, err);
     }
-    e->prefixes->budget = plan.prefix_cache;
+    for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+        e->prefixes->budget[d] = plan.bytes[d][MP_PLAN_PREFIXES];
+    }
     e->prefixes->planned = tokens;
     if (code == 0 && e->config->kv_dir != NULL && new_tokens > 0 && mp_prefix_is_on(e)) {
         code = mp_kv_folder_open(e, &e->prefixes->folder, err);

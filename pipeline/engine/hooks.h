@@ -217,6 +217,11 @@ const char *mp_hook_chat_names(void);
  * to run without a core. */
 double mp_hook_waited(const struct mp_engine *e);
 
+/* Whether a prompt could be added without waiting for its file in runtime.kv_dir: false until that
+ * is loaded, beside the steps. Between two steps. */
+bool mp_hook_prepare_prompt(struct mp_session *s, const int32_t *ids, int64_t count,
+                            int64_t max_new_tokens);
+
 /* Between two steps, with nothing to do for a while: the workers of a started engine sleep instead
  * of looking for tasks, until they are resumed. Meanwhile no other call may be made. */
 void mp_hook_pause(void);

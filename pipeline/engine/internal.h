@@ -14,16 +14,18 @@
 
 struct mp_segment;   /* pipeline/engine/prefixes/segment.h */
 struct mp_kv_folder; /* pipeline/engine/prefixes/kv_folder.h */
+struct mp_loading;   /* pipeline/engine/prefixes/prefix_cache.c */
 
 /* The prompts whose KV an engine offers to others. */
 struct mp_prefix_cache {
-    struct mp_segment *first;    /* a list; NULL: there are none */
-    int64_t budget;              /* bytes, on all devices, of those that no request uses */
-    int64_t planned;             /* tokens of the longest prompt that there is memory for */
-    struct mp_kv_folder *folder; /* of files for later runs; NULL: there is none */
-    char *model;                 /* whose prompts these are, for that; NULL without it */
-    char *settings;              /* that what is kept of a prompt depends on; likewise */
-    uint64_t uses;               /* a clock */
+    struct mp_segment *first;        /* a list; NULL: there are none */
+    int64_t budget[MP_PLAN_DEVICES]; /* bytes of those that no request uses */
+    int64_t planned;                 /* tokens of the longest prompt that there is memory for */
+    struct mp_kv_folder *folder;     /* of files for later runs; NULL: there is none */
+    struct mp_loading *loading;      /* a file of it, for a prompt to come; NULL: none */
+    char *model;                     /* whose prompts these are, for that; NULL without it */
+    char *settings;                  /* that what is kept of a prompt depends on; likewise */
+    uint64_t uses;                   /* a clock */
 };
 
 struct mp_engine {
@@ -104,6 +106,11 @@ void mp_variants_remove(struct mp_engine *e, const struct mp_engine *variant);
 int mp_variants_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                       struct mp_error *err);
 
+/* ---- plan.c ---- */
+
+/* Parts bytes by kind of memory between the devices. */
+void mp_plan_by_device(const int64_t counted[MP_MEMORIES], int64_t out[MP_PLAN_DEVICES]);
+
 /* ---- calibrate.c ---- */
 
 /* Estimates tasks from the rates that runtime.calibration names. The runtime is started, and no
@@ -128,6 +135,12 @@ size_t mp_weights_largest_block(const struct mp_engine *e);
 
 /* Reads them from the model's files, or draws them if it has none. */
 int mp_weights_fill(struct mp_engine *e, struct mp_error *err);
+
+/* ---- prefix_cache.c ---- */
+
+/* What requests allocate with: before there is no memory for one, past prompts that no request uses
+ * make room. */
+struct mp_allocator mp_request_allocator(const struct mp_engine *e, struct mp_error *err);
 
 /* ---- kv.c ---- */
 
@@ -165,6 +178,10 @@ void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int 
 /* Every layer's, and the array itself; NULL is fine. */
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
+/* The offloaded part alone, of kv->offloaded tokens, of a layer that has one. */
+void mp_kv_create_shards(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
+                         int layer, int64_t growth);
+
 /* Makes and frees what one request of a plan offloads to memory that is locked for the GPU, so that
  * it is there when the first one comes. MP_ERR_MEMORY. */
 int mp_kv_lock_pages(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
@@ -179,6 +196,25 @@ struct mp_shard_size mp_kv_shard_size(const struct mp_engine *e, const struct mp
 struct mp_selection **mp_selections_create(const struct mp_engine *e, struct mp_allocator *a,
                                            int64_t offloaded);
 void mp_selections_destroy(const struct mp_engine *e, struct mp_selection **s);
+
+/* ---- kv_count.c ---- */
+
+/* Counts the static cache of a layer, of a request of `tokens` prompt tokens, when it has generated
+ * new_tokens. */
+void mp_kv_count_static(const struct mp_engine *e, struct mp_allocator *a, int layer,
+                        int64_t tokens, int64_t new_tokens);
+
+/* Likewise that of a request that shares a prefix in place, at most. */
+void mp_kv_count_borrower(const struct mp_engine *e, struct mp_allocator *a, int layer,
+                          int64_t new_tokens);
+
+/* Bytes that the KV of a request takes, when it has generated new_tokens. */
+void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                 int64_t bytes[MP_PLAN_DEVICES]);
+
+/* Bytes that layers [num_hidden_layers] take by themselves, as they are. */
+void mp_kv_count_held(const struct mp_engine *e, const struct mp_layer_kv *layers,
+                      int64_t bytes[MP_PLAN_DEVICES]);
 
 /* ---- growth.c ---- */
 

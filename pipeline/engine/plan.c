@@ -50,7 +50,8 @@ static const char *row_name(const struct mp_plan *plan, enum mp_plan_row row)
     case MP_PLAN_PROMPTS:
         return plan->variant ? ROW_NAMES[row] : NULL;
     case MP_PLAN_PREFIXES:
-        return plan->prefix_cache > 0 ? ROW_NAMES[row] : NULL;
+        return plan->bytes[MP_PLAN_CPU][row] + plan->bytes[MP_PLAN_GPU][row] > 0 ? ROW_NAMES[row]
+                                                                                 : NULL;
     default:
         return ROW_NAMES[row];
     }
@@ -76,16 +77,22 @@ struct planner {
     struct mp_allocator counter;
 };
 
+void mp_plan_by_device(const int64_t counted[MP_MEMORIES], int64_t out[MP_PLAN_DEVICES])
+{
+    out[MP_PLAN_CPU] = mp_bytes_add(counted[MP_MEMORY_HOST], counted[MP_MEMORY_PINNED]);
+    out[MP_PLAN_GPU] = counted[MP_MEMORY_GPU];
+}
+
 /* Books what was counted since the last call, `times` as much of it, under a row. */
 static void book(struct planner *p, enum mp_plan_row row, int64_t times)
 {
-    int64_t *counted = p->counted;
-    int64_t *cpu = &p->plan->bytes[MP_PLAN_CPU][row];
-    int64_t *gpu = &p->plan->bytes[MP_PLAN_GPU][row];
-    int64_t host = mp_bytes_add(counted[MP_MEMORY_HOST], counted[MP_MEMORY_PINNED]);
-    *cpu = mp_bytes_add(*cpu, mp_bytes_mul(times, host));
-    *gpu = mp_bytes_add(*gpu, mp_bytes_mul(times, counted[MP_MEMORY_GPU]));
-    memset(counted, 0, sizeof p->counted);
+    int64_t counted[MP_PLAN_DEVICES];
+    mp_plan_by_device(p->counted, counted);
+    for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+        int64_t *bytes = &p->plan->bytes[d][row];
+        *bytes = mp_bytes_add(*bytes, mp_bytes_mul(times, counted[d]));
+    }
+    memset(p->counted, 0, sizeof p->counted);
 }
 
 static void plan_shared(struct planner *p, const struct mp_engine *e)
@@ -152,17 +159,10 @@ static void plan_layer(struct planner *p, int layer, int64_t tokens, int64_t new
     bool sparse = p->e->graph.placements.layers[layer].sparse;
     int64_t growth = mp_kv_growth(p->e, tokens, new_tokens);
     struct mp_layer_kv kv = {0};
-    mp_kv_create_static(p->e, &p->counter, &kv, layer, tokens, growth);
-    if (new_tokens > c->generation_budget && !(sparse && growth > 0)) {
-        /* Caches grow once the budget is used up: the old one is there until the new one is. */
-        struct kv_cache grown;
-        mp_kv_cache_create(p->e, &p->counter, mp_cache_place(p->e), &grown, new_tokens, false);
-    }
-    if (sparse && mp_prefix_is_on(p->e)) {
-        /* What follows a prefix that is shared is in the static cache, instead of offloaded. */
-        struct kv_cache rest;
-        mp_kv_cache_create(p->e, &p->counter, mp_cache_place(p->e), &rest, c->generation_budget,
-                           false);
+    mp_kv_count_static(p->e, &p->counter, layer, tokens, new_tokens);
+    if (mp_prefix_is_on(p->e)) {
+        /* One that shares a prefix has this beside the lender's KV, which is there as long. */
+        mp_kv_count_borrower(p->e, &p->counter, layer, new_tokens);
     }
     book(p, sparse ? MP_PLAN_STATIC_KV : MP_PLAN_DENSE_KV, c->batch);
     mp_kv_create_offloaded(p->e, &p->counter, &kv, layer, tokens, growth);
@@ -200,27 +200,27 @@ static void plan_steps(struct planner *p)
 
 /* What is kept of past prompts, parted between the devices as the KV of one request is. As much as
  * one takes, unless the configuration says how much, is kept only if it fits beside the rest. */
-static void plan_prefixes(struct mp_engine *e, struct mp_plan *plan, int64_t growth)
+static void plan_prefixes(const struct mp_engine *e, struct mp_plan *plan, int64_t new_tokens)
 {
-    int64_t one[MP_MEMORIES];
-    const struct mp_config *c = e->config;
-    mp_kv_count(e, plan->tokens, growth, one);
-    int64_t cpu = mp_bytes_add(one[MP_MEMORY_HOST], one[MP_MEMORY_PINNED]);
-    int64_t all = mp_bytes_add(cpu, one[MP_MEMORY_GPU]);
-    int64_t kept = c->prefix_cache < 0 ? all : c->prefix_cache;
-    double gpu = (double)one[MP_MEMORY_GPU] / (double)all;
-    int64_t on_gpu = gpu < 1.0 ? (int64_t)(gpu * (double)kept) : kept;
-    int64_t with[MP_PLAN_DEVICES] = {
-        [MP_PLAN_CPU] = mp_bytes_add(plan->total[MP_PLAN_CPU], kept - on_gpu),
-        [MP_PLAN_GPU] = mp_bytes_add(plan->total[MP_PLAN_GPU], on_gpu),
+    int64_t one[MP_PLAN_DEVICES];
+    int64_t wanted = e->config->prefix_cache;
+    mp_kv_count(e, plan->tokens, new_tokens, one);
+    int64_t all = mp_bytes_add(one[MP_PLAN_CPU], one[MP_PLAN_GPU]);
+    int64_t kept = wanted < 0 ? all : wanted;
+    double share = (double)one[MP_PLAN_GPU] / (double)all;
+    int64_t gpu = share < 1.0 ? (int64_t)(share * (double)kept) : kept;
+    const int64_t parts[MP_PLAN_DEVICES] = {[MP_PLAN_CPU] = kept - gpu, [MP_PLAN_GPU] = gpu};
+    const int64_t limits[MP_PLAN_DEVICES] = {
+        [MP_PLAN_CPU] = mp_plan_limit(e->config),
+        [MP_PLAN_GPU] = plan->gpu ? plan->gpu_limit : INT64_MAX - 1,
     };
-    bool room = fits(with[MP_PLAN_CPU], mp_plan_limit(c)) &&
-                (!plan->gpu || fits(with[MP_PLAN_GPU], plan->gpu_limit));
-    if (kept > 0 && (room || c->prefix_cache > 0)) {
-        plan->prefix_cache = kept;
-        plan->bytes[MP_PLAN_CPU][MP_PLAN_PREFIXES] = kept - on_gpu;
-        plan->bytes[MP_PLAN_GPU][MP_PLAN_PREFIXES] = on_gpu;
-        memcpy(plan->total, with, sizeof with);
+    bool room = true;
+    for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+        room = room && fits(mp_bytes_add(plan->total[d], parts[d]), limits[d]);
+    }
+    for (int d = 0; d < MP_PLAN_DEVICES && (room || wanted > 0); d++) {
+        plan->bytes[d][MP_PLAN_PREFIXES] = parts[d];
+        plan->total[d] = mp_bytes_add(plan->total[d], parts[d]);
     }
 }
 
@@ -274,7 +274,7 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
         }
     }
     if (new_tokens > 0 && mp_prefix_is_on(&placed)) {
-        plan_prefixes(&placed, out, mp_kv_growth(&placed, tokens, new_tokens));
+        plan_prefixes(&placed, out, new_tokens);
     }
     mp_placements_free(&placed.graph.placements);
 }

@@ -51,7 +51,6 @@ struct mp_plan {
                                                      nowhere */
     int64_t total[MP_PLAN_DEVICES];               /* their sums: the peaks */
     int64_t gpu_limit;                            /* bytes it may use on the GPU */
-    int64_t prefix_cache; /* bytes of past prompts' KV that are kept, on both */
 };
 
 /* Plan of as many requests as the configuration decodes together, each of up to `tokens`, which the

@@ -220,9 +220,32 @@ static void fail_job(struct mp_server *s, struct mp_job *job, const struct mp_er
     mp_job_end(job);
 }
 
+/* Whether the first prompt that waits need not wait for its file: meanwhile the others decode. */
+static bool file_is_ready(struct mp_server *s)
+{
+    int32_t *ids = NULL;
+    int64_t count = 0;
+    int64_t max_tokens = 0;
+    pthread_mutex_lock(&s->lock);
+    const struct mp_job *job = s->num_running > 0 ? s->first_waiting : NULL;
+    if (job != NULL && !job->call->ask.echo) { /* a copy: its client may hang up */
+        count = job->prompt_tokens;
+        max_tokens = job->max_tokens;
+        ids = mp_xcalloc((size_t)count, sizeof *ids);
+        memcpy(ids, job->ids, (size_t)count * sizeof *ids);
+    }
+    pthread_mutex_unlock(&s->lock);
+    bool ready = ids == NULL || mp_hook_prepare_prompt(s->session, ids, count, max_tokens);
+    free(ids);
+    return ready;
+}
+
 /* Reads on in the queue, if there is a free slot. */
 static int start_next(struct mp_server *s, struct mp_error *err)
 {
+    if (s->config->kv_dir != NULL && mp_session_can_add(s->session) && !file_is_ready(s)) {
+        return 0;
+    }
     pthread_mutex_lock(&s->lock);
     struct mp_job *job = mp_session_can_add(s->session) ? s->first_waiting : NULL;
     if (job != NULL) {

@@ -7,6 +7,7 @@
 #include "core/base/memory.h"
 #include "tasks/methods/method.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -116,16 +117,6 @@ static void destroy_index(struct mp_place place, void *index)
     mp_memory_free(place, t->ids, lsh_ids_bytes(t));
     mp_memory_free(place, t->offsets, lsh_offsets_bytes(t));
     free(t);
-}
-
-static void *share_index(const void *index, int64_t tokens, struct mp_allocator *alloc,
-                         struct mp_buffer *wrap)
-{
-    struct lsh_tables *t = mp_xcalloc(1, sizeof *t);
-    *t = *(const struct lsh_tables *)index;
-    t->count = tokens;
-    mp_buffer_wrap(alloc, wrap, MP_HOST, t, sizeof *t);
-    return t;
 }
 
 static int index_parts(const void *index, int head, int64_t tokens,
@@ -249,7 +240,7 @@ const struct mp_method mp_method_magicpig = {
     .index_name = "hash tables",
     .create_index = create_index,
     .destroy_index = destroy_index,
-    .share_index = share_index,
+    .index_view = {sizeof(struct lsh_tables), offsetof(struct lsh_tables, count)},
     .index_parts = index_parts,
     .keys_on_dense = true,
     .scratch_bytes = scratch_bytes,

@@ -37,6 +37,13 @@ struct mp_index_part {
 
 enum { MP_INDEX_PARTS = 2 }; /* of a head, at most */
 
+/* The struct of an index: another request's view of it is a copy with fewer tokens, of the same
+ * memory. */
+struct mp_index_view {
+    size_t bytes; /* of the struct */
+    size_t count; /* offset of the number of its tokens, an int64_t, in it */
+};
+
 struct mp_method {
     const char *name;        /* of attention.method */
     const char *summary;     /* a line for the help */
@@ -68,10 +75,8 @@ struct mp_method {
                           struct mp_place place, const struct mp_shard_size *size,
                           struct mp_buffer *wrap);
     void (*destroy_index)(struct mp_place place, void *index);
-    /* A view of an index for another request: the first `tokens` tokens of it, a multiple of
-     * KV_GRANULE, in the same memory. free() frees it. NULL: there is no index. */
-    void *(*share_index)(const void *index, int64_t tokens, struct mp_allocator *alloc,
-                         struct mp_buffer *wrap);
+    struct mp_index_view index_view; /* a view has a multiple of KV_GRANULE of its tokens; 0: there
+                                        is no index */
     /* What an index holds of KV head `head` and its first `tokens` tokens, which are all there were
      * when it was built. Returns the number of parts. NULL: there is no index. */
     int (*index_parts)(const void *index, int head, int64_t tokens,

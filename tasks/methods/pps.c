@@ -7,6 +7,7 @@
 #include "tasks/methods/method.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -114,16 +115,6 @@ static void destroy_index(struct mp_place place, void *index)
     free(c);
 }
 
-static void *share_index(const void *index, int64_t tokens, struct mp_allocator *alloc,
-                         struct mp_buffer *wrap)
-{
-    struct key_codes *c = mp_xcalloc(1, sizeof *c);
-    *c = *(const struct key_codes *)index;
-    c->count = tokens;
-    mp_buffer_wrap(alloc, wrap, MP_HOST, c, sizeof *c);
-    return c;
-}
-
 static int index_parts(const void *index, int head, int64_t tokens,
                        struct mp_index_part parts[MP_INDEX_PARTS])
 {
@@ -213,7 +204,7 @@ const struct mp_method mp_method_pps = {
     .index_name = "codes of keys",
     .create_index = create_index,
     .destroy_index = destroy_index,
-    .share_index = share_index,
+    .index_view = {sizeof(struct key_codes), offsetof(struct key_codes, count)},
     .index_parts = index_parts,
     .keys_on_dense = true,
     .build = build,

@@ -6,6 +6,7 @@
 #include "core/base/memory.h"
 #include "tasks/methods/budget.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,16 +72,6 @@ static void destroy_index(struct mp_place place, void *index)
     struct key_pages *p = index;
     mp_memory_free(place, p->bounds, key_pages_bytes(p));
     free(p);
-}
-
-static void *share_index(const void *index, int64_t tokens, struct mp_allocator *alloc,
-                         struct mp_buffer *wrap)
-{
-    struct key_pages *p = mp_xcalloc(1, sizeof *p);
-    *p = *(const struct key_pages *)index;
-    p->count = tokens;
-    mp_buffer_wrap(alloc, wrap, MP_HOST, p, sizeof *p);
-    return p;
 }
 
 static int index_parts(const void *index, int head, int64_t tokens,
@@ -149,7 +140,7 @@ const struct mp_method mp_method_quest = {
     .index_name = "page bounds",
     .create_index = create_index,
     .destroy_index = destroy_index,
-    .share_index = share_index,
+    .index_view = {sizeof(struct key_pages), offsetof(struct key_pages, count)},
     .index_parts = index_parts,
     .build = build,
     .room = room,

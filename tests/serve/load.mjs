@@ -1,6 +1,7 @@
 // Many clients at a time: texts must be those that each prompt gets alone, memory must not grow, and a
 // client that does not read must change nothing. node load.mjs URL PID SECONDS CLIENTS
 import fs from "node:fs";
+import http from "node:http";
 import { ask, assert, events, metrics, model, promptIds, raw, sleep } from "./lib.mjs";
 
 const [pid, seconds, clients] = process.argv.slice(3).map(Number);
@@ -16,22 +17,26 @@ for (const request of requests) texts.push((await ask(path, request)).choices[0]
 const times = { first: [], between: [] };
 let done = 0;
 let differ = 0;
+/** The answer's stream. Not by fetch, which gives up after five minutes in a queue. */
+const post = (request) => new Promise((resolve, reject) => {
+  const sent = http.request(process.argv[2] + path, { method: "POST" }, resolve);
+  sent.on("error", reject);
+  sent.end(JSON.stringify(request));
+});
 /** One streamed request, with the times at which its text came. */
 async function one(i) {
   const began = performance.now();
-  const response = await fetch(process.argv[2] + path, {
-    method: "POST", body: JSON.stringify({ ...requests[i], stream: true }),
-  });
-  assert.equal(response.status, 200);
-  const decoder = new TextDecoder();
+  const response = await post({ ...requests[i], stream: true });
+  assert.equal(response.statusCode, 200);
+  response.setEncoding("utf8");
   let all = "";
   let last = 0;
-  for await (const block of response.body) {
+  for await (const block of response) {
     const now = performance.now();
     if (last === 0) times.first.push(now - began);
     else times.between.push(now - last);
     last = now;
-    all += decoder.decode(block, { stream: true });
+    all += block;
   }
   const parts = all.split("\n\n").filter(Boolean);
   assert.equal(parts.pop(), "data: [DONE]");

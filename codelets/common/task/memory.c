@@ -117,6 +117,14 @@ static void *alloc_gpu(struct mp_place place, size_t bytes, const char *what, st
     return (void *)p;
 }
 
+static void *allocate(struct mp_place place, size_t bytes, const char *what, struct mp_error *err)
+{
+    enum mp_memory memory = real_memory(place);
+    return memory == MP_MEMORY_HOST     ? alloc_host(place, bytes, what, err)
+           : memory == MP_MEMORY_PINNED ? alloc_pinned(place, bytes, what, err)
+                                        : alloc_gpu(place, bytes, what, err);
+}
+
 void *mp_allocate(struct mp_allocator *a, struct mp_place place, size_t bytes, const char *what)
 {
     if (a->counted != NULL) {
@@ -128,10 +136,10 @@ void *mp_allocate(struct mp_allocator *a, struct mp_place place, size_t bytes, c
         return NULL;
     }
     bytes = bytes > 0 ? bytes : 1;
-    enum mp_memory memory = real_memory(place);
-    void *p = memory == MP_MEMORY_HOST     ? alloc_host(place, bytes, what, a->err)
-              : memory == MP_MEMORY_PINNED ? alloc_pinned(place, bytes, what, a->err)
-                                           : alloc_gpu(place, bytes, what, a->err);
+    void *p = allocate(place, bytes, what, a->err);
+    while (p == NULL && a->make_room != NULL && a->make_room(a->owner)) {
+        p = allocate(place, bytes, what, a->err);
+    }
     a->code = p == NULL ? MP_ERR_MEMORY : 0;
     return p;
 }

@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "core/machine/shard.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,10 @@ struct mp_allocator {
     struct mp_error *err; /* says why, once code is not 0 */
     int64_t *counted; /* [MP_MEMORIES] a plan: bytes are added up here (mp_bytes_add) and nothing
                          is allocated; NULL: allocates */
+    /* Frees something else, of `owner`, before an allocation fails, so that it is tried again.
+     * False: there is nothing more to free. NULL: there never is. */
+    bool (*make_room)(const void *owner);
+    const void *owner;
 };
 
 /* Allocates bytes (may be 0), not cleared. NULL where it only counts, and after a failure:

@@ -4,26 +4,17 @@
 #include "core/base/hash.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "pipeline/engine/prefixes/kv_dir.h"
 #include "pipeline/engine/prefixes/kv_layout.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-#define SUFFIX ".kv"
-
-/* A file of the folder. */
-struct entry {
-    struct kv_file file; /* ids NULL: of no use to this engine; it only takes room */
-    struct timespec used;
-};
 
 /* What is to be written, or has been. */
 struct job {
@@ -39,7 +30,7 @@ struct mp_kv_folder {
     const struct mp_engine *engine;
     const char *path;
     cpu_set_t cpus;        /* that the program may use: its threads are bound later */
-    struct entry *entries; /* [count] */
+    struct kv_file *files; /* [count] of use to this engine; others may have removed some */
     int count;
     pthread_t writer;
     pthread_mutex_t lock; /* of what follows */
@@ -49,136 +40,161 @@ struct mp_kv_folder {
     bool stop; /* once nothing waits */
 };
 
-/* ---- entries ---- */
+/* ---- files that are known ---- */
 
-static void add_entry(struct mp_kv_folder *f, const struct kv_file *file, struct timespec used)
+static void add_file(struct mp_kv_folder *f, const struct kv_file *file)
 {
-    f->entries = mp_xrealloc(f->entries, (size_t)f->count + 1, sizeof *f->entries);
-    f->entries[f->count++] = (struct entry){*file, used};
+    f->files = mp_xrealloc(f->files, (size_t)f->count + 1, sizeof *f->files);
+    f->files[f->count++] = *file;
 }
 
-static void drop_entry(struct mp_kv_folder *f, int i)
+static void forget(struct mp_kv_folder *f, int i)
 {
-    kv_file_free(&f->entries[i].file);
-    f->entries[i] = f->entries[--f->count];
+    kv_file_free(&f->files[i]);
+    f->files[i] = f->files[--f->count];
 }
 
-static void remove_entry(struct mp_kv_folder *f, int i)
+static struct kv_file copy_of(const struct kv_file *file)
 {
-    if (unlink(f->entries[i].file.path) != 0 && errno != ENOENT) {
-        mp_log(MP_LOG_WARNING, "%s: cannot be removed: %s", f->entries[i].file.path,
-               strerror(errno));
-    }
-    drop_entry(f, i);
+    struct kv_file copy = *file;
+    copy.path = mp_xstrdup(file->path);
+    copy.ids = mp_xcalloc((size_t)file->tokens, sizeof *copy.ids);
+    memcpy(copy.ids, file->ids, (size_t)file->tokens * sizeof *copy.ids);
+    return copy;
 }
 
-static int64_t common_tokens(const struct kv_file *file, const int32_t *ids, int64_t count)
+static bool is_gone(const char *path)
 {
-    return file->ids == NULL ? 0 : mp_common_tokens(file->ids, file->tokens, ids, count);
+    return access(path, F_OK) != 0 && errno == ENOENT;
 }
 
-const struct kv_file *mp_kv_folder_find(const struct mp_kv_folder *f, const int32_t *ids,
-                                        int64_t count)
+/* Number of the file that has most of ids [count], *most tokens; -1: none has any. */
+static int find_best(const struct mp_kv_folder *f, const int32_t *ids, int64_t count, int64_t *most)
 {
-    const struct kv_file *best = NULL;
-    int64_t most = 0;
+    int best = -1;
+    *most = 0;
     for (int i = 0; i < f->count; i++) {
-        int64_t common = common_tokens(&f->entries[i].file, ids, count);
-        if (common > most) {
-            most = common;
-            best = &f->entries[i].file;
+        int64_t common = mp_common_tokens(f->files[i].ids, f->files[i].tokens, ids, count);
+        if (common > *most) {
+            *most = common;
+            best = i;
         }
     }
     return best;
 }
 
-static int index_of(const struct mp_kv_folder *f, const struct kv_file *file)
+/* The same of those that are still there. */
+static int find_present(struct mp_kv_folder *f, const int32_t *ids, int64_t count, int64_t *most)
 {
-    int i = 0;
-    while (&f->entries[i].file != file) {
-        i++;
+    int best = find_best(f, ids, count, most);
+    while (best >= 0 && is_gone(f->files[best].path)) {
+        forget(f, best);
+        best = find_best(f, ids, count, most);
     }
-    return i;
+    return best;
 }
 
-/* The time is kept with the file, for later runs. */
-static void mark_used(struct entry *entry)
+bool mp_kv_folder_find(struct mp_kv_folder *f, const int32_t *ids, int64_t count,
+                       struct kv_file *out)
 {
-    int not_kept = utimensat(AT_FDCWD, entry->file.path, NULL, 0);
-    (void)not_kept; /* which is not worth an error */
-    clock_gettime(CLOCK_REALTIME, &entry->used);
+    int64_t most;
+    int best = find_present(f, ids, count, &most);
+    if (best >= 0) {
+        *out = copy_of(&f->files[best]);
+    }
+    return best >= 0;
 }
 
-int mp_kv_folder_load(struct mp_kv_folder *f, const struct kv_file *file,
+/* The time is kept with the file, for later runs and for other processes. */
+static void mark_used(const char *path)
+{
+    struct timespec now[2];
+    clock_gettime(CLOCK_REALTIME, &now[0]);
+    now[1] = now[0];
+    int not_kept = utimensat(AT_FDCWD, path, now, 0);
+    (void)not_kept; /* which is not worth an error */
+}
+
+int mp_kv_folder_read(const struct mp_kv_folder *f, const struct kv_file *file,
                       const struct mp_layer_kv *layers, struct mp_error *err)
 {
-    struct entry *entry = &f->entries[index_of(f, file)];
-    int code = kv_file_load(f->engine, file, layers, &f->cpus, err);
+    return kv_file_load(f->engine, file, layers, &f->cpus, err);
+}
+
+void mp_kv_folder_note(struct mp_kv_folder *f, const struct kv_file *file, int code,
+                       const struct mp_error *err)
+{
     if (code == 0) {
-        mark_used(entry);
-    } else {
-        free(entry->file.ids);
-        entry->file.ids = NULL;
+        mark_used(file->path);
+        return;
     }
-    return code;
+    if (is_gone(file->path)) {
+        mp_log(MP_LOG_INFO, "%s: has been removed; the prompt is read anew", file->path);
+    } else {
+        mp_log(MP_LOG_WARNING, "%s; the prompt is read anew", err->message);
+    }
+    for (int i = f->count - 1; i >= 0; i--) {
+        if (strcmp(f->files[i].path, file->path) == 0) {
+            forget(f, i);
+        }
+    }
 }
 
 /* ---- looking through the folder ---- */
 
-/* What a process that is no more was writing: "NAME.kv.PID.new". */
-static void remove_unfinished(const struct mp_kv_folder *f, const char *name)
-{
-    const char *pid = strstr(name, SUFFIX ".");
-    char *end;
-    long number = pid == NULL ? 0 : strtol(pid + strlen(SUFFIX "."), &end, 10);
-    if (number > 0 && strcmp(end, ".new") == 0 && kill((pid_t)number, 0) != 0 && errno == ESRCH) {
-        char *path = mp_xasprintf("%s/%s", f->path, name);
-        unlink(path);
-        free(path);
-    }
-}
-
-static void look_at(struct mp_kv_folder *f, const char *name)
+static void look_at(struct mp_kv_folder *f, const char *path)
 {
     struct mp_error err;
-    struct stat st = {0};
     struct kv_file file;
-    char *path = mp_xasprintf("%s/%s", f->path, name);
-    int code = stat(path, &st) == 0 && S_ISREG(st.st_mode)
-                   ? kv_file_open(f->engine, path, &file, &err)
-                   : mp_fail(&err, MP_ERR_IO, "%s: expected a file", path);
-    if (code != 0) {
+    int code = kv_file_open(f->engine, path, &file, &err);
+    if (code == 0) {
+        add_file(f, &file);
+    } else if (!is_gone(path)) {
         mp_log(code == MP_ERR_UNSUPPORTED ? MP_LOG_INFO : MP_LOG_WARNING, "%s; not used",
                err.message);
-        file = (struct kv_file){.path = mp_xstrdup(path), .bytes = (int64_t)st.st_size};
     }
-    if (code != MP_ERR_IO) {
-        add_entry(f, &file, st.st_mtim);
-    } else {
-        kv_file_free(&file);
-    }
-    free(path);
 }
 
 static int look_through(struct mp_kv_folder *f, struct mp_error *err)
 {
-    DIR *dir = opendir(f->path);
-    if (dir == NULL) {
-        return mp_fail(err, MP_ERR_IO, "runtime.kv_dir: %s: %s", f->path, strerror(errno));
+    struct kv_dir_list list;
+    int lock = kv_dir_lock(f->path);
+    int code = kv_dir_read(f->path, &list, err);
+    kv_dir_unlock(lock);
+    for (int i = 0; i < list.count; i++) {
+        look_at(f, list.files[i].path);
     }
-    for (const struct dirent *d = readdir(dir); d != NULL; d = readdir(dir)) {
-        size_t length = strlen(d->d_name);
-        if (length > strlen(SUFFIX) && strcmp(d->d_name + length - strlen(SUFFIX), SUFFIX) == 0) {
-            look_at(f, d->d_name);
-        } else {
-            remove_unfinished(f, d->d_name);
-        }
-    }
-    closedir(dir);
-    return 0;
+    kv_dir_list_free(&list);
+    return code;
 }
 
 /* ---- writing ---- */
+
+/* Jobs are taken over in the order in which their files were written. */
+static void append(struct job **list, struct job *job)
+{
+    while (*list != NULL) {
+        list = &(*list)->next;
+    }
+    job->next = NULL;
+    *list = job;
+}
+
+/* There is room for the file from when it is created. */
+static void write_one(const struct mp_kv_folder *f, struct job *job)
+{
+    struct kv_new_file file;
+    int64_t limit = f->engine->config->kv_dir_size;
+    int lock = kv_dir_lock(f->path);
+    job->code = limit == 0 ? 0 : kv_dir_make_room(f->path, job->bytes, limit, &job->err);
+    if (job->code == 0) {
+        job->code = kv_file_create(job->path, job->bytes, &file, &job->err);
+    }
+    kv_dir_unlock(lock);
+    if (job->code == 0) {
+        job->code = kv_file_write(f->engine, job->segment, &file, &job->err);
+    }
+}
 
 static void *write_all(void *folder)
 {
@@ -193,11 +209,10 @@ static void *write_all(void *folder)
             break;
         }
         pthread_mutex_unlock(&f->lock);
-        job->code = kv_file_write(f->engine, job->segment, job->path, &job->err);
+        write_one(f, job);
         pthread_mutex_lock(&f->lock);
         f->waiting = job->next;
-        job->next = f->done;
-        f->done = job;
+        append(&f->done, job);
         pthread_cond_broadcast(&f->changed);
     }
     pthread_mutex_unlock(&f->lock);
@@ -208,34 +223,26 @@ static void *write_all(void *folder)
 static void remove_covered(struct mp_kv_folder *f, const struct kv_file *by)
 {
     for (int i = f->count - 1; i >= 0; i--) {
-        const struct kv_file *file = &f->entries[i].file;
-        if (strcmp(file->path, by->path) == 0) {
-            drop_entry(f, i);
-        } else if (file->ids != NULL && common_tokens(file, by->ids, by->tokens) == file->tokens) {
-            remove_entry(f, i);
+        const struct kv_file *file = &f->files[i];
+        bool same = strcmp(file->path, by->path) == 0;
+        if (!same &&
+            mp_common_tokens(file->ids, file->tokens, by->ids, by->tokens) < file->tokens) {
+            continue;
         }
+        if (!same && unlink(file->path) != 0 && errno != ENOENT) {
+            mp_log(MP_LOG_WARNING, "%s: cannot be removed: %s", file->path, strerror(errno));
+        }
+        forget(f, i);
     }
-}
-
-/* The file of a job that went well, which takes over its path. */
-static struct kv_file written_file(struct job *job)
-{
-    const struct mp_segment *s = job->segment;
-    struct kv_file file = {.path = job->path, .tokens = s->tokens, .bytes = job->bytes};
-    file.ids = mp_xcalloc((size_t)s->tokens, sizeof *file.ids);
-    memcpy(file.ids, s->ids, (size_t)s->tokens * sizeof *file.ids);
-    job->path = NULL;
-    return file;
 }
 
 static void take_written(struct mp_kv_folder *f, struct job *job)
 {
+    const struct mp_segment *s = job->segment;
     if (job->code == 0) {
-        struct kv_file file = written_file(job);
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
+        struct kv_file file = copy_of(&(struct kv_file){job->path, s->ids, s->tokens, job->bytes});
         remove_covered(f, &file);
-        add_entry(f, &file, now);
+        add_file(f, &file);
     } else {
         mp_log(MP_LOG_WARNING, "%s; a prompt is not kept for later runs", job->err.message);
     }
@@ -261,65 +268,6 @@ void mp_kv_folder_collect(struct mp_kv_folder *f, bool wait)
     }
 }
 
-/* Bytes of the files that are no entries yet. */
-static int64_t coming_bytes(struct mp_kv_folder *f)
-{
-    int64_t bytes = 0;
-    pthread_mutex_lock(&f->lock);
-    const struct job *const lists[] = {f->waiting, f->done};
-    for (int i = 0; i < 2; i++) {
-        for (const struct job *job = lists[i]; job != NULL; job = job->next) {
-            bytes += job->bytes;
-        }
-    }
-    pthread_mutex_unlock(&f->lock);
-    return bytes;
-}
-
-/* Whether a file of so many bytes can be added, when those that were not used for the longest time
- * are removed: what still waits is written first, if there is no room beside it. */
-static bool make_room(struct mp_kv_folder *f, int64_t bytes)
-{
-    int64_t limit = f->engine->config->kv_dir_size;
-    if (limit == 0 || bytes > limit) {
-        return limit == 0;
-    }
-    int64_t used = coming_bytes(f);
-    if (used + bytes > limit) {
-        mp_kv_folder_collect(f, true);
-        used = 0;
-    }
-    for (int i = 0; i < f->count; i++) {
-        used += f->entries[i].file.bytes;
-    }
-    while (used + bytes > limit && f->count > 0) {
-        int oldest = 0;
-        for (int i = 1; i < f->count; i++) {
-            const struct timespec *a = &f->entries[i].used;
-            const struct timespec *b = &f->entries[oldest].used;
-            bool older = a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
-            oldest = older ? i : oldest;
-        }
-        used -= f->entries[oldest].file.bytes;
-        remove_entry(f, oldest);
-    }
-    return used + bytes <= limit;
-}
-
-static int64_t bytes_of(const struct mp_engine *e, const struct mp_segment *s)
-{
-    struct kv_layout l;
-    kv_layout_make(e, s->layers, s->ids, s->tokens, &l);
-    char *header = kv_layout_header(e, &l, s->tokens);
-    size_t bytes = 8 + strlen(header) + 8 * (1 + (size_t)l.count);
-    for (int i = 0; i < l.count; i++) {
-        bytes += kv_tensor_bytes(&l.tensors[i]);
-    }
-    free(header);
-    kv_layout_free(&l);
-    return (int64_t)bytes;
-}
-
 /* Named after all that it depends on. */
 static char *path_of(const struct mp_kv_folder *f, const struct mp_segment *s)
 {
@@ -328,37 +276,52 @@ static char *path_of(const struct mp_kv_folder *f, const struct mp_segment *s)
     uint64_t hash = mp_hash_bytes(MP_HASH_START, model, strlen(model));
     hash = mp_hash_bytes(hash, settings, strlen(settings));
     hash = mp_hash_bytes(hash, s->ids, (size_t)s->tokens * sizeof *s->ids);
-    return mp_xasprintf("%s/%016llx" SUFFIX, f->path, (unsigned long long)hash);
+    return mp_xasprintf("%s/%016llx" KV_SUFFIX, f->path, (unsigned long long)hash);
 }
 
-void mp_kv_folder_save(struct mp_kv_folder *f, struct mp_segment *s)
+/* Whether it waits to be written already. */
+static bool is_coming(struct mp_kv_folder *f, const struct mp_segment *s)
 {
-    mp_kv_folder_collect(f, false);
-    for (int i = 0; i < f->count; i++) {
-        if (common_tokens(&f->entries[i].file, s->ids, s->tokens) == s->tokens) {
-            mark_used(&f->entries[i]);
-            return;
-        }
+    bool coming = false;
+    pthread_mutex_lock(&f->lock);
+    for (const struct job *job = f->waiting; job != NULL; job = job->next) {
+        const struct mp_segment *own = job->segment;
+        coming = coming || mp_common_tokens(own->ids, own->tokens, s->ids, s->tokens) == s->tokens;
     }
-    int64_t bytes = bytes_of(f->engine, s);
-    if (!make_room(f, bytes)) {
-        mp_log(MP_LOG_WARNING,
-               "runtime.kv_dir_size: found %lld bytes, but a prompt of %lld tokens takes %lld",
-               (long long)f->engine->config->kv_dir_size, (long long)s->tokens, (long long)bytes);
-        return;
-    }
+    pthread_mutex_unlock(&f->lock);
+    return coming;
+}
+
+static void enqueue(struct mp_kv_folder *f, struct mp_segment *s, int64_t bytes)
+{
     struct job *job = mp_xcalloc(1, sizeof *job);
     *job = (struct job){.segment = s, .path = path_of(f, s), .bytes = bytes};
     mp_segment_ref(s);
     s->writing = true;
     pthread_mutex_lock(&f->lock);
-    struct job **end = &f->waiting;
-    while (*end != NULL) {
-        end = &(*end)->next;
-    }
-    *end = job;
+    append(&f->waiting, job);
     pthread_cond_broadcast(&f->changed);
     pthread_mutex_unlock(&f->lock);
+}
+
+void mp_kv_folder_save(struct mp_kv_folder *f, struct mp_segment *s)
+{
+    int64_t most;
+    mp_kv_folder_collect(f, false);
+    int best = find_present(f, s->ids, s->tokens, &most);
+    if (best >= 0 && most == s->tokens) {
+        mark_used(f->files[best].path);
+        return;
+    }
+    int64_t limit = f->engine->config->kv_dir_size;
+    int64_t bytes = kv_file_bytes(f->engine, s);
+    if (limit > 0 && bytes > limit) {
+        mp_log(MP_LOG_WARNING,
+               "runtime.kv_dir_size: found %lld bytes, but a prompt of %lld tokens takes %lld",
+               (long long)limit, (long long)s->tokens, (long long)bytes);
+    } else if (!is_coming(f, s)) {
+        enqueue(f, s, bytes);
+    }
 }
 
 /* ---- life ---- */
@@ -402,8 +365,8 @@ void mp_kv_folder_close(struct mp_kv_folder *f)
     pthread_mutex_destroy(&f->lock);
     pthread_cond_destroy(&f->changed);
     while (f->count > 0) {
-        drop_entry(f, f->count - 1);
+        forget(f, f->count - 1);
     }
-    free(f->entries);
+    free(f->files);
     free(f);
 }

@@ -1,5 +1,6 @@
 /* The folder of runtime.kv_dir: segments in files, for later runs. A thread of its own writes, so
- * that nobody waits for a disk; the files are read by who needs them. */
+ * that nobody waits for a disk; the files are read by who needs them. Other processes may use the
+ * folder as well, and remove files: one that is gone is forgotten. */
 #ifndef MP_PIPELINE_KV_FOLDER_H
 #define MP_PIPELINE_KV_FOLDER_H
 
@@ -14,19 +15,22 @@ int mp_kv_folder_open(const struct mp_engine *e, struct mp_kv_folder **out, stru
 /* Waits until all is written. NULL does nothing. */
 void mp_kv_folder_close(struct mp_kv_folder *f);
 
-/* The file that has the longest prefix in common with ids [count]; NULL: none has any. The
- * folder's, until it is called again. */
-const struct kv_file *mp_kv_folder_find(const struct mp_kv_folder *f, const int32_t *ids,
-                                        int64_t count);
+/* The file that has the longest prefix in common with ids [count]; false: none has any. *out:
+ * kv_file_free. */
+bool mp_kv_folder_find(struct mp_kv_folder *f, const int32_t *ids, int64_t count,
+                       struct kv_file *out);
 
-/* As kv_file_load, on any core that the program may use. A file that cannot be used is not found
- * again. */
-int mp_kv_folder_load(struct mp_kv_folder *f, const struct kv_file *file,
+/* As kv_file_load, on any core that the program may use. By any thread. */
+int mp_kv_folder_read(const struct mp_kv_folder *f, const struct kv_file *file,
                       const struct mp_layer_kv *layers, struct mp_error *err);
 
-/* Writes the segment, whose request is gone, unless there is a file that has all of it. Takes a
- * reference until it is written. Files that were not used for the longest time make room for it
- * (runtime.kv_dir_size). */
+/* How that went: a file that cannot be used is named, and not found again. */
+void mp_kv_folder_note(struct mp_kv_folder *f, const struct kv_file *file, int code,
+                       const struct mp_error *err);
+
+/* Writes the segment, whose request is gone, unless there is or will be a file that has all of it.
+ * Takes a reference until it is written. Files of the folder that were not used for the longest
+ * time, whoever has written them, make room for it (runtime.kv_dir_size). */
 void mp_kv_folder_save(struct mp_kv_folder *f, struct mp_segment *s);
 
 /* Gives back the references of what has been written meanwhile; wait: of everything. */

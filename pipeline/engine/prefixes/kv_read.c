@@ -284,22 +284,24 @@ static void *read_tensors(void *reading)
     return NULL;
 }
 
-/* Runs read_tensors on this thread, and on as many others as help, on the cores `cpus`: one alone
- * copies more slowly than memory does. */
+/* Runs read_tensors on as many threads as help, on the cores `cpus`: one alone copies more slowly
+ * than memory does, and this one may be bound to a core that others need. */
 static void read_together(struct reading *r, const cpu_set_t *cpus)
 {
-    pthread_t threads[READERS - 1];
+    pthread_t threads[READERS];
     pthread_attr_t attributes;
     int wanted = CPU_COUNT(cpus) < READERS ? CPU_COUNT(cpus) : READERS;
     int started = 0;
     pthread_attr_init(&attributes);
     pthread_attr_setaffinity_np(&attributes, sizeof *cpus, cpus);
-    while (started < wanted - 1 &&
+    while (started < wanted &&
            pthread_create(&threads[started], &attributes, read_tensors, r) == 0) {
         started++;
     }
     pthread_attr_destroy(&attributes);
-    read_tensors(r);
+    if (started == 0) {
+        read_tensors(r);
+    }
     for (int i = 0; i < started; i++) {
         pthread_join(threads[i], NULL);
     }
@@ -349,6 +351,32 @@ static int read_all(int fd, const char *path, int64_t at, const struct kv_layout
     return code;
 }
 
+/* The file may be another one by now: header and ids are still to be those that were found. */
+static int read_segment(const struct mp_engine *e, int fd, const struct kv_file *f,
+                        const char *header, uint64_t length, const struct mp_layer_kv *layers,
+                        const cpu_set_t *cpus, struct mp_error *err)
+{
+    struct kv_layout l;
+    int code = 0;
+    int32_t *ids = mp_xcalloc((size_t)f->tokens, sizeof *ids);
+    kv_layout_make(e, layers, ids, f->tokens, &l);
+    char *expected = kv_layout_header(e, &l, f->tokens);
+    if (strlen(expected) != length || memcmp(expected, header, length) != 0) {
+        code = mp_fail(err, MP_ERR_FORMAT, "%s: its header is not that of a segment of %lld tokens",
+                       f->path, (long long)f->tokens);
+    } else {
+        code = read_all(fd, f->path, 8 + (int64_t)length, &l, cpus, err);
+    }
+    if (code == 0 && memcmp(ids, f->ids, (size_t)f->tokens * sizeof *ids) != 0) {
+        code =
+            mp_fail(err, MP_ERR_FORMAT, "%s: its tokens are others than it was found for", f->path);
+    }
+    free(expected);
+    kv_layout_free(&l);
+    free(ids);
+    return code;
+}
+
 int kv_file_load(const struct mp_engine *e, const struct kv_file *f,
                  const struct mp_layer_kv *layers, const cpu_set_t *cpus, struct mp_error *err)
 {
@@ -356,24 +384,13 @@ int kv_file_load(const struct mp_engine *e, const struct kv_file *f,
     int64_t size = 0;
     char *header;
     uint64_t length;
-    struct kv_layout l;
     int code = open_file(f->path, &fd, &size, err);
     if (code != 0) {
         return code;
     }
     code = read_header(fd, f->path, size, &header, &length, err);
     if (code == 0) {
-        kv_layout_make(e, layers, f->ids, f->tokens, &l);
-        char *expected = kv_layout_header(e, &l, f->tokens);
-        if (strlen(expected) != length || memcmp(expected, header, length) != 0) {
-            code = mp_fail(err, MP_ERR_FORMAT,
-                           "%s: its header is not that of a segment of %lld tokens", f->path,
-                           (long long)f->tokens);
-        } else {
-            code = read_all(fd, f->path, 8 + (int64_t)length, &l, cpus, err);
-        }
-        free(expected);
-        kv_layout_free(&l);
+        code = read_segment(e, fd, f, header, length, layers, cpus, err);
         free(header);
     }
     close(fd);

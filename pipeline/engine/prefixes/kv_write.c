@@ -1,12 +1,14 @@
 /* From a segment to its file. */
-#include "core/base/file.h"
 #include "core/base/memory.h"
 #include "pipeline/engine/prefixes/kv_file.h"
 #include "pipeline/engine/prefixes/kv_layout.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -41,6 +43,16 @@ static int write_extent(struct mp_new_file *f, const struct kv_extent *x, void *
     return code;
 }
 
+/* The lock is held until the file has its name. */
+static int close_file(struct kv_new_file *f, int code, struct mp_error *err)
+{
+    code = mp_new_file_close(&f->file, code, err);
+    if (f->lock >= 0) {
+        close(f->lock);
+    }
+    return code;
+}
+
 /* sums [1 + count] gets the checksums, the header's first. */
 static int write_tensors(struct mp_new_file *f, const struct kv_layout *l, const char *header,
                          uint64_t *sums, struct mp_error *err)
@@ -65,24 +77,51 @@ static int write_tensors(struct mp_new_file *f, const struct kv_layout *l, const
     return code;
 }
 
-int kv_file_write(const struct mp_engine *e, const struct mp_segment *s, const char *path,
+int64_t kv_file_bytes(const struct mp_engine *e, const struct mp_segment *s)
+{
+    struct kv_layout l;
+    kv_layout_make(e, s->layers, s->ids, s->tokens, &l);
+    char *header = kv_layout_header(e, &l, s->tokens);
+    size_t bytes = 8 + strlen(header) + 8 * (1 + (size_t)l.count);
+    for (int i = 0; i < l.count; i++) {
+        bytes += kv_tensor_bytes(&l.tensors[i]);
+    }
+    free(header);
+    kv_layout_free(&l);
+    return (int64_t)bytes;
+}
+
+int kv_file_create(const char *path, int64_t bytes, struct kv_new_file *out, struct mp_error *err)
+{
+    int code = mp_new_file_open(&out->file, path, err);
+    if (code != 0) {
+        return code;
+    }
+    int fd = fileno(out->file.out);
+    out->lock = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    int no_locks = flock(fd, LOCK_EX | LOCK_NB);
+    (void)no_locks; /* then nobody takes it for abandoned either */
+    if (out->lock < 0 || ftruncate(fd, (off_t)bytes) != 0) {
+        code = mp_fail(err, MP_ERR_IO, "%s: cannot write %lld bytes: %s", path, (long long)bytes,
+                       strerror(errno));
+        close_file(out, code, err);
+    }
+    return code;
+}
+
+int kv_file_write(const struct mp_engine *e, const struct mp_segment *s, struct kv_new_file *to,
                   struct mp_error *err)
 {
     struct kv_layout l;
-    struct mp_new_file f;
     kv_layout_make(e, s->layers, s->ids, s->tokens, &l);
     char *header = kv_layout_header(e, &l, s->tokens);
     uint64_t *sums = mp_xcalloc(1 + (size_t)l.count, sizeof *sums);
-    int code = mp_new_file_open(&f, path, err);
+    int code = write_tensors(&to->file, &l, header, sums, err);
     if (code == 0) {
-        code = write_tensors(&f, &l, header, sums, err);
-        if (code == 0) {
-            code = write_bytes(&f, sums, (1 + (size_t)l.count) * sizeof *sums, err);
-        }
-        code = mp_new_file_close(&f, code, err);
+        code = write_bytes(&to->file, sums, (1 + (size_t)l.count) * sizeof *sums, err);
     }
     free(sums);
     free(header);
     kv_layout_free(&l);
-    return code;
+    return close_file(to, code, err);
 }

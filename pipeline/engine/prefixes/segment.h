@@ -23,10 +23,11 @@ struct mp_segment {
     struct mp_segment *next; /* in the engine's list */
     int32_t *ids;            /* [tokens] the prompt, as far as it can be shared */
     int64_t tokens;
-    int64_t bytes; /* of memory, on all devices */
-    bool writing;  /* a file of it is being written: a reference */
+    int64_t bytes[MP_PLAN_DEVICES]; /* of memory: as it was read, then as its request left it */
+    bool writing;                   /* a file of it is being written: a reference */
     int restoring; /* prompts being read that take keys and values over: a reference each */
-    uint64_t used; /* the engine's count of uses at its last one */
+    uint64_t used; /* the engine's count of uses at its last one; 0: another's prompt begins with
+                      all of it, and it goes when nobody uses it */
     const struct mp_session
         *owner; /* its request still decodes there, and may move what it has
                    between two steps: no other session shares it; NULL: nobody */
@@ -64,6 +65,11 @@ int mp_kv_share_layer(const struct mp_engine *e, struct mp_layer_kv *kv,
                       const struct mp_prefix *prefix, int layer, int64_t tokens,
                       struct mp_error *err);
 
+/* The static cache of such a layer, of `rest` prompt tokens that follow the prefix: the plan counts
+ * it. */
+void mp_kv_create_rest(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
+                       int layer, int64_t rest);
+
 /* ---- prefix_cache.c: the segments that an engine offers ---- */
 
 /* Whether requests share prefixes: if the configuration wants it and the engine can restore what
@@ -71,18 +77,27 @@ int mp_kv_share_layer(const struct mp_engine *e, struct mp_layer_kv *kv,
  * with variants are taken over by those. */
 bool mp_prefix_is_on(const struct mp_engine *e);
 
+/* Most tokens of a prompt that follow a prefix that it shares in place, and most that are generated
+ * after it (INT64_MAX: any number). */
+int64_t mp_prefix_most_rest(const struct mp_engine *e);
+int64_t mp_prefix_most_new(const struct mp_engine *e);
+
 /* The longest prefix that a prompt of `count` tokens, in that session, has in common with one of
  * them. The segment is the engine's: who keeps it takes a reference. */
 struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_session *s,
                                 const int32_t *ids, int64_t count, int64_t new_tokens);
 
-/* A prompt has been read by a session: others may share its segment, which has room for `growth`
- * tokens more. The engine takes a reference, if the segment can be of use. */
-void mp_prefix_offer(const struct mp_engine *e, const struct mp_session *s,
-                     struct mp_segment *segment, const int32_t *ids, int64_t tokens,
-                     int64_t growth);
+/* Begins to load what a file has of a prompt to come; false: it is still being loaded, and
+ * mp_prefix_find would wait for it. */
+bool mp_prefix_prepare(const struct mp_engine *e, const struct mp_session *s, const int32_t *ids,
+                       int64_t count, int64_t new_tokens);
 
-/* A prompt that finds the segment begins to be read, and ends: a reference meanwhile. */
+/* A prompt has been read by a session: others may share its segment. The engine takes a reference,
+ * if the segment can be of use. */
+void mp_prefix_offer(const struct mp_engine *e, const struct mp_session *s,
+                     struct mp_segment *segment, const int32_t *ids, int64_t tokens);
+
+/* What a prompt finds stays from the first to the second: references. Nothing found: nothing. */
 void mp_prefix_hold(const struct mp_prefix *p);
 void mp_prefix_release(const struct mp_engine *e, const struct mp_prefix *p);
 
@@ -93,8 +108,5 @@ void mp_prefix_retire(const struct mp_engine *e, struct mp_segment *segment);
 
 /* Offers nothing any more. */
 void mp_prefix_clear(const struct mp_engine *e);
-
-/* Bytes of memory of each kind, [MP_MEMORIES], that the KV of a request takes. */
-void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t growth, int64_t *counted);
 
 #endif

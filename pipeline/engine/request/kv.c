@@ -62,7 +62,7 @@ int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64
     if (tokens <= cache->capacity) {
         return 0;
     }
-    struct mp_allocator a = {.err = err};
+    struct mp_allocator a = mp_request_allocator(e, err);
     struct kv_cache larger;
     struct mp_place place = mp_cache_place(e);
     int64_t capacity = tokens + e->config->generation_budget;
@@ -142,17 +142,22 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
     }
 }
 
-void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
-                            struct mp_layer_kv *kv, int layer, int64_t tokens, int64_t growth)
+void mp_kv_create_shards(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
+                         int layer, int64_t growth)
 {
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
-    if (shards == NULL) {
-        return;
-    }
-    kv->offloaded = tokens - static_tokens(e, layer, tokens);
     kv->shards = mp_xcalloc((size_t)shards->count, sizeof *kv->shards);
     for (int i = 0; i < shards->count; i++) {
         create_shard(e, a, &shards->list[i], kv->offloaded, growth, &kv->shards[i]);
+    }
+}
+
+void mp_kv_create_offloaded(const struct mp_engine *e, struct mp_allocator *a,
+                            struct mp_layer_kv *kv, int layer, int64_t tokens, int64_t growth)
+{
+    if (mp_shards_of(&e->graph.placements, layer) != NULL) {
+        kv->offloaded = tokens - static_tokens(e, layer, tokens);
+        mp_kv_create_shards(e, a, kv, layer, growth);
     }
 }
 
@@ -185,7 +190,7 @@ void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struc
 int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
                        int64_t growth, struct mp_error *err)
 {
-    struct mp_allocator a = {.err = err};
+    struct mp_allocator a = mp_request_allocator(e, err);
     mp_kv_create_static(e, &a, kv, layer, tokens, growth);
     mp_kv_create_offloaded(e, &a, kv, layer, tokens, growth);
     mp_kv_create_index(e, &a, kv, layer);

@@ -129,7 +129,7 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
     mp_engine_rope(e, count, &r->rope);
 
     expect(e, r);
-    struct mp_allocator a = {.err = err};
+    struct mp_allocator a = mp_request_allocator(e, err);
     r->selections = mp_selections_create(e, &a, mp_slot_offloaded(r) + mp_slot_growth(r, e));
     return a.code;
 }

@@ -143,7 +143,7 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
                     struct mp_prefill_run **out, struct mp_error *err)
 {
     struct mp_prefill_run *r = mp_xcalloc(1, sizeof *r);
-    struct mp_allocator a = {.err = err};
+    struct mp_allocator a = mp_request_allocator(e, err);
     r->engine = e;
     r->options = *options;
     r->group = mp_task_group_create();
@@ -283,7 +283,7 @@ static int sink_rows(struct mp_prefill_run *r, int chunk, struct mp_rows rows,
 static int sink_logits(struct mp_prefill_run *r, struct mp_error *err)
 {
     struct mp_buffer logits = {0};
-    struct mp_allocator a = {.err = err};
+    struct mp_allocator a = mp_request_allocator(r->engine, err);
     size_t row_bytes = (size_t)r->engine->shape->vocab_size * sizeof(float);
     mp_buffer_create(&a, &logits, MP_PINNED, MP_LOGITS_ROWS * row_bytes, "logits");
     int code = a.code;

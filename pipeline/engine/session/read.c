@@ -47,8 +47,7 @@ int mp_session_finish_reading(struct mp_session *s, struct mp_error *err)
     s->reading = true;
     int code = mp_prefill_finish(s->prefill, err);
     if (code == 0) {
-        mp_prefix_offer(s->engine, s, slot->segment, slot->ids, info->prompt_tokens,
-                        mp_slot_growth(slot, s->engine));
+        mp_prefix_offer(s->engine, s, slot->segment, slot->ids, info->prompt_tokens);
     }
     if (code == MP_ERR_INTERRUPTED && info->finish == MP_FINISH_CANCELLED) {
         code = 0; /* it was while the prompt's logits were computed */

@@ -112,6 +112,12 @@ int mp_session_find_slot(const struct mp_session *s, int *slot, struct mp_error 
     return 0;
 }
 
+bool mp_hook_prepare_prompt(struct mp_session *s, const int32_t *ids, int64_t count,
+                            int64_t max_new_tokens)
+{
+    return mp_prefix_prepare(s->engine, s, ids, count, max_new_tokens);
+}
+
 int mp_session_add(struct mp_session *s, const struct mp_request_options *options, int *slot,
                    struct mp_error *err)
 {
@@ -137,6 +143,7 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
     struct mp_prefix prefix = o.prompt_logprobs
                                   ? (struct mp_prefix){0}
                                   : mp_prefix_find(s->engine, s, o.ids, o.count, o.max_new_tokens);
+    mp_prefix_hold(&prefix);
     code = mp_slot_open(r, s->engine, o.ids, o.count, o.max_new_tokens, o.stream, &prefix, err);
     if (code == 0) {
         code = mp_slot_configure(r, s->engine, &o, *slot, err);
@@ -157,6 +164,7 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
         };
         code = mp_prefill_open(s->engine, &prefill, &s->prefill, err);
     }
+    mp_prefix_release(s->engine, &prefix);
     if (code != 0) {
         mp_session_remove(s, *slot);
     }

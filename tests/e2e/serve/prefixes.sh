@@ -126,4 +126,15 @@ case_prefix_serve() {
     question 'Who sold the map?'
     expect_match 'after a restart' body '"cached_tokens":[0-9]{4}'
     end_server
+
+    # The file is loaded while another request decodes.
+    serve --context 4096 --devices cpu --kv-dir kept --batch 2
+    curl -sN -m 120 "$url/v1/completions" -d '{"prompt": "Once", "max_tokens": 4000, "ignore_eos": true,
+        "stream": true}' >stream &
+    local stream=$!
+    wait_for stream '"text"'
+    question 'Who found the map?'
+    expect_match 'beside another request' body '"cached_tokens":[0-9]{4}'
+    kill "$stream"
+    end_server
 }

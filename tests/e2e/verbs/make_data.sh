@@ -157,7 +157,9 @@ case_make_data_interrupt() {
     "$binary" make-data --model "$demo" --task niah_single_2 --tokens 65536 --samples 100000 \
         --output data.jsonl >out 2>err &
     child=$!
-    wait_for "data.jsonl.$child.new" '"index": 0'
+    until compgen -G "data.jsonl.$child-*.new" >files || ! kill -0 "$child"; do sleep 0.05; done
+    wait_for "$(<files)" '"index": 0'
+    rm files
     kill -INT "$child"
     wait_child
     expect status "$status" 130

@@ -82,6 +82,18 @@ static void test_new_file(void **state)
 
     assert_int_equal(mp_new_file_open(&f, FOLDER "/file", &err), MP_OK);
     assert_int_equal(mp_new_file_close(&f, MP_ERR_IO, &err), MP_ERR_IO);
+
+    /* Two at a time, of one process: each writes its own, and the last one stays. */
+    struct mp_new_file other;
+    assert_int_equal(mp_new_file_open(&f, FOLDER "/file", &err), MP_OK);
+    assert_int_equal(mp_new_file_open(&other, FOLDER "/file", &err), MP_OK);
+    fputs("one", f.out);
+    fputs("other", other.out);
+    assert_int_equal(mp_new_file_close(&other, MP_OK, &err), MP_OK);
+    assert_content(FOLDER "/file", "other");
+    assert_int_equal(mp_new_file_close(&f, MP_OK, &err), MP_OK);
+    assert_content(FOLDER "/file", "one");
+    assert_int_equal(unlink(FOLDER "/file"), 0);
     assert_int_equal(rmdir(FOLDER), 0); /* nothing is left */
 }
 

@@ -139,6 +139,14 @@ static inline void close_fixture(struct fixture *f)
     mp_config_free(&f->config);
 }
 
+/* Writes its segment to a file of any name. */
+static inline int write_segment(const struct fixture *f, const char *path, struct mp_error *err)
+{
+    struct kv_new_file file;
+    int code = kv_file_create(path, kv_file_bytes(f->engine, f->segment), &file, err);
+    return code == 0 ? kv_file_write(f->engine, f->segment, &file, err) : code;
+}
+
 /* Writes the file of a document's prompt, and changes a bit in its middle if it is to be bad. */
 static inline void write_file(int method, bool bad)
 {

@@ -76,7 +76,7 @@ static void test_damaged(void **state)
     size_t length;
     const char *path = FOLDER "/damaged.kv";
     open_fixture(&f);
-    ASSERT_OK(kv_file_write(f.engine, f.segment, path, &err));
+    ASSERT_OK(write_segment(&f, path, &err));
     ASSERT_OK(read_whole(&f, path, &err));
     ASSERT_OK(mp_file_read(path, 1 << 28, &good, &length, &err));
 
@@ -134,6 +134,34 @@ static void test_foreign(void **state)
     assert_int_equal(unlink(FOLDER "/text.kv"), 0);
 }
 
+/* A file that has other tokens, by the time it is loaded, than it was found for. */
+static void test_other_tokens(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mp_error err;
+    struct kv_file file;
+    const char *path = FOLDER "/other.kv";
+    open_fixture(&f);
+    ASSERT_OK(write_segment(&f, path, &err));
+    ASSERT_OK(kv_file_open(f.engine, path, &file, &err));
+    file.ids[5] ^= 1;
+    struct kv_file found = file;
+    found.ids = malloc((size_t)file.tokens * sizeof *file.ids);
+    memcpy(found.ids, file.ids, (size_t)file.tokens * sizeof *file.ids);
+    cpu_set_t cpus;
+    sched_getaffinity(0, sizeof cpus, &cpus);
+    assert_int_equal(kv_file_load(f.engine, &file, f.segment->layers, &cpus, &err), MP_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "its tokens are others"));
+    assert_memory_equal(found.ids, file.ids, (size_t)file.tokens * sizeof *file.ids);
+    file.ids[5] ^= 1;
+    ASSERT_OK(kv_file_load(f.engine, &file, f.segment->layers, &cpus, &err));
+    free(found.ids);
+    kv_file_free(&file);
+    unlink(path);
+    close_fixture(&f);
+}
+
 /* A file whose data are bad is found out when it is wanted: the prompt is read, and written anew.
  */
 static void test_read_anew(void **state)
@@ -162,7 +190,7 @@ static void test_killed(void **state)
         if (child == 0) {
             for (;;) { /* a file of one length, then of another */
                 f.segment->tokens = f.tokens - 64 * (i % 2);
-                if (kv_file_write(f.engine, f.segment, path, &err) != 0) {
+                if (write_segment(&f, path, &err) != 0) {
                     _exit(1);
                 }
                 i++;
@@ -220,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_next_run),     cmocka_unit_test(test_damaged),
         cmocka_unit_test(test_huge_numbers), cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_read_anew),    cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_other_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,14 @@
 
 #include "kv_files_test.h"
 
+#include "core/base/log.h"
+#include "pipeline/engine/prefixes/kv_dir.h"
+
+static void set_budget(const struct fixture *f, const int64_t bytes[MP_PLAN_DEVICES])
+{
+    memcpy(f->engine->prefixes->budget, bytes, MP_PLAN_DEVICES * sizeof *bytes);
+}
+
 /* Files that were not used for the longest time make room. */
 static void test_limit(void **state)
 {
@@ -69,6 +77,221 @@ static void test_limit_of_several(void **state)
     empty_folder();
 }
 
+/* Size of the file of a document's prompt, which is removed again. */
+static size_t size_of_file(void)
+{
+    char path[512];
+    struct stat st;
+    write_file(5, false);
+    assert_int_equal(count_files(".kv", path, sizeof path), 1);
+    assert_int_equal(stat(path, &st), 0);
+    empty_folder();
+    return (size_t)st.st_size;
+}
+
+/* Others use the folder as well: what they have put there counts, and makes room as all else does;
+ * what one of them is writing counts and stays. */
+static void test_limit_with_others(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mp_error err;
+    struct mp_session *session;
+    struct kv_new_file writing;
+    char limit[32];
+    size_t size = size_of_file();
+    char *bytes = calloc(size, 1);
+    snprintf(limit, sizeof limit, "%zu", size + size / 2);
+    mp_config_init(&f.config);
+    set_flags(&f.config, BASE);
+    set_flags(&f.config, METHODS[5]);
+    set_flags(&f.config, (const char *const[]){"kv-dir-size", limit, NULL});
+    f.engine = open_engine(&f.config, MODEL, 400);
+    ASSERT_OK(mp_session_open(f.engine, &session, &err));
+    write_bytes(FOLDER "/other.kv", bytes, size);
+    struct mp_ids prompt = make_prompt(0, 0, QUESTION);
+    mp_session_remove(session, generate(session, &prompt, 1));
+    mp_kv_folder_collect(f.engine->prefixes->folder, true);
+    assert_int_equal(count_files(".kv", NULL, 0), 1);
+    assert_int_equal(access(FOLDER "/other.kv", F_OK), -1);
+    mp_ids_free(&prompt);
+
+    ASSERT_OK(kv_file_create(FOLDER "/beside.kv", (int64_t)size, &writing, &err));
+    prompt = make_prompt(1, 0, QUESTION);
+    mp_session_remove(session, generate(session, &prompt, 1));
+    mp_kv_folder_collect(f.engine->prefixes->folder, true);
+    assert_int_equal(count_files(".kv", NULL, 0), 0);
+    assert_int_equal(count_files(".new", NULL, 0), 1);
+    mp_ids_free(&prompt);
+    mp_new_file_close(&writing.file, MP_ERR_IO, &err);
+    close(writing.lock);
+    mp_session_close(session);
+    close_fixture(&f);
+    free(bytes);
+    empty_folder();
+}
+
+/* What is being written is locked: it stays, while what nobody writes any more is removed. */
+static void test_abandoned(void **state)
+{
+    (void)state;
+    int32_t tokens[NEW_TOKENS];
+    struct mp_error err;
+    struct kv_new_file writing[2];
+    empty_folder();
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(kv_file_create(FOLDER "/same.kv", 1000, &writing[i], &err));
+    }
+    write_bytes(FOLDER "/gone.kv.1.new", "half", 4);
+    assert_int_equal(count_files(".new", NULL, 0), 3);
+    run(METHODS[5], NULL, 0, 0, tokens);
+    assert_int_equal(count_files(".new", NULL, 0), 2);
+    for (int i = 0; i < 2; i++) {
+        mp_new_file_close(&writing[i].file, MP_ERR_IO, &err);
+        close(writing[i].lock);
+    }
+    assert_int_equal(count_files(".new", NULL, 0), 0);
+    empty_folder();
+}
+
+static void count_warnings(void *user, enum mp_log_level level, const char *message)
+{
+    (void)message;
+    *(int *)user += level <= MP_LOG_WARNING;
+}
+
+/* A file that another process has removed is forgotten without a warning: the prompt is read, and
+ * written anew. */
+static void test_gone(void **state)
+{
+    (void)state;
+    int warnings = 0;
+    struct fixture f;
+    struct mp_error err;
+    struct mp_session *session;
+    struct mp_log_target target = {.sink = count_warnings, .user = &warnings};
+    write_file(5, false);
+    mp_config_init(&f.config);
+    set_flags(&f.config, BASE);
+    set_flags(&f.config, METHODS[5]);
+    f.engine = open_engine(&f.config, MODEL, 400);
+    ASSERT_OK(mp_session_open(f.engine, &session, &err));
+    empty_folder();
+    mp_log_add_target(&target);
+    set_budget(&f, (const int64_t[MP_PLAN_DEVICES]){0}); /* nothing stays in memory */
+    struct mp_ids prompt = make_prompt(0, 0, QUESTION);
+    for (int i = 0; i < 2; i++) {
+        int slot = generate(session, &prompt, 1);
+        assert_int_equal(mp_session_request(session, slot)->cached_tokens, 0);
+        mp_session_remove(session, slot);
+        mp_kv_folder_collect(f.engine->prefixes->folder, true);
+        assert_int_equal(count_files(".kv", NULL, 0), 1);
+        empty_folder();
+    }
+    mp_log_remove_target(&target);
+    assert_int_equal(warnings, 0);
+    mp_ids_free(&prompt);
+    mp_session_close(session);
+    close_fixture(&f);
+    empty_folder();
+}
+
+/* While the folder's lock is held elsewhere nothing is written: what waits counts as memory, also
+ * when another prompt begins with all of it, and a prompt waits once. */
+static void test_waiting(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mp_error err;
+    struct mp_session *sessions[2];
+    int slots[2];
+    empty_folder();
+    mp_config_init(&f.config);
+    set_flags(&f.config, BASE);
+    set_flags(&f.config, METHODS[1]);
+    set_flags(&f.config, (const char *const[]){"prefix-cache", "1GiB", NULL});
+    f.engine = open_engine(&f.config, MODEL, 500);
+    int lock = kv_dir_lock(FOLDER);
+    struct mp_ids prompt = make_prompt(0, 0, QUESTION);
+    for (int i = 0; i < 2; i++) { /* neither knows of the other's */
+        ASSERT_OK(mp_session_open(f.engine, &sessions[i], &err));
+        slots[i] = generate(sessions[i], &prompt, 1);
+    }
+    for (int i = 0; i < 2; i++) {
+        mp_session_remove(sessions[i], slots[i]);
+    }
+    int kept = 0;
+    int writing = 0;
+    for (const struct mp_segment *s = f.engine->prefixes->first; s != NULL; s = s->next) {
+        kept++;
+        writing += s->writing;
+    }
+    assert_int_equal(kept, 2);
+    assert_int_equal(writing, 1);
+    mp_ids_free(&prompt);
+
+    prompt = make_prompt(0, 0, 150); /* begins with the first one */
+    slots[0] = generate(sessions[0], &prompt, 1);
+    const struct mp_segment *last = f.engine->prefixes->first;
+    assert_int_equal(last->tokens, DOCUMENT + 150 - 16);
+    assert_non_null(last->next);
+    assert_true(last->next->writing);
+    assert_int_equal(last->next->used, 0);
+    assert_null(last->next->next);
+    kv_dir_unlock(lock);
+    mp_ids_free(&prompt);
+    mp_session_close(sessions[0]);
+    mp_session_close(sessions[1]);
+    close_fixture(&f);
+    assert_int_equal(count_files(".kv", NULL, 0), 1); /* the longer one's */
+    empty_folder();
+}
+
+/* A file is loaded beside the steps of others, and is there for its prompt when that comes, however
+ * little room there is for what nobody uses. */
+static void test_loaded_beside(void **state)
+{
+    (void)state;
+    for (int bad = 0; bad < 2; bad++) {
+        struct fixture f;
+        struct mp_error err;
+        struct mp_session *session;
+        int slot;
+        int active;
+        write_file(5, bad == 1);
+        mp_config_init(&f.config);
+        set_flags(&f.config, BASE);
+        set_flags(&f.config, METHODS[5]);
+        set_flags(&f.config, (const char *const[]){"batch", "2", NULL});
+        f.engine = open_engine(&f.config, MODEL, 400);
+        set_budget(&f, (const int64_t[MP_PLAN_DEVICES]){0});
+        ASSERT_OK(mp_session_open(f.engine, &session, &err));
+        struct mp_ids other = make_prompt(1, 0, QUESTION);
+        ASSERT_OK(add_prompt(session, other.data, (int64_t)other.count, 100, 0, &slot, &err));
+        while (!mp_session_can_add(session)) {
+            ASSERT_OK(mp_session_step(session, &active, &err));
+        }
+        struct mp_ids prompt = make_prompt(0, 1, QUESTION);
+        assert_false(mp_hook_prepare_prompt(session, prompt.data, (int64_t)prompt.count, 1));
+        while (!mp_hook_prepare_prompt(session, prompt.data, (int64_t)prompt.count, 1)) {
+            ASSERT_OK(mp_session_step(session, &active, &err));
+        }
+        mp_session_remove(session, slot);
+        slot = generate(session, &prompt, 1);
+        int64_t cached = mp_session_request(session, slot)->cached_tokens;
+        assert_int_equal(cached, bad ? 0 : 4 + (DOCUMENT - 4) / 64 * 64);
+
+        /* One whose prompt never comes. */
+        mp_session_remove(session, slot);
+        mp_hook_prepare_prompt(session, other.data, (int64_t)other.count, 1);
+        mp_session_close(session);
+        mp_ids_free(&other);
+        mp_ids_free(&prompt);
+        close_fixture(&f);
+    }
+    empty_folder();
+}
+
 /* A prompt of which nothing is offloaded but what belongs to the window has nothing to keep. */
 static void test_little_offloaded(void **state)
 {
@@ -97,7 +320,7 @@ static void test_room_for_a_bad_file(void **state)
     ASSERT_OK(mp_session_open(f.engine, &session, &err));
 
     /* The document's first 300 tokens, and others, for which nothing is loaded; then all of it. */
-    f.engine->prefixes->budget = 0;
+    set_budget(&f, (const int64_t[MP_PLAN_DEVICES]){0});
     struct mp_ids prompt = make_prompt(0, 1, QUESTION);
     for (size_t i = 300; i < prompt.count; i++) {
         prompt.data[i] = 1;
@@ -105,7 +328,7 @@ static void test_room_for_a_bad_file(void **state)
     int slot = generate(session, &prompt, 1);
     mp_ids_free(&prompt);
     assert_non_null(f.engine->prefixes->first);
-    f.engine->prefixes->budget = f.engine->prefixes->first->bytes;
+    set_budget(&f, f.engine->prefixes->first->bytes);
     mp_session_remove(session, slot);
     prompt = make_prompt(0, 2, 150);
     slot = generate(session, &prompt, 1);
@@ -130,7 +353,8 @@ static void test_longer_than_planned(void **state)
         set_flags(&f.config, BASE);
         set_flags(&f.config, METHODS[0]);
         f.engine = open_engine(&f.config, MODEL, i == 0 ? 350 : 300);
-        f.engine->prefixes->budget = i == 1 ? INT64_C(1) << 30 : 0;
+        const int64_t budget = i == 1 ? INT64_C(1) << 30 : 0;
+        set_budget(&f, (const int64_t[MP_PLAN_DEVICES]){budget, budget});
         ASSERT_OK(mp_session_open(f.engine, &session, &err));
         struct mp_ids prompt = make_prompt(0, 1, 0);
         prompt.count = 290;
@@ -148,6 +372,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_limit_of_several),
+        cmocka_unit_test(test_limit_with_others),
+        cmocka_unit_test(test_abandoned),
+        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_loaded_beside),
         cmocka_unit_test(test_little_offloaded),
         cmocka_unit_test(test_room_for_a_bad_file),
         cmocka_unit_test(test_longer_than_planned),

@@ -3,7 +3,7 @@
  * where every token is attended to exactly, texts with and without shared prefixes are the same. */
 #include "core/base/rng.h"
 #include "engine_fixture.h"
-#include "pipeline/engine/prefixes/segment.h"
+#include "pipeline/engine/session/session.h"
 
 #include <string.h>
 
@@ -241,13 +241,169 @@ static void test_budget(void **state)
     close_fixture(&f);
 }
 
-static int64_t idle_bytes(const struct mp_engine *e)
+static bool idle_fit(const struct mp_engine *e)
 {
-    int64_t bytes = 0;
+    int64_t bytes[MP_PLAN_DEVICES] = {0};
+    const int64_t *budget = e->prefixes->budget;
     for (const struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
-        bytes += s->owner == NULL ? s->bytes : 0;
+        for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+            bytes[d] += s->owner == NULL ? s->bytes[d] : 0;
+        }
     }
-    return bytes;
+    return bytes[MP_PLAN_CPU] <= budget[MP_PLAN_CPU] && bytes[MP_PLAN_GPU] <= budget[MP_PLAN_GPU];
+}
+
+static int count_segments(const struct mp_engine *e)
+{
+    int n = 0;
+    for (const struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
+        n++;
+    }
+    return n;
+}
+
+/* The budget is each device's: where one of them is short, room on the other does not help. */
+static void test_budget_of_devices(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_fixture(&f, EXACT[1], (const char *const[]){"prefix-cache", "1GiB", NULL});
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    ask(f.session, -1, QUESTION, NEW_TOKENS, NULL);
+    assert_int_equal(count_segments(f.engine), 2);
+    const int32_t *last = f.engine->prefixes->first->ids;
+    for (struct mp_segment *s = f.engine->prefixes->first; s != NULL; s = s->next) {
+        s->bytes[MP_PLAN_GPU] = 10;
+    }
+    f.engine->prefixes->budget[MP_PLAN_GPU] = 15;
+    struct mp_ids prompt = make_prompt(-2, 0);
+    prompt.count = 20;
+    mp_session_remove(f.session, generate(f.session, &prompt, 1)); /* too short to be kept */
+    assert_int_equal(count_segments(f.engine), 1);
+    assert_ptr_equal(f.engine->prefixes->first->ids, last);
+    mp_ids_free(&prompt);
+    close_fixture(&f);
+}
+
+/* Before a request's allocation fails all go that no request uses, and no others. */
+static void test_makes_room(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct mp_error err;
+    int64_t cached;
+    open_fixture(&f, EXACT[1], (const char *const[]){"prefix-cache", "1GiB", NULL});
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    ask(f.session, -1, QUESTION, NEW_TOKENS, NULL);
+    int slot = answer(f.session, 0, 150, NEW_TOKENS, NULL, &cached);
+    assert_int_equal(count_segments(f.engine), 3);
+    struct mp_allocator a = mp_request_allocator(f.engine, &err);
+    assert_null(mp_allocate(&a, MP_HOST, SIZE_MAX / 4, "too much"));
+    assert_int_equal(a.code, MP_ERR_MEMORY);
+    assert_int_equal(count_segments(f.engine), 1);
+    assert_non_null(f.engine->prefixes->first->owner);
+    mp_session_remove(f.session, slot);
+    close_fixture(&f);
+}
+
+/* Caches that have grown while a request generated count as what they are. */
+static void test_grown(void **state)
+{
+    (void)state;
+    struct fixture f;
+    int64_t fresh[MP_PLAN_DEVICES];
+    open_fixture(&f, EXACT[1], (const char *const[]){"prefix-cache", "1GiB", NULL});
+    const struct mp_engine *e = f.engine;
+    mp_kv_count(e, DOCUMENT + QUESTION, 1, fresh);
+    ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
+    assert_memory_equal(e->prefixes->first->bytes, fresh, sizeof fresh);
+    ask(f.session, -1, QUESTION, 100, NULL);
+    const struct mp_segment *s = e->prefixes->first;
+    int64_t more = 0;
+    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+        const struct kv_cache *cache = &s->layers[l].static_cache;
+        int64_t first = e->graph.placements.layers[l].sparse ? SINK + WINDOW : DOCUMENT + QUESTION;
+        assert_true(cache->capacity >= first + 99);
+        more += 2 * (int64_t)kv_bytes(cache->num_kv_heads, cache->head_dim, cache->dtype,
+                                      cache->capacity - first - 32);
+    }
+    assert_int_equal(s->bytes[MP_PLAN_CPU] + s->bytes[MP_PLAN_GPU],
+                     fresh[MP_PLAN_CPU] + fresh[MP_PLAN_GPU] + more);
+    memcpy(e->prefixes->budget, fresh, sizeof fresh);
+    ask(f.session, -2, QUESTION, 100, NULL); /* which shares the last one's, and lets it go */
+    assert_int_equal(count_segments(e), 0);
+    close_fixture(&f);
+}
+
+/* A lender and one that shares as little as can be in place take what the plan says of a request;
+ * when their caches have grown, no more. */
+static void test_planned(void **state)
+{
+    (void)state;
+    const int64_t known = SINK + 5 * 64;
+    const int64_t tokens = known + WINDOW + 32;
+    static const enum mp_plan_row rows[] = {MP_PLAN_STATIC_KV, MP_PLAN_DENSE_KV,
+                                            MP_PLAN_OFFLOADED_KV, MP_PLAN_INDEX};
+    for (int m = 0; m < 2 * NUM_EXACT; m++) {
+        struct fixture f;
+        struct mp_plan plan;
+        int64_t new_tokens = m < NUM_EXACT ? NEW_TOKENS : 100;
+        if (m == 2 * NUM_EXACT - 1) {
+            continue; /* pps shares nothing in place if more tokens are to come */
+        }
+        open_fixture(&f, EXACT[m % NUM_EXACT], NULL);
+        struct mp_ids lender = make_prompt(0, tokens - DOCUMENT);
+        struct mp_ids borrower = make_prompt(0, tokens - DOCUMENT);
+        for (int64_t i = known; i < tokens; i++) {
+            borrower.data[i] = (borrower.data[i] + 1) % VOCAB;
+        }
+        generate(f.session, &lender, new_tokens);
+        int slot = generate(f.session, &borrower, new_tokens);
+        assert_int_equal(mp_session_request(f.session, slot)->cached_tokens, known);
+        assert_non_null(f.session->slots[slot].segment->lender);
+        mp_engine_plan(f.engine, tokens, new_tokens, &plan);
+        for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+            int64_t held = 0;
+            int64_t planned = 0;
+            for (int i = 0; i < 2; i++) {
+                int64_t bytes[MP_PLAN_DEVICES];
+                mp_kv_count_held(f.engine, f.session->slots[i].segment->layers, bytes);
+                held += bytes[d];
+            }
+            for (int i = 0; i < 4; i++) {
+                planned += plan.bytes[d][rows[i]] / plan.batch;
+            }
+            if (m < NUM_EXACT ? held != planned : held > planned) {
+                fail_msg("%s: %lld bytes held, %lld planned", EXACT[m % NUM_EXACT][1],
+                         (long long)held, (long long)planned);
+            }
+        }
+        mp_ids_free(&lender);
+        mp_ids_free(&borrower);
+        close_fixture(&f);
+    }
+}
+
+/* What is kept at least: 256 tokens, and where a method selects whole blocks behind the sink. */
+static void test_least(void **state)
+{
+    (void)state;
+    static const int64_t least[] = {256, SINK + 256};
+    for (int m = 0; m < 2; m++) {
+        struct fixture f;
+        open_fixture(&f, EXACT[m], NULL);
+        ask(f.session, 0, QUESTION, 1, NULL);
+        for (int i = 0; i < 2; i++) {
+            struct mp_ids prompt = make_prompt(1, QUESTION);
+            prompt.count = (size_t)least[m] + (size_t)i; /* its last token is read in any case */
+            int slot = generate(f.session, &prompt, 1);
+            assert_int_equal(mp_session_request(f.session, slot)->cached_tokens,
+                             i == 0 ? 0 : least[m]);
+            mp_session_remove(f.session, slot);
+            mp_ids_free(&prompt);
+        }
+        close_fixture(&f);
+    }
 }
 
 /* A prefix that is being restored counts: another prompt whose request ends meanwhile goes. */
@@ -266,11 +422,11 @@ static void test_budget_while_restored(void **state)
     ASSERT_OK(add_prompt(f.session, prompt.data, (int64_t)prompt.count, 1, 0, &slot, &err));
     assert_true(mp_session_request(f.session, slot)->cached_tokens > 0);
     mp_session_remove(f.session, other);
-    assert_true(idle_bytes(f.engine) <= f.engine->prefixes->budget);
+    assert_true(idle_fit(f.engine));
     while (mp_session_request(f.session, slot)->finish == MP_FINISH_NONE) {
         ASSERT_OK(mp_session_step(f.session, &active, &err));
     }
-    assert_true(idle_bytes(f.engine) <= f.engine->prefixes->budget);
+    assert_true(idle_fit(f.engine));
     mp_ids_free(&prompt);
     close_fixture(&f);
 }
@@ -413,6 +569,11 @@ int main(void)
         cmocka_unit_test(test_beside_each_other),
         cmocka_unit_test(test_lender_leaves),
         cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_budget_of_devices),
+        cmocka_unit_test(test_makes_room),
+        cmocka_unit_test(test_grown),
+        cmocka_unit_test(test_planned),
+        cmocka_unit_test(test_least),
         cmocka_unit_test(test_not_shared),
         cmocka_unit_test(test_same_prompt),
         cmocka_unit_test(test_sampled),

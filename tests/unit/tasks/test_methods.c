@@ -93,6 +93,9 @@ static void test_table(void **state)
         assert_int_equal(m->index_name != NULL, m->create_index != NULL);
         assert_int_equal(m->create_index != NULL, m->destroy_index != NULL);
         assert_int_equal(m->create_index != NULL, m->build != NULL);
+        assert_int_equal(m->create_index != NULL, m->index_parts != NULL);
+        assert_int_equal(m->create_index != NULL, m->index_view.bytes > 0);
+        assert_true(m->create_index == NULL || m->index_view.count < m->index_view.bytes);
         assert_int_equal(m->shared_name != NULL, m->create_shared != NULL);
         assert_int_equal(m->create_shared != NULL, m->destroy_shared != NULL);
         assert_false(m->log_weights && m->weight != NULL);

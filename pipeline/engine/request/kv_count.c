@@ -1,0 +1,72 @@
+/* What the KV of a request takes: what is to be allocated is counted by the functions that will do
+ * it, and what there is as if it were allocated so at once. */
+#include "core/base/memory.h"
+#include "pipeline/engine/prefixes/segment.h"
+
+#include <stdlib.h>
+
+/* A cache grows once the budget is used up, unless its tokens leave it. */
+static void count_grown(const struct mp_engine *e, struct mp_allocator *a, int64_t new_tokens)
+{
+    if (new_tokens > e->config->generation_budget) {
+        struct kv_cache grown;
+        mp_kv_cache_create(e, a, mp_cache_place(e), &grown, new_tokens, false);
+    }
+}
+
+void mp_kv_count_static(const struct mp_engine *e, struct mp_allocator *a, int layer,
+                        int64_t tokens, int64_t new_tokens)
+{
+    struct mp_layer_kv kv = {0};
+    int64_t growth = mp_kv_growth(e, tokens, new_tokens);
+    bool leaves = growth > 0 && e->graph.placements.layers[layer].sparse;
+    mp_kv_create_static(e, a, &kv, layer, tokens, growth);
+    count_grown(e, a, leaves ? 0 : new_tokens);
+    mp_kv_destroy_layer(e, &kv, layer);
+}
+
+void mp_kv_count_borrower(const struct mp_engine *e, struct mp_allocator *a, int layer,
+                          int64_t new_tokens)
+{
+    struct mp_layer_kv kv = {0};
+    int64_t most = mp_prefix_most_new(e);
+    mp_kv_create_rest(e, a, &kv, layer, mp_prefix_most_rest(e));
+    count_grown(e, a, new_tokens < most ? new_tokens : most);
+    mp_kv_destroy_layer(e, &kv, layer);
+}
+
+void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                 int64_t bytes[MP_PLAN_DEVICES])
+{
+    int64_t counted[MP_MEMORIES] = {0};
+    struct mp_allocator counter = {.counted = counted};
+    int64_t growth = mp_kv_growth(e, tokens, new_tokens);
+    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+        struct mp_layer_kv kv = {0};
+        mp_kv_count_static(e, &counter, l, tokens, new_tokens);
+        mp_kv_create_offloaded(e, &counter, &kv, l, tokens, growth);
+        mp_kv_create_index(e, &counter, &kv, l);
+        mp_kv_destroy_layer(e, &kv, l);
+    }
+    mp_plan_by_device(counted, bytes);
+}
+
+void mp_kv_count_held(const struct mp_engine *e, const struct mp_layer_kv *layers,
+                      int64_t bytes[MP_PLAN_DEVICES])
+{
+    int64_t counted[MP_MEMORIES] = {0};
+    struct mp_allocator counter = {.counted = counted};
+    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+        const struct mp_layer_kv *kv = &layers[l];
+        struct mp_layer_kv same = {.offloaded = kv->offloaded};
+        mp_kv_cache_create(e, &counter, mp_cache_place(e), &same.static_cache,
+                           kv->static_cache.capacity, true);
+        if (kv->lender == NULL && kv->shards != NULL) {
+            mp_kv_create_shards(e, &counter, &same, l,
+                                kv->shards[0].offloaded.capacity - kv->offloaded);
+            mp_kv_create_index(e, &counter, &same, l);
+        }
+        mp_kv_destroy_layer(e, &same, l);
+    }
+    mp_plan_by_device(counted, bytes);
+}
