@@ -295,7 +295,7 @@ static void test_makes_room(void **state)
     open_fixture(&f, EXACT[1], (const char *const[]){"prefix-cache", "1GiB", NULL});
     ask(f.session, 0, QUESTION, NEW_TOKENS, NULL);
     ask(f.session, -1, QUESTION, NEW_TOKENS, NULL);
-    int slot = answer(f.session, 0, 150, NEW_TOKENS, NULL, &cached);
+    int slot = answer(f.session, 1, 150, NEW_TOKENS, NULL, &cached);
     assert_int_equal(count_segments(f.engine), 3);
     struct mp_allocator a = mp_request_allocator(f.engine, &err);
     assert_null(mp_allocate(&a, MP_HOST, SIZE_MAX / 4, "too much"));
