@@ -9,7 +9,10 @@
 #include <stdint.h>
 
 /* What a command line said. Strings point into argv. */
+struct mp_ranks; /* core/ranks/ranks.h */
+
 struct mp_cli {
+    struct mp_ranks *ranks;  /* that this process is one of; NULL: there is one */
     char *command;           /* the command line, for reports */
     const char *verb;        /* "generate" if none was given */
     struct mp_config config; /* defaults, --config, then flags */
@@ -62,6 +65,10 @@ struct mp_cli {
 /* Parses argv and loads the configuration. Every flag acts for its verb or is MP_ERR_USAGE. */
 int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err);
 void mp_cli_free(struct mp_cli *cli);
+
+/* Makes this process one of several ranks: what a run writes and shows is rank 0's. MP_ERR_USAGE:
+ * the command line asks for what several ranks do not do. */
+int mp_cli_use_ranks(struct mp_cli *cli, struct mp_ranks *ranks, struct mp_error *err);
 
 /* Does what the verb of the command line is for. */
 int mp_cli_call_verb(const struct mp_cli *cli, struct mp_error *err);

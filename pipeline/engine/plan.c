@@ -188,7 +188,7 @@ static void plan_requests(struct planner *p, int64_t tokens, int64_t new_tokens)
 static void plan_steps(struct planner *p)
 {
     const struct mp_engine *e = p->e;
-    int count = mp_most_micro_batches(e->config, mp_takes_turns(&e->graph.placements));
+    int count = mp_most_micro_batches(e->config, mp_searches_micro_batches(e));
     for (int m = 0; m < count; m++) {
         struct mp_step_buffers buffers;
         mp_step_buffers_create(e, &p->counter, mp_micro_batch_rows(e->config->batch, m), &buffers);

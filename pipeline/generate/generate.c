@@ -2,6 +2,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
@@ -226,7 +227,7 @@ static int start_record(struct generate *g, size_t record, struct mp_error *err)
         .user = g,
     };
     int code = mp_session_add(g->session, &options, &slot, err);
-    if (code == MP_ERR_MEMORY) {
+    if (code == MP_ERR_MEMORY && g->cli->ranks == NULL) { /* the others would go on with it */
         mp_prompts_fail(&g->prompts, record, g->cli, err->message);
         return report_failure(g, record, err);
     }
@@ -340,6 +341,23 @@ static void skip_done(struct generate *g)
     }
 }
 
+/* What --output holds already is only known to rank 0. */
+static int tell_done(struct generate *g, struct mp_error *err)
+{
+    size_t count = g->prompts.records.count;
+    bool *closed = mp_xcalloc(count, sizeof *closed);
+    for (size_t i = 0; i < count; i++) {
+        closed[i] = g->answers[i].closed;
+    }
+    int code = mp_ranks_tell(g->cli->ranks, closed, count * sizeof *closed, err);
+    for (size_t i = 0; i < count && code == 0; i++) {
+        g->answers[i].closed = closed[i];
+        g->prompts.ids[i].count = closed[i] ? 0 : g->prompts.ids[i].count;
+    }
+    free(closed);
+    return code;
+}
+
 static int open_output(struct generate *g, struct mp_error *err)
 {
     if (g->prompts.records.batch && g->cli->resume) {
@@ -390,6 +408,10 @@ static int open_all(struct generate *g, struct mp_error *err)
     }
     if (g->output != NULL) {
         skip_done(g);
+    }
+    code = tell_done(g, err);
+    if (code != 0) {
+        return code;
     }
     int64_t longest = mp_prompts_longest(&g->prompts);
     if (longest == 0) {

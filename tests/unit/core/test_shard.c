@@ -22,7 +22,7 @@ static void assert_shards(const char *machine, int workers, int num_kv_heads, co
     assert_int_equal(mp_topology_load_synthetic(machine, &t, NULL), MP_OK);
     struct mp_core_request request = {.workers = workers};
     assert_int_equal(mp_core_map_plan(t, &request, &map, NULL), MP_OK);
-    mp_shards_of_teams(&map, t, num_kv_heads, &shards);
+    mp_shards_of_teams(&map, t, mp_kv_heads_of_rank(num_kv_heads, 0, 1), &shards);
     char found[256] = "";
     for (int i = 0; i < shards.count; i++) {
         const struct mp_shard *s = &shards.list[i];
@@ -59,7 +59,7 @@ static void test_one_device(void **state)
 {
     (void)state;
     struct mp_shards shards;
-    mp_shards_of_device((struct mp_device){MP_GPU, 1}, 8, &shards);
+    mp_shards_of_device((struct mp_device){MP_GPU, 1}, mp_kv_heads_of_rank(8, 0, 1), &shards);
     assert_int_equal(shards.count, 1);
     assert_int_equal(shards.list[0].first_kv_head, 0);
     assert_int_equal(shards.list[0].num_kv_heads, 8);
@@ -78,7 +78,7 @@ static void test_most(void **state)
     struct mp_team teams[2 * MP_MAX_SHARDS] = {0};
     struct mp_core_map map = {.teams = teams, .num_teams = 2 * MP_MAX_SHARDS};
     struct mp_shards shards;
-    mp_shards_of_teams(&map, NULL, 2 * MP_MAX_SHARDS, &shards);
+    mp_shards_of_teams(&map, NULL, mp_kv_heads_of_rank(2 * MP_MAX_SHARDS, 0, 1), &shards);
     assert_int_equal(shards.count, MP_MAX_SHARDS);
     int heads = 0;
     for (int i = 0; i < shards.count; i++) {

@@ -27,6 +27,7 @@ static struct mp_engine imagine(const struct mp_config *config, enum mp_dtype dt
         .dtype = dtype,
         .attention = {.config = config, .shape = &SHAPE},
         .gpu_limit = gpu_limit,
+        .num_ranks = 1,
         .graph = {.placements = {.dense = {gpu_limit > 0 ? MP_GPU : MP_CPU,
                                            gpu_limit > 0 ? 0 : -1}},
                   .shape = &SHAPE,
