@@ -20,7 +20,7 @@ export HWLOC_COMPONENTS=-pci
 readonly demo=$source_dir/models/demo
 readonly bad=$source_dir/tests/data/bad
 readonly golden=$source_dir/tests/data/golden
-for file in lib generate tokenizer_files verbs make_data eval eval_files bench tune calibration usage bad_files models faults serve prefixes; do
+for file in lib generate tokenizer_files verbs make_data eval eval_files bench tune calibration usage bad_files models faults serve prefixes ranks; do
     # shellcheck source=/dev/null
     source "$source_dir/tests/e2e/$file.sh"
 done
