@@ -65,6 +65,8 @@ static const struct option {
     {"no-parse-special", SWITCH, offsetof(struct mp_cli, no_parse_special), TEXTS},
     {"context", COUNT, offsetof(struct mp_cli, context),
      MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE | MP_VERB_SERVE},
+    {"ranks", COUNT, offsetof(struct mp_cli, plan_ranks), MP_VERB_PLAN},
+    {"network", STRING, offsetof(struct mp_cli, network), MP_VERB_PLAN},
     {"shape", STRING, offsetof(struct mp_cli, shape), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
     {"layers", COUNT, offsetof(struct mp_cli, layers), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
     {"steps", COUNT, offsetof(struct mp_cli, steps),

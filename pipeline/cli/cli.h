@@ -20,9 +20,11 @@ struct mp_cli {
     const char *input;       /* records; NULL */
     const char *prompt;      /* one prompt given on the command line; NULL */
     const char *output;
-    const char *tokens; /* file of token ids */
-    const char *json;   /* file of texts or ids */
-    int64_t context;    /* prompt tokens to plan for, or to measure; 0: not given */
+    const char *tokens;  /* file of token ids */
+    const char *json;    /* file of texts or ids */
+    int64_t context;     /* prompt tokens to plan for, or to measure; 0: not given */
+    int64_t plan_ranks;  /* to plan for; 0: not given */
+    const char *network; /* between them: "25Gbit,10us"; NULL: not given */
     /* Of benchmarks. */
     const char *shape; /* a well-known model's, with random weights; NULL: config.model_path */
     int64_t layers;    /* of the shape; 0: all it has */

@@ -90,12 +90,45 @@ static void test_most(void **state)
     mp_shards_free(&shards);
 }
 
+/* Ranks get the heads in order, as evenly as can be; what another one has follows this rank's own.
+ */
+static void test_ranks(void **state)
+{
+    (void)state;
+    static const int first[] = {0, 2, 5};
+    for (int r = 0; r < 3; r++) {
+        struct mp_kv_heads heads = mp_kv_heads_of_rank(8, r, 3);
+        assert_int_equal(heads.rank, r);
+        assert_int_equal(heads.first, first[r]);
+        assert_int_equal(heads.count, (r < 2 ? first[r + 1] : 8) - first[r]);
+    }
+    struct mp_team teams[2] = {0};
+    struct mp_core_map map = {.teams = teams, .num_teams = 2};
+    struct mp_shards s;
+    mp_shards_of_teams(&map, NULL, mp_kv_heads_of_rank(8, 1, 3), &s);
+    mp_shards_add_rank(&s, mp_kv_heads_of_rank(8, 0, 3), 1);
+    mp_shards_add_rank(&s, mp_kv_heads_of_rank(8, 2, 3), 3);
+    static const struct {
+        int rank, first, heads;
+    } expected[] = {{1, 2, 1}, {1, 3, 2}, {0, 0, 2}, {2, 5, 1}, {2, 6, 1}, {2, 7, 1}};
+    assert_int_equal(s.count, 2);
+    assert_int_equal(s.total, 6);
+    for (int i = 0; i < s.total; i++) {
+        assert_int_equal(s.list[i].rank, expected[i].rank);
+        assert_int_equal(s.list[i].first_kv_head, expected[i].first);
+        assert_int_equal(s.list[i].num_kv_heads, expected[i].heads);
+        assert_ptr_equal(s.list[i].team, i < 2 ? &teams[i] : NULL);
+    }
+    mp_shards_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan),
         cmocka_unit_test(test_one_device),
         cmocka_unit_test(test_most),
+        cmocka_unit_test(test_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
