@@ -7,10 +7,12 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Tags of what the ranks say to each other beside the exchanges of others. */
 enum { TELL = MP_RANKS_TAGS, GATHER, REPORT, STOP };
@@ -318,6 +320,14 @@ bool mp_ranks_launched(void)
 {
     return number("OMPI_COMM_WORLD_SIZE") > 1 || number("PMI_SIZE") > 1 ||
            (getenv("PMIX_RANK") != NULL && number("SLURM_STEP_NUM_TASKS") > 1);
+}
+
+bool mp_ranks_share_cores(void)
+{
+    cpu_set_t cores;
+    return (number("OMPI_COMM_WORLD_LOCAL_SIZE") > 1 || number("MPI_LOCALNRANKS") > 1) &&
+           sched_getaffinity(0, sizeof cores, &cores) == 0 &&
+           CPU_COUNT(&cores) == sysconf(_SC_NPROCESSORS_ONLN);
 }
 
 static const struct mp_ranks_driver *load_driver(struct mp_error *err)

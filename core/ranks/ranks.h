@@ -18,6 +18,10 @@ struct mp_ranks; /* opaque */
 /* Whether a launcher has started this process as one of several. */
 bool mp_ranks_launched(void);
 
+/* Whether others run on this machine too, and the launcher has not given each of them cores of its
+ * own. */
+bool mp_ranks_share_cores(void);
+
 /* Joins the others, which must do the same. MP_ERR_UNSUPPORTED: this program has no MPI. */
 int mp_ranks_open(struct mp_ranks **out, struct mp_error *err);
 

@@ -1,5 +1,6 @@
 #include "pipeline/cli/cli.h"
 
+#include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/ranks/ranks.h"
 #include "pipeline/cli/help.h"
@@ -471,6 +472,12 @@ int mp_cli_use_ranks(struct mp_cli *cli, struct mp_ranks *ranks, struct mp_error
                        mp_ranks_count(ranks));
     }
     c->prefix_cache = 0;
+    if (c->binding == MP_BIND_CORES && mp_ranks_share_cores()) {
+        mp_log(MP_LOG_WARNING,
+               "ranks on one machine share its cores, and their threads are not bound: mpirun "
+               "--map-by slot:PE=N --bind-to core gives each of them N");
+        c->binding = MP_BIND_NONE;
+    }
     if (mp_ranks_index(ranks) > 0) {
         cli->output = NULL;
         cli->resume = false;
