@@ -135,7 +135,7 @@ int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
         mp_engine_plan(engine, tokens, cli->config.gen_len, &plan);
         printf("model: %s\n", mp_engine_model(engine));
         mp_plan_print(&plan, &cli->config, stdout);
-        if (cli->plan_ranks > 0) {
+        if (plan.ranks > 1) {
             print_exchange(&plan, cli->network != NULL ? &network : NULL);
         }
         code = mp_plan_check(&plan, &cli->config, err);
