@@ -1,17 +1,13 @@
 #include "core/ranks/ranks.h"
 
 #include "core/base/clock.h"
-#include "core/base/log.h"
 #include "core/base/memory.h"
-#include "core/ranks/driver.h"
+#include "core/ranks/thread.h"
 
 #include <dlfcn.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Tags of what the ranks say to each other beside the exchanges of others. */
@@ -23,49 +19,6 @@ static const size_t LARGEST = (size_t)64 << 20;
 /* How long the others have to come to their ends once one has failed. */
 static const uint64_t GRACE_NS = 2000000000;
 
-/* The thread sleeps for an eighth of the time that it has waited already, within these bounds: what
- * it adds to a wait is an eighth of it, and a long one costs next to no time of a core. What nobody
- * waits for is looked at more seldom. */
-static const uint64_t SHORTEST_NS = 5000;
-static const uint64_t LONGEST_NS = 1000000;
-static const uint64_t WATCH_NS = 50000000;
-
-struct exchange {
-    struct exchange *next;
-    void *started; /* the driver's; NULL: not yet */
-    mp_ranks_done *done;
-    void *arg;
-    bool watched;  /* nobody waits for it */
-    bool given_up; /* whoever waited for it does not want it any more */
-    int count;
-    struct mp_message messages[]; /* [count] */
-};
-
-/* How a rank has come to its end. */
-struct report {
-    int code;
-    struct mp_error err;
-};
-
-struct mp_ranks {
-    const struct mp_ranks_driver *driver;
-    int rank;
-    int count;
-    pthread_t thread;
-    pthread_mutex_t lock;   /* of what follows */
-    pthread_cond_t work;    /* for the thread: something to start, or to leave */
-    pthread_cond_t changed; /* for those who wait for it */
-    struct exchange *first; /* under way, or to be started */
-    struct report *reports; /* [count] on rank 0: of the others; of any other rank: its own first */
-    int missing;            /* rank 0: reports that have not come */
-    int failed;             /* rank 0: the first that has failed; -1: none */
-    uint64_t deadline;      /* mp_clock_ns for the missing ones, once one has failed; 0: none has */
-    bool opened;            /* the driver has been opened */
-    bool closing;           /* this rank has come to its end */
-    bool stopped;           /* rank 0 has ended the run */
-    bool leaving;           /* the thread is to end */
-};
-
 int mp_ranks_index(const struct mp_ranks *r)
 {
     return r == NULL ? 0 : r->rank;
@@ -76,135 +29,12 @@ int mp_ranks_count(const struct mp_ranks *r)
     return r == NULL ? 1 : r->count;
 }
 
-/* ---- the thread ---- */
-
-static struct exchange *add(struct mp_ranks *r, const struct mp_message *messages, int count,
-                            mp_ranks_done *done, void *arg)
-{
-    struct exchange *x = mp_xcalloc(1, sizeof *x + (size_t)count * sizeof *messages);
-    x->done = done;
-    x->arg = arg;
-    x->count = count;
-    memcpy(x->messages, messages, (size_t)count * sizeof *messages);
-    pthread_mutex_lock(&r->lock);
-    struct exchange **last = &r->first;
-    while (*last != NULL) {
-        last = &(*last)->next;
-    }
-    *last = x;
-    pthread_cond_signal(&r->work);
-    pthread_mutex_unlock(&r->lock);
-    return x;
-}
-
-/* Starts what has been added and takes out what is done. Whether there was any of either. */
-static bool advance(struct mp_ranks *r)
-{
-    struct exchange *done = NULL;
-    struct exchange **last = &done;
-    bool any = false;
-    for (struct exchange **at = &r->first; *at != NULL;) {
-        struct exchange *x = *at;
-        if (x->started == NULL) {
-            x->started = r->driver->start(x->messages, x->count);
-            any = true;
-        }
-        bool through = r->driver->test(x->started);
-        if (!through && x->given_up) {
-            r->driver->drop(x->started);
-        }
-        if (through || x->given_up) {
-            *at = x->next;
-            x->next = NULL;
-            *last = x;
-            last = &x->next;
-            any = true;
-        } else {
-            at = &x->next;
-        }
-    }
-    pthread_mutex_unlock(&r->lock); /* those who are told may add others */
-    while (done != NULL) {
-        struct exchange *x = done;
-        done = x->next;
-        x->done(x->arg);
-        free(x);
-    }
-    pthread_mutex_lock(&r->lock);
-    return any;
-}
-
-/* Rank 0, where a rank has failed and others do not come to their ends. */
-static void end_if_hopeless(struct mp_ranks *r)
-{
-    if (r->deadline == 0 || mp_clock_ns() < r->deadline || (r->closing && r->missing == 0)) {
-        return;
-    }
-    const struct report *why = &r->reports[r->failed];
-    mp_log(MP_LOG_ERROR, "%s", why->err.message);
-    r->driver->abort(why->code == MP_ERR_INTERRUPTED ? 130 : 1);
-}
-
-static bool is_waited_for(const struct mp_ranks *r)
-{
-    const struct exchange *x = r->first;
-    while (x != NULL && x->watched) {
-        x = x->next;
-    }
-    return x != NULL;
-}
-
-static void sleep_until_work(struct mp_ranks *r, uint64_t since)
-{
-    bool waited_for = is_waited_for(r);
-    if (r->first == NULL && r->deadline == 0) {
-        pthread_cond_wait(&r->work, &r->lock);
-        return;
-    }
-    uint64_t now = mp_clock_ns();
-    uint64_t pause = waited_for ? (now - since) / 8 : WATCH_NS;
-    pause = pause < SHORTEST_NS ? SHORTEST_NS : pause;
-    pause = waited_for && pause > LONGEST_NS ? LONGEST_NS : pause;
-    struct timespec until = {.tv_sec = (time_t)((now + pause) / 1000000000),
-                             .tv_nsec = (long)((now + pause) % 1000000000)};
-    pthread_cond_timedwait(&r->work, &r->lock, &until);
-}
-
-static void *run(void *arg)
-{
-    struct mp_ranks *r = arg;
-    uint64_t since = 0;
-    prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL); /* ns; 50,000 otherwise */
-    pthread_mutex_lock(&r->lock);
-    r->driver->open(&r->rank, &r->count);
-    r->opened = true;
-    pthread_cond_broadcast(&r->changed);
-    for (;;) {
-        if (advance(r)) {
-            since = mp_clock_ns();
-        }
-        /* What others still wait for is sent, unless one of them has failed. */
-        if (r->leaving && (r->failed >= 0 || !is_waited_for(r))) {
-            break;
-        }
-        end_if_hopeless(r);
-        sleep_until_work(r, since);
-    }
-    for (struct exchange *x = r->first; x != NULL; x = x->next) {
-        x->given_up = true;
-    }
-    advance(r);
-    pthread_mutex_unlock(&r->lock);
-    r->driver->close();
-    return NULL;
-}
-
 /* ---- messages ---- */
 
 void mp_ranks_exchange(struct mp_ranks *r, const struct mp_message *messages, int count,
                        mp_ranks_done *done, void *arg)
 {
-    add(r, messages, count, done, arg);
+    mp_ranks_add(r, messages, count, done, arg, false);
 }
 
 /* Of an exchange that is waited for. */
@@ -232,7 +62,7 @@ static int exchange_and_wait(struct mp_ranks *r, const struct mp_message *messag
                              struct mp_error *err)
 {
     struct wait w = {.ranks = r};
-    struct exchange *x = add(r, messages, count, end_wait, &w);
+    struct exchange *x = mp_ranks_add(r, messages, count, end_wait, &w, false);
     bool stopped = false;
     pthread_mutex_lock(&r->lock);
     while (!w.done) {
@@ -255,7 +85,7 @@ static void send_to_all(struct mp_ranks *r, const void *data, size_t bytes, int 
     for (int i = 0; i < r->count - 1; i++) {
         list[i] = (struct mp_message){copy, bytes, i + 1, tag, true};
     }
-    add(r, list, r->count - 1, free, copy);
+    mp_ranks_add(r, list, r->count - 1, free, copy, false);
 }
 
 int mp_ranks_tell(struct mp_ranks *r, void *data, size_t bytes, struct mp_error *err)
@@ -377,11 +207,11 @@ static void watch(struct mp_ranks *r)
 {
     for (int i = 1; i < r->count && r->rank == 0; i++) {
         struct mp_message m = {&r->reports[i], sizeof *r->reports, i, REPORT, false};
-        add(r, &m, 1, take_report, r)->watched = true;
+        mp_ranks_add(r, &m, 1, take_report, r, true);
     }
     if (r->rank > 0) {
         struct mp_message m = {NULL, 0, 0, STOP, false};
-        add(r, &m, 1, take_stop, r)->watched = true;
+        mp_ranks_add(r, &m, 1, take_stop, r, true);
     }
 }
 
@@ -401,7 +231,7 @@ int mp_ranks_open(struct mp_ranks **out, struct mp_error *err)
     pthread_condattr_destroy(&monotonic);
     r->driver = driver;
     r->failed = -1;
-    int rc = pthread_create(&r->thread, NULL, run, r);
+    int rc = pthread_create(&r->thread, NULL, mp_ranks_run, r);
     if (rc != 0) {
         free(r);
         return mp_fail(err, MP_ERR_RUNTIME, "cannot start the ranks' thread: %s", strerror(rc));
@@ -455,7 +285,7 @@ static void report_and_wait(struct mp_ranks *r, int code, const struct mp_error 
     }
     pthread_mutex_unlock(&r->lock);
     struct mp_message m = {own, sizeof *own, 0, REPORT, true};
-    add(r, &m, 1, ignore, NULL);
+    mp_ranks_add(r, &m, 1, ignore, NULL, false);
     pthread_mutex_lock(&r->lock);
     while (!r->stopped) {
         pthread_cond_wait(&r->changed, &r->lock);

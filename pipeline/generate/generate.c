@@ -313,15 +313,13 @@ static int run(struct generate *g, struct mp_error *err)
     return code;
 }
 
-/* Closes the answers that --output already holds, so that they neither run nor count in the plan.
- */
+/* Closes the answers that --output already holds. */
 static void skip_done(struct generate *g)
 {
     for (size_t i = 0; i < g->prompts.records.count; i++) {
         struct mp_answer_id id = id_of(g, i);
         if (g->prompts.records.items[i].error == NULL && mp_output_take(g->output, &id)) {
             g->answers[i].closed = true;
-            g->prompts.ids[i].count = 0;
         }
     }
     size_t settings, others;
@@ -341,20 +339,15 @@ static void skip_done(struct generate *g)
     }
 }
 
-/* What --output holds already is only known to rank 0. */
+/* Of closed answers, which rank 0 alone knows: they neither run nor count in the plan. */
 static int tell_done(struct generate *g, struct mp_error *err)
 {
-    size_t count = g->prompts.records.count;
-    bool *closed = mp_xcalloc(count, sizeof *closed);
-    for (size_t i = 0; i < count; i++) {
-        closed[i] = g->answers[i].closed;
+    int code = 0;
+    for (size_t i = 0; i < g->prompts.records.count && code == 0; i++) {
+        bool *closed = &g->answers[i].closed;
+        code = mp_ranks_tell(g->cli->ranks, closed, sizeof *closed, err);
+        g->prompts.ids[i].count = *closed ? 0 : g->prompts.ids[i].count;
     }
-    int code = mp_ranks_tell(g->cli->ranks, closed, count * sizeof *closed, err);
-    for (size_t i = 0; i < count && code == 0; i++) {
-        g->answers[i].closed = closed[i];
-        g->prompts.ids[i].count = closed[i] ? 0 : g->prompts.ids[i].count;
-    }
-    free(closed);
     return code;
 }
 
