@@ -259,9 +259,9 @@ struct mp_decode_step {
 void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
                             const struct mp_decode_step *s);
 
-/* projection -> what the method selects by -> sampled_attention, static_attention beside the last
- * two, then output -> ffn. Returns the bytes that all between projection and output move, by their
- * codelets' estimates. */
+/* projection -> what the method selects by -> sampled_attention -> where there are several ranks,
+ * exchange; static_attention beside the last three, then output -> ffn. Returns the bytes that all
+ * between projection and output move, by their codelets' estimates. */
 double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_decode_step *s, int layer);
 

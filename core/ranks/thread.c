@@ -3,6 +3,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/trace/trace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +114,7 @@ void *mp_ranks_run(void *ranks)
 {
     struct mp_ranks *r = ranks;
     uint64_t since = 0;
+    mp_trace_name_thread("messages to ranks", MP_TRACK_HOST);
     prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL); /* ns; 50,000 otherwise */
     pthread_mutex_lock(&r->lock);
     r->driver->open(&r->rank, &r->count);
