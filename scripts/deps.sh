@@ -8,6 +8,7 @@ set -euo pipefail
 packages=(
     gcc libc6-dev cmake ninja-build pkg-config # build
     libstarpu-dev                              # task runtime
+    libopenmpi-dev openmpi-bin                 # several ranks; the build does without
     libhwloc-dev                               # topology, binding
     libdnnl-dev                                # bf16 GEMM
     libcjson-dev                               # JSON
@@ -38,7 +39,7 @@ fi
 
 # CUDA's host compiler, and what scripts/build-starpu.sh needs.
 if "$(dirname "$0")/cuda-home.sh" >/dev/null; then
-    packages+=(g++ make dpkg-dev libfxt-dev libopenmpi-dev)
+    packages+=(g++ make dpkg-dev libfxt-dev)
 fi
 
 # The client that a test of serve is, as tests/serve/package-lock.json pins it, into build/openai.

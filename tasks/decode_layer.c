@@ -1,5 +1,6 @@
 /* One token step of a micro-batch. mp_submit_decode_layer is the decode step of the design. */
 #include "codelets/embed/embed.h"
+#include "codelets/exchange/exchange.h"
 #include "codelets/ffn/ffn.h"
 #include "codelets/lm_head/lm_head.h"
 #include "codelets/output/output.h"
@@ -69,6 +70,60 @@ static int list_copies(const struct mp_graph *g, const struct mp_decode_step *s,
     return n;
 }
 
+/* ---- what other ranks compute ---- */
+
+/* Whether there is any of a layer. */
+static bool has_others(const struct mp_graph *g, int layer)
+{
+    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
+    return shards != NULL && shards->total > shards->count;
+}
+
+/* Rows of one number for each of a shard's heads, or for each that it selects for. */
+static size_t head_bytes(const struct mp_graph *g, const struct mp_decode_step *s,
+                         const struct mp_shard *shard, bool selections)
+{
+    bool shared = selections && g->attention->method->shared_rows;
+    int heads = shard->num_kv_heads * (shared ? 1 : mp_shape_group(g->shape));
+    return (size_t)s->num_rows * (size_t)heads * sizeof(float);
+}
+
+/* The attention of each rank's shards, and how many tokens it has selected, to all of them. */
+static void insert_exchange(struct mp_submit *sub, const struct mp_graph *g,
+                            const struct mp_decode_step *s, int layer)
+{
+    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
+    struct exchange_part parts[3 * MP_MAX_SHARDS];
+    int n = 0;
+    for (int i = 0; i < shards->total; i++) {
+        const struct mp_shard *shard = &shards->list[i];
+        const struct mp_step_shard *of = &s->buffers->shards[g->placements.layers[layer].cut][i];
+        size_t lse = head_bytes(g, s, shard, false);
+        parts[n++] = (struct exchange_part){&of->o, lse * (size_t)g->shape->head_dim, shard->rank};
+        parts[n++] = (struct exchange_part){&of->lse, lse, shard->rank};
+        parts[n++] =
+            (struct exchange_part){&of->nnz[layer], head_bytes(g, s, shard, true), shard->rank};
+    }
+    exchange_insert(sub, g->ranks, parts, n, 2 * s->micro_batch);
+}
+
+/* The same of the estimated errors. */
+static void insert_error_exchange(struct mp_submit *sub, const struct mp_graph *g,
+                                  const struct mp_decode_step *s, int layer)
+{
+    const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
+    struct exchange_part parts[MP_MAX_SHARDS];
+    for (int i = 0; i < shards->total; i++) {
+        const struct mp_shard *shard = &shards->list[i];
+        const struct mp_step_shard *of = &s->buffers->shards[g->placements.layers[layer].cut][i];
+        parts[i] =
+            (struct exchange_part){&of->error[layer], head_bytes(g, s, shard, false), shard->rank};
+    }
+    exchange_insert(sub, g->ranks, parts, shards->total, 2 * s->micro_batch + 1);
+}
+
+/* ---- a layer ---- */
+
 /* The slot of the token fed in, in the layer's static cache. */
 static int64_t slot(const struct mp_graph *g, const struct mp_decode_row *row, int layer)
 {
@@ -107,7 +162,8 @@ static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
     projection_insert(sub, g->shape, &buffers, targets, s->num_rows, 1);
 }
 
-/* Attention over what the method has selected, shard by shard; each adds a part to the output. */
+/* Attention over what the method has selected, shard by shard; each adds a part to the output, and
+ * so do those of other ranks. */
 static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph *g,
                                     const struct mp_decode_step *s, int layer,
                                     struct output_part *parts)
@@ -130,7 +186,7 @@ static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph
             };
         }
         sub->device = shard->device;
-        sub->in_stream = true;
+        sub->in_stream = !has_others(g, layer);
         sampled_attention_insert(
             sub, g->shape, shard,
             &(struct sampled_attention_buffers){of->q, &of->nnz[layer], &of->o, &of->lse}, rows,
@@ -142,10 +198,17 @@ static int insert_sampled_attention(struct mp_submit *sub, const struct mp_graph
                 .expected_nnz =
                     mp_expected_nnz(g, s, layer, shard) / (method->shared_rows ? group : 1),
             });
+    }
+    if (has_others(g, layer)) {
+        insert_exchange(sub, g, s, layer);
+    }
+    for (int i = 0; i < shards->total; i++) {
+        const struct mp_shard *shard = &shards->list[i];
+        const struct mp_step_shard *of = &s->buffers->shards[cut][i];
         parts[i] = (struct output_part){&of->o, &of->lse, shard->first_kv_head * group,
                                         shard->num_kv_heads * group};
     }
-    return shards->count;
+    return shards->total;
 }
 
 static void insert_static_attention(struct mp_submit *sub, const struct mp_graph *g,
@@ -244,7 +307,7 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     begin(sub, s, layer, dense);
     sub->priority = MP_STATIC_PRIORITY;
     /* If the GPU then waits for the CPU, its idle time is not this op's. */
-    sub->in_stream = !sampled || !mp_handed_to_cpu(&g->placements, layer);
+    sub->in_stream = !sampled || !(mp_handed_to_cpu(&g->placements, layer) || has_others(g, layer));
     insert_static_attention(sub, g, s, layer, &parts[0]);
     num_parts += insert_shared_attention(sub, g, s, layer, parts + num_parts);
     const double attention = sub->bytes - before;
@@ -258,6 +321,9 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     ffn_insert(sub, g->shape, &w->ffn, &s->buffers->x, rows);
     if (told) {
         insert_sampling_error(sub, g, s, layer);
+    }
+    if (told && has_others(g, layer)) {
+        insert_error_exchange(sub, g, s, layer);
     }
     return attention;
 }

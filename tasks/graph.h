@@ -12,6 +12,7 @@
 #include "tasks/placement.h"
 
 struct mp_attention; /* tasks/methods/method.h */
+struct mp_ranks;     /* core/ranks/ranks.h */
 
 /* The critical path first: what decoding waits for, then what it does not, then prompts. */
 enum {
@@ -43,10 +44,11 @@ struct mp_graph {
     const struct mp_model_weights *weights;
     const struct mp_attention *attention; /* the method that sparse layers follow */
     struct mp_placements placements;
-    bool blocked_prefill; /* flash prefill attention; false: the plain reference */
-    int64_t sink;         /* first tokens of a prompt kept in the static cache of sparse layers */
-    int64_t window;       /* last tokens of a prompt kept there */
-    bool center;          /* keys of sparse layers are stored less their mean */
+    struct mp_ranks *ranks; /* among which KV heads are dealt out; NULL: there is one */
+    bool blocked_prefill;   /* flash prefill attention; false: the plain reference */
+    int64_t sink;           /* first tokens of a prompt kept in the static cache of sparse layers */
+    int64_t window;         /* last tokens of a prompt kept there */
+    bool center;            /* keys of sparse layers are stored less their mean */
 };
 
 /* The matrix of the LM head: the embedding where they are tied. */
@@ -196,7 +198,8 @@ void mp_submit_growth(struct mp_submit *sub, const struct mp_graph *g, const str
 
 /* ---- decode of a micro-batch ---- */
 
-/* What a step exchanges with one shard: arrays of the shard's query heads alone. Two layers never
+/* What a step exchanges with one shard: arrays of the shard's query heads alone. Of another rank's
+ * shard there are only those that it sends: nnz, error, o and lse. Two layers never
  * use them at the same time: each begins with a projection, which waits for the end of the one
  * before. */
 struct mp_step_shard {
@@ -256,9 +259,9 @@ struct mp_decode_step {
 void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
                             const struct mp_decode_step *s);
 
-/* projection -> what the method selects by -> sampled_attention, static_attention beside the last
- * two, then output -> ffn. Returns the bytes that all between projection and output move, by their
- * codelets' estimates. */
+/* projection -> what the method selects by -> sampled_attention -> where there are several ranks,
+ * exchange; static_attention beside the last three, then output -> ffn. Returns the bytes that all
+ * between projection and output move, by their codelets' estimates. */
 double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_decode_step *s, int layer);
 

@@ -19,4 +19,8 @@ void mp_submit_growth(struct mp_submit *sub, const struct mp_graph *g, const str
         evict_insert(sub, g->shape, &shards->list[i], &kv->static_buffer, &part->leaving_buffer,
                      &part->offloaded_buffer, &size);
     }
+    sub->device = g->placements.layers[layer].dense;
+    for (int i = shards->count; i < shards->total; i++) {
+        evict_insert(sub, g->shape, &shards->list[i], &kv->static_buffer, NULL, NULL, &size);
+    }
 }

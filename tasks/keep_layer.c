@@ -15,7 +15,9 @@ static void begin(struct mp_submit *sub, const struct mp_graph *g, const struct 
 }
 
 /* A dense layer keeps every token in its static cache. What lenders keep is not kept once more: the
- * keys that follow it are stored less the lender's mean, which the static cache has. */
+ * keys that follow it are stored less the lender's mean, which the static cache has. What other
+ * ranks keep is not kept here, but centred as they do it: their attention and that to the static
+ * cache are merged. */
 static void insert_offload(struct mp_submit *sub, const struct mp_graph *g, const struct mp_keep *k,
                            int layer, const struct mp_buffer *const *staging, int num_staging)
 {
@@ -29,7 +31,7 @@ static void insert_offload(struct mp_submit *sub, const struct mp_graph *g, cons
         .window = k->shared > 0 ? k->tokens - k->shared
                   : sparse      ? g->window
                                 : k->tokens,
-        .center = g->center,
+        .center = g->center && shards != NULL,
         .mean_given = k->shared > 0,
         .int8 = kv->offloaded > 0 && kv->shards[0].offloaded.dtype == MP_I8,
     };
@@ -41,6 +43,10 @@ static void insert_offload(struct mp_submit *sub, const struct mp_graph *g, cons
         const struct mp_index_scratch *scratch = &k->scratch[g->placements.layers[layer].cut][i];
         buffers.offloaded = &kv->shards[i].offloaded_buffer;
         buffers.keys = kv->offloaded > 0 && scratch->keys.k != NULL ? &scratch->keys_buffer : NULL;
+        offload_insert(sub, g->shape, &shards->list[i], &buffers, &size);
+    }
+    buffers.offloaded = buffers.keys = NULL;
+    for (int i = shards->count; i < shards->total; i++) {
         offload_insert(sub, g->shape, &shards->list[i], &buffers, &size);
     }
 }

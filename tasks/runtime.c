@@ -344,10 +344,10 @@ int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err)
     return code == 0 ? 0 : mp_fail_prefix(err, "submitting thread");
 }
 
-void mp_runtime_cut(const struct mp_runtime *rt, int num_kv_heads, struct mp_shards *out)
+void mp_runtime_cut(const struct mp_runtime *rt, struct mp_kv_heads heads, struct mp_shards *out)
 {
     /* Where threads run anywhere, no memory is near. */
-    mp_shards_of_teams(&rt->cores, rt->bind ? rt->topology : NULL, num_kv_heads, out);
+    mp_shards_of_teams(&rt->cores, rt->bind ? rt->topology : NULL, heads, out);
 }
 
 void mp_runtime_stop(struct mp_runtime *rt)

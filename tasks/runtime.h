@@ -51,8 +51,8 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
  * OpenMP loops before. MP_ERR_RUNTIME if it does not run where it was bound. */
 int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err);
 
-/* Deals the KV heads of layers in CPU memory out to the CPU workers. *rt stays in place. */
-void mp_runtime_cut(const struct mp_runtime *rt, int num_kv_heads, struct mp_shards *out);
+/* Deals this rank's KV heads of layers in CPU memory out to the CPU workers. *rt stays in place. */
+void mp_runtime_cut(const struct mp_runtime *rt, struct mp_kv_heads heads, struct mp_shards *out);
 
 /* Waits for every task, then shuts StarPU down. All buffers must have been released. */
 void mp_runtime_stop(struct mp_runtime *rt);

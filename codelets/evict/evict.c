@@ -10,20 +10,25 @@ static evict_kernel *const variants[MP_ISA_COUNT] = {
     [MP_ISA_AVX512] = evict_any,
 };
 
-/* Buffers: struct kv_cache RW, struct offloaded_kv RW, what reads the cache by another name RW. */
+/* Buffers: struct kv_cache RW; if the tokens are kept, struct offloaded_kv RW, what reads the cache
+ * by another name RW. */
 struct evict_task {
     struct evict_size size;
     int first_kv_head;
     int num_kv_heads;
     int head_dim;
+    bool keeps; /* there is a struct offloaded_kv */
 };
 
 static void evict_run(void *buffers[], const struct evict_task *t, evict_kernel *kernel)
 {
     struct kv_cache cache =
         kv_cache_heads(MP_BUFFER(buffers, 0), t->first_kv_head, t->num_kv_heads);
-    struct offloaded_kv *offloaded = MP_BUFFER(buffers, 1);
-    offloaded->count += t->size.count;
+    struct offloaded_kv *offloaded = NULL;
+    if (t->keeps) {
+        offloaded = MP_BUFFER(buffers, 1);
+        offloaded->count += t->size.count;
+    }
     kernel(&(struct evict_args){
         .cache = &cache,
         .first = t->size.first,
@@ -56,9 +61,12 @@ void evict_insert(struct mp_submit *sub, const struct mp_shape *shape, const str
         .first_kv_head = shard->first_kv_head,
         .num_kv_heads = shard->num_kv_heads,
         .head_dim = shape->head_dim,
+        .keeps = offloaded != NULL,
     };
     mp_task_updates(t, cache);
-    mp_task_updates(t, offloaded);
-    mp_task_updates(t, leaving);
+    if (offloaded != NULL) {
+        mp_task_updates(t, offloaded);
+        mp_task_updates(t, leaving);
+    }
     mp_task_submit(t);
 }

@@ -11,17 +11,20 @@ struct mp_shard;
 struct mp_submit;
 
 struct evict_args {
-    struct kv_cache *cache; /* in and out: the KV heads of offloaded */
-    int64_t first;          /* slots first .. first + count - 1 leave, .. */
-    int64_t count;          /* >= 1 */
-    int64_t used;           /* .. those up to here move down by count */
-    struct offloaded_kv
-        *offloaded; /* in and out: gets them as its last tokens, which its count
-                       includes already; MP_I8 as in offload, or the cache's dtype */
+    struct kv_cache *cache;         /* in and out: the KV heads of the shard */
+    int64_t first;                  /* slots first .. first + count - 1 leave, .. */
+    int64_t count;                  /* >= 1 */
+    int64_t used;                   /* .. those up to here move down by count */
+    struct offloaded_kv *offloaded; /* in and out: gets them as its last tokens, which its count
+                                       includes already; MP_I8 as in offload, or the cache's dtype.
+                                       NULL: they are dropped */
 };
 
 /* What every variant of the op is. */
 typedef void evict_kernel(const struct evict_args *);
+
+/* Panics unless the tokens and their room are there. */
+void evict_check(const struct evict_args *a);
 
 /* Any dtype: little is moved, and seldom. */
 void evict_any(const struct evict_args *a);
@@ -38,7 +41,7 @@ struct evict_size {
 
 /* For the KV heads of a shard: cache wraps the struct kv_cache of all heads, offloaded the struct
  * offloaded_kv of the shard, whose count grows. leaving: a buffer that others read the leaving
- * tokens by, until they have left. */
+ * tokens by, until they have left. Both NULL: another rank keeps the tokens. */
 void evict_insert(struct mp_submit *sub, const struct mp_shape *shape, const struct mp_shard *shard,
                   const struct mp_buffer *cache, const struct mp_buffer *leaving,
                   const struct mp_buffer *offloaded, const struct evict_size *size);

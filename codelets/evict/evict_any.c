@@ -4,6 +4,20 @@
 
 #include <string.h>
 
+void evict_check(const struct evict_args *a)
+{
+    const struct offloaded_kv *off = a->offloaded;
+    if (a->first + a->count > a->used || a->used > a->cache->capacity) {
+        mp_panic("evict: slots %lld to %lld of %lld, of %lld", (long long)a->first,
+                 (long long)(a->first + a->count), (long long)a->used,
+                 (long long)a->cache->capacity);
+    }
+    if (off != NULL && (off->count > off->capacity || off->count < a->count)) {
+        mp_panic("evict: %lld more tokens make %lld of %lld", (long long)a->count,
+                 (long long)off->count, (long long)off->capacity);
+    }
+}
+
 /* The leaving tokens of KV head h. */
 static void leave(const struct evict_args *a, int h)
 {
@@ -43,16 +57,12 @@ static void close_gap(const struct evict_args *a, int h)
 
 void evict_any(const struct evict_args *a)
 {
-    const struct offloaded_kv *off = a->offloaded;
-    if (off->count > off->capacity || off->count < a->count || a->first + a->count > a->used ||
-        a->used > a->cache->capacity) {
-        mp_panic("evict: slots %lld to %lld of %lld, offloaded %lld of %lld", (long long)a->first,
-                 (long long)(a->first + a->count), (long long)a->used, (long long)off->count,
-                 (long long)off->capacity);
-    }
+    evict_check(a);
 #pragma omp parallel for
-    for (int h = 0; h < off->num_kv_heads; h++) {
-        leave(a, h);
+    for (int h = 0; h < a->cache->num_kv_heads; h++) {
+        if (a->offloaded != NULL) {
+            leave(a, h);
+        }
         close_gap(a, h);
     }
 }

@@ -12,7 +12,7 @@ enum { EVICT_THREADS = 512, EVICT_WARPS = EVICT_THREADS / 32 };
 
 struct evict_launch {
     uint4 *cache[2];      /* k and v, from slot `first` on */
-    void *out[2];         /* offloaded k and v, from the first new token on */
+    void *out[2];         /* offloaded k and v, from the first new token on; NULL: dropped */
     float *scales;        /* of that token, k and v in turn; NULL unless int8 */
     int64_t cache_tokens; /* between two KV heads */
     int64_t out_tokens;
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(EVICT_THREADS) evict_rows(const __grid_constan
     const int warp = threadIdx.x / 32;
     const int lane = threadIdx.x % 32;
     uint4 *cache = p.cache[which] + blockIdx.x * p.cache_tokens * p.chunks;
-    for (int64_t i = warp; i < p.count; i += EVICT_WARPS) {
+    for (int64_t i = warp; i < p.count && p.out[which] != nullptr; i += EVICT_WARPS) {
         leave(p, which, cache + i * p.chunks, blockIdx.x * p.out_tokens + i);
     }
     for (int64_t first = 0; first < p.rest; first += p.count) {
@@ -67,16 +67,13 @@ __global__ void __launch_bounds__(EVICT_THREADS) evict_rows(const __grid_constan
 
 void check_args(const evict_args *a)
 {
-    const offloaded_kv *off = a->offloaded;
-    if (a->cache->dtype != MP_BF16 || off->dtype == MP_F32 || off->head_dim % 8 != 0 ||
-        off->head_dim > 256 || off->count > off->capacity || off->count < a->count ||
-        a->first + a->count > a->used || a->used > a->cache->capacity) {
-        mp_panic("evict: dtypes %d and %d, head_dim %d, slots %lld to %lld of %lld, offloaded "
-                 "%lld of %lld",
-                 (int)a->cache->dtype, (int)off->dtype, off->head_dim, (long long)a->first,
-                 (long long)(a->first + a->count), (long long)a->used, (long long)off->count,
-                 (long long)off->capacity);
+    const mp_dtype offloaded = a->offloaded != NULL ? a->offloaded->dtype : MP_BF16;
+    const kv_cache *c = a->cache;
+    if (c->dtype != MP_BF16 || offloaded == MP_F32 || c->head_dim % 8 != 0 || c->head_dim > 256) {
+        mp_panic("evict: dtypes %d and %d, head_dim %d", (int)c->dtype, (int)offloaded,
+                 c->head_dim);
     }
+    evict_check(a);
 }
 
 } // namespace
@@ -86,19 +83,21 @@ void evict_cuda(const struct evict_args *a)
     check_args(a);
     const kv_cache *cache = a->cache;
     const offloaded_kv *off = a->offloaded;
-    const int64_t token = off->count - a->count;
     evict_launch p = {};
-    p.chunks = off->head_dim / 8;
+    p.chunks = cache->head_dim / 8;
     p.cache[0] = static_cast<uint4 *>(cache->k) + a->first * p.chunks;
     p.cache[1] = static_cast<uint4 *>(cache->v) + a->first * p.chunks;
-    p.pitch = (int)kv_pitch(off) / 8;
-    p.out[0] = static_cast<char *>(off->k) + kv_row_at(off, 0, token);
-    p.out[1] = static_cast<char *>(off->v) + kv_row_at(off, 0, token);
-    p.scales = off->dtype == MP_I8 ? &off->scales[token].k : nullptr;
+    if (off != NULL) {
+        const int64_t token = off->count - a->count;
+        p.pitch = (int)kv_pitch(off) / 8;
+        p.out[0] = static_cast<char *>(off->k) + kv_row_at(off, 0, token);
+        p.out[1] = static_cast<char *>(off->v) + kv_row_at(off, 0, token);
+        p.scales = off->dtype == MP_I8 ? &off->scales[token].k : nullptr;
+        p.out_tokens = off->capacity;
+    }
     p.cache_tokens = cache->capacity;
-    p.out_tokens = off->capacity;
     p.count = a->count;
     p.rest = a->used - a->first - a->count;
-    evict_rows<<<dim3((unsigned)off->num_kv_heads, 2), EVICT_THREADS, 0, cuda_stream()>>>(p);
+    evict_rows<<<dim3((unsigned)cache->num_kv_heads, 2), EVICT_THREADS, 0, cuda_stream()>>>(p);
     CUDA_CHECK_LAUNCH();
 }

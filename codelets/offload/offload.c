@@ -47,14 +47,15 @@ static struct mp_work offload_work(const void *arg)
 {
     const struct offload_task *t = arg;
     const int64_t kept = t->size.sink + t->size.window;
-    /* What is dropped is not looked at. */
-    const int64_t tokens = t->keeps || t->keys || t->size.tokens < kept ? t->size.tokens : kept;
+    /* What is dropped is only looked at for the mean. */
+    const bool all = t->keeps || t->keys || t->size.tokens < kept;
+    const int64_t tokens = all ? t->size.tokens : kept;
     /* A key and a value are read, and the key once more for the mean; both are written, and the key
      * read and written once more for an index. */
-    double element = 4.0 + (t->keeps && t->size.center ? 2.0 : 0.0) +
-                     (t->keeps && t->size.int8 ? 2.0 : 4.0) + (t->keys ? 4.0 : 0.0);
+    double element = 4.0 + (t->keeps && t->size.int8 ? 2.0 : 4.0) + (t->keys ? 4.0 : 0.0);
+    double mean = t->size.center && !t->size.mean_given ? 2.0 * (double)t->size.tokens : 0.0;
     double width = (double)t->num_kv_heads * t->head_dim;
-    return (struct mp_work){.bytes = element * (double)tokens * width};
+    return (struct mp_work){.bytes = (element * (double)tokens + mean) * width};
 }
 
 static struct starpu_codelet offload_codelet = MP_CODELET(offload, 0xbcbd22, MP_WORKERS);

@@ -24,10 +24,9 @@ struct offload_args {
                                       If tokens <= sink + window: all tokens, in order, and
                                       k_mean = 0, unless it is given */
     struct offloaded_kv *offloaded; /* out: k and v of tokens sink .. tokens - window - 1, whose
-                                       number is in count. NULL: those tokens are dropped, and
-                                       k_mean = 0, unless it is given. If it is MP_I8, the scale of
-                                       a token is its largest magnitude / 127, its elements are
-                                       rint(x / scale); 0 if all of it is 0 */
+                                       number is in count. NULL: those tokens are dropped. If it is
+                                       MP_I8, the scale of a token is its largest magnitude / 127,
+                                       its elements are rint(x / scale); 0 if all of it is 0 */
     struct offloaded_kv *keys;      /* out: the keys of the same tokens once more, as they are
                                        before any rounding to 8 bits; dtype that of staging, v not
                                        looked at. NULL: nobody wants them */

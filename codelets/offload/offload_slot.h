@@ -18,10 +18,10 @@ static inline int64_t offload_count(const struct offload_args *a)
     return a->tokens > kept ? a->tokens - kept : 0;
 }
 
-/* Tokens whose keys make the mean: none if there is nobody to center for. */
+/* Tokens whose keys make the mean. */
 static inline int64_t offload_mean_count(const struct offload_args *a)
 {
-    return a->offloaded != NULL && a->center ? offload_count(a) : 0;
+    return a->center ? offload_count(a) : 0;
 }
 
 /* The caller has allocated for the tokens that there are, wherever they go. */

@@ -11,32 +11,45 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
-void mp_shards_of_teams(const struct mp_core_map *map, const struct mp_topology *t,
-                        int num_kv_heads, struct mp_shards *out)
+struct mp_kv_heads mp_kv_heads_of_rank(int heads, int rank, int ranks)
 {
-    int workers = map->num_teams;
-    int count = least(least(workers, num_kv_heads), MP_MAX_SHARDS);
-    *out = (struct mp_shards){
-        .list = mp_xcalloc((size_t)count, sizeof *out->list),
-        .count = count,
-    };
+    int first = rank * heads / ranks;
+    return (struct mp_kv_heads){rank, first, (rank + 1) * heads / ranks - first};
+}
+
+void mp_shards_add_rank(struct mp_shards *s, struct mp_kv_heads heads, int count)
+{
+    s->list = mp_xrealloc(s->list, (size_t)(s->total + count), sizeof *s->list);
     for (int i = 0; i < count; i++) {
-        int first = i * num_kv_heads / count;
-        int worker = i * workers / count;
-        out->list[i] = (struct mp_shard){
-            .device = {MP_CPU, workers > 1 ? worker : -1},
-            .first_kv_head = first,
-            .num_kv_heads = (i + 1) * num_kv_heads / count - first,
-            .team = &map->teams[worker],
-            .topology = t,
+        struct mp_kv_heads part = mp_kv_heads_of_rank(heads.count, i, count);
+        s->list[s->total++] = (struct mp_shard){
+            .rank = heads.rank,
+            .device = {MP_CPU, -1},
+            .first_kv_head = heads.first + part.first,
+            .num_kv_heads = part.count,
         };
     }
 }
 
-void mp_shards_of_device(struct mp_device device, int num_kv_heads, struct mp_shards *out)
+void mp_shards_of_teams(const struct mp_core_map *map, const struct mp_topology *t,
+                        struct mp_kv_heads heads, struct mp_shards *out)
 {
-    *out = (struct mp_shards){.list = mp_xcalloc(1, sizeof *out->list), .count = 1};
-    out->list[0] = (struct mp_shard){.device = device, .num_kv_heads = num_kv_heads};
+    int workers = map->num_teams;
+    *out = (struct mp_shards){.count = least(least(workers, heads.count), MP_MAX_SHARDS)};
+    mp_shards_add_rank(out, heads, out->count);
+    for (int i = 0; i < out->count; i++) {
+        int worker = i * workers / out->count;
+        out->list[i].device.index = workers > 1 ? worker : -1;
+        out->list[i].team = &map->teams[worker];
+        out->list[i].topology = t;
+    }
+}
+
+void mp_shards_of_device(struct mp_device device, struct mp_kv_heads heads, struct mp_shards *out)
+{
+    *out = (struct mp_shards){.count = 1};
+    mp_shards_add_rank(out, heads, 1);
+    out->list[0].device = device;
 }
 
 void mp_shards_free(struct mp_shards *s)

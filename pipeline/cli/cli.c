@@ -1,6 +1,8 @@
 #include "pipeline/cli/cli.h"
 
+#include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/cli/help.h"
 #include "pipeline/engine/hooks.h"
 
@@ -64,6 +66,8 @@ static const struct option {
     {"no-parse-special", SWITCH, offsetof(struct mp_cli, no_parse_special), TEXTS},
     {"context", COUNT, offsetof(struct mp_cli, context),
      MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE | MP_VERB_SERVE},
+    {"ranks", COUNT, offsetof(struct mp_cli, plan_ranks), MP_VERB_PLAN},
+    {"network", STRING, offsetof(struct mp_cli, network), MP_VERB_PLAN},
     {"shape", STRING, offsetof(struct mp_cli, shape), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
     {"layers", COUNT, offsetof(struct mp_cli, layers), MP_VERB_PLAN | MP_VERB_BENCH | MP_VERB_TUNE},
     {"steps", COUNT, offsetof(struct mp_cli, steps),
@@ -446,6 +450,44 @@ void mp_cli_free(struct mp_cli *cli)
     mp_config_free(&cli->config);
     free(cli->settings);
     free(cli->command);
+}
+
+int mp_cli_use_ranks(struct mp_cli *cli, struct mp_ranks *ranks, struct mp_error *err)
+{
+    static const unsigned all = MP_VERB_GENERATE | MP_VERB_BENCH_DECODE;
+    struct mp_config *c = &cli->config;
+    cli->ranks = ranks;
+    if (cli->version || cli->help) {
+        return 0;
+    }
+    if ((VERBS[find_verb(cli->verb)].bit & all) == 0) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "%s: found %d ranks, expected one process: several run generate and bench "
+                       "decode",
+                       cli->verb, mp_ranks_count(ranks));
+    }
+    if (c->prefix_cache > 0 || c->kv_dir != NULL) {
+        return mp_fail(err, MP_ERR_USAGE, "%s: found with %d ranks, expected one process",
+                       c->kv_dir != NULL ? "runtime.kv_dir" : "runtime.prefix_cache",
+                       mp_ranks_count(ranks));
+    }
+    c->prefix_cache = 0;
+    if (c->binding == MP_BIND_CORES && mp_ranks_share_cores()) {
+        mp_log(MP_LOG_WARNING,
+               "ranks on one machine share its cores, and their threads are not bound: mpirun "
+               "--map-by slot:PE=N --bind-to core gives each of them N");
+        c->binding = MP_BIND_NONE;
+    }
+    if (mp_ranks_index(ranks) > 0) {
+        cli->output = NULL;
+        cli->resume = false;
+        cli->quiet = true;
+        free(c->trace_path);
+        free(c->report_path);
+        free(c->fxt_dir);
+        c->trace_path = c->report_path = c->fxt_dir = NULL;
+    }
+    return 0;
 }
 
 int mp_cli_call_verb(const struct mp_cli *cli, struct mp_error *err)

@@ -9,7 +9,10 @@
 #include <stdint.h>
 
 /* What a command line said. Strings point into argv. */
+struct mp_ranks; /* core/ranks/ranks.h */
+
 struct mp_cli {
+    struct mp_ranks *ranks;  /* that this process is one of; NULL: there is one */
     char *command;           /* the command line, for reports */
     const char *verb;        /* "generate" if none was given */
     struct mp_config config; /* defaults, --config, then flags */
@@ -17,9 +20,11 @@ struct mp_cli {
     const char *input;       /* records; NULL */
     const char *prompt;      /* one prompt given on the command line; NULL */
     const char *output;
-    const char *tokens; /* file of token ids */
-    const char *json;   /* file of texts or ids */
-    int64_t context;    /* prompt tokens to plan for, or to measure; 0: not given */
+    const char *tokens;  /* file of token ids */
+    const char *json;    /* file of texts or ids */
+    int64_t context;     /* prompt tokens to plan for, or to measure; 0: not given */
+    int64_t plan_ranks;  /* to plan for; 0: not given */
+    const char *network; /* between them: "25Gbit,10us"; NULL: not given */
     /* Of benchmarks. */
     const char *shape; /* a well-known model's, with random weights; NULL: config.model_path */
     int64_t layers;    /* of the shape; 0: all it has */
@@ -62,6 +67,10 @@ struct mp_cli {
 /* Parses argv and loads the configuration. Every flag acts for its verb or is MP_ERR_USAGE. */
 int mp_cli_parse(int argc, char **argv, struct mp_cli *out, struct mp_error *err);
 void mp_cli_free(struct mp_cli *cli);
+
+/* Makes this process one of several ranks: what a run writes and shows is rank 0's. MP_ERR_USAGE:
+ * the command line asks for what several ranks do not do. */
+int mp_cli_use_ranks(struct mp_cli *cli, struct mp_ranks *ranks, struct mp_error *err);
 
 /* Does what the verb of the command line is for. */
 int mp_cli_call_verb(const struct mp_cli *cli, struct mp_error *err);

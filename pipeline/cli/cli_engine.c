@@ -57,17 +57,19 @@ int mp_cli_open_engine_with(const struct mp_cli *cli, const struct mp_config *co
     struct mp_engine_options options = *callbacks;
     options.size = sizeof options;
     options.config = config;
+    int code;
     if (cli->shape != NULL) {
-        return mp_engine_open_shape(&options, cli->shape, (int)cli->layers, out, err);
+        code = mp_engine_open_shape(&options, cli->shape, (int)cli->layers, out, err);
+    } else {
+        char *dir;
+        code = mp_cli_model_dir(cli, &dir, err);
+        if (code == 0) {
+            options.model = dir;
+            code = mp_engine_open(&options, out, err);
+            free(dir);
+        }
     }
-    char *dir;
-    int code = mp_cli_model_dir(cli, &dir, err);
-    if (code == 0) {
-        options.model = dir;
-        code = mp_engine_open(&options, out, err);
-        free(dir);
-    }
-    return code;
+    return code == 0 ? mp_engine_join_ranks(*out, cli->ranks, err) : code;
 }
 
 int mp_cli_open_engine(const struct mp_cli *cli, const struct mp_config *config,

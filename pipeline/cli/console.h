@@ -18,6 +18,10 @@ void mp_console_progress(void *user, const char *what, const char *unit, int64_t
 /* Whether a signal asks the program to stop (pipeline/cli/interrupt.h). */
 bool mp_console_stop(void *user);
 
+/* Of rank N, after 0: from now on stdout and progress are dropped, and of messages all but errors,
+ * which name the rank. */
+void mp_console_follow(int rank);
+
 /* Ends the program with status 1 and that message (core/base/memory.h). */
 void mp_console_give_up(const char *message) __attribute__((noreturn));
 

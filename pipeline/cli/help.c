@@ -43,6 +43,9 @@ const char mp_help_generate[] =
     "                   answered with the same settings\n"
     "  --quiet          nothing on stderr but warnings and errors\n"
     "\n"
+    "mpirun -n N runs it as N ranks, on one machine or several, in a program built with MPI: each\n"
+    "keeps and attends to its share of the KV heads.\n"
+    "\n"
     "Examples:\n"
     "  magicpig-pipe --config configs/magicpig_config.json --input configs/data32k.json\n"
     "  magicpig-pipe --config my.json --input many.jsonl --output answers.jsonl --batch 4\n"
@@ -91,10 +94,14 @@ const char mp_help_plan[] =
     "                   --no-parse-special as generate has them\n"
     "  --shape NAME     instead of a model, the shape of a well-known one\n"
     "  --layers N       with that many layers\n"
+    "  --ranks N        of one of so many ranks, the one with the most KV heads; and what a step\n"
+    "                   sends to the others\n"
+    "  --network SPEED,LATENCY  between them: how long that takes\n"
     "\n"
     "Examples:\n"
     "  magicpig-pipe plan --config configs/magicpig_config.json --context 60000 --batch 4\n"
-    "  magicpig-pipe plan --shape NAME --context 98000\n";
+    "  magicpig-pipe plan --shape NAME --context 98000\n"
+    "  magicpig-pipe plan --shape NAME --context 1000000 --ranks 8 --network 25Gbit,10us\n";
 
 #define BENCH_OPTIONS                                                                              \
     "  --context N      prompt tokens of each request\n"                                           \

@@ -2,6 +2,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/json/json_print.h"
+#include "core/ranks/ranks.h"
 #include "core/trace/trace.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/console.h"
@@ -45,6 +46,24 @@ static int exit_status(int code)
     }
 }
 
+/* Also after an error: all ranks end together. */
+static int join_ranks(int code, struct mp_cli *cli, struct mp_ranks **out, struct mp_error *err)
+{
+    struct mp_error own;
+    int own_code = mp_ranks_open(out, &own);
+    if (own_code == 0 && mp_ranks_index(*out) > 0) {
+        mp_console_follow(mp_ranks_index(*out));
+        mp_interrupt_ignore();
+    }
+    if (own_code == 0 && code == 0) {
+        own_code = mp_cli_use_ranks(cli, *out, &own);
+    }
+    if (code == 0 && own_code != 0) {
+        *err = own;
+    }
+    return code == 0 ? own_code : code;
+}
+
 int mp_cli_main(int argc, char **argv)
 {
     struct mp_error err;
@@ -56,6 +75,10 @@ int mp_cli_main(int argc, char **argv)
     mp_log_add_target(&console);
     /* Whatever is wrong with a command line or its configuration file is the user's to correct. */
     int code = mp_cli_parse(argc, argv, &cli, &err) == 0 ? 0 : MP_ERR_USAGE;
+    struct mp_ranks *ranks = NULL;
+    if (mp_ranks_launched()) {
+        code = join_ranks(code, &cli, &ranks, &err);
+    }
     if (code == 0 && cli.version) {
         printf("magicpig-pipe %s\n", MAGICPIG_VERSION);
     } else if (code == 0 && cli.help) {
@@ -66,6 +89,7 @@ int mp_cli_main(int argc, char **argv)
     if (code == 0 && (fflush(stdout) != 0 || ferror(stdout))) {
         code = mp_fail(&err, MP_ERR_IO, "stdout: cannot write: %s", strerror(errno));
     }
+    code = mp_ranks_close(ranks, code, &err);
     if (code != 0) {
         mp_log(MP_LOG_ERROR, "%s", err.message);
     }

@@ -60,18 +60,32 @@ static bool gathers_on_gpu(const struct mp_engine *e)
            (c->gather == MP_GATHER_GPU || (c->gather == MP_GATHER_AUTO && few));
 }
 
-/* The cut that gives whole layers to a device, or a shard of their heads to each CPU worker. */
+/* A rank's KV heads of a sparse layer. */
+static struct mp_kv_heads heads_of(const struct mp_engine *e, int rank)
+{
+    return mp_kv_heads_of_rank(e->shape->num_key_value_heads, rank, e->num_ranks);
+}
+
+/* The cut that gives a rank's heads of whole layers to a device, or a shard of them to each CPU
+ * worker. */
 static int add_cut(const struct mp_engine *e, bool gpu, struct mp_placements *p)
 {
-    int heads = e->shape->num_key_value_heads;
+    struct mp_kv_heads own = heads_of(e, e->rank);
     struct mp_shards *cut = &p->cuts[p->num_cuts];
-    if (gpu || gathers_on_gpu(e)) {
-        mp_shards_of_device(mp_dense(e), heads, cut);
+    bool on_cpu = !gpu && !gathers_on_gpu(e);
+    if (!on_cpu) {
+        mp_shards_of_device(mp_dense(e), own, cut);
         cut->list[0].in_host = !gpu;
     } else if (e->runtime != NULL) {
-        mp_runtime_cut(e->runtime, heads, cut);
+        mp_runtime_cut(e->runtime, own, cut);
     } else {
-        mp_shards_of_device((struct mp_device){MP_CPU, -1}, heads, cut);
+        mp_shards_of_device((struct mp_device){MP_CPU, -1}, own, cut);
+    }
+    for (int r = 0; r < e->num_ranks; r++) {
+        if (r != e->rank) {
+            mp_shards_add_rank(cut, heads_of(e, r),
+                               on_cpu && e->rank_shards != NULL ? e->rank_shards[r] : 1);
+        }
     }
     return p->num_cuts++;
 }
@@ -183,6 +197,7 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
     e->config = config;
     e->model = model;
     e->shape = mp_model_shape(model);
+    e->num_ranks = 1;
     e->prefixes = mp_xcalloc(1, sizeof *e->prefixes);
     e->graph = (struct mp_graph){
         .shape = e->shape,
@@ -297,6 +312,9 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
         code = mp_engine_calibrate(e, err);
     }
     if (code == 0) {
+        code = mp_engine_meet_ranks(e, tokens, new_tokens, plan.gpu_kv_layers, err);
+    }
+    if (code == 0) {
         code = load_weights(e, err);
     }
     if (code == 0) {
@@ -351,6 +369,7 @@ void mp_engine_close(struct mp_engine *e)
         mp_engine_host_release(e->host);
         free(e->host);
         free(e->variants);
+        free(e->rank_shards);
     }
     free(e);
 }

@@ -23,6 +23,21 @@ struct mp_tokenizer;
 int mp_engine_open_shape(const struct mp_engine_options *options, const char *name, int num_layers,
                          struct mp_engine **out, struct mp_error *err);
 
+/* ---- ranks.c: an engine on several machines ---- */
+
+struct mp_ranks; /* core/ranks/ranks.h */
+
+/* Before it is started: the engine is one of those of `ranks`, which do the same calls with the
+ * same arguments. Each keeps, selects and attends to its share of the KV heads of sparse layers,
+ * and does all other work itself. They step together: rank 0's answers are everybody's, and a call
+ * of another's returns MP_ERR_INTERRUPTED once rank 0 has ended the run. No request fails alone.
+ * MP_ERR_USAGE: there are fewer KV heads than ranks. NULL: it is the only one. */
+int mp_engine_join_ranks(struct mp_engine *e, struct mp_ranks *ranks, struct mp_error *err);
+
+/* For mp_engine_plan alone: as if it were the one with the most heads of so many ranks. Like
+ * mp_engine_join_ranks in its errors. */
+int mp_engine_plan_ranks(struct mp_engine *e, int ranks, struct mp_error *err);
+
 /* ---- text.c ---- */
 
 /* The tokenizer of a model directory, whose mp_tokenizer_encode asks whether to stop. The caller's:

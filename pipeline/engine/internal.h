@@ -42,6 +42,10 @@ struct mp_engine {
     int64_t gpu_limit;     /* bytes of them that may be used */
     struct mp_graph graph; /* of its placements the dense device is known at once, the layers' once
                               the engine has started */
+    int rank;              /* this process, of .. */
+    int num_ranks;         /* .. so many that deal out the KV heads of sparse layers; >= 1 */
+    int *rank_shards; /* [num_ranks] shards that each cuts its heads into, where they are on the
+                         CPU; NULL before the engine has started */
     struct mp_prefix_cache *prefixes;
     const int32_t *eos; /* [num_eos] end tokens */
     int num_eos;
@@ -69,6 +73,13 @@ void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *
 static inline struct mp_device mp_dense(const struct mp_engine *e)
 {
     return e->graph.placements.dense;
+}
+
+/* Whether sessions search for the best number of micro-batches: by the time of their steps, which
+ * no two ranks agree on. */
+static inline bool mp_searches_micro_batches(const struct mp_engine *e)
+{
+    return mp_takes_turns(&e->graph.placements) && e->num_ranks == 1;
 }
 
 /* Of the keys and values that are offloaded and kept. */
@@ -110,6 +121,13 @@ int mp_variants_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens,
 
 /* Parts bytes by kind of memory between the devices. */
 void mp_plan_by_device(const int64_t counted[MP_MEMORIES], int64_t out[MP_PLAN_DEVICES]);
+
+/* ---- ranks.c ---- */
+
+/* All ranks say how they cut their heads, and that they run the same: their plans are for so many
+ * tokens. MP_ERR_USAGE says what differs. The runtime has been started. */
+int mp_engine_meet_ranks(struct mp_engine *e, int64_t tokens, int64_t new_tokens, int gpu_kv_layers,
+                         struct mp_error *err);
 
 /* ---- calibrate.c ---- */
 

@@ -188,7 +188,7 @@ static void plan_requests(struct planner *p, int64_t tokens, int64_t new_tokens)
 static void plan_steps(struct planner *p)
 {
     const struct mp_engine *e = p->e;
-    int count = mp_most_micro_batches(e->config, mp_takes_turns(&e->graph.placements));
+    int count = mp_most_micro_batches(e->config, mp_searches_micro_batches(e));
     for (int m = 0; m < count; m++) {
         struct mp_step_buffers buffers;
         mp_step_buffers_create(e, &p->counter, mp_micro_batch_rows(e->config->batch, m), &buffers);
@@ -224,6 +224,19 @@ static void plan_prefixes(const struct mp_engine *e, struct mp_plan *plan, int64
     }
 }
 
+/* What a step exchanges with other ranks: of every head a vector, a sum and a count. */
+static void plan_exchange(const struct mp_engine *e, struct mp_plan *plan)
+{
+    const struct mp_shape *s = e->shape;
+    int group = mp_shape_group(s);
+    int own = mp_kv_heads_of_rank(s->num_key_value_heads, e->rank, e->num_ranks).count;
+    int counts = e->attention.method->shared_rows ? 1 : group;
+    int64_t head = (int64_t)sizeof(float) * (group * (s->head_dim + 1) + counts);
+    int64_t all = (int64_t)plan->kept_layers * plan->batch * head;
+    plan->sent = all * own * (e->num_ranks - 1);
+    plan->received = all * (s->num_key_value_heads - own);
+}
+
 /* ---- the plan ---- */
 
 static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, int gpu_kv_layers,
@@ -246,6 +259,7 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
         .gpu = gpu,
         .sparse_layers = mp_sparse_layers(&placed.graph.placements),
         .kept_layers = mp_engine_kept_layers(e),
+        .ranks = e->num_ranks,
         .gpu_kv_layers = gpu_kv_layers,
         .shared_name = method->shared_name,
         .index_name = method->index_name,
@@ -272,6 +286,9 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens, 
         for (int i = 0; i < MP_PLAN_ROWS; i++) {
             out->total[d] = mp_bytes_add(out->total[d], out->bytes[d][i]);
         }
+    }
+    if (new_tokens > 0) {
+        plan_exchange(e, out);
     }
     if (new_tokens > 0 && mp_prefix_is_on(&placed)) {
         plan_prefixes(&placed, out, new_tokens);

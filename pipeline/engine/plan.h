@@ -43,7 +43,10 @@ struct mp_plan {
     bool variant;      /* of an engine that has another one's prompts */
     int sparse_layers; /* layers whose static cache has sink, window and generated tokens alone */
     int kept_layers;   /* of them, those whose offloaded tokens are kept to select from */
-    int gpu_kv_layers; /* of these, with their offloaded KV and index in GPU memory */
+    int ranks;        /* that the KV heads are dealt out to; of one with the most is what follows */
+    int64_t sent;     /* bytes that it sends in a step, to all others together */
+    int64_t received; /* bytes that come to it, from all of them */
+    int gpu_kv_layers;       /* of these, with their offloaded KV and index in GPU memory */
     const char *shared_name; /* of MP_PLAN_SHARED; NULL: the method has nothing of the kind */
     const char *index_name;  /* of MP_PLAN_INDEX; likewise */
     int64_t bytes[MP_PLAN_DEVICES][MP_PLAN_ROWS]; /* bytes held; all requests together where it

@@ -2,6 +2,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/memory.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
@@ -226,7 +227,7 @@ static int start_record(struct generate *g, size_t record, struct mp_error *err)
         .user = g,
     };
     int code = mp_session_add(g->session, &options, &slot, err);
-    if (code == MP_ERR_MEMORY) {
+    if (code == MP_ERR_MEMORY && g->cli->ranks == NULL) { /* the others would go on with it */
         mp_prompts_fail(&g->prompts, record, g->cli, err->message);
         return report_failure(g, record, err);
     }
@@ -312,15 +313,13 @@ static int run(struct generate *g, struct mp_error *err)
     return code;
 }
 
-/* Closes the answers that --output already holds, so that they neither run nor count in the plan.
- */
+/* Closes the answers that --output already holds. */
 static void skip_done(struct generate *g)
 {
     for (size_t i = 0; i < g->prompts.records.count; i++) {
         struct mp_answer_id id = id_of(g, i);
         if (g->prompts.records.items[i].error == NULL && mp_output_take(g->output, &id)) {
             g->answers[i].closed = true;
-            g->prompts.ids[i].count = 0;
         }
     }
     size_t settings, others;
@@ -338,6 +337,18 @@ static void skip_done(struct generate *g)
                "changed?",
                others, others == 1 ? "" : "s", g->cli->output, others == 1 ? "s" : "");
     }
+}
+
+/* Of closed answers, which rank 0 alone knows: they neither run nor count in the plan. */
+static int tell_done(struct generate *g, struct mp_error *err)
+{
+    int code = 0;
+    for (size_t i = 0; i < g->prompts.records.count && code == 0; i++) {
+        bool *closed = &g->answers[i].closed;
+        code = mp_ranks_tell(g->cli->ranks, closed, sizeof *closed, err);
+        g->prompts.ids[i].count = *closed ? 0 : g->prompts.ids[i].count;
+    }
+    return code;
 }
 
 static int open_output(struct generate *g, struct mp_error *err)
@@ -390,6 +401,10 @@ static int open_all(struct generate *g, struct mp_error *err)
     }
     if (g->output != NULL) {
         skip_done(g);
+    }
+    code = tell_done(g, err);
+    if (code != 0) {
+        return code;
     }
     int64_t longest = mp_prompts_longest(&g->prompts);
     if (longest == 0) {

@@ -223,7 +223,7 @@ int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_pro
     if (cli->prompt != NULL) {
         records_of_prompt(cli->prompt, &out->records);
     } else {
-        code = mp_records_load(cli->input, &out->records, err);
+        code = mp_records_load(cli->input, cli->ranks, &out->records, err);
         if (code == 0) {
             mp_records_make_ids_unique(&out->records, cli->input);
         }

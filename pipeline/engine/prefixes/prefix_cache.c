@@ -29,7 +29,7 @@ static const int64_t NOTHING[MP_PLAN_DEVICES];
 bool mp_prefix_is_on(const struct mp_engine *e)
 {
     int sparse = mp_sparse_layers(&e->graph.placements);
-    return e->config->prefix_cache != 0 && !e->lends && e->base == NULL &&
+    return e->config->prefix_cache != 0 && !e->lends && e->base == NULL && e->num_ranks == 1 &&
            mp_engine_kept_layers(e) == sparse;
 }
 

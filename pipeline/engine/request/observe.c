@@ -52,7 +52,7 @@ static double mean_square(const struct mp_engine *e, const struct mp_step_buffer
     const struct mp_placements *p = &e->graph.placements;
     const struct mp_shards *shards = mp_shards_of(p, layer);
     double sum = 0.0;
-    for (int i = 0; i < shards->count; i++) {
+    for (int i = 0; i < shards->total; i++) {
         const struct mp_step_shard *part = &b->shards[p->layers[layer].cut][i];
         int heads = shards->list[i].num_kv_heads * mp_shape_group(e->shape);
         const float *error = (const float *)part->error[layer].data + (int64_t)n * heads;

@@ -192,7 +192,7 @@ static double count_selected(const struct mp_engine *e, const struct mp_step_buf
 {
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     double nnz = 0.0;
-    for (int i = 0; shards != NULL && i < shards->count; i++) {
+    for (int i = 0; shards != NULL && i < shards->total; i++) {
         const struct mp_step_shard *part = &b->shards[e->graph.placements.layers[layer].cut][i];
         int served = e->attention.method->shared_rows ? mp_shape_group(e->shape) : 1;
         int selections = shards->list[i].num_kv_heads * mp_shape_group(e->shape) / served;

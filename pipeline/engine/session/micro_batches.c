@@ -21,18 +21,18 @@ static void begin_trial(struct mp_micro_batches *m, int count)
     m->least = 0.0;
 }
 
-int mp_most_micro_batches(const struct mp_config *config, bool takes_turns)
+int mp_most_micro_batches(const struct mp_config *config, bool searches)
 {
     if (config->micro_batches > 0) {
         return config->micro_batches < config->batch ? config->micro_batches : config->batch;
     }
-    return takes_turns ? clamp(config->batch, 1, MP_MOST_MICRO_BATCHES) : 1;
+    return searches ? clamp(config->batch, 1, MP_MOST_MICRO_BATCHES) : 1;
 }
 
 void mp_micro_batches_init(struct mp_micro_batches *m, const struct mp_config *config,
-                           bool takes_turns)
+                           bool searches)
 {
-    int most = mp_most_micro_batches(config, takes_turns);
+    int most = mp_most_micro_batches(config, searches);
     bool search = config->micro_batches == 0 && most > 1;
     *m = (struct mp_micro_batches){
         .most = most,

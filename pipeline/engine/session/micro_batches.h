@@ -8,9 +8,9 @@
 
 #include <stdbool.h>
 
-/* Micro-batches that a session may use. takes_turns: GPU and CPU work alternate in a layer; more
- * than one only pay then, unless the configuration sets their number. */
-int mp_most_micro_batches(const struct mp_config *config, bool takes_turns);
+/* Micro-batches that a session may use, unless the configuration sets their number: one, or where
+ * it searches, because GPU and CPU work alternate in a layer, more. */
+int mp_most_micro_batches(const struct mp_config *config, bool searches);
 
 /* Rows that micro-batch m needs room for: those it has when m + 1 are in use, which is its most. */
 static inline int mp_micro_batch_rows(int batch, int m)
@@ -35,7 +35,7 @@ struct mp_micro_batches {
 
 /* Searches among 1 to most, or uses as many as the configuration sets. */
 void mp_micro_batches_init(struct mp_micro_batches *m, const struct mp_config *config,
-                           bool takes_turns);
+                           bool searches);
 
 /* For a step of this many rows; at most one a row. */
 int mp_micro_batches_count(struct mp_micro_batches *m, int rows);

@@ -1,5 +1,6 @@
 /* Reading the prompt that was added last. */
 #include "core/base/clock.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/engine/session/session.h"
 
 void mp_session_stop_reading(struct mp_session *s)
@@ -29,14 +30,19 @@ static int sample_first(struct mp_session *s, struct mp_error *err)
     mp_prefill_wait(s->prefill);
     int code = sub.code;
     if (code == 0) {
-        code = mp_buffer_acquire(&b->ids, false, err);
+        code = mp_buffer_acquire(&b->ids, true, err);
     }
+    if (code != 0) {
+        return code;
+    }
+    int32_t *id = b->ids.data;
+    code = mp_ranks_tell(s->engine->graph.ranks, id, sizeof *id, err);
     if (code == 0) {
-        mp_slot_tell_logprobs(r, b->logits.data, *(const int32_t *)b->ids.data);
-        mp_slot_append(r, s->engine, *(const int32_t *)b->ids.data);
-        mp_buffer_return(&b->ids);
+        mp_slot_tell_logprobs(r, b->logits.data, *id);
+        mp_slot_append(r, s->engine, *id);
         r->info.prefill_seconds = mp_clock_seconds() - s->prefill_since;
     }
+    mp_buffer_return(&b->ids);
     return code;
 }
 
@@ -61,9 +67,14 @@ int mp_session_finish_reading(struct mp_session *s, struct mp_error *err)
     return code;
 }
 
+bool mp_session_fails_alone(const struct mp_session *s, int code)
+{
+    return code == MP_ERR_MEMORY && s->engine->graph.ranks == NULL;
+}
+
 int mp_session_read_failed(struct mp_session *s, int code, struct mp_error *err)
 {
-    if (code != MP_ERR_MEMORY) {
+    if (!mp_session_fails_alone(s, code)) {
         return code;
     }
     if (s->prefill == NULL) {

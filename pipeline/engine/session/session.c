@@ -18,7 +18,7 @@ int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_erro
     s->batch = e->config->batch;
     s->pace.share = e->config->prefill_share;
     s->group = mp_task_group_create();
-    mp_micro_batches_init(&s->micro_batches, e->config, mp_takes_turns(&e->graph.placements));
+    mp_micro_batches_init(&s->micro_batches, e->config, mp_searches_micro_batches(e));
     s->slots = mp_xcalloc((size_t)s->batch, sizeof *s->slots);
     s->buffers = mp_xcalloc((size_t)s->micro_batches.most, sizeof *s->buffers);
     struct mp_allocator a = {.err = err};

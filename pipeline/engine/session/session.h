@@ -50,6 +50,10 @@ void mp_session_stop_reading(struct mp_session *s);
 /* After its last unit: its first token. Like a step in its errors. */
 int mp_session_finish_reading(struct mp_session *s, struct mp_error *err);
 
+/* Whether an error is one request's and leaves the others as they are: it had no memory. Where
+ * there are several ranks, none of them could go on without the others. */
+bool mp_session_fails_alone(const struct mp_session *s, int code);
+
 /* What reading on has come to: without memory for its KV a request fails alone, and the result
  * is 0. */
 int mp_session_read_failed(struct mp_session *s, int code, struct mp_error *err);

@@ -1,5 +1,6 @@
 /* A decode step, in its two halves. */
 #include "core/base/clock.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/engine/session/session.h"
 #include "tasks/fxt.h"
 
@@ -64,7 +65,7 @@ static int reserve(struct mp_session *s, struct mp_error *err)
             mp_slot_grow(r, s->engine, i, &sub);
             code = sub.code == 0 ? mp_slot_reserve(r, s->engine, err) : sub.code;
         }
-        if (code == MP_ERR_MEMORY) {
+        if (mp_session_fails_alone(s, code)) {
             r->info.finish = MP_FINISH_FAILED;
             r->info.failure = *err;
         } else if (code != 0) {
@@ -189,6 +190,9 @@ int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
         step->units = mp_pace_units(&s->pace, mp_prefill_units_left(s->prefill));
     }
     if (code == 0) {
+        code = mp_ranks_tell(s->engine->graph.ranks, &step->units, sizeof step->units, err);
+    }
+    if (code == 0) {
         code = submit_step(s, step, err);
     }
     for (int i = 0; i < step->units && code == 0 && step->units_code == 0; i++) {
@@ -202,6 +206,18 @@ int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
     return code;
 }
 
+/* The tokens that rank 0 has sampled are everybody's, so that no rank's rounding leads it astray.
+ */
+static int agree(struct mp_session *s, struct mp_error *err)
+{
+    int code = 0;
+    for (int m = 0; m < s->step.count && code == 0; m++) {
+        size_t bytes = (size_t)s->step.parts[m].num_rows * sizeof(int32_t);
+        code = mp_ranks_tell(s->engine->graph.ranks, s->buffers[m].ids.data, bytes, err);
+    }
+    return code;
+}
+
 /* Waits for it and takes over what it has generated. */
 static int end_step(struct mp_session *s, struct mp_error *err)
 {
@@ -210,6 +226,10 @@ static int end_step(struct mp_session *s, struct mp_error *err)
     s->stepping = false;
     if (step->units > 0 && s->prefill != NULL) {
         mp_prefill_wait(s->prefill);
+    }
+    int code = agree(s, err);
+    if (code != 0) {
+        return code;
     }
     double seconds = mp_clock_seconds() - step->since;
     mp_session_collect(s, seconds);

@@ -9,11 +9,12 @@
 /* Whether the shard reads the step's own queries: it has all heads, in the same memory. */
 static bool sees_queries(const struct mp_placements *p, const struct mp_shards *shards)
 {
-    return shards->count == 1 && mp_same_device(shards->list[0].device, p->dense);
+    return shards->total == 1 && mp_same_device(shards->list[0].device, p->dense);
 }
 
-static void create_shard(const struct mp_engine *e, struct mp_allocator *a, int rows, int cut,
-                         int index, struct mp_step_buffers *b)
+/* What this rank computes with. */
+static void create_own(const struct mp_engine *e, struct mp_allocator *a, int rows, int cut,
+                       int index, struct mp_step_buffers *b)
 {
     const struct mp_placements *p = &e->graph.placements;
     const struct mp_method *method = e->attention.method;
@@ -21,20 +22,33 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a, int 
     struct mp_step_shard *out = &b->shards[cut][index];
     struct mp_place place = mp_exchange_place(p, shard);
     int query_heads = shard->num_kv_heads * mp_shape_group(e->shape);
-    size_t heads = (size_t)rows * (size_t)query_heads;
-    size_t selections =
-        (size_t)rows * (size_t)(method->shared_rows ? shard->num_kv_heads : query_heads);
-    size_t vectors = heads * (size_t)e->shape->head_dim * sizeof(float);
-
     out->q = &b->q;
     if (!sees_queries(p, &p->cuts[cut])) {
-        mp_buffer_create(a, &out->own_q, place, vectors, "queries");
+        size_t vectors = (size_t)rows * (size_t)query_heads * (size_t)e->shape->head_dim;
+        mp_buffer_create(a, &out->own_q, place, vectors * sizeof(float), "queries");
         out->q = &out->own_q;
     }
     if (method->query_bytes != NULL) {
         size_t bytes = (size_t)rows * method->query_bytes(&e->attention, query_heads);
         mp_buffer_create(a, &out->query, place, bytes, "what selects");
     }
+}
+
+/* What comes of it, here or on another rank. */
+static void create_results(const struct mp_engine *e, struct mp_allocator *a, int rows, int cut,
+                           int index, struct mp_step_buffers *b)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    const struct mp_method *method = e->attention.method;
+    const struct mp_shards *shards = &p->cuts[cut];
+    const struct mp_shard *shard = &shards->list[index];
+    struct mp_step_shard *out = &b->shards[cut][index];
+    struct mp_place place = shards->total > shards->count ? MP_PINNED : mp_exchange_place(p, shard);
+    int query_heads = shard->num_kv_heads * mp_shape_group(e->shape);
+    size_t heads = (size_t)rows * (size_t)query_heads;
+    size_t selections =
+        (size_t)rows * (size_t)(method->shared_rows ? shard->num_kv_heads : query_heads);
+    size_t vectors = heads * (size_t)e->shape->head_dim * sizeof(float);
     out->nnz = mp_xcalloc((size_t)p->num_layers, sizeof *out->nnz);
     for (int l = 0; l < p->num_layers; l++) {
         if (p->layers[l].cut == cut) {
@@ -97,9 +111,12 @@ void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, i
                      "logits");
     out->shards = mp_xcalloc((size_t)p->num_cuts + 1, sizeof *out->shards);
     for (int c = 0; c < p->num_cuts; c++) {
-        out->shards[c] = mp_xcalloc((size_t)p->cuts[c].count, sizeof *out->shards[c]);
-        for (int i = 0; i < p->cuts[c].count; i++) {
-            create_shard(e, a, rows, c, i, out);
+        out->shards[c] = mp_xcalloc((size_t)p->cuts[c].total, sizeof *out->shards[c]);
+        for (int i = 0; i < p->cuts[c].total; i++) {
+            if (i < p->cuts[c].count) {
+                create_own(e, a, rows, c, i, out);
+            }
+            create_results(e, a, rows, c, i, out);
         }
     }
 }
@@ -114,7 +131,7 @@ void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *
         mp_buffer_release(all[i]);
     }
     for (int c = 0; b->shards != NULL && c < p->num_cuts; c++) {
-        for (int i = 0; i < p->cuts[c].count; i++) {
+        for (int i = 0; i < p->cuts[c].total; i++) {
             destroy_shard(p, &b->shards[c][i]);
         }
         free(b->shards[c]);

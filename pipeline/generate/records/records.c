@@ -5,6 +5,7 @@
 #include "core/base/memory.h"
 #include "core/json/json.h"
 #include "core/json/strmap.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/generate/records/record.h"
 
 #include <stdlib.h>
@@ -223,11 +224,18 @@ static void settle_batch(struct mp_records *out, const char *name)
     }
 }
 
-int mp_records_load(const char *path, struct mp_records *out, struct mp_error *err)
+int mp_records_load(const char *path, struct mp_ranks *ranks, struct mp_records *out,
+                    struct mp_error *err)
 {
     char *data;
     size_t length;
-    int rc = mp_file_read(path, MAX_INPUT_BYTES, &data, &length, err);
+    int rc = MP_OK;
+    if (mp_ranks_index(ranks) == 0) {
+        rc = mp_file_read(path, MAX_INPUT_BYTES, &data, &length, err);
+    }
+    if (rc == MP_OK) {
+        rc = mp_ranks_tell_all(ranks, &data, &length, err);
+    }
     if (rc != MP_OK) {
         return rc;
     }

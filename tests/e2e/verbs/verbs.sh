@@ -5,7 +5,7 @@
 # ---- plan ----
 
 case_plan() {
-    local config=$source_dir/configs/magicpig_config.json
+    local config=$source_dir/configs/magicpig_config.json network
     run plan --devices cpu --config "$config" --context 4000
     expect_status 0
     expect_match 'weights' out '^  weights +[0-9.]+ MiB$'
@@ -35,6 +35,17 @@ case_plan() {
     expect_refusal 1 'plan needs .* memory_limit is 10\.00 MiB' \
         --config "$config" --prompt Hello --memory-limit 10MiB
     expect_lines 'refused before StarPU starts' err StarPU 0
+    # 7 layers: 4 heads' vectors of 64, sums and counts.
+    run plan --devices cpu --config "$config" --context 4000 --ranks 2 --network 1Gbit,0.5ms
+    expect_status 0
+    expect_match 'ranks' out 'one of 2; a step sends 7.22 KiB in 7 layers and receives 7.22 KiB$'
+    expect_match 'network' out '^network: 4.059 ms a step, of which latency 4.000 ms$'
+    expect_refusal 2 'found 3 ranks, expected at most 2' plan --config "$config" --context 9 --ranks 3
+    expect_refusal 2 '--network needs --ranks N' plan --config "$config" --context 9 --network 1Gbit,1ms
+    for network in 1Gbit 1Gbit,1 1,1ms 0Gbit,1ms Gbit,1ms 1Gbit,1ms, nanGbit,1us; do
+        expect_refusal 2 "--network: found \"$network\", expected speed and latency" \
+            plan --config "$config" --context 9 --ranks 2 --network "$network"
+    done
 }
 
 # ---- logits, tokenize, detokenize ----

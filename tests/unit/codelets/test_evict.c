@@ -82,6 +82,23 @@ static void test_cases(void **state)
     run_case(&(struct evict_case){2, 6, 20, 4, 2, 18, MP_F32, MP_I8});
 }
 
+/* Another rank keeps what leaves. */
+static void test_dropped(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < NUM_EVICT_CASES; i++) {
+        const struct evict_case *t = &EVICT_CASES[i];
+        struct evict_fixture before = evict_make(t);
+        struct evict_fixture after = evict_make(t);
+        struct evict_args a = evict_args_of(t, &after);
+        a.offloaded = NULL;
+        evict_any(&a);
+        check_stayed(t, &before, &after);
+        evict_release(&before);
+        evict_release(&after);
+    }
+}
+
 static void test_no_room(void **state)
 {
     (void)state;
@@ -100,7 +117,7 @@ static void test_no_room(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_dropped),
                                        cmocka_unit_test(test_no_room)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

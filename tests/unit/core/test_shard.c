@@ -22,7 +22,7 @@ static void assert_shards(const char *machine, int workers, int num_kv_heads, co
     assert_int_equal(mp_topology_load_synthetic(machine, &t, NULL), MP_OK);
     struct mp_core_request request = {.workers = workers};
     assert_int_equal(mp_core_map_plan(t, &request, &map, NULL), MP_OK);
-    mp_shards_of_teams(&map, t, num_kv_heads, &shards);
+    mp_shards_of_teams(&map, t, mp_kv_heads_of_rank(num_kv_heads, 0, 1), &shards);
     char found[256] = "";
     for (int i = 0; i < shards.count; i++) {
         const struct mp_shard *s = &shards.list[i];
@@ -59,7 +59,7 @@ static void test_one_device(void **state)
 {
     (void)state;
     struct mp_shards shards;
-    mp_shards_of_device((struct mp_device){MP_GPU, 1}, 8, &shards);
+    mp_shards_of_device((struct mp_device){MP_GPU, 1}, mp_kv_heads_of_rank(8, 0, 1), &shards);
     assert_int_equal(shards.count, 1);
     assert_int_equal(shards.list[0].first_kv_head, 0);
     assert_int_equal(shards.list[0].num_kv_heads, 8);
@@ -78,7 +78,7 @@ static void test_most(void **state)
     struct mp_team teams[2 * MP_MAX_SHARDS] = {0};
     struct mp_core_map map = {.teams = teams, .num_teams = 2 * MP_MAX_SHARDS};
     struct mp_shards shards;
-    mp_shards_of_teams(&map, NULL, 2 * MP_MAX_SHARDS, &shards);
+    mp_shards_of_teams(&map, NULL, mp_kv_heads_of_rank(2 * MP_MAX_SHARDS, 0, 1), &shards);
     assert_int_equal(shards.count, MP_MAX_SHARDS);
     int heads = 0;
     for (int i = 0; i < shards.count; i++) {
@@ -90,12 +90,45 @@ static void test_most(void **state)
     mp_shards_free(&shards);
 }
 
+/* Ranks get the heads in order, as evenly as can be; what another one has follows this rank's own.
+ */
+static void test_ranks(void **state)
+{
+    (void)state;
+    static const int first[] = {0, 2, 5};
+    for (int r = 0; r < 3; r++) {
+        struct mp_kv_heads heads = mp_kv_heads_of_rank(8, r, 3);
+        assert_int_equal(heads.rank, r);
+        assert_int_equal(heads.first, first[r]);
+        assert_int_equal(heads.count, (r < 2 ? first[r + 1] : 8) - first[r]);
+    }
+    struct mp_team teams[2] = {0};
+    struct mp_core_map map = {.teams = teams, .num_teams = 2};
+    struct mp_shards s;
+    mp_shards_of_teams(&map, NULL, mp_kv_heads_of_rank(8, 1, 3), &s);
+    mp_shards_add_rank(&s, mp_kv_heads_of_rank(8, 0, 3), 1);
+    mp_shards_add_rank(&s, mp_kv_heads_of_rank(8, 2, 3), 3);
+    static const struct {
+        int rank, first, heads;
+    } expected[] = {{1, 2, 1}, {1, 3, 2}, {0, 0, 2}, {2, 5, 1}, {2, 6, 1}, {2, 7, 1}};
+    assert_int_equal(s.count, 2);
+    assert_int_equal(s.total, 6);
+    for (int i = 0; i < s.total; i++) {
+        assert_int_equal(s.list[i].rank, expected[i].rank);
+        assert_int_equal(s.list[i].first_kv_head, expected[i].first);
+        assert_int_equal(s.list[i].num_kv_heads, expected[i].heads);
+        assert_ptr_equal(s.list[i].team, i < 2 ? &teams[i] : NULL);
+    }
+    mp_shards_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plan),
         cmocka_unit_test(test_one_device),
         cmocka_unit_test(test_most),
+        cmocka_unit_test(test_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

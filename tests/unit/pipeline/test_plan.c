@@ -27,6 +27,7 @@ static struct mp_engine imagine(const struct mp_config *config, enum mp_dtype dt
         .dtype = dtype,
         .attention = {.config = config, .shape = &SHAPE},
         .gpu_limit = gpu_limit,
+        .num_ranks = 1,
         .graph = {.placements = {.dense = {gpu_limit > 0 ? MP_GPU : MP_CPU,
                                            gpu_limit > 0 ? 0 : -1}},
                   .shape = &SHAPE,
@@ -109,6 +110,41 @@ static void test_scaling(void **state)
     p = make_plan(NULL, MP_BF16, 68);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_OFFLOADED_KV], 0);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_INDEX], 0);
+}
+
+/* The last of three ranks has 3 of 8 KV heads, and what else there is as a whole. */
+static void test_ranks(void **state)
+{
+    (void)state;
+    static const char *const alone[] = {"prefix-cache", "0", "batch", "2", NULL};
+    struct mp_error err;
+    struct mp_config config;
+    struct mp_plan p;
+    struct mp_plan one = make_plan(alone, MP_BF16, 98304);
+    mp_config_init(&config);
+    set_flags(&config, alone);
+    struct mp_engine e = imagine(&config, MP_BF16, 0);
+    ASSERT_OK(mp_engine_plan_ranks(&e, 3, &err));
+    mp_plan_make(&e, 98304, 32, &p);
+    static const enum mp_plan_row shared[] = {MP_PLAN_OFFLOADED_KV, MP_PLAN_INDEX,
+                                              MP_PLAN_SELECTION};
+    static const enum mp_plan_row whole[] = {MP_PLAN_WEIGHTS, MP_PLAN_STATIC_KV, MP_PLAN_DENSE_KV};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(8 * p.bytes[MP_PLAN_CPU][shared[i]],
+                         3 * one.bytes[MP_PLAN_CPU][shared[i]]);
+        assert_int_equal(p.bytes[MP_PLAN_CPU][whole[i]], one.bytes[MP_PLAN_CPU][whole[i]]);
+    }
+    /* Of 4 query heads a KV head: a vector of 128, a sum and a count each. */
+    const int64_t head = 4 * 4 * (128 + 1 + 1);
+    assert_int_equal(one.sent, 0);
+    assert_int_equal(one.received, 0);
+    assert_int_equal(p.sent, 2 * p.kept_layers * head * 3 * 2);
+    assert_int_equal(p.received, 2 * p.kept_layers * head * 5);
+    assert_int_equal(mp_engine_plan_ranks(&e, 9, &err), MP_ERR_USAGE);
+    assert_string_equal(err.message,
+                        "found 9 ranks, expected at most 8: each keeps KV heads of its "
+                        "own, and the model has 8");
+    mp_config_free(&config);
 }
 
 /* A model and settings as large as they may be: more bytes than 63 bits count. */
@@ -256,8 +292,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama_8b), cmocka_unit_test(test_scaling),
-        cmocka_unit_test(test_huge),     cmocka_unit_test(test_gpu),
-        cmocka_unit_test(test_prefixes), cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_ranks),    cmocka_unit_test(test_huge),
+        cmocka_unit_test(test_gpu),      cmocka_unit_test(test_prefixes),
+        cmocka_unit_test(test_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,7 +50,8 @@ static void cut(int count)
     struct mp_team *teams = mp_xcalloc((size_t)count, sizeof *teams);
     struct mp_core_map map = {.teams = teams, .num_teams = count};
     mp_shards_free(shards);
-    mp_shards_of_teams(&map, NULL, engine->shape->num_key_value_heads, shards);
+    mp_shards_of_teams(&map, NULL, mp_kv_heads_of_rank(engine->shape->num_key_value_heads, 0, 1),
+                       shards);
     assert_int_equal(shards->count, count);
     for (int i = 0; i < count; i++) {
         shards->list[i].device.index = i % workers;

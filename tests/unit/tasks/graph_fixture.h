@@ -86,7 +86,7 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
     forget_all();
     *f = (struct fixture){.attention = {.method = method, .shape = &SHAPE}};
     f->weights.layers = f->layer_weights;
-    f->cut = (struct mp_shards){f->shards, shards};
+    f->cut = (struct mp_shards){f->shards, shards, shards};
     for (int i = 0; i < shards; i++) {
         f->shards[i] = (struct mp_shard){.device = {MP_CPU, shards > 1 ? i : -1},
                                          .first_kv_head = i * KV_HEADS / shards,

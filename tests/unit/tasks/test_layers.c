@@ -101,6 +101,56 @@ static void test_decode_on_a_gpu(void **state)
     assert_recorded(expected);
 }
 
+/* The second shard is another rank's. */
+static void set_up_ranks(struct fixture *f, struct mp_device dense)
+{
+    set_up(f, &SELECTS_NOTHING, dense, 2, 1);
+    f->cut.count = 1;
+    f->shards[1].rank = 1;
+}
+
+/* What each of two ranks has computed, and how much it has selected, gets to both before it is
+ * merged. */
+static void test_decode_on_two_ranks(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {
+        "projection@cpu!1 R:x R:wp1 W:q W:q0 RW:kv0.1",
+        "sampled_attention@cpu0!1 R:q0 R:nnz0.1 W:o0 W:l0 R:off0.0 R:sel0.0",
+        "exchange@cpu!1 R:o0 R:l0 R:nnz0.1 W:o1 W:l1 W:nnz1.1",
+        "static_attention@cpu!0 R:q W:os W:ls R:kv0.1",
+        "output@cpu!1 R:wo1 RW:x R:os R:ls R:o0 R:l0 R:o1 R:l1",
+        "ffn@cpu!1 R:wf1 RW:x",
+        NULL};
+    struct fixture f;
+    set_up_ranks(&f, (struct mp_device){MP_CPU, -1});
+    struct mp_submit sub = mp_submit_begin(NULL, NULL);
+    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    assert_recorded(expected);
+    /* Two query heads a shard: their vectors, a sum and a count each. */
+    assert_float_equal(recorded_work[2].bytes, 2 * (2 * D * 4.0 + 2 * 4.0 + 2 * 4.0), 1e-6);
+}
+
+/* A GPU's results are sent by the CPU: they are waited for. */
+static void test_decode_on_two_gpus(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {
+        "projection@gpu0+!1 R:x R:wp1 W:q W:q0 RW:kv0.1",
+        "sampled_attention@gpu0!1 R:q0 R:nnz0.1 W:o0 W:l0 R:off0.0 R:sel0.0",
+        "exchange@cpu!1 R:o0 R:l0 R:nnz0.1 W:o1 W:l1 W:nnz1.1",
+        "static_attention@gpu0!0 R:q W:os W:ls R:kv0.1",
+        "output@gpu0+!1 R:wo1 RW:x R:os R:ls R:o0 R:l0 R:o1 R:l1",
+        "ffn@gpu0+!1 R:wf1 RW:x",
+        NULL};
+    struct fixture f;
+    set_up_ranks(&f, (struct mp_device){MP_GPU, 0});
+    f.shards[0].device = (struct mp_device){MP_GPU, 0};
+    struct mp_submit sub = mp_submit_begin(NULL, NULL);
+    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    assert_recorded(expected);
+}
+
 /* Prompts that fit the static cache: a sparse layer is submitted as a dense one. */
 static void test_nothing_offloaded(void **state)
 {
@@ -230,6 +280,24 @@ static void test_keep(void **state)
     assert_recorded(expected);
 }
 
+/* Of another rank's heads, the sink and the window are kept here, too. */
+static void test_keep_on_two_ranks(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {"offload@cpu!-2 RW:kv0.1 RW:off0.0 R:odd0 R:odd1",
+                                           "offload@cpu!-2 RW:kv0.1 R:odd0 R:odd1", NULL};
+    struct fixture f;
+    struct prompt p;
+    set_up_ranks(&f, (struct mp_device){MP_CPU, -1});
+    f.graph.center = true;
+    set_up_prompt(&p, &f);
+    struct mp_submit sub = mp_submit_begin(NULL, NULL);
+    mp_submit_prefill_keep(&sub, &f.graph, &p.prefill, 1);
+    assert_recorded(expected);
+    /* What is dropped is read for the mean: its keys alone. */
+    assert_float_equal(recorded_work[1].bytes, (8.0 * 68 + 2.0 * 168) * D, 1e-6);
+}
+
 /* Of a layer whose offloaded tokens are dropped: sink and window go to the static cache. */
 static void test_keep_without_shards(void **state)
 {
@@ -252,12 +320,15 @@ int main(void)
         cmocka_unit_test(test_decode_on_one_worker),
         cmocka_unit_test(test_decode_on_two_workers),
         cmocka_unit_test(test_decode_on_a_gpu),
+        cmocka_unit_test(test_decode_on_two_ranks),
+        cmocka_unit_test(test_decode_on_two_gpus),
         cmocka_unit_test(test_nothing_offloaded),
         cmocka_unit_test(test_nothing_kept),
         cmocka_unit_test(test_work_follows_what_is_selected),
         cmocka_unit_test(test_prefill),
         cmocka_unit_test(test_plain_prefill),
         cmocka_unit_test(test_keep),
+        cmocka_unit_test(test_keep_on_two_ranks),
         cmocka_unit_test(test_keep_without_shards),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,6 +143,28 @@ static void test_growth(void **state)
     tear_down(&f, &config);
 }
 
+/* Those of another rank's heads leave, too, and are kept there. */
+static void test_growth_on_two_ranks(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {"encode_keys@cpu0!1 R:leave0.0 R:? RW:index0.0",
+                                           "evict@cpu!1 RW:kv0.1 RW:off0.0 RW:leave0.0",
+                                           "evict@cpu!1 RW:kv0.1", NULL};
+    struct fixture f;
+    struct mp_config config;
+    set_up_pps(&f, &config, (struct mp_device){MP_CPU, -1}, 2, 1);
+    f.cut.count = 1;
+    f.shards[1].rank = 1;
+    struct key_codes codes = {
+        .count = 100, .capacity = 200, .num_kv_heads = 1, .head_dim = D, .bits = 2};
+    f.kv[0][1].shards[0].index = &codes;
+    struct mp_submit sub = mp_submit_begin(NULL, NULL);
+    struct mp_growth growth = {.kv = f.kv[0], .first = 4, .count = 32, .used = 100};
+    mp_submit_growth(&sub, &f.graph, &growth, 1);
+    assert_recorded(expected);
+    tear_down(&f, &config);
+}
+
 /* One sample more than asked for finds room, and no more than there are tokens. */
 static void test_room(void **state)
 {
@@ -169,6 +191,7 @@ int main(void)
         cmocka_unit_test(test_observed),
         cmocka_unit_test(test_index),
         cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_growth_on_two_ranks),
         cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
