@@ -298,7 +298,7 @@ static void test_makes_room(void **state)
     int slot = answer(f.session, 1, 150, NEW_TOKENS, NULL, &cached);
     assert_int_equal(count_segments(f.engine), 3);
     struct mp_allocator a = mp_request_allocator(f.engine, &err);
-    assert_null(mp_allocate(&a, MP_HOST, SIZE_MAX / 4, "too much"));
+    assert_null(mp_allocate(&a, MP_HOST, SIZE_MAX, "too much"));
     assert_int_equal(a.code, MP_ERR_MEMORY);
     assert_int_equal(count_segments(f.engine), 1);
     assert_non_null(f.engine->prefixes->first->owner);
