@@ -213,7 +213,7 @@ static int load_records(const struct mp_cli *cli, struct mp_engine *e, bool spar
                         struct mp_items *out, struct mp_error *err)
 {
     struct mp_records records;
-    int code = mp_records_load(cli->input, NULL, &records, err);
+    int code = mp_records_load(cli->input, &records, err);
     if (code != 0) {
         return code;
     }

@@ -4,6 +4,7 @@
 #include "core/base/memory.h"
 #include "core/base/utf8.h"
 #include "core/json/json_print.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/engine/hooks.h"
 #include "pipeline/generate/answer_key.h"
 #include "pipeline/generate/records/record.h"
@@ -211,6 +212,25 @@ static int open_texts(const struct mp_records *records, const struct mp_cli *cli
     return code == 0 && chats ? mp_engine_open_chat(e, err) : code;
 }
 
+/* Of --input, which rank 0 reads for all ranks. */
+static int load_records(const struct mp_cli *cli, struct mp_records *out, struct mp_error *err)
+{
+    char *data = NULL;
+    size_t length = 0;
+    int code = 0;
+    if (mp_ranks_index(cli->ranks) == 0) {
+        code = mp_records_read(cli->input, &data, &length, err);
+    }
+    if (code == 0) {
+        code = mp_ranks_tell_all(cli->ranks, &data, &length, err);
+    }
+    if (code == 0) {
+        code = mp_records_parse(cli->input, data, length, out, err);
+        free(data);
+    }
+    return code;
+}
+
 int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_prompts *out,
                     struct mp_error *err)
 {
@@ -223,7 +243,7 @@ int mp_prompts_load(const struct mp_cli *cli, struct mp_engine *e, struct mp_pro
     if (cli->prompt != NULL) {
         records_of_prompt(cli->prompt, &out->records);
     } else {
-        code = mp_records_load(cli->input, cli->ranks, &out->records, err);
+        code = load_records(cli, &out->records, err);
         if (code == 0) {
             mp_records_make_ids_unique(&out->records, cli->input);
         }

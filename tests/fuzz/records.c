@@ -6,7 +6,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct mp_records records;
     struct mp_error err;
-    int code = mp_records_load(fuzz_file(data, size), NULL, &records, &err);
+    int code = mp_records_load(fuzz_file(data, size), &records, &err);
     if (code != 0) {
         fuzz_check_error(code, &err);
         return 0;

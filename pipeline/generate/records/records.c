@@ -5,7 +5,6 @@
 #include "core/base/memory.h"
 #include "core/json/json.h"
 #include "core/json/strmap.h"
-#include "core/ranks/ranks.h"
 #include "pipeline/generate/records/record.h"
 
 #include <stdlib.h>
@@ -224,29 +223,33 @@ static void settle_batch(struct mp_records *out, const char *name)
     }
 }
 
-int mp_records_load(const char *path, struct mp_ranks *ranks, struct mp_records *out,
-                    struct mp_error *err)
+int mp_records_read(const char *path, char **data, size_t *length, struct mp_error *err)
 {
-    char *data;
-    size_t length;
-    int rc = MP_OK;
-    if (mp_ranks_index(ranks) == 0) {
-        rc = mp_file_read(path, MAX_INPUT_BYTES, &data, &length, err);
-    }
-    if (rc == MP_OK) {
-        rc = mp_ranks_tell_all(ranks, &data, &length, err);
-    }
-    if (rc != MP_OK) {
-        return rc;
-    }
+    return mp_file_read(path, MAX_INPUT_BYTES, data, length, err);
+}
+
+int mp_records_parse(const char *path, const char *data, size_t length, struct mp_records *out,
+                     struct mp_error *err)
+{
     *out = (struct mp_records){0};
     struct reader reader = {.out = out};
     mp_json_text_init(&reader.text, mp_file_name(path), data, length);
-    rc = read_records(&reader, err);
+    int rc = read_records(&reader, err);
     settle_batch(out, reader.text.name);
-    free(data);
     if (rc != MP_OK) {
         mp_records_free(out);
+    }
+    return rc;
+}
+
+int mp_records_load(const char *path, struct mp_records *out, struct mp_error *err)
+{
+    char *data;
+    size_t length;
+    int rc = mp_records_read(path, &data, &length, err);
+    if (rc == MP_OK) {
+        rc = mp_records_parse(path, data, length, out, err);
+        free(data);
     }
     return rc;
 }

@@ -42,20 +42,24 @@ struct mp_record {
     char *error;
 };
 
-struct mp_ranks; /* core/ranks/ranks.h; NULL: there is one */
-
 struct mp_records {
     struct mp_record *items;
     size_t count;
     bool batch; /* lines of OpenAI's batch form, all of them; others have an error */
 };
 
-/* Reads all records of a file ("-": stdin), which rank 0 reads for all ranks. Fails only if the
- * file cannot be read, is empty, or is no JSON at all; a broken record or line becomes an item with
- * `error` set. So does a record with a key that is not served, but for those that files of RULER,
- * LongBench and the original's harness carry along. */
-int mp_records_load(const char *path, struct mp_ranks *ranks, struct mp_records *out,
-                    struct mp_error *err);
+/* What is in a file of records ("-": stdin): data, to be freed, has a 0 behind its `length` bytes.
+ */
+int mp_records_read(const char *path, char **data, size_t *length, struct mp_error *err);
+
+/* All records in what was read from a file. Fails only if that is empty or no JSON at all; a broken
+ * record or line becomes an item with `error` set. So does a record with a key that is not served,
+ * but for those that files of RULER, LongBench and the original's harness carry along. */
+int mp_records_parse(const char *path, const char *data, size_t length, struct mp_records *out,
+                     struct mp_error *err);
+
+/* One after the other. */
+int mp_records_load(const char *path, struct mp_records *out, struct mp_error *err);
 
 /* Whether the record says anything of how its tokens are sampled. */
 bool mp_record_samples(const struct mp_record *r);

@@ -16,7 +16,7 @@ static int load_bytes(const char *text, size_t length, struct mp_records *r, str
     assert_non_null(file);
     assert_int_equal(fwrite(text, 1, length, file), length);
     assert_int_equal(fclose(file), 0);
-    int rc = mp_records_load(path, NULL, r, err);
+    int rc = mp_records_load(path, r, err);
     unlink(path);
     free(path);
     return rc;
@@ -313,7 +313,7 @@ static void test_standard_input(void **state)
     assert_non_null(freopen(path, "r", stdin));
     struct mp_records r;
     struct mp_error err;
-    assert_int_equal(mp_records_load("-", NULL, &r, &err), MP_OK);
+    assert_int_equal(mp_records_load("-", &r, &err), MP_OK);
     assert_int_equal(r.count, 2);
     check_text(&r.items[0], "0", "from stdin", 1);
     check_broken(&r.items[1], "1", 2, "standard input:2: input: expected a string, found 1");
@@ -326,7 +326,7 @@ static void test_standard_input(void **state)
 static int load_bad(const char *path, struct mp_error *err)
 {
     struct mp_records r;
-    int rc = mp_records_load(path, NULL, &r, err);
+    int rc = mp_records_load(path, &r, err);
     if (rc == MP_OK) {
         assert_int_equal(r.count, 1);
         assert_non_null(r.items[0].error);
