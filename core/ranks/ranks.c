@@ -215,6 +215,16 @@ static void watch(struct mp_ranks *r)
     }
 }
 
+/* Once there is no thread. */
+static void release(struct mp_ranks *r)
+{
+    pthread_cond_destroy(&r->work);
+    pthread_cond_destroy(&r->changed);
+    pthread_mutex_destroy(&r->lock);
+    free(r->reports);
+    free(r);
+}
+
 int mp_ranks_open(struct mp_ranks **out, struct mp_error *err)
 {
     const struct mp_ranks_driver *driver = load_driver(err);
@@ -233,7 +243,7 @@ int mp_ranks_open(struct mp_ranks **out, struct mp_error *err)
     r->failed = -1;
     int rc = pthread_create(&r->thread, NULL, mp_ranks_run, r);
     if (rc != 0) {
-        free(r);
+        release(r);
         return mp_fail(err, MP_ERR_RUNTIME, "cannot start the ranks' thread: %s", strerror(rc));
     }
     pthread_mutex_lock(&r->lock);
@@ -309,10 +319,6 @@ int mp_ranks_close(struct mp_ranks *r, int code, struct mp_error *err)
     pthread_cond_signal(&r->work);
     pthread_mutex_unlock(&r->lock);
     pthread_join(r->thread, NULL);
-    pthread_cond_destroy(&r->work);
-    pthread_cond_destroy(&r->changed);
-    pthread_mutex_destroy(&r->lock);
-    free(r->reports);
-    free(r);
+    release(r);
     return code;
 }

@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What a command line said. Strings point into argv. */
 struct mp_ranks; /* core/ranks/ranks.h */
 
+/* What a command line said. Strings point into argv. */
 struct mp_cli {
     struct mp_ranks *ranks;  /* that this process is one of; NULL: there is one */
     char *command;           /* the command line, for reports */

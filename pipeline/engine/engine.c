@@ -60,17 +60,11 @@ static bool gathers_on_gpu(const struct mp_engine *e)
            (c->gather == MP_GATHER_GPU || (c->gather == MP_GATHER_AUTO && few));
 }
 
-/* A rank's KV heads of a sparse layer. */
-static struct mp_kv_heads heads_of(const struct mp_engine *e, int rank)
-{
-    return mp_kv_heads_of_rank(e->shape->num_key_value_heads, rank, e->num_ranks);
-}
-
 /* The cut that gives a rank's heads of whole layers to a device, or a shard of them to each CPU
  * worker. */
 static int add_cut(const struct mp_engine *e, bool gpu, struct mp_placements *p)
 {
-    struct mp_kv_heads own = heads_of(e, e->rank);
+    struct mp_kv_heads own = mp_heads_of_rank(e, e->rank);
     struct mp_shards *cut = &p->cuts[p->num_cuts];
     bool on_cpu = !gpu && !gathers_on_gpu(e);
     if (!on_cpu) {
@@ -83,7 +77,7 @@ static int add_cut(const struct mp_engine *e, bool gpu, struct mp_placements *p)
     }
     for (int r = 0; r < e->num_ranks; r++) {
         if (r != e->rank) {
-            mp_shards_add_rank(cut, heads_of(e, r),
+            mp_shards_add_rank(cut, mp_heads_of_rank(e, r),
                                on_cpu && e->rank_shards != NULL ? e->rank_shards[r] : 1);
         }
     }

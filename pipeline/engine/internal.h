@@ -75,6 +75,12 @@ static inline struct mp_device mp_dense(const struct mp_engine *e)
     return e->graph.placements.dense;
 }
 
+/* A rank's KV heads of a sparse layer. */
+static inline struct mp_kv_heads mp_heads_of_rank(const struct mp_engine *e, int rank)
+{
+    return mp_kv_heads_of_rank(e->shape->num_key_value_heads, rank, e->num_ranks);
+}
+
 /* Whether sessions search for the best number of micro-batches: by the time of their steps, which
  * no two ranks agree on. */
 static inline bool mp_searches_micro_batches(const struct mp_engine *e)

@@ -130,8 +130,7 @@ int mp_engine_meet_ranks(struct mp_engine *e, int64_t tokens, int64_t new_tokens
         return 0;
     }
     struct mp_shards cut;
-    mp_runtime_cut(e->runtime,
-                   mp_kv_heads_of_rank(e->shape->num_key_value_heads, e->rank, e->num_ranks), &cut);
+    mp_runtime_cut(e->runtime, mp_heads_of_rank(e, e->rank), &cut);
     const int64_t own[NUMBERS] = {
         [MODEL] = (int64_t)mp_model_fingerprint(e->model),
         [TOKENS] = tokens,

@@ -73,6 +73,17 @@ static inline struct mp_ids make_prompt(int document, int question, int64_t leng
     return ids;
 }
 
+/* An engine with prompts of up to so many tokens; extra: flags beside those of all, or NULL. */
+static inline struct mp_engine *open_with(struct mp_config *config, const char *const *method,
+                                          const char *const *extra, int64_t tokens)
+{
+    mp_config_init(config);
+    set_flags(config, BASE);
+    set_flags(config, method);
+    set_flags(config, extra);
+    return open_engine(config, MODEL, tokens);
+}
+
 /* A run of its own that answers one question. Returns how much of the prompt was known. */
 static inline int64_t run(const char *const *method, const char *const *extra, int document,
                           int question, int32_t tokens[NEW_TOKENS])
@@ -80,11 +91,7 @@ static inline int64_t run(const char *const *method, const char *const *extra, i
     struct mp_config config;
     struct mp_error err;
     struct mp_session *session;
-    mp_config_init(&config);
-    set_flags(&config, BASE);
-    set_flags(&config, method);
-    set_flags(&config, extra);
-    struct mp_engine *engine = open_engine(&config, MODEL, 400);
+    struct mp_engine *engine = open_with(&config, method, extra, 400);
     ASSERT_OK(mp_session_open(engine, &session, &err));
     struct mp_ids prompt = make_prompt(document, question, QUESTION);
     int slot = generate(session, &prompt, NEW_TOKENS);
@@ -119,10 +126,7 @@ static inline void open_fixture(struct fixture *f)
     struct mp_error err;
     struct mp_session *session;
     empty_folder();
-    mp_config_init(&f->config);
-    set_flags(&f->config, BASE);
-    set_flags(&f->config, METHODS[5]);
-    f->engine = open_engine(&f->config, MODEL, 400);
+    f->engine = open_with(&f->config, METHODS[5], NULL, 400);
     ASSERT_OK(mp_session_open(f->engine, &session, &err));
     struct mp_ids prompt = make_prompt(0, 0, QUESTION);
     mp_session_remove(session, generate(session, &prompt, 1));

@@ -56,11 +56,8 @@ static void test_limit_of_several(void **state)
     snprintf(size, sizeof size, "%lld", (long long)(st.st_size + st.st_size / 2));
     empty_folder();
 
-    mp_config_init(&f.config);
-    set_flags(&f.config, BASE);
-    set_flags(&f.config, METHODS[5]);
-    set_flags(&f.config, (const char *const[]){"kv-dir-size", size, "batch", "4", NULL});
-    f.engine = open_engine(&f.config, MODEL, 400);
+    f.engine = open_with(&f.config, METHODS[5],
+                         (const char *const[]){"kv-dir-size", size, "batch", "4", NULL}, 400);
     ASSERT_OK(mp_session_open(f.engine, &session, &err));
     for (int i = 0; i < 4; i++) {
         struct mp_ids prompt = make_prompt(i, 0, QUESTION);
@@ -102,11 +99,8 @@ static void test_limit_with_others(void **state)
     size_t size = size_of_file();
     char *bytes = calloc(size, 1);
     snprintf(limit, sizeof limit, "%zu", size + size / 2);
-    mp_config_init(&f.config);
-    set_flags(&f.config, BASE);
-    set_flags(&f.config, METHODS[5]);
-    set_flags(&f.config, (const char *const[]){"kv-dir-size", limit, NULL});
-    f.engine = open_engine(&f.config, MODEL, 400);
+    f.engine =
+        open_with(&f.config, METHODS[5], (const char *const[]){"kv-dir-size", limit, NULL}, 400);
     ASSERT_OK(mp_session_open(f.engine, &session, &err));
     write_bytes(FOLDER "/other.kv", bytes, size);
     struct mp_ids prompt = make_prompt(0, 0, QUESTION);
@@ -171,10 +165,7 @@ static void test_gone(void **state)
     struct mp_session *session;
     struct mp_log_target target = {.sink = count_warnings, .user = &warnings};
     write_file(5, false);
-    mp_config_init(&f.config);
-    set_flags(&f.config, BASE);
-    set_flags(&f.config, METHODS[5]);
-    f.engine = open_engine(&f.config, MODEL, 400);
+    f.engine = open_with(&f.config, METHODS[5], NULL, 400);
     ASSERT_OK(mp_session_open(f.engine, &session, &err));
     empty_folder();
     mp_log_add_target(&target);
@@ -206,11 +197,8 @@ static void test_waiting(void **state)
     struct mp_session *sessions[2];
     int slots[2];
     empty_folder();
-    mp_config_init(&f.config);
-    set_flags(&f.config, BASE);
-    set_flags(&f.config, METHODS[1]);
-    set_flags(&f.config, (const char *const[]){"prefix-cache", "1GiB", NULL});
-    f.engine = open_engine(&f.config, MODEL, 500);
+    f.engine =
+        open_with(&f.config, METHODS[1], (const char *const[]){"prefix-cache", "1GiB", NULL}, 500);
     int lock = kv_dir_lock(FOLDER);
     struct mp_ids prompt = make_prompt(0, 0, QUESTION);
     for (int i = 0; i < 2; i++) { /* neither knows of the other's */
@@ -259,11 +247,7 @@ static void test_loaded_beside(void **state)
         int slot;
         int active;
         write_file(5, bad == 1);
-        mp_config_init(&f.config);
-        set_flags(&f.config, BASE);
-        set_flags(&f.config, METHODS[5]);
-        set_flags(&f.config, (const char *const[]){"batch", "2", NULL});
-        f.engine = open_engine(&f.config, MODEL, 400);
+        f.engine = open_with(&f.config, METHODS[5], (const char *const[]){"batch", "2", NULL}, 400);
         set_budget(&f, (const int64_t[MP_PLAN_DEVICES]){0});
         ASSERT_OK(mp_session_open(f.engine, &session, &err));
         struct mp_ids other = make_prompt(1, 0, QUESTION);
@@ -313,10 +297,7 @@ static void test_room_for_a_bad_file(void **state)
     struct mp_error err;
     struct mp_session *session;
     write_file(1, true);
-    mp_config_init(&f.config);
-    set_flags(&f.config, BASE);
-    set_flags(&f.config, METHODS[1]);
-    f.engine = open_engine(&f.config, MODEL, 500);
+    f.engine = open_with(&f.config, METHODS[1], NULL, 500);
     ASSERT_OK(mp_session_open(f.engine, &session, &err));
 
     /* The document's first 300 tokens, and others, for which nothing is loaded; then all of it. */
@@ -349,10 +330,7 @@ static void test_longer_than_planned(void **state)
         struct fixture f;
         struct mp_session *session;
         write_file(0, false);
-        mp_config_init(&f.config);
-        set_flags(&f.config, BASE);
-        set_flags(&f.config, METHODS[0]);
-        f.engine = open_engine(&f.config, MODEL, i == 0 ? 350 : 300);
+        f.engine = open_with(&f.config, METHODS[0], NULL, i == 0 ? 350 : 300);
         const int64_t budget = i == 1 ? INT64_C(1) << 30 : 0;
         set_budget(&f, (const int64_t[MP_PLAN_DEVICES]){budget, budget});
         ASSERT_OK(mp_session_open(f.engine, &session, &err));
