@@ -3,6 +3,7 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -47,14 +48,25 @@ enum mp_isa mp_isa_detect(void)
     return avx512 ? MP_ISA_AVX512 : MP_ISA_AVX2;
 }
 
-bool mp_cpu_has_amx_bf16(void)
+static bool amx_bf16;
+
+static void detect_amx_bf16(void)
 {
     /* arch_prctl(2): asks Linux for the right to use tile data, which it grants per process. */
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     enum { EDX = 3, AMX_BF16 = 22, AMX_TILE = 24 };
 
-    return has_feature(7, EDX, AMX_TILE) && has_feature(7, EDX, AMX_BF16) &&
-           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+    amx_bf16 = has_feature(7, EDX, AMX_TILE) && has_feature(7, EDX, AMX_BF16) &&
+               syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+/* Asks once: kernels want to know at each call, and in a virtual machine cpuid takes microseconds.
+ */
+bool mp_cpu_has_amx_bf16(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, detect_amx_bf16);
+    return amx_bf16;
 }
 
 #else

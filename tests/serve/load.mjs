@@ -1,10 +1,10 @@
 // Many clients at a time: texts must be those that each prompt gets alone, memory must not grow, and a
-// client that does not read must change nothing. node load.mjs URL PID SECONDS CLIENTS
+// client that does not read must change nothing. node load.mjs URL PID SECONDS CLIENTS [SLOW_READERS]
 import fs from "node:fs";
 import http from "node:http";
 import { ask, assert, events, metrics, model, promptIds, raw, sleep } from "./lib.mjs";
 
-const [pid, seconds, clients] = process.argv.slice(3).map(Number);
+const [pid, seconds, clients, slowReaders = 1] = process.argv.slice(3).map(Number);
 const path = "/v1/completions";
 const lengths = [20, 50, 100, 200, 350, 700, 1000, 1500, 2000, 3000, 4000].slice(0, seconds < 60 ? 5 : 11);
 const requests = lengths.map((count, i) => ({
@@ -62,16 +62,17 @@ async function watch() {
 }
 const mean = (list) => list.reduce((a, b) => a + b, 0) / list.length;
 const body = JSON.stringify({ ...requests[0], max_tokens: 4000, stream: true });
-const slow = raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-  { millis: 1000 * seconds, pause: true });
+const slow = Array.from({ length: slowReaders }, () =>
+  raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    { millis: 1000 * seconds, pause: true }));
 await Promise.all([watch(), ...Array.from({ length: clients }, (_, i) => client(i))]);
-await slow;
+await Promise.all(slow);
 
 const at = (list, share) => list.sort((a, b) => a - b)[Math.floor(share * (list.length - 1))].toFixed(1);
 const tenth = Math.max(1, Math.floor(measured.length / 10));
 const early = mean(measured.slice(tenth, 3 * tenth));
 const late = mean(measured.slice(-2 * tenth));
-console.log(`${done} requests of ${clients} clients in ${seconds} s, ${differ} texts that differ`);
+console.log(`${done} requests of ${clients} clients beside ${slowReaders} slow readers in ${seconds} s, ${differ} texts that differ`);
 console.log(`first token: p50 ${at(times.first, 0.5)} ms, p99 ${at(times.first, 0.99)} ms; ` +
   `between tokens: p50 ${at(times.between, 0.5)} ms, p99 ${at(times.between, 0.99)} ms`);
 console.log(`memory: ${(early / 2 ** 20).toFixed(1)} MiB around ${2 * tenth} s, ` +
