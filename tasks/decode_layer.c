@@ -4,6 +4,7 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/lm_head/lm_head.h"
 #include "codelets/output/output.h"
+#include "codelets/peer_copy/peer_copy.h"
 #include "codelets/projection/projection.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/sampling_error/sampling_error.h"
@@ -17,7 +18,7 @@ static void begin(struct mp_submit *sub, const struct mp_decode_step *s, int lay
 {
     sub->device = device;
     sub->in_stream = true;
-    sub->priority = MP_DECODE_PRIORITY;
+    sub->priority = MP_DECODE_PRIORITY + s->lead;
     sub->about.layer = layer;
     sub->about.micro_batch = s->micro_batch;
 }
@@ -62,7 +63,7 @@ static int list_copies(const struct mp_graph *g, const struct mp_decode_step *s,
     int group = mp_shape_group(g->shape);
     int n = 0;
     for (int i = 0; i < shards->count; i++) {
-        if (parts[i].q != &s->buffers->q) {
+        if (parts[i].q != &mp_dense_buffers_of(g, s, layer)->q) {
             copies[n++] = (struct mp_head_buffer){parts[i].q, shards->list[i].first_kv_head * group,
                                                   shards->list[i].num_kv_heads * group};
         }
@@ -151,10 +152,11 @@ static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
 {
     struct mp_head_buffer copies[MP_MAX_SHARDS];
     struct projection_row targets[MP_MAX_BATCH];
+    const struct mp_dense_buffers *b = mp_dense_buffers_of(g, s, layer);
     struct projection_buffers buffers = {
-        .x = &s->buffers->x,
+        .x = &b->x,
         .weights = &g->weights->layers[layer].projection,
-        .q = &s->buffers->q,
+        .q = &b->q,
         .copies = copies,
         .num_copies = sampled ? list_copies(g, s, layer, copies) : 0,
     };
@@ -223,7 +225,7 @@ static void insert_static_attention(struct mp_submit *sub, const struct mp_graph
             .length = 1 + slot(g, row, layer),
         };
     }
-    const struct mp_step_buffers *b = s->buffers;
+    const struct mp_dense_buffers *b = mp_dense_buffers_of(g, s, layer);
     static_attention_insert(sub, g->shape, &b->q, rows, s->num_rows, &b->o_static, &b->lse_static);
     *part = (struct output_part){&b->o_static, &b->lse_static, 0, g->shape->num_attention_heads};
 }
@@ -248,14 +250,15 @@ static int insert_shared_attention(struct mp_submit *sub, const struct mp_graph 
     if (!any) {
         return 0;
     }
-    const struct mp_step_buffers *b = s->buffers;
+    const struct mp_dense_buffers *b = mp_dense_buffers_of(g, s, layer);
     static_attention_insert(sub, g->shape, &b->q, rows, s->num_rows, &b->o_shared, &b->lse_shared);
     *part = (struct output_part){&b->o_shared, &b->lse_shared, 0, g->shape->num_attention_heads};
     return 1;
 }
 
 /* How far the layer's output is from that over all tokens, shard by shard. Nothing waits for it but
- * who uses the same buffers next. */
+ * who uses the same buffers next: if that is another device, which does not follow in the stream,
+ * for its end. */
 static void insert_sampling_error(struct mp_submit *sub, const struct mp_graph *g,
                                   const struct mp_decode_step *s, int layer)
 {
@@ -276,12 +279,23 @@ static void insert_sampling_error(struct mp_submit *sub, const struct mp_graph *
             };
         }
         sub->device = shard->device;
+        sub->in_stream = !mp_ends_stage(&g->placements, layer);
         sampling_error_insert(sub, g->shape, shard,
                               &(struct sampling_error_buffers){of->q, &of->nnz[layer], &b->o_merged,
                                                                &b->lse_merged, &of->error[layer]},
                               rows, s->num_rows,
                               mp_expected_nnz(g, s, layer, shard) / mp_shape_group(g->shape));
     }
+}
+
+/* The residual stream, to the device of the next layer. The tasks there are in another stream. */
+static void insert_peer_copy(struct mp_submit *sub, const struct mp_graph *g,
+                             const struct mp_decode_step *s, int layer)
+{
+    sub->in_stream = false;
+    peer_copy_insert(sub, &mp_dense_buffers_of(g, s, layer)->x,
+                     &mp_dense_buffers_of(g, s, layer + 1)->x,
+                     s->num_rows * (int64_t)g->shape->hidden_size);
 }
 
 double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
@@ -291,6 +305,7 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     const struct mp_layer_weights *w = &g->weights->layers[layer];
     const bool sampled = samples(s, layer);
     const struct mp_rows rows = {0, s->num_rows};
+    const struct mp_buffer *x = &mp_dense_buffers_of(g, s, layer)->x;
     const struct output_merged_buffers merged = {&s->buffers->o_merged, &s->buffers->lse_merged};
     struct output_part parts[2 + MP_MAX_SHARDS];
     int num_parts = 1;
@@ -305,7 +320,7 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
         num_parts += insert_sampled_attention(sub, g, s, layer, parts + 1);
     }
     begin(sub, s, layer, dense);
-    sub->priority = MP_STATIC_PRIORITY;
+    sub->priority = MP_STATIC_PRIORITY + s->lead;
     /* If the GPU then waits for the CPU, its idle time is not this op's. */
     sub->in_stream = !sampled || !(mp_handed_to_cpu(&g->placements, layer) || has_others(g, layer));
     insert_static_attention(sub, g, s, layer, &parts[0]);
@@ -315,10 +330,13 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     /* CPU workers read the merged attention. */
     const bool told = s->observe && sampled && g->attention->method->estimates_error;
     sub->in_stream = !told || !mp_handed_to_cpu(&g->placements, layer);
-    output_insert(sub, g->shape, &w->output, parts, num_parts, &s->buffers->x,
-                  s->observe ? &merged : NULL, rows);
+    output_insert(sub, g->shape, &w->output, parts, num_parts, x, s->observe ? &merged : NULL,
+                  rows);
     sub->in_stream = true;
-    ffn_insert(sub, g->shape, &w->ffn, &s->buffers->x, rows);
+    ffn_insert(sub, g->shape, &w->ffn, x, rows);
+    if (mp_ends_stage(&g->placements, layer)) {
+        insert_peer_copy(sub, g, s, layer);
+    }
     if (told) {
         insert_sampling_error(sub, g, s, layer);
     }
@@ -331,8 +349,9 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
 void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
                             const struct mp_decode_step *s)
 {
-    begin(sub, s, -1, g->placements.dense);
-    embed_insert(sub, g->shape, &s->buffers->ids, &g->weights->embed, &s->buffers->x, s->num_rows);
+    begin(sub, s, -1, g->placements.devices[0]);
+    embed_insert(sub, g->shape, &s->buffers->ids, &g->weights->embed, &s->buffers->dense[0].x,
+                 s->num_rows);
 }
 
 void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,
@@ -342,9 +361,11 @@ void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,
     for (int r = 0; r < s->num_rows; r++) {
         list[r] = s->rows[r].sample;
     }
-    begin(sub, s, -1, g->placements.dense);
+    const struct mp_placements *p = &g->placements;
+    begin(sub, s, -1, mp_last_device(p));
     sub->in_stream = false;
-    lm_head_insert(sub, g->shape, &g->weights->final_norm, mp_lm_head(g), &s->buffers->x,
-                   (struct mp_rows){0, s->num_rows}, &s->buffers->logits);
+    lm_head_insert(sub, g->shape, &g->weights->final_norm, mp_lm_head(g),
+                   &s->buffers->dense[p->num_devices - 1].x, (struct mp_rows){0, s->num_rows},
+                   &s->buffers->logits);
     sample_insert(sub, g->shape, &s->buffers->logits, list, &s->buffers->ids, s->num_rows);
 }

@@ -107,15 +107,26 @@ struct mp_rope {
 
 /* ---- prefill of one request ---- */
 
-/* One chunk of the prompt: its residual stream, and its view of the two staging areas. */
+/* Part of an area for the keys and values of a prompt's layer while it is read. */
+struct mp_staging {
+    struct kv_cache cache;   /* the area */
+    struct mp_buffer buffer; /* wraps it: the part that tasks depend on */
+};
+
+/* One chunk of the prompt: its residual stream, and its part of the staging areas. */
 struct mp_prefill_chunk {
-    int64_t first;                      /* position of its first token */
-    int64_t rows;                       /* tokens */
-    struct mp_buffer ids;               /* [rows] int32 */
-    struct mp_buffer x;                 /* [rows][hidden_size] f32 */
-    struct kv_cache staging[2];         /* K and V of the whole prompt; even and odd layers
-                                           alternate, so that offload runs under the next layer */
-    struct mp_buffer staging_buffer[2]; /* wrap staging[]: this chunk's part of the area */
+    int64_t first;              /* position of its first token */
+    int64_t rows;               /* tokens */
+    struct mp_buffer ids;       /* [rows] int32 */
+    struct mp_buffer *x;        /* [devices] of [rows][hidden_size] f32 */
+    struct mp_staging *staging; /* [num_areas] */
+};
+
+/* What the chunks in the layers of one device use in turn. */
+struct mp_prefill_activations {
+    struct mp_buffer q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim] f32, by
+                              chunk parity */
+    struct mp_buffer o[2]; /* the same */
 };
 
 /* What it takes to make the index of one shard of a layer. Each layer that is cut so uses it in
@@ -148,14 +159,15 @@ struct mp_prefill {
     struct mp_keep keep;
     int num_chunks;
     struct mp_prefill_chunk *chunks; /* [num_chunks] */
+    int num_areas; /* of staging, used by the layers in turn. On one device two, so that offload
+                      runs under the next layer; on several one a layer, so that chunks follow each
+                      other from device to device */
+    struct kv_cache *areas;                     /* [num_areas] K and V of the whole prompt */
+    struct mp_prefill_activations *activations; /* [devices] */
     /* The first tokens of the prompt are not read: a request has kept their KV. */
     int64_t prefix;                 /* tokens; 0: all are read */
     const struct mp_layer_kv *kept; /* [num_hidden_layers] of that request; NULL without prefix */
-    struct kv_cache prefix_staging[2]; /* as the chunks' */
-    struct mp_buffer prefix_buffer[2]; /* wrap them: the prefix's part of the areas */
-    struct mp_buffer q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim] f32, by
-                              chunk parity */
-    struct mp_buffer o[2]; /* the same */
+    struct mp_staging *prefix_staging; /* [num_areas] the prefix's part of them */
     const struct mp_rope *rope;
     bool last_row_only; /* only the last token's logits are wanted: the last layer
                            skips attention and FFN of every other row */
@@ -165,9 +177,10 @@ struct mp_prefill {
 void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_prefill *p);
 
-/* One chunk in one decoder layer: projection, prefill_attention, output, ffn; before the first one,
- * the keys and values of a prefix that is not read are restored. The chunks of a layer come in
- * order, all before the next layer's. */
+/* One chunk in one decoder layer: projection, prefill_attention, output, ffn, and, if the next
+ * layer is on another device, peer_copy; before the first one, the keys and values of a prefix that
+ * is not read are restored. The chunks of a layer come in order; with fewer areas than layers, all
+ * before the next layer's. */
 void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_prefill *p, int layer, int chunk);
 
@@ -215,19 +228,25 @@ struct mp_step_shard {
     struct mp_buffer lse;    /* [max_rows][heads] f32 */
 };
 
-/* Activations of up to max_rows requests, reused by every layer and step. */
+/* Activations of up to max_rows requests on one device, reused by each of its layers. */
+struct mp_dense_buffers {
+    struct mp_buffer x;          /* [max_rows][hidden_size] f32 */
+    struct mp_buffer q;          /* [max_rows][num_attention_heads][head_dim] f32 */
+    struct mp_buffer o_static;   /* as q */
+    struct mp_buffer lse_static; /* [max_rows][num_attention_heads] f32 */
+    struct mp_buffer o_shared;   /* as q: of the prefixes that lenders keep, in dense layers */
+    struct mp_buffer lse_shared; /* as lse_static */
+};
+
+/* All that a step of up to max_rows requests computes, reused by every step. */
 struct mp_step_buffers {
-    struct mp_buffer ids;          /* [max_rows] int32: tokens to feed, then the ones sampled */
-    struct mp_buffer x;            /* [max_rows][hidden_size] f32 */
-    struct mp_buffer q;            /* [max_rows][num_attention_heads][head_dim] f32 */
-    struct mp_buffer o_static;     /* as q */
-    struct mp_buffer lse_static;   /* [max_rows][num_attention_heads] f32 */
-    struct mp_buffer o_shared;     /* as q: of the prefixes that lenders keep, in dense layers */
-    struct mp_buffer lse_shared;   /* as lse_static */
-    struct mp_buffer o_merged;     /* as q: all of a layer's attention, in an observed step */
-    struct mp_buffer lse_merged;   /* as lse_static */
-    struct mp_buffer logits;       /* [max_rows][vocab_size] f32 */
-    struct mp_step_shard **shards; /* [cuts] -> [shards] */
+    struct mp_buffer ids;           /* [max_rows] int32: tokens to feed, then the ones sampled */
+    struct mp_dense_buffers *dense; /* [devices] */
+    struct mp_buffer o_merged;      /* [max_rows][num_attention_heads][head_dim] f32: all of a
+                                       layer's attention, in an observed step */
+    struct mp_buffer lse_merged;    /* [max_rows][num_attention_heads] f32 */
+    struct mp_buffer logits;        /* [max_rows][vocab_size] f32 */
+    struct mp_step_shard **shards;  /* [cuts] -> [shards] */
 };
 
 /* One request in a step. */
@@ -249,23 +268,34 @@ struct mp_decode_row {
 
 struct mp_decode_step {
     int micro_batch; /* index, for traces */
+    int lead; /* added to the priorities of its tasks. Where layers are on several devices, earlier
+                 micro-batches go before later ones, so that they leave a device one by one; else
+                 0: they take turns, layer by layer */
     int num_rows;
     const struct mp_decode_row *rows; /* [num_rows] */
     const struct mp_step_buffers *buffers;
     bool observe; /* each layer's attention is written down, and its error if the method can tell */
 };
 
-/* ids -> x. */
+/* Where a layer's activations are. */
+static inline const struct mp_dense_buffers *
+mp_dense_buffers_of(const struct mp_graph *g, const struct mp_decode_step *s, int layer)
+{
+    return &s->buffers->dense[g->placements.layers[layer].stage];
+}
+
+/* ids -> x of the first device. */
 void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
                             const struct mp_decode_step *s);
 
 /* projection -> what the method selects by -> sampled_attention -> where there are several ranks,
- * exchange; static_attention beside the last three, then output -> ffn. Returns the bytes that all
- * between projection and output move, by their codelets' estimates. */
+ * exchange; static_attention beside the last three, then output -> ffn -> if the next layer is on
+ * another device, peer_copy. Returns the bytes that all between projection and output move, by
+ * their codelets' estimates. */
 double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_decode_step *s, int layer);
 
-/* x -> logits -> ids. */
+/* x of the last device -> logits -> ids. */
 void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_decode_step *s);
 

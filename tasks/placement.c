@@ -2,6 +2,11 @@
 
 #include <stdlib.h>
 
+bool mp_ends_stage(const struct mp_placements *p, int layer)
+{
+    return layer + 1 < p->num_layers && p->layers[layer + 1].stage != p->layers[layer].stage;
+}
+
 bool mp_handed_to_cpu(const struct mp_placements *p, int layer)
 {
     const struct mp_shards *shards = mp_shards_of(p, layer);
@@ -16,7 +21,7 @@ bool mp_takes_turns(const struct mp_placements *p)
             return true;
         }
     }
-    return false;
+    return p->num_devices > 1;
 }
 
 int mp_sparse_layers(const struct mp_placements *p)
@@ -28,25 +33,24 @@ int mp_sparse_layers(const struct mp_placements *p)
     return n;
 }
 
-struct mp_place mp_exchange_place(const struct mp_placements *p, const struct mp_shard *shard)
+struct mp_place mp_exchange_place(const struct mp_shard *shard)
 {
-    return mp_same_device(p->dense, shard->device) ? mp_memory_of(shard->device) : MP_PINNED;
+    return mp_same_device(shard->dense, shard->device) ? mp_memory_of(shard->device) : MP_PINNED;
 }
 
-struct mp_place mp_offloaded_place(const struct mp_placements *p, const struct mp_shard *shard)
+struct mp_place mp_offloaded_place(const struct mp_shard *shard)
 {
     struct mp_place place = mp_memory_of(shard->device);
     if (mp_shard_in_host(shard)) {
-        place = p->dense.kind == MP_GPU ? MP_PINNED : MP_HOST;
+        place = shard->dense.kind == MP_GPU ? MP_PINNED : MP_HOST;
         place.near = shard;
     }
     return place;
 }
 
-struct mp_place mp_scale_place(const struct mp_placements *p, const struct mp_shard *shard)
+struct mp_place mp_scale_place(const struct mp_shard *shard)
 {
-    return shard->device.kind == MP_GPU ? mp_memory_of(shard->device)
-                                        : mp_offloaded_place(p, shard);
+    return shard->device.kind == MP_GPU ? mp_memory_of(shard->device) : mp_offloaded_place(shard);
 }
 
 struct mp_place mp_index_place(const struct mp_shard *shard)

@@ -3,6 +3,7 @@
 #include "codelets/ffn/ffn.h"
 #include "codelets/lm_head/lm_head.h"
 #include "codelets/output/output.h"
+#include "codelets/peer_copy/peer_copy.h"
 #include "codelets/prefill_attention/prefill_attention.h"
 #include "codelets/projection/projection.h"
 #include "codelets/restore/restore.h"
@@ -20,17 +21,28 @@ static void begin(struct mp_submit *sub, const struct mp_prefill *p, int layer, 
     sub->about.chunk = chunk;
 }
 
+/* Where a layer's work is: which device's, and which staging area it uses. */
+static int stage_of(const struct mp_graph *g, int layer)
+{
+    return g->placements.layers[layer].stage;
+}
+
+static int area_of(const struct mp_prefill *p, int layer)
+{
+    return layer % p->num_areas;
+}
+
 static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_prefill *p, int layer, int chunk)
 {
     const struct mp_prefill_chunk *c = &p->chunks[chunk];
     struct projection_buffers buffers = {
-        .x = &c->x,
+        .x = &c->x[stage_of(g, layer)],
         .weights = &g->weights->layers[layer].projection,
-        .q = &p->q[chunk % 2],
+        .q = &p->activations[stage_of(g, layer)].q[chunk % 2],
     };
     struct projection_row target = {
-        .cache = &c->staging_buffer[layer % 2],
+        .cache = &c->staging[area_of(p, layer)].buffer,
         .index = c->first,
         .position = c->first,
         .inv_freq = p->rope->inv_freq,
@@ -46,10 +58,10 @@ static int list_staging(const struct mp_prefill *p, int layer, int count,
 {
     int n = 0;
     if (p->prefix > 0) {
-        out[n++] = &p->prefix_buffer[layer % 2];
+        out[n++] = &p->prefix_staging[area_of(p, layer)].buffer;
     }
     for (int i = 0; i < count; i++) {
-        out[n++] = &p->chunks[i].staging_buffer[layer % 2];
+        out[n++] = &p->chunks[i].staging[area_of(p, layer)].buffer;
     }
     return n;
 }
@@ -63,7 +75,7 @@ static void insert_restore(struct mp_submit *sub, const struct mp_graph *g,
     const bool sparse = shards != NULL && kept->offloaded > 0;
     struct restore_buffers buffers = {
         .kept = &kept->static_buffer,
-        .staging = &p->prefix_buffer[layer % 2],
+        .staging = &p->prefix_staging[area_of(p, layer)].buffer,
     };
     const struct restore_size size = {
         .tokens = p->prefix,
@@ -88,8 +100,9 @@ static void insert_attention(struct mp_submit *sub, const struct mp_graph *g,
 {
     const struct mp_buffer *caches[chunk + 2];
     int num_caches = list_staging(p, layer, chunk + 1, caches);
-    struct prefill_attention_buffers buffers = {&p->q[chunk % 2], caches, num_caches,
-                                                &p->o[chunk % 2]};
+    const struct mp_prefill_activations *own = &p->activations[stage_of(g, layer)];
+    struct prefill_attention_buffers buffers = {&own->q[chunk % 2], caches, num_caches,
+                                                &own->o[chunk % 2]};
     int64_t most = g->blocked_prefill ? rows.count : PLAIN_ROWS;
     for (int64_t at = 0; at < rows.count; at += most) {
         int64_t left = rows.count - at;
@@ -103,7 +116,7 @@ void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
                              const struct mp_prefill *p, int layer, int chunk)
 {
     const struct mp_layer_weights *w = &g->weights->layers[layer];
-    const struct mp_buffer *x = &p->chunks[chunk].x;
+    const struct mp_buffer *x = &p->chunks[chunk].x[stage_of(g, layer)];
     struct mp_rows rows = {0, p->chunks[chunk].rows};
     begin(sub, p, layer, chunk, g->placements.layers[layer].dense);
     if (chunk == 0 && p->prefix > 0) {
@@ -116,11 +129,15 @@ void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
         }
         rows = (struct mp_rows){rows.count - 1, 1};
     }
-    const struct output_part all = {.o = &p->o[chunk % 2],
+    const struct output_part all = {.o = &p->activations[stage_of(g, layer)].o[chunk % 2],
                                     .num_heads = g->shape->num_attention_heads};
     insert_attention(sub, g, p, layer, chunk, rows);
     output_insert(sub, g->shape, &w->output, &all, 1, x, NULL, rows);
     ffn_insert(sub, g->shape, &w->ffn, x, rows);
+    if (mp_ends_stage(&g->placements, layer)) {
+        peer_copy_insert(sub, x, &p->chunks[chunk].x[stage_of(g, layer + 1)],
+                         rows.count * g->shape->hidden_size);
+    }
 }
 
 void mp_submit_prefill_keep(struct mp_submit *sub, const struct mp_graph *g,
@@ -136,8 +153,8 @@ void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,
 {
     for (int c = 0; c < p->num_chunks; c++) {
         const struct mp_prefill_chunk *chunk = &p->chunks[c];
-        begin(sub, p, -1, c, g->placements.dense);
-        embed_insert(sub, g->shape, &chunk->ids, &g->weights->embed, &chunk->x, chunk->rows);
+        begin(sub, p, -1, c, g->placements.devices[0]);
+        embed_insert(sub, g->shape, &chunk->ids, &g->weights->embed, &chunk->x[0], chunk->rows);
     }
 }
 
@@ -145,7 +162,7 @@ void mp_submit_prefill_logits(struct mp_submit *sub, const struct mp_graph *g,
                               const struct mp_prefill *p, int chunk, struct mp_rows rows,
                               const struct mp_buffer *logits)
 {
-    begin(sub, p, -1, chunk, g->placements.dense);
-    lm_head_insert(sub, g->shape, &g->weights->final_norm, mp_lm_head(g), &p->chunks[chunk].x, rows,
-                   logits);
+    begin(sub, p, -1, chunk, mp_last_device(&g->placements));
+    lm_head_insert(sub, g->shape, &g->weights->final_norm, mp_lm_head(g),
+                   &p->chunks[chunk].x[g->placements.num_devices - 1], rows, logits);
 }

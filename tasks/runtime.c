@@ -26,7 +26,7 @@ struct mp_runtime {
     char *map;                     /* cores, for people */
     bool bind;                     /* threads are bound to what the map says */
     bool started;                  /* starpu_init succeeded */
-    bool gpu;                      /* there is a GPU worker */
+    int gpus;                      /* GPU workers */
     double since;                  /* mp_clock_seconds of the start */
     double waited;                 /* mp_waiting_seconds then */
     struct mp_affinity *submitter; /* where the submitting thread could run before it was bound;
@@ -73,6 +73,16 @@ static void start_cpu_worker(void *arg)
     report(job, code, &err);
 }
 
+/* From 0. The devices that StarPU was left with may not be the machine's first ones. */
+static int index_of_gpu_worker(int worker)
+{
+    int i = 0;
+    while (starpu_worker_get_by_type(STARPU_CUDA_WORKER, i) != worker) {
+        i++;
+    }
+    return i;
+}
+
 static void start_gpu_worker(void *arg)
 {
     struct worker_job *job = arg;
@@ -84,9 +94,10 @@ static void start_gpu_worker(void *arg)
     const struct mp_runtime *rt = job->rt;
     struct mp_error err;
     int code = cuda_context_create(device, job->gpu_workspace, &err);
+    int core = mp_gpu_core(&rt->cores, index_of_gpu_worker(starpu_worker_get_id()));
     /* After that: threads which the driver may have created there stay off the core. */
-    if (code == 0 && rt->bind && rt->cores.gpu_core >= 0 &&
-        (code = mp_thread_bind(rt->topology, rt->cores.gpu_core, NULL, &err)) != 0) {
+    if (code == 0 && rt->bind && core >= 0 &&
+        (code = mp_thread_bind(rt->topology, core, NULL, &err)) != 0) {
         mp_fail_prefix(&err, "%s", name);
     }
     report(job, code, &err);
@@ -131,19 +142,33 @@ static int check_scheduler(const char *name, struct mp_error *err)
                    known);
 }
 
-int mp_runtime_find_gpu(struct mp_gpu *out, struct mp_error *err)
+int mp_runtime_find_gpus(int count, struct mp_gpu *out, struct mp_error *err)
 {
-    if (cuda_device_count() == 0) {
+    const int found = cuda_device_count();
+    if (found == 0) {
         return mp_fail(
             err, MP_ERR_UNSUPPORTED,
             "no GPU: this program was built without CUDA, or there is no NVIDIA driver or "
             "device");
     }
-    struct cuda_device_info info;
-    int code = cuda_device_probe(0, &info, err);
+    if (found < count) {
+        return mp_fail(err, MP_ERR_UNSUPPORTED, "there %s %d that this program can use",
+                       found == 1 ? "is" : "are", found);
+    }
+    struct mp_gpu gpus = {.free_bytes = INT64_MAX};
+    int code = 0;
+    for (int i = 0; i < count && code == 0; i++) {
+        struct cuda_device_info info;
+        code = cuda_device_probe(i, &info, err);
+        if (code == 0 && i == 0) {
+            snprintf(gpus.name, sizeof gpus.name, "%s", info.name);
+        }
+        if (code == 0 && info.free_bytes < gpus.free_bytes) {
+            gpus.free_bytes = info.free_bytes;
+        }
+    }
     if (code == 0 && out != NULL) {
-        *out = (struct mp_gpu){.free_bytes = info.free_bytes};
-        snprintf(out->name, sizeof out->name, "%s", info.name);
+        *out = gpus;
     }
     return code;
 }
@@ -160,11 +185,11 @@ static int limit_gpu_memory(int64_t bytes, struct mp_error *err)
 }
 
 /* StarPU, OpenMP and CUDA end the program where they get no thread or no memory for it. */
-static int check_threads(const struct mp_runtime *rt, bool gpu, struct mp_error *err)
+static int check_threads(const struct mp_runtime *rt, int gpus, struct mp_error *err)
 {
     enum { OF_CUDA = 4 };
     static const size_t OWN = (size_t)32 << 20; /* what StarPU takes at its start, and more */
-    return mp_threads_check(mp_runtime_threads(rt) + (gpu ? 1 + OF_CUDA : 0), OWN, err);
+    return mp_threads_check(mp_runtime_threads(rt) + gpus * (1 + OF_CUDA), OWN, err);
 }
 
 static int call_starpu_init(const struct mp_runtime_options *options, int workers,
@@ -175,7 +200,7 @@ static int call_starpu_init(const struct mp_runtime_options *options, int worker
     conf.precedence_over_environment_variables = 1;
     conf.sched_policy_name = options->scheduler;
     conf.ncpus = workers;
-    conf.ncuda = options->gpu ? 1 : 0;
+    conf.ncuda = options->gpus;
     conf.nopencl = 0;
     conf.catch_signals = 0;
     int lock = -1;
@@ -206,7 +231,7 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
                        "cpu_workers: found %d, but this StarPU was built for at most %d", workers,
                        STARPU_MAXCPUS);
     }
-    code = check_threads(rt, options->gpu, err);
+    code = check_threads(rt, options->gpus, err);
     if (code != 0) {
         return code;
     }
@@ -227,11 +252,11 @@ static int init_starpu(struct mp_runtime *rt, const struct mp_runtime_options *o
         return mp_fail(err, MP_ERR_RUNTIME, "StarPU started %u CPU workers, %d were asked for",
                        starpu_cpu_worker_get_count(), workers);
     }
-    if (options->gpu && starpu_cuda_worker_get_count() != 1) {
-        return mp_fail(err, MP_ERR_RUNTIME, "StarPU started %u GPU workers, 1 was asked for",
-                       starpu_cuda_worker_get_count());
+    if ((int)starpu_cuda_worker_get_count() != options->gpus) {
+        return mp_fail(err, MP_ERR_RUNTIME, "StarPU started %u GPU workers, %d were asked for",
+                       starpu_cuda_worker_get_count(), options->gpus);
     }
-    rt->gpu = options->gpu;
+    rt->gpus = options->gpus;
     return 0;
 }
 
@@ -240,7 +265,7 @@ static int start_workers(struct mp_runtime *rt, size_t gpu_workspace, struct mp_
     struct worker_job job = {
         .rt = rt, .gpu_workspace = gpu_workspace, .lock = PTHREAD_MUTEX_INITIALIZER};
     starpu_execute_on_each_worker(start_cpu_worker, &job, STARPU_CPU);
-    if (rt->gpu) {
+    if (rt->gpus > 0) {
         starpu_execute_on_each_worker(start_gpu_worker, &job, STARPU_CUDA);
     }
     if (job.code != 0 && err != NULL) {
@@ -273,13 +298,17 @@ static void describe(struct mp_runtime *rt, const char *scheduler)
     int workers = mp_runtime_cpu_workers(rt);
     int threads = mp_runtime_threads(rt);
     struct mp_gpu gpu = {0};
-    if (rt->gpu && mp_runtime_find_gpu(&gpu, NULL) != 0) {
+    char several[16] = "";
+    if (rt->gpus > 0 && mp_runtime_find_gpus(rt->gpus, &gpu, NULL) != 0) {
         mp_give_up("the GPU has failed: it is not found any more");
     }
+    if (rt->gpus > 1) {
+        snprintf(several, sizeof several, "%d x ", rt->gpus);
+    }
     snprintf(rt->description, sizeof rt->description,
-             "StarPU %d.%d.%d, %s, %d CPU worker%s with %d thread%s in all (%s)%s%s", major, minor,
-             release, scheduler, workers, workers == 1 ? "" : "s", threads, threads == 1 ? "" : "s",
-             machine, rt->gpu ? ", " : "", gpu.name);
+             "StarPU %d.%d.%d, %s, %d CPU worker%s with %d thread%s in all (%s)%s%s%s", major,
+             minor, release, scheduler, workers, workers == 1 ? "" : "s", threads,
+             threads == 1 ? "" : "s", machine, rt->gpus > 0 ? ", " : "", several, gpu.name);
 }
 
 static int plan_cores(struct mp_runtime *rt, const struct mp_runtime_options *options,
@@ -296,7 +325,7 @@ static int plan_cores(struct mp_runtime *rt, const struct mp_runtime_options *op
     struct mp_core_request request = {
         .workers = workers,
         .threads = options->threads,
-        .gpu = options->gpu,
+        .gpus = options->gpus,
         .gpu_node = mp_topology_gpu_node(rt->topology),
     };
     code = mp_core_map_plan(rt->topology, &request, &rt->cores, err);
@@ -337,10 +366,10 @@ int mp_runtime_start(const struct mp_runtime_options *options, struct mp_runtime
 
 int mp_runtime_bind_submitter(struct mp_runtime *rt, struct mp_error *err)
 {
-    if (!rt->bind || rt->cores.submit_core < 0) {
+    if (!rt->bind || mp_submit_core(&rt->cores) < 0) {
         return 0;
     }
-    int code = mp_thread_bind(rt->topology, rt->cores.submit_core, &rt->submitter, err);
+    int code = mp_thread_bind(rt->topology, mp_submit_core(&rt->cores), &rt->submitter, err);
     return code == 0 ? 0 : mp_fail_prefix(err, "submitting thread");
 }
 
@@ -362,7 +391,7 @@ void mp_runtime_stop(struct mp_runtime *rt)
         starpu_task_wait_for_all();
         starpu_execute_on_each_worker(release_worker_memory, NULL, STARPU_CPU);
         mp_memory_release();
-        if (rt->gpu) {
+        if (rt->gpus > 0) {
             starpu_execute_on_each_worker(stop_gpu_worker, NULL, STARPU_CUDA);
         }
         starpu_shutdown();

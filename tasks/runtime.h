@@ -17,29 +17,30 @@ struct mp_runtime_options {
     int threads;           /* OpenMP threads over all workers; 0: every core, but for those that a
                               GPU needs (core/machine/core_map.h) */
     bool bind;             /* bind threads to their cores; false: bind none */
-    bool gpu;              /* a worker on the machine's first GPU */
-    size_t gpu_workspace;  /* bytes of GPU memory for its kernels */
-    int64_t gpu_memory;    /* most bytes for data on the GPU; 0: no limit of ours */
+    int gpus;              /* a worker on each of so many, the machine's first ones; 0: on none */
+    size_t gpu_workspace;  /* bytes of each one's memory for its kernels */
+    int64_t gpu_memory;    /* most bytes for data on each; 0: no limit of ours */
     const char *fxt_dir;   /* folder of StarPU's own trace (tasks/fxt.h); NULL: none */
     int fxt_steps;         /* decode steps in it */
 };
 
-/* What the machine's first GPU is. */
+/* What the machine's first GPUs are. */
 struct mp_gpu {
-    char name[256];
-    int64_t free_bytes; /* device memory that nobody uses now */
+    char name[256];     /* of the first */
+    int64_t free_bytes; /* device memory that nobody uses now: on the one that has the least */
 };
 
-/* Whether there is a GPU that this program and its StarPU can use; *out may be NULL. Works before
- * the runtime is started. MP_ERR_UNSUPPORTED or MP_ERR_RUNTIME says why there is none. */
-int mp_runtime_find_gpu(struct mp_gpu *out, struct mp_error *err);
+/* Whether there are so many GPUs, at least 1, that this program and its StarPU can use; *out may be
+ * NULL. Works before the runtime is started. MP_ERR_UNSUPPORTED or MP_ERR_RUNTIME says why there
+ * are not, or how many there are. */
+int mp_runtime_find_gpus(int count, struct mp_gpu *out, struct mp_error *err);
 
 /* Name of StarPU's scheduling policy `index`, from 0; NULL past the last. Works before the runtime
  * is started. */
 const char *mp_runtime_scheduler(int index);
 
-/* Starts StarPU and binds each CPU worker's team to its own cores and the thread that drives the
- * GPU to the one set aside for it, which is verified. Errors: an unknown policy (the message lists
+/* Starts StarPU and binds each CPU worker's team to its own cores and the threads that drive GPUs
+ * to those set aside for them, which is verified. Errors: an unknown policy (the message lists
  * the known ones), more workers or threads than there are cores or than this StarPU was built for,
  * a thread that does not run where it was bound, a GPU that does not start, a trace that StarPU
  * cannot write. */

@@ -3,6 +3,7 @@
 #include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/config/config_key.h"
+#include "core/machine/device.h"
 
 #include <cjson/cJSON.h>
 #include <limits.h>
@@ -135,8 +136,11 @@ static const struct config_key keys[] = {
     {"runtime.isa", "isa", CONFIG_CHOICE, .verbs = READERS | MP_VERB_PLAN, FIELD(isa),
      .choices = "auto|ref|avx2|avx512", .initial = "auto", .help = "kernel variant"},
     {"runtime.devices", "devices", CONFIG_CHOICE, .verbs = READERS | MP_VERB_PLAN, FIELD(devices),
-     .choices = "auto|cpu|gpu", .initial = "auto",
-     .help = "what to run on; auto: the GPU too if there is one"},
+     .choices = "auto|cpu|gpu|mock", .initial = "auto",
+     .help = "auto: a GPU if there is one; mock: for tests"},
+    {"runtime.gpus", "gpus", CONFIG_INT, .verbs = (READERS & ~MP_VERB_BENCH_OPS) | MP_VERB_PLAN,
+     FIELD(gpus), RANGE(1, MP_MAX_GPUS), .initial = "1",
+     .help = "GPUs between which the layers are split"},
     {"runtime.activations", "activations", CONFIG_CHOICE, .verbs = READERS | MP_VERB_PLAN,
      FIELD(activations), .choices = "auto|bf16|bf16x2", .initial = "auto",
      .help = "a prompt's, in one bf16 part or two"},

@@ -105,7 +105,10 @@ struct mp_config {
     float prefill_share; /* runtime.prefill_share: most of the time that reading a prompt may take
                             while others decode, in (0, 1], default 0.5 */
     char *isa;           /* runtime.isa: auto | ref | avx2 | avx512 */
-    char *devices;       /* runtime.devices: auto | cpu | gpu */
+    char *devices;       /* runtime.devices: auto | cpu | gpu | mock, for tests: CPU workers
+                            stand for GPUs */
+    int gpus;            /* runtime.gpus: the layers are split between so many, 1..MP_MAX_GPUS,
+                            default 1 */
     char *activations; /* runtime.activations: auto | bf16 | bf16x2: in how many bf16 parts those of
                           a prompt are multiplied with weights; auto: bf16 */
     int64_t gpu_memory; /* runtime.gpu_memory, bytes; 0: what is free */

@@ -29,13 +29,18 @@ static int min_int(int a, int b)
     return a < b ? a : b;
 }
 
+/* Cores that GPUs want of so many. */
+static int wanted_aside(const struct mp_core_request *request, int cores)
+{
+    int most = cores >= 4 ? cores / 4 : cores == 3;
+    return request->gpus == 0 ? 0 : min_int(request->gpus + 1, most);
+}
+
 /* As many threads as there are cores that nobody else needs. */
 static int default_threads(const struct mp_topology *t, const struct mp_core_request *request)
 {
     int cores = mp_topology_cores_granted(t);
-    if (request->gpu) {
-        cores -= cores >= 8 ? 2 : cores >= 3 ? 1 : 0;
-    }
+    cores -= wanted_aside(request, cores);
     return request->workers > cores ? request->workers : cores;
 }
 
@@ -53,13 +58,12 @@ static bool last_cores(const struct mp_topology *t, int node, int count, int *co
 static void set_aside(const struct mp_topology *t, const struct mp_core_request *request,
                       int threads, struct mp_core_map *map)
 {
-    int aside[2] = {-1, -1};
-    int count = request->gpu ? min_int(2, mp_topology_cores(t) - threads) : 0;
-    if (!last_cores(t, request->gpu_node, count, aside)) {
-        last_cores(t, -1, count, aside);
+    int wanted = request->gpus > 0 ? request->gpus + 1 : 0;
+    map->num_gpus = request->gpus;
+    map->num_aside = min_int(wanted, mp_topology_cores(t) - threads);
+    if (!last_cores(t, request->gpu_node, map->num_aside, map->aside)) {
+        last_cores(t, -1, map->num_aside, map->aside);
     }
-    map->gpu_core = aside[0];
-    map->submit_core = count == 1 ? aside[0] : aside[1];
 }
 
 /* The cores that teams are made of. */
@@ -70,6 +74,16 @@ struct core_pool {
     int num_nodes;   /* that have any of them */
 };
 
+static bool is_aside(const struct mp_core_map *map, int core)
+{
+    for (int i = 0; i < map->num_aside; i++) {
+        if (map->aside[i] == core) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void pool_fill(const struct mp_topology *t, const struct mp_core_map *map,
                       struct core_pool *pool)
 {
@@ -78,7 +92,7 @@ static void pool_fill(const struct mp_topology *t, const struct mp_core_map *map
         .node_start = mp_xcalloc((size_t)mp_topology_cores(t) + 1, sizeof *pool->node_start),
     };
     for (int core = 0; core < mp_topology_cores(t); core++) {
-        if (core == map->gpu_core || core == map->submit_core) {
+        if (is_aside(map, core)) {
             continue;
         }
         int at = pool->num_cores++;
@@ -182,11 +196,17 @@ static void print_cores(FILE *out, const int *cores, int count)
 
 static void print_aside(FILE *out, const struct mp_core_map *map)
 {
-    if (map->gpu_core >= 0 && map->submit_core == map->gpu_core) {
-        fprintf(out, "; GPU driver and submitting thread: core %d", map->gpu_core);
-    } else if (map->gpu_core >= 0) {
-        fprintf(out, "; GPU driver: core %d; submitting thread: core %d", map->gpu_core,
-                map->submit_core);
+    if (map->num_aside == 0) {
+        return;
+    }
+    fprintf(out, "; GPU driver%s", map->num_gpus > 1 ? "s" : "");
+    if (map->num_aside <= map->num_gpus) {
+        fputs(" and submitting thread: ", out);
+        print_cores(out, map->aside, map->num_aside);
+    } else {
+        fputs(": ", out);
+        print_cores(out, map->aside, map->num_gpus);
+        fprintf(out, "; submitting thread: core %d", mp_submit_core(map));
     }
 }
 

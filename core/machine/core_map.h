@@ -3,6 +3,7 @@
 #define MP_CORE_CORE_MAP_H
 
 #include "core/base/error.h"
+#include "core/machine/device.h"
 #include "core/machine/topology.h"
 
 #include <stdbool.h>
@@ -12,19 +13,33 @@ struct mp_core_request {
     int workers;  /* teams; 0: one per NUMA node */
     int threads;  /* of all teams together; 0: every core that is not set aside, or as many as a CPU
                      quota of the control group covers */
-    bool gpu;     /* the thread that drives a GPU polls and never sleeps, and the one that submits
-                     its tasks must not wait for a core: set aside two of 8 cores or more, one of
-                     3 to 7, none of fewer; with `threads` given, up to two that it leaves */
+    int gpus;     /* the thread that drives a GPU polls and never sleeps, and the one that submits
+                     tasks to them must not wait for a core: set aside one for each, but no more
+                     than a quarter of the cores, or one of 3 to 7; with `threads` given, up to as
+                     many that it leaves */
     int gpu_node; /* take them from this node; -1: the last ones there are */
 };
 
-/* Who runs where; no core is in two places, but for the two that may share the last. */
+/* Who runs where; no core is in two places, but for those that may share one that is set aside. */
 struct mp_core_map {
     struct mp_team *teams; /* [num_teams] */
     int num_teams;
-    int gpu_core;    /* of the thread that drives the GPU; -1: none is set aside */
-    int submit_core; /* of the thread that submits tasks, maybe gpu_core too; -1: none */
+    int num_gpus;
+    int aside[MP_MAX_GPUS + 1]; /* [num_aside] of the threads that drive GPUs, then of the one that
+                                   submits tasks, which share them where they are too few */
+    int num_aside;
 };
+
+/* Those of the threads; -1: none is set aside. */
+static inline int mp_gpu_core(const struct mp_core_map *map, int gpu)
+{
+    return map->num_aside > 0 ? map->aside[gpu % map->num_aside] : -1;
+}
+
+static inline int mp_submit_core(const struct mp_core_map *map)
+{
+    return map->num_aside > 0 ? map->aside[map->num_aside - 1] : -1;
+}
 
 /* Sets cores aside and splits the others into teams: consecutive cores of one node together, sizes
  * as even as can be. Errors (MP_ERR_USAGE): more workers than threads, more threads than cores

@@ -9,6 +9,8 @@ enum mp_device_kind {
     MP_GPU,
 };
 
+enum { MP_MAX_GPUS = 8 }; /* that one process uses */
+
 struct mp_device {
     enum mp_device_kind kind;
     int index; /* CPU worker or GPU, from 0; -1: any of the kind */

@@ -14,6 +14,7 @@ enum { MP_MAX_SHARDS = 32 };
 
 struct mp_shard {
     int rank;                /* whose shard it is: of another rank's only the heads are known */
+    struct mp_device dense;  /* does the dense work of its layers */
     struct mp_device device; /* works on it and has its data, .. */
     bool in_host; /* .. but for the keys and values, if it is a GPU that reads them in host
                      memory */

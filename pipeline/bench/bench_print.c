@@ -95,12 +95,12 @@ static void print_placement(const struct mp_bench_result *r, FILE *out)
 {
     const struct mp_plan *plan = &r->plan;
     if (plan->sparse_layers == 0) {
-        fprintf(out, "  attention     full, on the %s\n", plan->gpu ? "GPU" : "CPU");
+        fprintf(out, "  attention     full, on the %s\n", plan->gpus > 0 ? "GPU" : "CPU");
         return;
     }
     fprintf(out, "  attention     sampled in %d of %d layers, %s", plan->sparse_layers,
             r->num_layers, r->attention);
-    if (plan->gpu && plan->kept_layers > 0) {
+    if (plan->gpus > 0 && plan->kept_layers > 0) {
         fprintf(out, "; KV and tables of %d of them on the GPU", plan->gpu_kv_layers);
     }
     fputc('\n', out);
@@ -129,9 +129,9 @@ static void print_memory(const struct mp_bench_result *r, FILE *out)
     char most[MP_SIZE_TEXT];
     fprintf(out, "  memory        CPU: peak %s, planned %s", mp_size_text(r->cpu_bytes, used),
             mp_size_text(r->plan.total[MP_PLAN_CPU], planned));
-    if (r->plan.gpu) {
+    if (r->plan.gpus > 0) {
         fprintf(out, "; GPU: %s taken, planned %s, at most %s", mp_size_text(r->gpu_bytes, used),
-                mp_size_text(r->plan.total[MP_PLAN_GPU], planned),
+                mp_size_text(mp_plan_gpu_total(&r->plan), planned),
                 mp_size_text(r->plan.gpu_limit, most));
     }
     fputc('\n', out);
@@ -142,12 +142,12 @@ static void print_overlap(const struct mp_bench_result *r, FILE *out)
     struct mp_overlap o = mp_profile_typical(&r->profile);
     fprintf(out, "  devices       of %.3f ms (the median of %zu), CPU busy %.3f ms",
             1e3 * o.seconds, r->profile.num_intervals, 1e3 * o.busy[MP_TRACK_CPU]);
-    if (r->plan.gpu) {
+    if (r->plan.gpus > 0) {
         fprintf(out, ", GPU busy %.3f ms, both %.3f ms", 1e3 * o.busy[MP_TRACK_GPU], 1e3 * o.both);
     }
     fprintf(out, ", %s %.3f ms (%.1f us a layer); %.2f x the %s\n",
-            r->plan.gpu ? "neither" : "idle", 1e3 * o.idle, 1e6 * o.idle / r->num_layers,
-            o.seconds / longest_busy(&o), r->plan.gpu ? "busier device's time" : "busy time");
+            r->plan.gpus > 0 ? "neither" : "idle", 1e3 * o.idle, 1e6 * o.idle / r->num_layers,
+            o.seconds / longest_busy(&o), r->plan.gpus > 0 ? "busier device's time" : "busy time");
 }
 
 void mp_bench_print_subject(const struct mp_bench_result *r, FILE *out)
@@ -287,7 +287,7 @@ static cJSON *result_json(const struct mp_bench_result *r)
     add_number(o, "cpu_memory_bytes", (double)r->cpu_bytes);
     add_number(o, "gpu_memory_bytes", (double)r->gpu_bytes);
     add_number(o, "cpu_planned_bytes", (double)r->plan.total[MP_PLAN_CPU]);
-    add_number(o, "gpu_planned_bytes", (double)r->plan.total[MP_PLAN_GPU]);
+    add_number(o, "gpu_planned_bytes", (double)mp_plan_gpu_total(&r->plan));
     cJSON_AddItemToObject(o, "seconds", cJSON_CreateDoubleArray(r->seconds, (int)r->count));
     add_number(o, "median_seconds", mp_median(r->seconds, r->count));
     add_number(o, "sampled", r->sampled);

@@ -153,6 +153,12 @@ struct mp_config mp_bench_config(const struct mp_cli *cli)
 
 /* ---- decode and prefill ---- */
 
+static bool uses_gpu(const struct mp_config *c)
+{
+    bool may = strcmp(c->devices, "auto") == 0 || strcmp(c->devices, "gpu") == 0;
+    return may && mp_hook_find_gpu(NULL, 0, NULL) == 0;
+}
+
 /* A row of --compare: a method, by its name, and how many layers keep their KV on the GPU. */
 static int add_placement(struct rows *rows, const struct mp_cli *cli, const char *method,
                          int gpu_kv_layers, const char *what, struct mp_error *err)
@@ -171,7 +177,7 @@ static int add_placement(struct rows *rows, const struct mp_cli *cli, const char
 static int measure_placements(struct rows *rows, const struct mp_cli *cli, struct mp_error *err)
 {
     const struct mp_config *c = &cli->config;
-    bool gpu = strcmp(c->devices, "cpu") != 0 && mp_hook_find_gpu(NULL, 0, NULL) == 0;
+    bool gpu = uses_gpu(c);
     const char *usual, *summary;
     mp_attention_method(0, &usual, &summary);
     const char *method = c->attention_method != NULL ? c->attention_method : usual;
@@ -267,6 +273,7 @@ static int measure_variants(struct rows *rows, const struct mp_cli *cli, struct 
     bool any = strcmp(cli->config.isa, "auto") == 0;
     int code = 0;
     config.devices = "cpu";
+    config.gpus = 1;
     if (!any) {
         code = measure_variant(rows, cli, &config, cli->config.isa, err);
     }
@@ -276,8 +283,7 @@ static int measure_variants(struct rows *rows, const struct mp_cli *cli, struct 
             code = measure_variant(rows, cli, &config, config.isa, err);
         }
     }
-    bool gpu = strcmp(cli->config.devices, "cpu") != 0 && mp_hook_find_gpu(NULL, 0, NULL) == 0;
-    if (code == 0 && gpu) {
+    if (code == 0 && uses_gpu(&cli->config)) {
         config.devices = "gpu";
         config.isa = "auto";
         config.gpu_kv_layers = INT_MAX;

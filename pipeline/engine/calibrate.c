@@ -15,7 +15,7 @@
 static int describe_setup(const struct mp_engine *e, struct mp_setup *out, struct mp_error *err)
 {
     struct mp_gpu gpu = {0};
-    int code = mp_dense(e).kind == MP_GPU ? mp_runtime_find_gpu(&gpu, err) : 0;
+    int code = mp_dense(e).kind == MP_GPU ? mp_runtime_find_gpus(1, &gpu, err) : 0;
     *out = (struct mp_setup){
         .cpu_workers = mp_runtime_cpu_workers(e->runtime),
         .threads = mp_runtime_threads(e->runtime),

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- attention and placement ---- */
+/* ---- attention ---- */
 
 int mp_engine_set_attention(struct mp_engine *e, const struct mp_config *c, struct mp_error *err)
 {
@@ -28,83 +28,6 @@ int mp_engine_set_attention(struct mp_engine *e, const struct mp_config *c, stru
     e->graph.window = c->window_size;
     e->graph.center = c->attention_center;
     return mp_method_choose(c, &e->attention.method, err);
-}
-
-static bool is_sparse(const struct mp_engine *e, int layer)
-{
-    const struct mp_config *c = e->config;
-    bool sparse = e->attention.method->sparse;
-    for (int i = 0; i < c->num_cache_layers; i++) {
-        sparse = sparse && c->cache_layers[i] != layer;
-    }
-    return sparse;
-}
-
-int mp_engine_kept_layers(const struct mp_engine *e)
-{
-    int n = 0;
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        n += e->attention.method->keeps && is_sparse(e, l);
-    }
-    return n;
-}
-
-/* Whether the GPU attends to what is selected in CPU memory, so that no step waits for a hand-over.
- * Measured on an H200, 512 rows of 8 bits a KV head: 85 us a layer; CPU workers 62, and 20 for the
- * hand-over, which larger batches hide behind each other's dense work. */
-static bool gathers_on_gpu(const struct mp_engine *e)
-{
-    const struct mp_config *c = e->config;
-    bool few = c->batch == 1 && e->attention.method->shared_rows;
-    return mp_dense(e).kind == MP_GPU &&
-           (c->gather == MP_GATHER_GPU || (c->gather == MP_GATHER_AUTO && few));
-}
-
-/* The cut that gives a rank's heads of whole layers to a device, or a shard of them to each CPU
- * worker. */
-static int add_cut(const struct mp_engine *e, bool gpu, struct mp_placements *p)
-{
-    struct mp_kv_heads own = mp_heads_of_rank(e, e->rank);
-    struct mp_shards *cut = &p->cuts[p->num_cuts];
-    bool on_cpu = !gpu && !gathers_on_gpu(e);
-    if (!on_cpu) {
-        mp_shards_of_device(mp_dense(e), own, cut);
-        cut->list[0].in_host = !gpu;
-    } else if (e->runtime != NULL) {
-        mp_runtime_cut(e->runtime, own, cut);
-    } else {
-        mp_shards_of_device((struct mp_device){MP_CPU, -1}, own, cut);
-    }
-    for (int r = 0; r < e->num_ranks; r++) {
-        if (r != e->rank) {
-            mp_shards_add_rank(cut, mp_heads_of_rank(e, r),
-                               on_cpu && e->rank_shards != NULL ? e->rank_shards[r] : 1);
-        }
-    }
-    return p->num_cuts++;
-}
-
-void mp_engine_place(const struct mp_engine *e, int gpu_kv_layers, struct mp_placements *out)
-{
-    int layers = e->shape->num_hidden_layers;
-    int cuts[2] = {-1, -1}; /* of layers on the CPU and on the GPU, once there is one */
-    *out = (struct mp_placements){
-        .layers = mp_xcalloc((size_t)layers, sizeof *out->layers),
-        .num_layers = layers,
-        .dense = mp_dense(e),
-        .cuts = mp_xcalloc(2, sizeof *out->cuts),
-    };
-    for (int l = 0; l < layers; l++) {
-        struct mp_placement *at = &out->layers[l];
-        *at = (struct mp_placement){.dense = mp_dense(e), .sparse = is_sparse(e, l), .cut = -1};
-        if (at->sparse && e->attention.method->keeps) {
-            bool gpu = gpu_kv_layers-- > 0;
-            if (cuts[gpu] < 0) {
-                cuts[gpu] = add_cut(e, gpu, out);
-            }
-            at->cut = cuts[gpu];
-        }
-    }
 }
 
 static int choose_eos(struct mp_engine *e, struct mp_error *err)
@@ -143,8 +66,45 @@ static int choose_kernels(struct mp_engine *e, struct mp_error *err)
     return code;
 }
 
-/* Whether to use a GPU: MP_ERR_USAGE if one is asked for and there is none, or something that it
- * does not do. */
+/* Dense work is on so many of a kind. */
+static void use_devices(struct mp_engine *e, enum mp_device_kind kind)
+{
+    struct mp_placements *p = &e->graph.placements;
+    p->num_devices = e->config->gpus;
+    for (int i = 0; i < p->num_devices; i++) {
+        p->devices[i] = (struct mp_device){kind, i};
+    }
+}
+
+/* No GPU: MP_ERR_USAGE if anything asks for one. Mock ones are CPU workers. */
+static int use_cpu(struct mp_engine *e, struct mp_error *err)
+{
+    const struct mp_config *c = e->config;
+    bool mock = strcmp(c->devices, "mock") == 0;
+    if (c->gather == MP_GATHER_GPU) {
+        return mp_fail(err, MP_ERR_USAGE, "runtime.gather: found gpu, but devices is %s",
+                       c->devices);
+    }
+    if (!mock && c->gpus > 1) {
+        return mp_fail(err, MP_ERR_USAGE, "runtime.gpus: found %d, but devices is cpu", c->gpus);
+    }
+    if (mock && c->gpu_memory > 0) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "runtime.gpu_memory: mock GPUs have no memory of their own");
+    }
+    if (mock && c->cpu_workers > 0 && c->cpu_workers < c->gpus) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "runtime.cpu_workers: found %d, expected at least %d, which stand for GPUs",
+                       c->cpu_workers, c->gpus);
+    }
+    if (mock) {
+        use_devices(e, MP_CPU);
+    }
+    return 0;
+}
+
+/* Whether to use GPUs: MP_ERR_USAGE if some are asked for and there are none, or fewer, or
+ * something that they do not do. */
 static int choose_devices(struct mp_engine *e, struct mp_error *err)
 {
     const struct mp_config *c = e->config;
@@ -152,16 +112,21 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
     struct mp_gpu gpu = {0};
     struct mp_error why;
     int code;
-    if (strcmp(c->devices, "cpu") == 0) {
-        return c->gather != MP_GATHER_GPU
-                   ? 0
-                   : mp_fail(err, MP_ERR_USAGE, "runtime.gather: found gpu, but devices is cpu");
+    if (c->gpus > e->shape->num_hidden_layers) {
+        return mp_fail(err, MP_ERR_USAGE, "runtime.gpus: found %d, but the model has %d layers",
+                       c->gpus, e->shape->num_hidden_layers);
+    }
+    if (strcmp(c->devices, "cpu") == 0 || strcmp(c->devices, "mock") == 0) {
+        return use_cpu(e, err);
     }
     if (mp_isa_current() == MP_ISA_REF || !c->mem_efficient) {
         code = mp_fail(&why, MP_ERR_USAGE, "%s runs on the CPU alone",
                        c->mem_efficient ? "runtime.isa ref" : "mem_efficient 0");
     } else {
-        code = mp_runtime_find_gpu(&gpu, &why);
+        code = mp_runtime_find_gpus(c->gpus, &gpu, &why);
+    }
+    if (code != 0 && c->gpus > 1) {
+        return mp_fail(err, MP_ERR_USAGE, "runtime.gpus: found %d, but %s", c->gpus, why.message);
     }
     if (code != 0 && wanted) {
         return mp_fail(err, MP_ERR_USAGE, "runtime.devices: found gpu, but %s", why.message);
@@ -170,7 +135,7 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
         return mp_fail(err, MP_ERR_USAGE, "runtime.gather: found gpu, but %s", why.message);
     }
     if (code == 0) {
-        e->graph.placements.dense = (struct mp_device){MP_GPU, 0};
+        use_devices(e, MP_GPU);
         e->gpu_free = e->gpu_limit = gpu.free_bytes;
         if (c->gpu_memory > 0 && c->gpu_memory < gpu.free_bytes) {
             e->gpu_limit = c->gpu_memory;
@@ -196,7 +161,7 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
     e->graph = (struct mp_graph){
         .shape = e->shape,
         .weights = &e->weights,
-        .placements = {.dense = {MP_CPU, -1}},
+        .placements = {.devices = {{MP_CPU, -1}}, .num_devices = 1},
     };
     int code = choose_eos(e, err);
     if (code == 0) {
@@ -217,7 +182,7 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
         mp_engine_close(e);
         return code;
     }
-    if (mp_dense(e).kind != MP_GPU && (config->gpu_memory > 0 || config->gpu_kv_layers > 0)) {
+    if (!mp_has_gpus(e) && (config->gpu_memory > 0 || config->gpu_kv_layers > 0)) {
         mp_log(MP_LOG_WARNING,
                "runtime.gpu_memory and runtime.gpu_kv_layers have no effect: no GPU is used");
     }
@@ -250,12 +215,13 @@ void mp_engine_plan(const struct mp_engine *e, int64_t tokens, int64_t new_token
 static int start_runtime(struct mp_engine *e, const struct mp_plan *plan, struct mp_error *err)
 {
     const int64_t *gpu = plan->bytes[MP_PLAN_GPU];
+    const bool mock = mp_dense(e).kind != MP_GPU && mp_has_gpus(e);
     struct mp_runtime_options options = {
         .scheduler = e->config->scheduler,
-        .cpu_workers = e->config->cpu_workers,
+        .cpu_workers = mock && e->config->cpu_workers == 0 ? plan->devices : e->config->cpu_workers,
         .threads = e->config->threads,
         .bind = e->config->binding == MP_BIND_CORES,
-        .gpu = mp_dense(e).kind == MP_GPU,
+        .gpus = plan->gpus,
         .gpu_workspace = (size_t)gpu[MP_PLAN_WORKSPACE],
         .gpu_memory = e->gpu_limit - gpu[MP_PLAN_WORKSPACE] - gpu[MP_PLAN_PROCESS],
         .fxt_dir = e->config->fxt_dir,
@@ -271,10 +237,11 @@ static int load_weights(struct mp_engine *e, struct mp_error *err)
     return a.code == 0 ? mp_weights_fill(e, err) : a.code;
 }
 
-int mp_engine_set_up_attention(struct mp_engine *e, int gpu_kv_layers, struct mp_error *err)
+int mp_engine_set_up_attention(struct mp_engine *e, const struct mp_plan *plan,
+                               struct mp_error *err)
 {
     struct mp_allocator a = {.err = err};
-    mp_engine_place(e, gpu_kv_layers, &e->graph.placements);
+    mp_engine_place(e, &plan->stages, plan->gpu_kv_layers, &e->graph.placements);
     if (mp_engine_kept_layers(e) > 0 && e->attention.method->create_shared != NULL) {
         e->attention.method->create_shared(&e->attention, &a, mp_memory_of(mp_dense(e)));
     }
@@ -309,10 +276,10 @@ int mp_engine_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, str
         code = mp_engine_meet_ranks(e, tokens, new_tokens, plan.gpu_kv_layers, err);
     }
     if (code == 0) {
-        code = load_weights(e, err);
+        code = mp_engine_set_up_attention(e, &plan, err);
     }
     if (code == 0) {
-        code = mp_engine_set_up_attention(e, plan.gpu_kv_layers, err);
+        code = load_weights(e, err);
     }
     for (int d = 0; d < MP_PLAN_DEVICES; d++) {
         e->prefixes->budget[d] = plan.bytes[d][MP_PLAN_PREFIXES];
@@ -420,15 +387,11 @@ char *mp_engine_fingerprint(const struct mp_engine *e)
                         activations, e->config->mem_efficient ? "" : "-plain");
 }
 
-bool mp_engine_is_dense(const struct mp_engine *e, int layer)
-{
-    return !is_sparse(e, layer);
-}
-
 int64_t mp_engine_gpu_used(const struct mp_engine *e)
 {
     struct mp_gpu gpu;
-    if (mp_dense(e).kind != MP_GPU || mp_runtime_find_gpu(&gpu, NULL) != 0) {
+    if (mp_dense(e).kind != MP_GPU ||
+        mp_runtime_find_gpus(e->graph.placements.num_devices, &gpu, NULL) != 0) {
         return 0;
     }
     return e->gpu_free - gpu.free_bytes;

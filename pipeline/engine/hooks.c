@@ -9,7 +9,7 @@
 int mp_hook_find_gpu(char *name, size_t size, struct mp_error *err)
 {
     struct mp_gpu gpu;
-    int code = mp_runtime_find_gpu(&gpu, err);
+    int code = mp_runtime_find_gpus(1, &gpu, err);
     if (code == 0 && name != NULL) {
         snprintf(name, size, "%s", gpu.name);
     }

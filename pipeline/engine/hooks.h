@@ -119,7 +119,8 @@ bool mp_engine_is_dense(const struct mp_engine *e, int layer);
 int mp_engine_bandwidth(const struct mp_engine *e, double bandwidth[MP_TRACK_KINDS],
                         struct mp_error *err);
 
-/* Bytes of GPU memory taken since the engine was opened, as the device tells; 0 without a GPU. */
+/* Bytes of GPU memory taken since the engine was opened, as the device tells: of the one that has
+ * least left, if there are several; 0 without a GPU. */
 int64_t mp_engine_gpu_used(const struct mp_engine *e);
 
 /* ---- variants.c: several attentions over one model in memory ---- */

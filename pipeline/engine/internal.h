@@ -38,10 +38,11 @@ struct mp_engine {
                             to: bf16, or f32 on the reference path */
     struct mp_model_weights weights;
     struct mp_attention attention;
-    int64_t gpu_free;      /* bytes free on the GPU when the engine was opened */
-    int64_t gpu_limit;     /* bytes of them that may be used */
-    struct mp_graph graph; /* of its placements the dense device is known at once, the layers' once
-                              the engine has started */
+    int64_t gpu_free;      /* bytes free on a GPU when the engine was opened: on the one that had
+                              the least */
+    int64_t gpu_limit;     /* bytes of them that may be used, on each */
+    struct mp_graph graph; /* of its placements the devices are known at once, the layers' once the
+                              engine has started */
     int rank;              /* this process, of .. */
     int num_ranks;         /* .. so many that deal out the KV heads of sparse layers; >= 1 */
     int *rank_shards; /* [num_ranks] shards that each cuts its heads into, where they are on the
@@ -69,10 +70,16 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
 /* RoPE of a request at seq_len tokens. */
 void mp_engine_rope(const struct mp_engine *e, int64_t seq_len, struct mp_rope *out);
 
-/* Runs all dense work, and has weights, activations and static caches. */
+/* The first device of dense work; the others are of its kind. */
 static inline struct mp_device mp_dense(const struct mp_engine *e)
 {
-    return e->graph.placements.dense;
+    return e->graph.placements.devices[0];
+}
+
+/* Whether layers can be placed: dense work is on GPUs, or on CPU workers that stand for them. */
+static inline bool mp_has_gpus(const struct mp_engine *e)
+{
+    return mp_dense(e).index >= 0;
 }
 
 /* A rank's KV heads of a sparse layer. */
@@ -94,12 +101,21 @@ static inline enum mp_dtype mp_offloaded_dtype(const struct mp_engine *e)
     return e->config->kv_dtype == MP_KV_INT8 ? MP_I8 : e->dtype;
 }
 
-/* Places every layer; of those whose offloaded tokens are kept, the first gpu_kv_layers keep them
- * on the GPU. Free with mp_placements_free. */
-void mp_engine_place(const struct mp_engine *e, int gpu_kv_layers, struct mp_placements *out);
+/* ---- place.c ---- */
+
+/* Which device has which layers, in a plan for so many tokens. */
+void mp_engine_split(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                     struct mp_stages *out);
+
+/* Places every layer; of those whose offloaded tokens are kept, gpu_kv_layers keep them on their
+ * GPU, the first ones of each in proportion. Free with mp_placements_free. */
+void mp_engine_place(const struct mp_engine *e, const struct mp_stages *stages, int gpu_kv_layers,
+                     struct mp_placements *out);
 
 /* Layers whose offloaded tokens the method keeps: these can be placed. */
 int mp_engine_kept_layers(const struct mp_engine *e);
+
+/* ---- engine.c ---- */
 
 /* What a configuration says of attention. MP_ERR_USAGE: it cannot be, with this model. */
 int mp_engine_set_attention(struct mp_engine *e, const struct mp_config *config,
@@ -107,12 +123,13 @@ int mp_engine_set_attention(struct mp_engine *e, const struct mp_config *config,
 
 /* Places the layers as a plan of this engine says, and makes what the method shares. The runtime
  * has been started. */
-int mp_engine_set_up_attention(struct mp_engine *e, int gpu_kv_layers, struct mp_error *err);
+int mp_engine_set_up_attention(struct mp_engine *e, const struct mp_plan *plan,
+                               struct mp_error *err);
 
 /* ---- variants.c ---- */
 
 /* The plans of an engine and of its variants, each beside what the engine keeps for them, fit:
- * *out gets the engine's own, its GPU workspace large enough for all. MP_ERR_MEMORY. */
+ * *out gets the engine's own, its GPUs' workspace large enough for all. MP_ERR_MEMORY. */
 int mp_variants_plan(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                      struct mp_plan *out, struct mp_error *err);
 
@@ -154,6 +171,10 @@ enum { MP_QUERY_PAIRS = 4 };
 void mp_weights_create(struct mp_engine *e, struct mp_allocator *a);
 void mp_weights_destroy(struct mp_engine *e);
 
+/* Bytes of those of a layer, and of the embedding or the LM head. */
+int64_t mp_weights_layer_bytes(const struct mp_engine *e);
+int64_t mp_weights_matrix_bytes(const struct mp_engine *e);
+
 /* Bytes of the largest block of them: through as much CPU memory they reach a GPU. */
 size_t mp_weights_largest_block(const struct mp_engine *e);
 
@@ -168,11 +189,13 @@ struct mp_allocator mp_request_allocator(const struct mp_engine *e, struct mp_er
 
 /* ---- kv.c ---- */
 
-/* Where caches are that are attended as a whole: with the dense device, which in an engine with
- * variants only writes them: its prompts are taken over by sessions of those. */
-static inline struct mp_place mp_cache_place(const struct mp_engine *e)
+/* Where the cache of a layer is that is attended as a whole: with the layer's dense device, which
+ * in an engine with variants only writes it: its prompts are taken over by sessions of those. */
+static inline struct mp_place mp_cache_place(const struct mp_engine *e, int layer)
 {
-    return e->lends && mp_dense(e).kind == MP_GPU ? MP_PINNED : mp_memory_of(mp_dense(e));
+    return e->lends && mp_dense(e).kind == MP_GPU
+               ? MP_PINNED
+               : mp_memory_of(e->graph.placements.layers[layer].dense);
 }
 
 /* A cache of capacity tokens; centered: with key means, 0 at first. */
@@ -180,9 +203,9 @@ void mp_kv_cache_create(const struct mp_engine *e, struct mp_allocator *a, struc
                         struct kv_cache *cache, int64_t capacity, bool centered);
 void mp_kv_cache_destroy(struct mp_place place, struct kv_cache *cache);
 
-/* Makes room for `tokens` tokens in a cache that holds `used`, keeping them. Only between tasks.
- * MP_ERR_MEMORY or MP_ERR_RUNTIME: it is as it was. */
-int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64_t used,
+/* Makes room for `tokens` tokens in a layer's cache that holds `used`, keeping them. Only between
+ * tasks. MP_ERR_MEMORY or MP_ERR_RUNTIME: it is as it was. */
+int mp_kv_cache_reserve(const struct mp_engine *e, int layer, struct kv_cache *cache, int64_t used,
                         int64_t tokens, struct mp_error *err);
 
 /* The parts of one layer's KV, zeroed at first, of a request of `tokens` prompt tokens: the cache
@@ -279,10 +302,8 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
 /* The activations and staging of a prefill of `count` tokens, of which the first p->prefix are not
  * read; the plan counts them. indexes: what is offloaded is kept and indexed. */
 void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
-                               struct mp_prefill *p, struct kv_cache staging[2], int64_t count,
-                               bool indexes);
-void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
-                                struct kv_cache staging[2]);
+                               struct mp_prefill *p, int64_t count, bool indexes);
+void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p);
 
 /* ---- index_scratch.c ---- */
 

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/config/config.h"
+#include "core/machine/device.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,14 +33,21 @@ enum mp_plan_row {
 /* Where it is held. */
 enum mp_plan_device {
     MP_PLAN_CPU,
-    MP_PLAN_GPU,
-    MP_PLAN_DEVICES,
+    MP_PLAN_GPU, /* the first one; others follow it */
+    MP_PLAN_DEVICES = MP_PLAN_GPU + MP_MAX_GPUS,
+};
+
+/* Which layers a device of dense work has: device s those from first[s] to first[s + 1] - 1. */
+struct mp_stages {
+    int first[MP_MAX_GPUS + 1]; /* [devices + 1] */
 };
 
 struct mp_plan {
-    int64_t tokens;    /* context planned for, per request */
-    int batch;         /* requests */
-    bool gpu;          /* there is a GPU in it */
+    int64_t tokens; /* context planned for, per request */
+    int batch;      /* requests */
+    int gpus;       /* GPUs in it */
+    int devices;    /* of dense work: they, or what stands for them, or 1: the CPU */
+    struct mp_stages stages;
     bool variant;      /* of an engine that has another one's prompts */
     int sparse_layers; /* layers whose static cache has sink, window and generated tokens alone */
     int kept_layers;   /* of them, those whose offloaded tokens are kept to select from */
@@ -53,16 +61,26 @@ struct mp_plan {
                                                      applies; INT64_MAX: that or more, which fits
                                                      nowhere */
     int64_t total[MP_PLAN_DEVICES];               /* their sums: the peaks */
-    int64_t gpu_limit;                            /* bytes it may use on the GPU */
+    int64_t gpu_limit;                            /* bytes it may use on each GPU */
 };
 
 /* Plan of as many requests as the configuration decodes together, each of up to `tokens`, which the
  * model's positions bound, and `new_tokens` generated after them (0: only the logits of one prompt
- * are wanted). With runtime.gpu_kv_layers -1 it keeps the KV and index of as many layers on the GPU
- * as fit. Every term is what the function that will allocate it asks for, as if one CPU worker had
- * all heads: several take a copy of a step's queries more. */
+ * are wanted). Layers are split between the devices by their memory. With runtime.gpu_kv_layers -1
+ * it keeps the KV and index of as many layers on the GPUs as fit. Every term is what the function
+ * that will allocate it asks for, as if one CPU worker had all heads: several take a copy of a
+ * step's queries more. */
 void mp_plan_make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                   struct mp_plan *out);
+
+/* INT64_MAX is more than can be counted. */
+static inline bool mp_plan_fits(int64_t bytes, int64_t limit)
+{
+    return bytes < INT64_MAX && bytes <= limit;
+}
+
+/* Bytes that it holds on the GPU that holds most. */
+int64_t mp_plan_gpu_total(const struct mp_plan *plan);
 
 /* Bytes the plan may use: config->memory_limit, else what the system has left, or the limit of a
  * container. */

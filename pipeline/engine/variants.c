@@ -49,9 +49,11 @@ int mp_variants_plan(const struct mp_engine *e, int64_t tokens, int64_t new_toke
         struct mp_plan plan;
         mp_engine_plan(e->variants[i], tokens, new_tokens, &plan);
         code = mp_plan_check(&plan, e->config, err);
-        int64_t *workspace = &out->bytes[MP_PLAN_GPU][MP_PLAN_WORKSPACE];
-        int64_t wanted = plan.bytes[MP_PLAN_GPU][MP_PLAN_WORKSPACE];
-        *workspace = wanted > *workspace ? wanted : *workspace;
+        for (int d = MP_PLAN_GPU; d < MP_PLAN_DEVICES; d++) {
+            int64_t *workspace = &out->bytes[d][MP_PLAN_WORKSPACE];
+            int64_t wanted = plan.bytes[d][MP_PLAN_WORKSPACE];
+            *workspace = wanted > *workspace ? wanted : *workspace;
+        }
         if (code != 0) {
             char *attention = mp_attention_describe(e->variants[i]->config);
             mp_fail_prefix(err, "%s", attention);
@@ -69,7 +71,7 @@ int mp_variants_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens, s
         struct mp_plan plan;
         mp_engine_plan(v, tokens, new_tokens, &plan);
         v->runtime = e->runtime;
-        code = mp_engine_set_up_attention(v, plan.gpu_kv_layers, err);
+        code = mp_engine_set_up_attention(v, &plan, err);
     }
     return code;
 }

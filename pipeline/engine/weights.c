@@ -15,6 +15,7 @@ enum { SHARED_BLOCKS = 3, LAYER_BLOCKS = 3 };
 
 struct block {
     struct mp_buffer *buffer;
+    struct mp_device device; /* that has it */
     size_t bytes;
     const char *what;
 };
@@ -27,20 +28,36 @@ static int num_blocks(const struct mp_engine *e)
 static void list_blocks(struct mp_engine *e, struct block *list)
 {
     const struct mp_shape *s = e->shape;
+    const struct mp_placements *p = &e->graph.placements;
     struct mp_model_weights *w = &e->weights;
-    size_t matrix = (size_t)s->vocab_size * (size_t)s->hidden_size * sizeof(uint16_t);
+    size_t matrix = (size_t)mp_weights_matrix_bytes(e);
     size_t norm = (size_t)s->hidden_size * sizeof(float);
-    list[0] = (struct block){&w->embed, matrix, "embedding"};
-    list[1] = (struct block){&w->lm_head, s->tied_embeddings ? 0 : matrix, "LM head"};
-    list[2] = (struct block){&w->final_norm, norm, "final norm"};
+    struct mp_device last = mp_last_device(p);
+    list[0] = (struct block){&w->embed, p->devices[0], matrix, "embedding"};
+    list[1] = (struct block){&w->lm_head, last, s->tied_embeddings ? 0 : matrix, "LM head"};
+    list[2] = (struct block){&w->final_norm, last, norm, "final norm"};
     for (int l = 0; l < s->num_hidden_layers; l++) {
         struct mp_layer_weights *layer = &w->layers[l];
         struct block *of = list + SHARED_BLOCKS + LAYER_BLOCKS * l;
-        of[0] = (struct block){&layer->projection, projection_weights_at(s, NULL, NULL),
+        struct mp_device at = p->layers[l].dense;
+        of[0] = (struct block){&layer->projection, at, projection_weights_at(s, NULL, NULL),
                                "projection weights"};
-        of[1] = (struct block){&layer->output, output_weights_at(s, NULL, NULL), "output weights"};
-        of[2] = (struct block){&layer->ffn, ffn_weights_at(s, NULL, NULL), "FFN weights"};
+        of[1] =
+            (struct block){&layer->output, at, output_weights_at(s, NULL, NULL), "output weights"};
+        of[2] = (struct block){&layer->ffn, at, ffn_weights_at(s, NULL, NULL), "FFN weights"};
     }
+}
+
+int64_t mp_weights_matrix_bytes(const struct mp_engine *e)
+{
+    return (int64_t)e->shape->vocab_size * e->shape->hidden_size * (int64_t)sizeof(uint16_t);
+}
+
+int64_t mp_weights_layer_bytes(const struct mp_engine *e)
+{
+    const struct mp_shape *s = e->shape;
+    return (int64_t)(projection_weights_at(s, NULL, NULL) + output_weights_at(s, NULL, NULL) +
+                     ffn_weights_at(s, NULL, NULL));
 }
 
 /* Where the models' room is to put the weights: the memory of each block in the list's order, NULL
@@ -176,7 +193,7 @@ void mp_weights_create(struct mp_engine *e, struct mp_allocator *a)
     list_blocks(e, list);
     for (int i = 0; i < num_blocks(e); i++) {
         if (list[i].bytes > 0) {
-            mp_buffer_create(a, list[i].buffer, mp_memory_of(mp_dense(e)), list[i].bytes,
+            mp_buffer_create(a, list[i].buffer, mp_memory_of(list[i].device), list[i].bytes,
                              list[i].what);
         }
     }

@@ -184,7 +184,7 @@ static int probe(const struct job *job, struct reply *reply)
         snprintf(m->model, sizeof m->model, "%s", mp_engine_model(e));
         m->batch = config.batch;
         m->join_tokens = mp_bench_join_tokens(job->cli, &config);
-        m->gpu = plan.gpu;
+        m->gpu = plan.gpus > 0;
         m->gpu_kv_layers = plan.gpu_kv_layers;
         code = describe_machine(e, m, &reply->err);
     }

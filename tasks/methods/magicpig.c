@@ -180,7 +180,8 @@ static void select_by_lookup(struct mp_submit *sub, const struct mp_graph *g,
     sub->device = at->dense;
     /* A lookup on the CPU reads the codes as soon as they are there. */
     sub->in_stream = !mp_handed_to_cpu(&g->placements, layer);
-    hashing_insert(sub, g->shape, &f, &s->buffers->q, s->num_rows, codes, shards->count);
+    hashing_insert(sub, g->shape, &f, &mp_dense_buffers_of(g, s, layer)->q, s->num_rows, codes,
+                   shards->count);
     sub->in_stream = true;
 
     for (int i = 0; i < shards->count; i++) {

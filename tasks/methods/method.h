@@ -140,12 +140,9 @@ static inline const struct mp_buffer *mp_indexed_keys(const struct mp_shard_kv *
 }
 
 /* Who selects for a shard; where its index is; and where a selection is, which the shard reads. */
-struct mp_device mp_selecting_device(const struct mp_method *m, const struct mp_placements *p,
-                                     const struct mp_shard *shard);
-struct mp_place mp_selecting_place(const struct mp_method *m, const struct mp_placements *p,
-                                   const struct mp_shard *shard);
-struct mp_place mp_selection_place(const struct mp_method *m, const struct mp_placements *p,
-                                   const struct mp_shard *shard);
+struct mp_device mp_selecting_device(const struct mp_method *m, const struct mp_shard *shard);
+struct mp_place mp_selecting_place(const struct mp_method *m, const struct mp_shard *shard);
+struct mp_place mp_selection_place(const struct mp_method *m, const struct mp_shard *shard);
 
 /* Seed of what is drawn for a row in a layer: of attention.seed, the request's stream, and the
  * position. */

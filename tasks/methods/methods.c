@@ -48,27 +48,24 @@ int mp_method_choose(const struct mp_config *c, const struct mp_method **out, st
 
 /* ---- where and how a method selects ---- */
 
-static bool on_gpu(const struct mp_method *m, const struct mp_placements *p)
+static bool on_gpu(const struct mp_method *m, const struct mp_shard *shard)
 {
-    return m->on_dense && p->dense.kind == MP_GPU;
+    return m->on_dense && shard->dense.kind == MP_GPU;
 }
 
-struct mp_device mp_selecting_device(const struct mp_method *m, const struct mp_placements *p,
-                                     const struct mp_shard *shard)
+struct mp_device mp_selecting_device(const struct mp_method *m, const struct mp_shard *shard)
 {
-    return on_gpu(m, p) ? p->dense : shard->device;
+    return on_gpu(m, shard) ? shard->dense : shard->device;
 }
 
-struct mp_place mp_selecting_place(const struct mp_method *m, const struct mp_placements *p,
-                                   const struct mp_shard *shard)
+struct mp_place mp_selecting_place(const struct mp_method *m, const struct mp_shard *shard)
 {
-    return on_gpu(m, p) ? mp_memory_of(p->dense) : mp_index_place(shard);
+    return on_gpu(m, shard) ? mp_memory_of(shard->dense) : mp_index_place(shard);
 }
 
-struct mp_place mp_selection_place(const struct mp_method *m, const struct mp_placements *p,
-                                   const struct mp_shard *shard)
+struct mp_place mp_selection_place(const struct mp_method *m, const struct mp_shard *shard)
 {
-    return on_gpu(m, p) ? mp_exchange_place(p, shard) : mp_index_place(shard);
+    return on_gpu(m, shard) ? mp_exchange_place(shard) : mp_index_place(shard);
 }
 
 uint64_t mp_draw_seed(const struct mp_graph *g, const struct mp_decode_row *row, int layer)

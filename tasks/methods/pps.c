@@ -132,7 +132,7 @@ static void encode(struct mp_submit *sub, const struct mp_graph *g, int layer, i
                    const struct mp_shard_kv *kv, const struct mp_buffer *keys, int64_t first,
                    int64_t count)
 {
-    sub->device = mp_selecting_device(g->attention->method, &g->placements,
+    sub->device = mp_selecting_device(g->attention->method,
                                       &mp_shards_of(&g->placements, layer)->list[shard]);
     encode_keys_insert(sub, keys, g->attention->shared, &kv->index_buffer, kv->index, first, count);
 }
@@ -180,9 +180,10 @@ static void draw(struct mp_submit *sub, const struct mp_graph *g, const struct m
                 .seed = mp_draw_seed(g, &s->rows[r], layer),
             };
         }
-        sub->device = mp_selecting_device(g->attention->method, &g->placements, &shards->list[i]);
-        code_select_insert(sub, g->shape, &shards->list[i], &s->buffers->q, g->attention->shared,
-                           rows, s->num_rows, c->code_bits, &s->buffers->shards[cut][i].nnz[layer]);
+        sub->device = mp_selecting_device(g->attention->method, &shards->list[i]);
+        code_select_insert(sub, g->shape, &shards->list[i], &mp_dense_buffers_of(g, s, layer)->q,
+                           g->attention->shared, rows, s->num_rows, c->code_bits,
+                           &s->buffers->shards[cut][i].nnz[layer]);
     }
     sub->in_stream = true;
 }

@@ -129,7 +129,9 @@ void *mp_allocate(struct mp_allocator *a, struct mp_place place, size_t bytes, c
 {
     if (a->counted != NULL) {
         int64_t added = bytes < INT64_MAX ? (int64_t)bytes : INT64_MAX;
-        a->counted[place.memory] = mp_bytes_add(a->counted[place.memory], added);
+        int gpu = place.memory == MP_MEMORY_GPU ? place.gpu : 0;
+        int64_t *counted = &a->counted[(int)place.memory + gpu];
+        *counted = mp_bytes_add(*counted, added);
         return NULL;
     }
     if (a->code != 0) {

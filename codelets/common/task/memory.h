@@ -14,7 +14,7 @@ enum mp_memory {
     MP_MEMORY_HOST,   /* ordinary memory, in pages as large as the system gives */
     MP_MEMORY_PINNED, /* host memory that GPU tasks use in place; ordinary where there is no GPU */
     MP_MEMORY_GPU,    /* a GPU's memory */
-    MP_MEMORIES,
+    MP_MEMORIES = MP_MEMORY_GPU + MP_MAX_GPUS, /* where a plan counts: each GPU's by itself */
 };
 
 struct mp_place {

@@ -179,7 +179,9 @@ void *mp_task_argument(struct mp_task *t, size_t bytes)
     return t->task->cl_arg = mp_xcalloc(1, bytes);
 }
 
-static void add(struct mp_task *t, const struct mp_buffer *b, enum starpu_data_access_mode mode)
+/* node: where a GPU task finds it. */
+static void add(struct mp_task *t, const struct mp_buffer *b, enum starpu_data_access_mode mode,
+                int node)
 {
     int i = t->task->nbuffers;
     if (i == t->max_buffers) {
@@ -188,25 +190,35 @@ static void add(struct mp_task *t, const struct mp_buffer *b, enum starpu_data_a
     STARPU_TASK_SET_HANDLE(t->task, b->handle, i);
     STARPU_TASK_SET_MODE(t->task, mode, i);
     if (t->nodes != NULL) {
-        t->nodes[i] = b->in_place ? STARPU_SPECIFIC_NODE_CPU : STARPU_SPECIFIC_NODE_LOCAL;
+        t->nodes[i] = node;
     }
     t->task->nbuffers = i + 1;
     t->bytes += b->bytes;
 }
 
+static int usual_node(const struct mp_buffer *b)
+{
+    return b->in_place ? STARPU_SPECIFIC_NODE_CPU : STARPU_SPECIFIC_NODE_LOCAL;
+}
+
 void mp_task_reads(struct mp_task *t, const struct mp_buffer *b)
 {
-    add(t, b, STARPU_R);
+    add(t, b, STARPU_R, usual_node(b));
 }
 
 void mp_task_writes(struct mp_task *t, const struct mp_buffer *b)
 {
-    add(t, b, STARPU_W);
+    add(t, b, STARPU_W, usual_node(b));
 }
 
 void mp_task_updates(struct mp_task *t, const struct mp_buffer *b)
 {
-    add(t, b, STARPU_RW);
+    add(t, b, STARPU_RW, usual_node(b));
+}
+
+void mp_task_writes_on_peer(struct mp_task *t, const struct mp_buffer *b)
+{
+    add(t, b, STARPU_W, (int)mp_memory_node(b->place));
 }
 
 /* ---- submission ---- */

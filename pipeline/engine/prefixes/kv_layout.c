@@ -51,7 +51,7 @@ static void add_cache(struct kv_layout *l, const struct mp_engine *e, int layer,
         struct kv_tensor *t =
             add_tensor(l, layer, i == 0 ? "k" : "v", st_dtype(c->dtype), 3, shape, c->num_kv_heads);
         for (int h = 0; h < c->num_kv_heads; h++) {
-            t->extents[h] = (struct kv_extent){mp_cache_place(e),
+            t->extents[h] = (struct kv_extent){mp_cache_place(e, layer),
                                                (char *)arrays[i] + (size_t)(h * c->capacity) * row,
                                                (size_t)tokens * row};
         }
@@ -63,15 +63,14 @@ static void add_mean(struct kv_layout *l, const struct mp_engine *e, int layer,
 {
     const int64_t shape[] = {c->num_kv_heads, c->head_dim};
     struct kv_tensor *t = add_tensor(l, layer, "k_mean", MP_ST_F32, 2, shape, 1);
-    t->extents[0] = (struct kv_extent){mp_cache_place(e), c->k_mean, kv_tensor_bytes(t)};
+    t->extents[0] = (struct kv_extent){mp_cache_place(e, layer), c->k_mean, kv_tensor_bytes(t)};
 }
 
 /* Keys and values side by side, and their scales. */
 static void add_offloaded(struct kv_layout *l, const struct mp_engine *e, int layer,
                           const struct mp_layer_kv *kv, int64_t tokens)
 {
-    const struct mp_placements *p = &e->graph.placements;
-    const struct mp_shards *shards = mp_shards_of(p, layer);
+    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     const struct offloaded_kv *first = &kv->shards[0].offloaded;
     const int heads = e->shape->num_key_value_heads;
     const bool int8 = first->dtype == MP_I8;
@@ -86,12 +85,12 @@ static void add_offloaded(struct kv_layout *l, const struct mp_engine *e, int la
         const struct offloaded_kv *off = &kv->shards[i].offloaded;
         for (int h = 0; h < shard->num_kv_heads; h++) {
             int at = shard->first_kv_head + h;
-            rows->extents[at] = (struct kv_extent){mp_offloaded_place(p, shard),
-                                                   (char *)off->k + kv_row_at(off, h, 0),
-                                                   kv_tensor_bytes(rows) / (size_t)heads};
+            rows->extents[at] =
+                (struct kv_extent){mp_offloaded_place(shard), (char *)off->k + kv_row_at(off, h, 0),
+                                   kv_tensor_bytes(rows) / (size_t)heads};
             if (int8) {
                 scales->extents[at] =
-                    (struct kv_extent){mp_scale_place(p, shard), off->scales + h * off->capacity,
+                    (struct kv_extent){mp_scale_place(shard), off->scales + h * off->capacity,
                                        kv_tensor_bytes(scales) / (size_t)heads};
             }
         }
@@ -103,8 +102,7 @@ static void add_index(struct kv_layout *l, const struct mp_engine *e, int layer,
                       const struct mp_layer_kv *kv, int64_t tokens)
 {
     const struct mp_method *method = e->attention.method;
-    const struct mp_placements *p = &e->graph.placements;
-    const struct mp_shards *shards = mp_shards_of(p, layer);
+    const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     const int heads = e->shape->num_key_value_heads;
     if (method->index_parts == NULL) {
         return;
@@ -124,7 +122,7 @@ static void add_index(struct kv_layout *l, const struct mp_engine *e, int layer,
             method->index_parts(kv->shards[s].index, h, tokens, parts);
             for (int i = 0; i < count; i++) {
                 first[i].extents[shard->first_kv_head + h] = (struct kv_extent){
-                    mp_selecting_place(method, p, shard), parts[i].data, parts[i].bytes};
+                    mp_selecting_place(method, shard), parts[i].data, parts[i].bytes};
             }
         }
     }

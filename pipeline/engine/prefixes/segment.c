@@ -57,7 +57,7 @@ void mp_kv_create_rest(const struct mp_engine *e, struct mp_allocator *a, struct
                        int layer, int64_t rest)
 {
     int64_t sink = e->graph.placements.layers[layer].sparse ? e->graph.sink : 0;
-    mp_kv_cache_create(e, a, mp_cache_place(e), &kv->static_cache,
+    mp_kv_cache_create(e, a, mp_cache_place(e, layer), &kv->static_cache,
                        sink + rest + e->config->generation_budget, true);
     mp_buffer_wrap(a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
 }
@@ -70,7 +70,7 @@ int mp_kv_share_layer(const struct mp_engine *e, struct mp_layer_kv *kv,
     const struct mp_layer_kv *from = &prefix->segment->layers[layer];
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     int64_t sink = e->graph.placements.layers[layer].sparse ? e->graph.sink : 0;
-    struct mp_place place = mp_cache_place(e);
+    struct mp_place place = mp_cache_place(e, layer);
     kv->lender = from;
     mp_kv_create_rest(e, &a, kv, layer, tokens - prefix->tokens);
     if (a.code == 0) {

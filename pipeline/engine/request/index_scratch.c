@@ -9,15 +9,15 @@
 static bool has_keys(const struct mp_engine *e, const struct mp_shard *shard)
 {
     const struct mp_method *method = e->attention.method;
-    bool far = method->keys_on_dense && mp_dense(e).kind == MP_GPU && mp_shard_in_host(shard);
+    bool far = method->keys_on_dense && shard->dense.kind == MP_GPU && mp_shard_in_host(shard);
     return method->build != NULL && (far || mp_offloaded_dtype(e) != e->dtype);
 }
 
 /* The dense device writes them. */
 static struct mp_place keys_place(const struct mp_engine *e, const struct mp_shard *shard)
 {
-    return e->attention.method->keys_on_dense ? mp_memory_of(mp_dense(e))
-                                              : mp_exchange_place(&e->graph.placements, shard);
+    return e->attention.method->keys_on_dense ? mp_memory_of(shard->dense)
+                                              : mp_exchange_place(shard);
 }
 
 static size_t keys_bytes(const struct offloaded_kv *keys)
@@ -42,7 +42,7 @@ static void create(const struct mp_engine *e, struct mp_allocator *a, const stru
     }
     if (method->scratch_bytes != NULL) {
         struct mp_shard_size size = mp_kv_shard_size(e, shard, offloaded);
-        mp_buffer_create(a, &out->work, mp_exchange_place(&e->graph.placements, shard),
+        mp_buffer_create(a, &out->work, mp_exchange_place(shard),
                          method->scratch_bytes(&e->attention, &size), "index scratch");
     }
 }

@@ -56,7 +56,7 @@ static int copy_heads(struct mp_place place, void *to, int64_t to_capacity, cons
     return code;
 }
 
-int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64_t used,
+int mp_kv_cache_reserve(const struct mp_engine *e, int layer, struct kv_cache *cache, int64_t used,
                         int64_t tokens, struct mp_error *err)
 {
     if (tokens <= cache->capacity) {
@@ -64,7 +64,7 @@ int mp_kv_cache_reserve(const struct mp_engine *e, struct kv_cache *cache, int64
     }
     struct mp_allocator a = mp_request_allocator(e, err);
     struct kv_cache larger;
-    struct mp_place place = mp_cache_place(e);
+    struct mp_place place = mp_cache_place(e, layer);
     int64_t capacity = tokens + e->config->generation_budget;
     mp_kv_cache_create(e, &a, place, &larger, capacity, false);
     if (a.code == 0) {
@@ -99,7 +99,7 @@ void mp_kv_create_static(const struct mp_engine *e, struct mp_allocator *a, stru
     bool grows = growth > 0 && e->graph.placements.layers[layer].sparse;
     int64_t capacity = grows ? mp_kv_static_limit(e)
                              : static_tokens(e, layer, tokens) + e->config->generation_budget;
-    mp_kv_cache_create(e, a, mp_cache_place(e), &kv->static_cache, capacity, true);
+    mp_kv_cache_create(e, a, mp_cache_place(e, layer), &kv->static_cache, capacity, true);
     mp_buffer_wrap(a, &kv->static_buffer, MP_HOST, &kv->static_cache, sizeof kv->static_cache);
 }
 
@@ -119,7 +119,7 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
                          struct mp_shard_kv *out)
 {
     struct offloaded_kv *kv = &out->offloaded;
-    struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
+    struct mp_place place = mp_offloaded_place(shard);
     *kv = (struct offloaded_kv){
         .count = tokens,
         .capacity = tokens + growth,
@@ -133,8 +133,8 @@ static void create_shard(const struct mp_engine *e, struct mp_allocator *a,
         kv->v = (char *)kv->k + (size_t)kv->head_dim * mp_dtype_size(kv->dtype);
     }
     if (kv->dtype == MP_I8) {
-        kv->scales = mp_allocate(a, mp_scale_place(&e->graph.placements, shard), scale_bytes(kv),
-                                 "scales of keys and values");
+        kv->scales =
+            mp_allocate(a, mp_scale_place(shard), scale_bytes(kv), "scales of keys and values");
     }
     mp_buffer_wrap(a, &out->offloaded_buffer, MP_HOST, kv, sizeof *kv);
     if (growth > 0) {
@@ -180,7 +180,7 @@ void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struc
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     for (int i = 0; shards != NULL && method->create_index != NULL && i < shards->count; i++) {
         struct mp_shard_size size = mp_kv_shard_size(e, &shards->list[i], kv->offloaded);
-        struct mp_place place = mp_selecting_place(method, &e->graph.placements, &shards->list[i]);
+        struct mp_place place = mp_selecting_place(method, &shards->list[i]);
         size.capacity = kv->shards[i].offloaded.capacity;
         kv->shards[i].index =
             method->create_index(&e->attention, a, place, &size, &kv->shards[i].index_buffer);
@@ -201,7 +201,7 @@ int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int la
 static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shard,
                           struct mp_shard_kv *kv, bool view)
 {
-    struct mp_place place = mp_offloaded_place(&e->graph.placements, shard);
+    struct mp_place place = mp_offloaded_place(shard);
     mp_buffer_release(&kv->offloaded_buffer);
     mp_buffer_release(&kv->leaving_buffer);
     mp_buffer_release(&kv->index_buffer);
@@ -210,11 +210,10 @@ static void destroy_shard(const struct mp_engine *e, const struct mp_shard *shar
         return;
     }
     mp_memory_free(place, kv->offloaded.k, offloaded_bytes(&kv->offloaded));
-    mp_memory_free(mp_scale_place(&e->graph.placements, shard), kv->offloaded.scales,
-                   scale_bytes(&kv->offloaded));
+    mp_memory_free(mp_scale_place(shard), kv->offloaded.scales, scale_bytes(&kv->offloaded));
     if (kv->index != NULL) {
         const struct mp_method *method = e->attention.method;
-        method->destroy_index(mp_selecting_place(method, &e->graph.placements, shard), kv->index);
+        method->destroy_index(mp_selecting_place(method, shard), kv->index);
     }
 }
 
@@ -222,7 +221,7 @@ void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int 
 {
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     mp_buffer_release(&kv->static_buffer);
-    mp_kv_cache_destroy(mp_cache_place(e), &kv->static_cache);
+    mp_kv_cache_destroy(mp_cache_place(e, layer), &kv->static_cache);
     for (int i = 0; kv->shards != NULL && i < shards->count; i++) {
         destroy_shard(e, &shards->list[i], &kv->shards[i], kv->lender != NULL);
     }
@@ -247,7 +246,7 @@ int mp_kv_lock_pages(const struct mp_engine *e, int64_t tokens, int64_t new_toke
     size_t layers = (size_t)e->shape->num_hidden_layers;
     struct mp_layer_kv *kv = mp_xcalloc(layers, sizeof *kv);
     struct mp_allocator a = {.err = err};
-    for (int l = 0; l < p->num_layers && p->dense.kind == MP_GPU; l++) {
+    for (int l = 0; l < p->num_layers && mp_dense(e).kind == MP_GPU; l++) {
         const struct mp_shards *shards = mp_shards_of(p, l);
         if (shards != NULL && mp_shard_in_host(&shards->list[0])) {
             mp_kv_create_offloaded(e, &a, &kv[l], l, tokens, growth);
@@ -264,9 +263,8 @@ static void create_selection(const struct mp_engine *e, struct mp_allocator *a,
                              struct mp_selection *out)
 {
     struct mp_shard_size size = mp_kv_shard_size(e, shard, offloaded);
-    const struct mp_placements *p = &e->graph.placements;
     const struct mp_method *method = e->attention.method;
-    struct mp_place place = mp_selection_place(method, p, shard);
+    struct mp_place place = mp_selection_place(method, shard);
     out->room = method->room != NULL ? method->room(&e->attention, &size) : size.tokens;
     size_t room = (size_t)mp_selections_of(method, &size) * (size_t)out->room;
     mp_buffer_create(a, &out->ids, place, room * sizeof(uint32_t), "selected tokens");
@@ -274,7 +272,7 @@ static void create_selection(const struct mp_engine *e, struct mp_allocator *a,
         mp_buffer_create(a, &out->log_weights, place, room * sizeof(float), "their weights");
     }
     if (method->selection_scratch != NULL) {
-        mp_buffer_create(a, &out->scratch, mp_selecting_place(method, p, shard),
+        mp_buffer_create(a, &out->scratch, mp_selecting_place(method, shard),
                          method->selection_scratch(&e->attention, &size), "what selects them");
     }
 }

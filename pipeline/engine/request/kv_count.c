@@ -6,11 +6,12 @@
 #include <stdlib.h>
 
 /* A cache grows once the budget is used up, unless its tokens leave it. */
-static void count_grown(const struct mp_engine *e, struct mp_allocator *a, int64_t new_tokens)
+static void count_grown(const struct mp_engine *e, struct mp_allocator *a, int layer,
+                        int64_t new_tokens)
 {
     if (new_tokens > e->config->generation_budget) {
         struct kv_cache grown;
-        mp_kv_cache_create(e, a, mp_cache_place(e), &grown, new_tokens, false);
+        mp_kv_cache_create(e, a, mp_cache_place(e, layer), &grown, new_tokens, false);
     }
 }
 
@@ -21,7 +22,7 @@ void mp_kv_count_static(const struct mp_engine *e, struct mp_allocator *a, int l
     int64_t growth = mp_kv_growth(e, tokens, new_tokens);
     bool leaves = growth > 0 && e->graph.placements.layers[layer].sparse;
     mp_kv_create_static(e, a, &kv, layer, tokens, growth);
-    count_grown(e, a, leaves ? 0 : new_tokens);
+    count_grown(e, a, layer, leaves ? 0 : new_tokens);
     mp_kv_destroy_layer(e, &kv, layer);
 }
 
@@ -31,7 +32,7 @@ void mp_kv_count_borrower(const struct mp_engine *e, struct mp_allocator *a, int
     struct mp_layer_kv kv = {0};
     int64_t most = mp_prefix_most_new(e);
     mp_kv_create_rest(e, a, &kv, layer, mp_prefix_most_rest(e));
-    count_grown(e, a, new_tokens < most ? new_tokens : most);
+    count_grown(e, a, layer, new_tokens < most ? new_tokens : most);
     mp_kv_destroy_layer(e, &kv, layer);
 }
 
@@ -59,7 +60,7 @@ void mp_kv_count_held(const struct mp_engine *e, const struct mp_layer_kv *layer
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         const struct mp_layer_kv *kv = &layers[l];
         struct mp_layer_kv same = {.offloaded = kv->offloaded};
-        mp_kv_cache_create(e, &counter, mp_cache_place(e), &same.static_cache,
+        mp_kv_cache_create(e, &counter, mp_cache_place(e, l), &same.static_cache,
                            kv->static_cache.capacity, true);
         if (kv->lender == NULL && kv->shards != NULL) {
             mp_kv_create_shards(e, &counter, &same, l,

@@ -150,7 +150,8 @@ int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_erro
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         int64_t used = e->graph.placements.layers[l].sparse ? mp_slot_static_index(r)
                                                             : next_position(r) - r->shared;
-        int code = mp_kv_cache_reserve(e, &r->segment->layers[l].static_cache, used, used + 1, err);
+        int code =
+            mp_kv_cache_reserve(e, l, &r->segment->layers[l].static_cache, used, used + 1, err);
         if (code != 0) {
             return code;
         }

@@ -89,13 +89,13 @@ static int choose_spread(const struct mp_engine *e, double sampled, bool nearest
 /* ---- filling ---- */
 
 /* Keys or values of a whole prompt, [num_key_value_heads][capacity][head_dim]. */
-static void draw(struct mp_submit *sub, const struct mp_engine *e, const struct kv_cache *to,
-                 void *data, struct key_spread spread, uint64_t seed)
+static void draw(struct mp_submit *sub, const struct mp_engine *e, struct mp_place place,
+                 const struct kv_cache *to, void *data, struct key_spread spread, uint64_t seed)
 {
     const struct mp_shape *s = e->shape;
     struct mp_allocator a = {.err = sub->err};
     struct mp_buffer whole;
-    mp_buffer_wrap(&a, &whole, mp_memory_of(mp_dense(e)), data,
+    mp_buffer_wrap(&a, &whole, place, data,
                    kv_bytes(to->num_kv_heads, to->head_dim, to->dtype, to->capacity));
     random_insert(sub, &whole,
                   &(struct random_part){
@@ -113,25 +113,41 @@ static void draw(struct mp_submit *sub, const struct mp_engine *e, const struct 
 
 static const struct key_spread ANY = {.pairs = 1.0f, .rest = 1.0f};
 
-/* Draws every layer of a prompt where its prefill would leave it, and keeps what that would. */
-static void fill(struct mp_submit *sub, const struct mp_engine *e, const struct mp_keep *keep,
-                 int64_t growth, struct kv_cache *staging, struct key_spread keys)
+/* Draws a layer of a prompt where its prefill would leave it, and keeps what that would. */
+static void fill_layer(struct mp_submit *sub, const struct mp_engine *e, const struct mp_keep *keep,
+                       int layer, int64_t growth, struct kv_cache *staging,
+                       const struct mp_buffer *wrap, struct key_spread keys)
 {
-    struct mp_allocator a = {.err = sub->err};
-    struct mp_buffer wrap;
-    mp_buffer_wrap(&a, &wrap, MP_HOST, staging, sizeof *staging);
-    const struct mp_buffer *list = &wrap;
-    for (int l = 0; l < e->shape->num_hidden_layers && sub->code == 0; l++) {
-        sub->code = mp_kv_create_layer(e, &keep->kv[l], l, keep->tokens, growth, sub->err);
-        /* Tasks see the staging area through its struct, not through what is drawn into. */
-        mp_task_group_wait(sub->group, 0);
-        draw(sub, e, staging, staging->k, keys, (uint64_t)l * 2);
-        draw(sub, e, staging, staging->v, ANY, (uint64_t)l * 2 + 1);
-        mp_task_group_wait(sub->group, 0);
-        mp_submit_keep(sub, &e->graph, keep, l, &list, 1);
+    const struct mp_place place = mp_memory_of(e->graph.placements.layers[layer].dense);
+    sub->code = mp_kv_create_layer(e, &keep->kv[layer], layer, keep->tokens, growth, sub->err);
+    /* Tasks see the staging area through its struct, not through what is drawn into. */
+    mp_task_group_wait(sub->group, 0);
+    draw(sub, e, place, staging, staging->k, keys, (uint64_t)layer * 2);
+    draw(sub, e, place, staging, staging->v, ANY, (uint64_t)layer * 2 + 1);
+    mp_task_group_wait(sub->group, 0);
+    mp_submit_keep(sub, &e->graph, keep, layer, &wrap, 1);
+}
+
+/* The layers of one device. */
+static void fill_stage(struct mp_submit *sub, const struct mp_engine *e, const struct mp_keep *keep,
+                       int stage, int64_t growth, struct key_spread keys)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    const struct mp_place place = mp_memory_of(p->devices[stage]);
+    struct mp_allocator a = {.code = sub->code, .err = sub->err};
+    struct kv_cache staging;
+    struct mp_buffer wrap = {0};
+    mp_kv_cache_create(e, &a, place, &staging, keep->tokens, false);
+    mp_buffer_wrap(&a, &wrap, MP_HOST, &staging, sizeof staging);
+    sub->code = a.code;
+    for (int l = 0; l < p->num_layers && sub->code == 0; l++) {
+        if (p->layers[l].stage == stage) {
+            fill_layer(sub, e, keep, l, growth, &staging, &wrap, keys);
+        }
     }
     mp_task_group_wait(sub->group, 0);
     mp_buffer_release(&wrap);
+    mp_kv_cache_destroy(place, &staging);
 }
 
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
@@ -146,19 +162,15 @@ int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t
         }
     }
     struct mp_allocator a = {.err = err};
-    struct mp_place place = mp_memory_of(mp_dense(e));
-    struct kv_cache staging;
     struct mp_keep keep = {.request = -1, .tokens = tokens, .kv = kv};
-    mp_kv_cache_create(e, &a, place, &staging, tokens, false);
     keep.scratch = mp_index_scratch_create(e, &a, tokens - mp_static_tokens(&e->graph, tokens));
     struct mp_task_group *group = mp_task_group_create();
     struct mp_submit sub = mp_submit_begin(group, err);
     sub.code = a.code;
-    if (sub.code == 0) {
-        fill(&sub, e, &keep, growth, &staging, keys);
+    for (int s = 0; s < e->graph.placements.num_devices; s++) {
+        fill_stage(&sub, e, &keep, s, growth, keys);
     }
     mp_task_group_destroy(group);
     mp_index_scratch_destroy(e, keep.scratch);
-    mp_kv_cache_destroy(place, &staging);
     return sub.code;
 }

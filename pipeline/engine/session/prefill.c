@@ -15,10 +15,8 @@ struct mp_prefill_run {
     struct mp_prefill_options options;
     struct mp_prefix prefix; /* that is not read; a reference to its segment */
     struct mp_prefill p;
-    struct kv_cache staging[2];
     struct mp_task_group *group;
-    int layer; /* of the next unit */
-    int chunk;
+    int unit;   /* the next one */
     bool shown; /* progress is reported, in prompt tokens: each counts once all layers have read it
                  */
 };
@@ -40,67 +38,115 @@ static void report(const struct mp_prefill_run *r, int64_t done)
 
 /* ---- buffers ---- */
 
-static void create_chunk(const struct mp_engine *e, struct mp_allocator *a,
-                         struct mp_prefill_chunk *chunk, const struct kv_cache staging[2])
+/* Where a staging area is: with the layers that use it. */
+static struct mp_place area_place(const struct mp_engine *e, const struct mp_prefill *p, int area)
 {
-    size_t rows = (size_t)chunk->rows;
-    for (int i = 0; i < 2; i++) {
-        chunk->staging[i] = staging[i];
-        mp_buffer_wrap(a, &chunk->staging_buffer[i], MP_HOST, &chunk->staging[i],
-                       sizeof staging[i]);
+    const struct mp_placements *at = &e->graph.placements;
+    return mp_memory_of(p->num_areas == at->num_layers ? at->layers[area].dense : at->devices[0]);
+}
+
+/* A part of every area: a prefix's or a chunk's. */
+static struct mp_staging *wrap_areas(struct mp_allocator *a, const struct mp_prefill *p,
+                                     const struct kv_cache *areas)
+{
+    struct mp_staging *parts = mp_xcalloc((size_t)p->num_areas, sizeof *parts);
+    for (int i = 0; i < p->num_areas; i++) {
+        parts[i].cache = areas[i];
+        mp_buffer_wrap(a, &parts[i].buffer, MP_HOST, &parts[i].cache, sizeof parts[i].cache);
     }
+    return parts;
+}
+
+static void release_areas(const struct mp_prefill *p, struct mp_staging *parts)
+{
+    for (int i = 0; parts != NULL && i < p->num_areas; i++) {
+        mp_buffer_release(&parts[i].buffer);
+    }
+    free(parts);
+}
+
+static void create_chunk(const struct mp_engine *e, struct mp_allocator *a,
+                         struct mp_prefill_chunk *chunk)
+{
+    const struct mp_placements *p = &e->graph.placements;
+    size_t rows = (size_t)chunk->rows;
     mp_buffer_create(a, &chunk->ids, MP_PINNED, rows * sizeof(int32_t), "prompt ids");
-    mp_buffer_create(a, &chunk->x, mp_memory_of(mp_dense(e)),
-                     rows * (size_t)e->shape->hidden_size * sizeof(float),
-                     "prefill residual stream");
+    chunk->x = mp_xcalloc((size_t)p->num_devices, sizeof *chunk->x);
+    for (int d = 0; d < p->num_devices; d++) {
+        mp_buffer_create(a, &chunk->x[d], mp_memory_of(p->devices[d]),
+                         rows * (size_t)e->shape->hidden_size * sizeof(float),
+                         "prefill residual stream");
+    }
+}
+
+static void create_activations(const struct mp_engine *e, struct mp_allocator *a,
+                               struct mp_prefill *p, size_t bytes)
+{
+    const struct mp_placements *at = &e->graph.placements;
+    p->activations = mp_xcalloc((size_t)at->num_devices, sizeof *p->activations);
+    for (int d = 0; d < at->num_devices; d++) {
+        struct mp_place place = mp_memory_of(at->devices[d]);
+        for (int i = 0; i < 2; i++) {
+            mp_buffer_create(a, &p->activations[d].q[i], place, bytes, "prefill queries");
+            mp_buffer_create(a, &p->activations[d].o[i], place, bytes, "prefill attention");
+        }
+    }
 }
 
 void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
-                               struct mp_prefill *p, struct kv_cache staging[2], int64_t count,
-                               bool indexes)
+                               struct mp_prefill *p, int64_t count, bool indexes)
 {
     int64_t chunk_size = e->config->chunk_size;
     int64_t read = count - p->prefix;
-    size_t q_bytes =
-        (size_t)least(read, chunk_size) * (size_t)mp_shape_q_width(e->shape) * sizeof(float);
     p->keep.tokens = count;
+    p->num_areas = e->graph.placements.num_devices > 1 ? e->shape->num_hidden_layers : 2;
+    p->areas = mp_xcalloc((size_t)p->num_areas, sizeof *p->areas);
+    for (int i = 0; i < p->num_areas; i++) {
+        mp_kv_cache_create(e, a, area_place(e, p, i), &p->areas[i], count, false);
+    }
+    create_activations(e, a, p,
+                       (size_t)least(read, chunk_size) * (size_t)mp_shape_q_width(e->shape) *
+                           sizeof(float));
+    p->prefix_staging = wrap_areas(a, p, p->areas);
     p->num_chunks = (int)((read + chunk_size - 1) / chunk_size);
     p->chunks = mp_xcalloc((size_t)p->num_chunks, sizeof *p->chunks);
-    for (int i = 0; i < 2; i++) {
-        mp_kv_cache_create(e, a, mp_memory_of(mp_dense(e)), &staging[i], count, false);
-        mp_buffer_create(a, &p->q[i], mp_memory_of(mp_dense(e)), q_bytes, "prefill queries");
-        mp_buffer_create(a, &p->o[i], mp_memory_of(mp_dense(e)), q_bytes, "prefill attention");
-        p->prefix_staging[i] = staging[i];
-        mp_buffer_wrap(a, &p->prefix_buffer[i], MP_HOST, &p->prefix_staging[i], sizeof staging[i]);
-    }
     for (int c = 0; c < p->num_chunks; c++) {
         p->chunks[c].first = p->prefix + c * chunk_size;
         p->chunks[c].rows = least(count - p->chunks[c].first, chunk_size);
-        create_chunk(e, a, &p->chunks[c], staging);
+        p->chunks[c].staging = wrap_areas(a, p, p->areas);
+        create_chunk(e, a, &p->chunks[c]);
     }
     if (indexes) {
         p->keep.scratch = mp_index_scratch_create(e, a, count - mp_static_tokens(&e->graph, count));
     }
 }
 
-void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p,
-                                struct kv_cache staging[2])
+void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p)
 {
+    const int devices = e->graph.placements.num_devices;
     /* Buffers wait for their tasks when they are released. */
     for (int c = 0; c < p->num_chunks; c++) {
         struct mp_prefill_chunk *chunk = &p->chunks[c];
         mp_buffer_release(&chunk->ids);
-        mp_buffer_release(&chunk->x);
-        mp_buffer_release(&chunk->staging_buffer[0]);
-        mp_buffer_release(&chunk->staging_buffer[1]);
+        for (int d = 0; d < devices; d++) {
+            mp_buffer_release(&chunk->x[d]);
+        }
+        free(chunk->x);
+        release_areas(p, chunk->staging);
     }
     free(p->chunks);
-    for (int i = 0; i < 2; i++) {
-        mp_buffer_release(&p->prefix_buffer[i]);
-        mp_buffer_release(&p->q[i]);
-        mp_buffer_release(&p->o[i]);
-        mp_kv_cache_destroy(mp_memory_of(mp_dense(e)), &staging[i]);
+    release_areas(p, p->prefix_staging);
+    for (int d = 0; d < devices; d++) {
+        for (int i = 0; i < 2; i++) {
+            mp_buffer_release(&p->activations[d].q[i]);
+            mp_buffer_release(&p->activations[d].o[i]);
+        }
     }
+    free(p->activations);
+    for (int i = 0; i < p->num_areas; i++) {
+        mp_kv_cache_destroy(area_place(e, p, i), &p->areas[i]);
+    }
+    free(p->areas);
     mp_index_scratch_destroy(e, p->keep.scratch);
 }
 
@@ -112,7 +158,7 @@ void mp_prefill_close(struct mp_prefill_run *r)
         return;
     }
     mp_task_group_cancel(r->group); /* what is left of a prompt that is given up */
-    mp_prefill_destroy_buffers(r->engine, &r->p, r->staging);
+    mp_prefill_destroy_buffers(r->engine, &r->p);
     mp_task_group_destroy(r->group);
     mp_prefix_release(r->engine, &r->prefix);
     report(r, -1);
@@ -153,7 +199,7 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
         .last_row_only = options->sink == NULL,
     };
     take_prefix(r);
-    mp_prefill_create_buffers(e, &a, &r->p, r->staging, options->count,
+    mp_prefill_create_buffers(e, &a, &r->p, options->count,
                               options->kv != NULL && !r->prefix.shared);
     if (a.code == 0) {
         struct mp_submit sub = mp_submit_begin(r->group, err);
@@ -171,23 +217,36 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
 
 /* ---- units of work ---- */
 
+/* Of a chunk and layer each. */
+static int total_units(const struct mp_prefill_run *r)
+{
+    return r->engine->shape->num_hidden_layers * r->p.num_chunks;
+}
+
 int mp_prefill_units_left(const struct mp_prefill_run *r)
 {
-    int layers = r->engine->shape->num_hidden_layers;
-    return (layers - r->layer) * r->p.num_chunks - r->chunk;
+    return total_units(r) - r->unit;
+}
+
+/* On several devices chunk by chunk, so that one is in the layers of a device while the next one is
+ * in those of the device before; else layer by layer. */
+static bool goes_by_chunks(const struct mp_prefill_run *r)
+{
+    return r->engine->graph.placements.num_devices > 1;
 }
 
 /* The KV is allocated layer by layer, while the devices work on what was submitted before: its
  * memory is touched, and locked for the GPU, in the time of tasks. */
-static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, struct mp_error *err)
+static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, int layer,
+                      struct mp_error *err)
 {
     const struct mp_engine *e = r->engine;
-    struct mp_layer_kv *kv = &r->options.kv[r->layer];
+    struct mp_layer_kv *kv = &r->options.kv[layer];
     int code = r->prefix.shared
-                   ? mp_kv_share_layer(e, kv, &r->prefix, r->layer, r->options.count, err)
-                   : mp_kv_create_layer(e, kv, r->layer, r->options.count, r->options.growth, err);
+                   ? mp_kv_share_layer(e, kv, &r->prefix, layer, r->options.count, err)
+                   : mp_kv_create_layer(e, kv, layer, r->options.count, r->options.growth, err);
     if (code == 0) {
-        mp_submit_prefill_keep(sub, &e->graph, &r->p, r->layer);
+        mp_submit_prefill_keep(sub, &e->graph, &r->p, layer);
         code = sub->code;
     }
     return code;
@@ -196,15 +255,15 @@ static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, struct mp
 int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err)
 {
     struct mp_submit sub = mp_submit_begin(r->group, err);
-    mp_submit_prefill_chunk(&sub, &r->engine->graph, &r->p, r->layer, r->chunk);
+    const int layers = r->engine->shape->num_hidden_layers;
+    const int chunks = r->p.num_chunks;
+    int layer = goes_by_chunks(r) ? r->unit % layers : r->unit / chunks;
+    int chunk = goes_by_chunks(r) ? r->unit / layers : r->unit % chunks;
+    mp_submit_prefill_chunk(&sub, &r->engine->graph, &r->p, layer, chunk);
     int code = sub.code;
-    r->chunk++;
-    if (r->chunk == r->p.num_chunks) {
-        if (code == 0 && r->options.kv != NULL) {
-            code = keep_layer(r, &sub, err);
-        }
-        r->chunk = 0;
-        r->layer++;
+    r->unit++;
+    if (code == 0 && chunk == chunks - 1 && r->options.kv != NULL) {
+        code = keep_layer(r, &sub, layer, err);
     }
     return code;
 }
@@ -212,10 +271,9 @@ int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err)
 /* Reports what has run when at most `pending` tasks of this prompt have not. */
 static void show_progress(struct mp_prefill_run *r, int pending)
 {
-    int total = r->engine->shape->num_hidden_layers * r->p.num_chunks;
-    int submitted = total - mp_prefill_units_left(r);
-    double units = submitted - (double)pending / TASKS_PER_UNIT;
-    double read = units > 0 ? units / total * (double)(r->p.keep.tokens - r->p.prefix) : 0.0;
+    double units = r->unit - (double)pending / TASKS_PER_UNIT;
+    double read =
+        units > 0 ? units / total_units(r) * (double)(r->p.keep.tokens - r->p.prefix) : 0.0;
     report(r, r->p.prefix + (int64_t)read);
 }
 
@@ -243,10 +301,18 @@ static int wait_until(struct mp_prefill_run *r, int limit, struct mp_error *err)
     return code;
 }
 
-/* Never more than two layers ahead of what has run, so that StarPU's queues stay short. */
+/* Tasks that may be under way. So that StarPU's queues stay short, those of two layers; or of as
+ * many chunks as keep every device busy, and one that is ready for the first. */
+static int most_ahead(const struct mp_prefill_run *r)
+{
+    const struct mp_placements *p = &r->engine->graph.placements;
+    return goes_by_chunks(r)
+               ? (p->num_devices + 1) * p->num_layers * (TASKS_PER_UNIT + TASKS_TO_KEEP)
+               : 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
+}
+
 int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
 {
-    int ahead = 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
     if (!r->shown) {
         r->shown = true;
         report(r, r->p.prefix);
@@ -255,7 +321,7 @@ int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
     if (code == 0) {
         code = mp_prefill_submit(r, err);
     }
-    return code == 0 ? wait_until(r, ahead, err) : code;
+    return code == 0 ? wait_until(r, most_ahead(r), err) : code;
 }
 
 void mp_prefill_wait(struct mp_prefill_run *r)

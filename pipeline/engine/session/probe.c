@@ -29,7 +29,8 @@ static int probe_layer(struct mp_session *s, int layer, const float *given,
                        const struct mp_probe *out, struct mp_error *err)
 {
     const struct mp_shape *shape = s->engine->shape;
-    const struct mp_buffer *x = &s->buffers[0].x;
+    const struct mp_buffer *x =
+        &mp_dense_buffers_of(&s->engine->graph, &s->step.parts[0], layer)->x;
     size_t hidden = (size_t)shape->hidden_size;
     size_t bytes = hidden * sizeof *given;
     float *in = out->x + (size_t)layer * hidden;

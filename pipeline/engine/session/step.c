@@ -75,6 +75,14 @@ static int reserve(struct mp_session *s, struct mp_error *err)
     return 0;
 }
 
+/* By how much a micro-batch's tasks go before others: two a place, so that what is urgent of a
+ * later one does not go before what is not of an earlier one. */
+static int lead(const struct mp_session *s, int micro_batch, int count)
+{
+    int places = s->engine->graph.placements.num_devices > 1 ? count - 1 - micro_batch : 0;
+    return places * (MP_DECODE_PRIORITY - MP_STATIC_PRIORITY + 1);
+}
+
 /* Fills the rows of every micro-batch. */
 static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_error *err)
 {
@@ -87,6 +95,7 @@ static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_
     for (int m = 0; m < step->count && code == 0; m++) {
         step->parts[m] = (struct mp_decode_step){
             .micro_batch = m,
+            .lead = lead(s, m, step->count),
             .rows = step->rows + first,
             .buffers = &s->buffers[m],
         };

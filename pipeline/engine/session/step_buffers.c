@@ -7,9 +7,21 @@
 /* ---- what a step exchanges with a shard ---- */
 
 /* Whether the shard reads the step's own queries: it has all heads, in the same memory. */
-static bool sees_queries(const struct mp_placements *p, const struct mp_shards *shards)
+static bool sees_queries(const struct mp_shards *shards)
 {
-    return shards->total == 1 && mp_same_device(shards->list[0].device, p->dense);
+    const struct mp_shard *first = &shards->list[0];
+    return shards->total == 1 && mp_same_device(first->device, first->dense);
+}
+
+/* Its dense device's activations: all layers that are cut so are on one. */
+static const struct mp_dense_buffers *dense_buffers(const struct mp_placements *p, int cut,
+                                                    const struct mp_step_buffers *b)
+{
+    int stage = 0;
+    while (!mp_same_device(p->devices[stage], p->cuts[cut].list[0].dense)) {
+        stage++;
+    }
+    return &b->dense[stage];
 }
 
 /* What this rank computes with. */
@@ -20,10 +32,10 @@ static void create_own(const struct mp_engine *e, struct mp_allocator *a, int ro
     const struct mp_method *method = e->attention.method;
     const struct mp_shard *shard = &p->cuts[cut].list[index];
     struct mp_step_shard *out = &b->shards[cut][index];
-    struct mp_place place = mp_exchange_place(p, shard);
+    struct mp_place place = mp_exchange_place(shard);
     int query_heads = shard->num_kv_heads * mp_shape_group(e->shape);
-    out->q = &b->q;
-    if (!sees_queries(p, &p->cuts[cut])) {
+    out->q = &dense_buffers(p, cut, b)->q;
+    if (!sees_queries(&p->cuts[cut])) {
         size_t vectors = (size_t)rows * (size_t)query_heads * (size_t)e->shape->head_dim;
         mp_buffer_create(a, &out->own_q, place, vectors * sizeof(float), "queries");
         out->q = &out->own_q;
@@ -43,7 +55,7 @@ static void create_results(const struct mp_engine *e, struct mp_allocator *a, in
     const struct mp_shards *shards = &p->cuts[cut];
     const struct mp_shard *shard = &shards->list[index];
     struct mp_step_shard *out = &b->shards[cut][index];
-    struct mp_place place = shards->total > shards->count ? MP_PINNED : mp_exchange_place(p, shard);
+    struct mp_place place = shards->total > shards->count ? MP_PINNED : mp_exchange_place(shard);
     int query_heads = shard->num_kv_heads * mp_shape_group(e->shape);
     size_t heads = (size_t)rows * (size_t)query_heads;
     size_t selections =
@@ -86,25 +98,48 @@ static void destroy_shard(const struct mp_placements *p, struct mp_step_shard *s
 
 /* ---- all of them ---- */
 
+static void create_dense(const struct mp_engine *e, struct mp_allocator *a, int rows,
+                         struct mp_device device, struct mp_dense_buffers *out)
+{
+    const struct mp_shape *s = e->shape;
+    const struct mp_place place = mp_memory_of(device);
+    size_t n = (size_t)rows;
+    size_t heads = n * (size_t)s->num_attention_heads * sizeof(float);
+    size_t vectors = n * (size_t)mp_shape_q_width(s) * sizeof(float);
+    mp_buffer_create(a, &out->x, place, n * (size_t)s->hidden_size * sizeof(float),
+                     "residual stream");
+    mp_buffer_create(a, &out->q, place, vectors, "queries");
+    mp_buffer_create(a, &out->o_static, place, vectors, "static attention");
+    mp_buffer_create(a, &out->lse_static, place, heads, "static attention");
+    mp_buffer_create(a, &out->o_shared, place, vectors, "shared attention");
+    mp_buffer_create(a, &out->lse_shared, place, heads, "shared attention");
+}
+
+static void destroy_dense(struct mp_dense_buffers *b)
+{
+    mp_buffer_release(&b->x);
+    mp_buffer_release(&b->q);
+    mp_buffer_release(&b->o_static);
+    mp_buffer_release(&b->lse_static);
+    mp_buffer_release(&b->o_shared);
+    mp_buffer_release(&b->lse_shared);
+}
+
 void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, int rows,
                             struct mp_step_buffers *out)
 {
     const struct mp_shape *s = e->shape;
     const struct mp_placements *p = &e->graph.placements;
-    const struct mp_place dense = mp_memory_of(mp_dense(e));
     size_t n = (size_t)rows;
     size_t heads = n * (size_t)s->num_attention_heads;
     size_t vectors = n * (size_t)mp_shape_q_width(s) * sizeof(float);
 
     *out = (struct mp_step_buffers){0};
     mp_buffer_create(a, &out->ids, MP_PINNED, n * sizeof(int32_t), "token ids");
-    mp_buffer_create(a, &out->x, dense, n * (size_t)s->hidden_size * sizeof(float),
-                     "residual stream");
-    mp_buffer_create(a, &out->q, dense, vectors, "queries");
-    mp_buffer_create(a, &out->o_static, dense, vectors, "static attention");
-    mp_buffer_create(a, &out->lse_static, dense, heads * sizeof(float), "static attention");
-    mp_buffer_create(a, &out->o_shared, dense, vectors, "shared attention");
-    mp_buffer_create(a, &out->lse_shared, dense, heads * sizeof(float), "shared attention");
+    out->dense = mp_xcalloc((size_t)p->num_devices, sizeof *out->dense);
+    for (int d = 0; d < p->num_devices; d++) {
+        create_dense(e, a, rows, p->devices[d], &out->dense[d]);
+    }
     mp_buffer_create(a, &out->o_merged, MP_PINNED, vectors, "attention");
     mp_buffer_create(a, &out->lse_merged, MP_PINNED, heads * sizeof(float), "attention");
     mp_buffer_create(a, &out->logits, MP_PINNED, n * (size_t)s->vocab_size * sizeof(float),
@@ -124,12 +159,14 @@ void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, i
 void mp_step_buffers_destroy(const struct mp_engine *e, struct mp_step_buffers *b)
 {
     const struct mp_placements *p = &e->graph.placements;
-    struct mp_buffer *const all[] = {&b->ids,        &b->x,        &b->q,          &b->o_static,
-                                     &b->lse_static, &b->o_shared, &b->lse_shared, &b->o_merged,
-                                     &b->lse_merged, &b->logits};
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        mp_buffer_release(all[i]);
+    mp_buffer_release(&b->ids);
+    for (int d = 0; b->dense != NULL && d < p->num_devices; d++) {
+        destroy_dense(&b->dense[d]);
     }
+    free(b->dense);
+    mp_buffer_release(&b->o_merged);
+    mp_buffer_release(&b->lse_merged);
+    mp_buffer_release(&b->logits);
     for (int c = 0; b->shards != NULL && c < p->num_cuts; c++) {
         for (int i = 0; i < p->cuts[c].total; i++) {
             destroy_shard(p, &b->shards[c][i]);

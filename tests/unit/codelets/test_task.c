@@ -188,11 +188,13 @@ static void test_counting(void **state)
     mp_buffer_create(&a, &b, MP_HOST, 100, "some");
     mp_buffer_create(&a, &b, MP_PINNED, 20, "some");
     assert_null(mp_allocate_zeroed(&a, (struct mp_place){.memory = MP_MEMORY_GPU}, 3, "some"));
+    assert_null(mp_allocate(&a, (struct mp_place){MP_MEMORY_GPU, 2, NULL}, 5, "some"));
     assert_null(b.data);
     assert_null(b.handle);
     assert_int_equal(counted[MP_MEMORY_HOST], 100);
     assert_int_equal(counted[MP_MEMORY_PINNED], 20);
     assert_int_equal(counted[MP_MEMORY_GPU], 3);
+    assert_int_equal(counted[MP_MEMORY_GPU + 2], 5);
     assert_int_equal(a.code, 0);
 }
 

@@ -55,6 +55,7 @@ static const struct {
     {"runtime.isa", "avx2", OTHER},
     {"runtime.activations", "bf16x2", OTHER},
     {"runtime.devices", "cpu", OTHER},
+    {"runtime.gpus", "2", OTHER},
     {"runtime.gpu_memory", "4GiB", OTHER},
     {"runtime.gpu_kv_layers", "1", OTHER},
     {"runtime.memory_limit", "8GiB", OTHER},

@@ -37,8 +37,8 @@ static void assert_teams(const char *machine, int workers, int threads, const ch
     struct mp_topology *t = imagine(machine);
     struct mp_core_request request = {.workers = workers, .threads = threads};
     struct mp_core_map map = plan(t, &request);
-    assert_int_equal(map.gpu_core, -1);
-    assert_int_equal(map.submit_core, -1);
+    assert_int_equal(mp_gpu_core(&map, 0), -1);
+    assert_int_equal(mp_submit_core(&map), -1);
 
     char found[256] = "";
     for (int w = 0; w < map.num_teams; w++) {
@@ -203,11 +203,52 @@ static void test_cores_for_a_gpu(void **state)
         struct mp_topology *t = imagine(cases[i].machine);
         struct mp_core_request request = {.workers = cases[i].workers,
                                           .threads = cases[i].threads,
-                                          .gpu = true,
+                                          .gpus = 1,
                                           .gpu_node = cases[i].gpu_node};
         struct mp_core_map map = plan(t, &request);
         char *found = mp_core_map_describe(&map, true);
         assert_string_equal(found, cases[i].map);
+        free(found);
+        mp_core_map_free(&map);
+        mp_topology_free(t);
+    }
+}
+
+/* A core for each thread that drives one, and one for who submits; fewer are shared. */
+static void test_cores_for_several_gpus(void **state)
+{
+    (void)state;
+    static const struct {
+        int gpus, threads;
+        const char *map;
+        int drivers[4];
+    } cases[] = {
+        {2,
+         0,
+         "cpu worker 0: cores 0-12; GPU drivers: cores 13-14; submitting thread: core 15",
+         {13, 14}},
+        {4,
+         0,
+         "cpu worker 0: cores 0-11; GPU drivers and submitting thread: cores 12-15",
+         {12, 13, 14, 15}},
+        {4,
+         14,
+         "cpu worker 0: cores 0-13; GPU drivers and submitting thread: cores 14-15",
+         {14, 15, 14, 15}},
+        {2, 15, "cpu worker 0: cores 0-14; GPU drivers and submitting thread: core 15", {15, 15}},
+        {2, 16, "cpu worker 0: cores 0-15", {-1, -1}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mp_topology *t = imagine("numa:1 core:16 pu:1");
+        struct mp_core_request request = {
+            .threads = cases[i].threads, .gpus = cases[i].gpus, .gpu_node = -1};
+        struct mp_core_map map = plan(t, &request);
+        char *found = mp_core_map_describe(&map, true);
+        assert_string_equal(found, cases[i].map);
+        for (int g = 0; g < cases[i].gpus; g++) {
+            assert_int_equal(mp_gpu_core(&map, g), cases[i].drivers[g]);
+        }
+        assert_int_equal(mp_submit_core(&map), cases[i].threads == 16 ? -1 : 15);
         free(found);
         mp_core_map_free(&map);
         mp_topology_free(t);
@@ -246,7 +287,7 @@ static void test_no_core_twice(void **state)
         for (int threads = 0; threads <= cores; threads++) {
             for (int workers = 0; workers <= (threads > 0 ? threads : cores); workers++) {
                 struct mp_core_request request = {
-                    .workers = workers, .threads = threads, .gpu = true};
+                    .workers = workers, .threads = threads, .gpus = 1};
                 struct mp_core_map map = plan(t, &request);
                 char *text = mp_core_map_describe(&map, true);
                 int named[16] = {0}, total = 0, in_teams = 0;
@@ -313,8 +354,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_node),        cmocka_unit_test(test_two_nodes),
         cmocka_unit_test(test_every_split),     cmocka_unit_test(test_node_numbers),
-        cmocka_unit_test(test_cores_for_a_gpu), cmocka_unit_test(test_no_core_twice),
-        cmocka_unit_test(test_unbound),         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cores_for_a_gpu), cmocka_unit_test(test_cores_for_several_gpus),
+        cmocka_unit_test(test_no_core_twice),   cmocka_unit_test(test_unbound),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

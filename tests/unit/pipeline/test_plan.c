@@ -28,8 +28,9 @@ static struct mp_engine imagine(const struct mp_config *config, enum mp_dtype dt
         .attention = {.config = config, .shape = &SHAPE},
         .gpu_limit = gpu_limit,
         .num_ranks = 1,
-        .graph = {.placements = {.dense = {gpu_limit > 0 ? MP_GPU : MP_CPU,
-                                           gpu_limit > 0 ? 0 : -1}},
+        .graph = {.placements = {.devices = {{gpu_limit > 0 ? MP_GPU : MP_CPU,
+                                              gpu_limit > 0 ? 0 : -1}},
+                                 .num_devices = 1},
                   .shape = &SHAPE,
                   .sink = config->device_budget - config->window_size,
                   .window = config->window_size},
@@ -223,6 +224,138 @@ static void test_gpu(void **state)
     mp_config_free(&config);
 }
 
+/* ---- several GPUs ---- */
+
+/* The same engine with more of them. */
+static void add_gpus(struct mp_engine *e, int count)
+{
+    struct mp_placements *p = &e->graph.placements;
+    p->num_devices = count;
+    for (int i = 0; i < count; i++) {
+        p->devices[i] = (struct mp_device){MP_GPU, i};
+    }
+}
+
+static void assert_stages(const struct mp_plan *p, const int *first, int devices)
+{
+    assert_int_equal(p->devices, devices);
+    assert_int_equal(p->gpus, devices);
+    for (int d = 0; d <= devices; d++) {
+        assert_int_equal(p->stages.first[d], first[d]);
+    }
+}
+
+/* Each has the weights, caches and KV of its layers, and what it needs itself; the embedding is on
+ * the first one, the LM head on the last one. */
+static void test_gpus(void **state)
+{
+    (void)state;
+    struct mp_config config;
+    struct mp_plan one;
+    struct mp_plan p;
+    mp_config_init(&config);
+    set_flags(&config, (const char *const[]){"cache-layers", "0,16", "prefix-cache", "0", NULL});
+    struct mp_engine e = imagine(&config, MP_BF16, INT64_C(80) << 30);
+    mp_plan_make(&e, 98304, 32, &one);
+    assert_stages(&one, (const int[]){0, 32}, 1);
+    add_gpus(&e, 2);
+    mp_plan_make(&e, 98304, 32, &p);
+    assert_stages(&p, (const int[]){0, 16, 32}, 2);
+    assert_int_equal(p.gpu_kv_layers, 30);
+    const int64_t *first = p.bytes[MP_PLAN_GPU];
+    const int64_t *second = p.bytes[MP_PLAN_GPU + 1];
+    const int64_t *all = one.bytes[MP_PLAN_GPU];
+    static const enum mp_plan_row halves[] = {MP_PLAN_DENSE_KV, MP_PLAN_STATIC_KV,
+                                              MP_PLAN_OFFLOADED_KV, MP_PLAN_INDEX};
+    for (size_t i = 0; i < sizeof halves / sizeof halves[0]; i++) {
+        assert_int_equal(first[halves[i]], all[halves[i]] / 2);
+        assert_int_equal(second[halves[i]], all[halves[i]] / 2);
+    }
+    static const enum mp_plan_row own[] = {MP_PLAN_SHARED, MP_PLAN_WORKSPACE, MP_PLAN_PROCESS};
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        assert_int_equal(first[own[i]], all[own[i]]);
+        assert_int_equal(second[own[i]], all[own[i]]);
+    }
+    const int64_t norm = 4096 * 4;
+    assert_int_equal(first[MP_PLAN_WEIGHTS] + second[MP_PLAN_WEIGHTS], all[MP_PLAN_WEIGHTS]);
+    assert_int_equal(second[MP_PLAN_WEIGHTS] - first[MP_PLAN_WEIGHTS], norm);
+    assert_int_equal(mp_plan_gpu_total(&p), p.total[MP_PLAN_GPU + 1]);
+    for (int d = MP_PLAN_GPU + 2; d < MP_PLAN_DEVICES; d++) {
+        assert_int_equal(p.total[d], 0);
+    }
+
+    /* Tied: both have the matrix. */
+    struct mp_shape tied = SHAPE;
+    tied.tied_embeddings = true;
+    e.shape = e.graph.shape = e.attention.shape = &tied;
+    mp_plan_make(&e, 98304, 32, &p);
+    assert_int_equal(second[MP_PLAN_WEIGHTS] - first[MP_PLAN_WEIGHTS], norm);
+    mp_config_free(&config);
+}
+
+/* No other split leaves less on the GPU that has most. */
+static void test_split(void **state)
+{
+    (void)state;
+    static const struct {
+        int gpus;
+        const char *cache_layers;
+        int first[5];
+    } cases[] = {
+        /* The embedding and the LM head are 2.4 layers each. */
+        {3, "none", {0, 10, 22, 32}},
+        {4, "none", {0, 7, 16, 25, 32}},
+        /* Layers with the KV of all tokens are 1.9 of the others, whose KV is elsewhere. */
+        {2, "0,1,2,3,4,5,6,7", {0, 12, 32}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mp_config config;
+        struct mp_plan p;
+        mp_config_init(&config);
+        set_flags(&config, (const char *const[]){"cache-layers", cases[i].cache_layers, NULL});
+        config.gpu_kv_layers = 0;
+        struct mp_engine e = imagine(&config, MP_BF16, INT64_C(80) << 30);
+        add_gpus(&e, cases[i].gpus);
+        mp_plan_make(&e, 98304, 32, &p);
+        assert_stages(&p, cases[i].first, cases[i].gpus);
+        mp_config_free(&config);
+    }
+}
+
+/* As many layers keep their KV on a GPU as fit on every one; each keeps its part. */
+static void test_gpus_that_are_full(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_config config;
+    struct mp_plan p;
+    mp_config_init(&config);
+    set_flags(&config, (const char *const[]){"cache-layers", "0,16", "prefix-cache", "0", NULL});
+    config.gpu_kv_layers = 15;
+    struct mp_engine e = imagine(&config, MP_BF16, INT64_C(80) << 30);
+    add_gpus(&e, 2);
+    mp_plan_make(&e, 98304, 32, &p);
+    const int64_t *first = p.bytes[MP_PLAN_GPU];
+    const int64_t *second = p.bytes[MP_PLAN_GPU + 1];
+    assert_int_equal(first[MP_PLAN_INDEX] * 8, second[MP_PLAN_INDEX] * 7);
+
+    config.gpu_kv_layers = -1;
+    e.gpu_limit = p.total[MP_PLAN_GPU + 1];
+    mp_plan_make(&e, 98304, 32, &p);
+    assert_int_equal(p.gpu_kv_layers, 16);
+    assert_true(mp_plan_gpu_total(&p) <= e.gpu_limit);
+
+    e.gpu_limit = p.total[MP_PLAN_GPU + 1] - 1;
+    config.gpu_kv_layers = 16;
+    config.memory_limit = INT64_C(1) << 40;
+    mp_plan_make(&e, 98304, 32, &p);
+    assert_int_equal(mp_plan_check(&p, &config, &err), MP_ERR_MEMORY);
+    if (strstr(err.message, "but GPU 1 has ") == NULL) {
+        fail_msg("%s", err.message);
+    }
+    mp_config_free(&config);
+}
+
 /* The KV of past prompts: as much as asked for, parted as a request's is; or one request's, but
  * only beside all else. */
 static void test_prefixes(void **state)
@@ -294,7 +427,8 @@ int main(void)
         cmocka_unit_test(test_llama_8b), cmocka_unit_test(test_scaling),
         cmocka_unit_test(test_ranks),    cmocka_unit_test(test_huge),
         cmocka_unit_test(test_gpu),      cmocka_unit_test(test_prefixes),
-        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_limit),    cmocka_unit_test(test_gpus),
+        cmocka_unit_test(test_split),    cmocka_unit_test(test_gpus_that_are_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,7 @@ static void cut(int count)
                        shards);
     assert_int_equal(shards->count, count);
     for (int i = 0; i < count; i++) {
+        shards->list[i].dense = mp_dense(engine);
         shards->list[i].device.index = i % workers;
         shards->list[i].team = NULL;
     }

@@ -322,8 +322,9 @@ static void test_bad_setting(void **state)
 static void test_no_room(void **state)
 {
     (void)state;
-    static const char *const flags[] = {"attention", "full", "devices", "cpu", NULL};
-    static const char *const large[] = {"lsh-k", "16", "lsh-l", "1024", "devices", "cpu", NULL};
+    static const char *const flags[] = {"attention", "full", "devices", "cpu", "gpus", "1", NULL};
+    static const char *const large[] = {"lsh-k", "16",   "lsh-l", "1024", "devices",
+                                        "cpu",   "gpus", "1",     NULL};
     struct mp_error err;
     struct mp_config config, large_config;
     struct mp_engine *base, *variant;

@@ -6,7 +6,7 @@
 #include "recorded.h"
 #include "tasks/methods/method.h"
 
-enum { LAYERS = 2, HEADS = 4, KV_HEADS = 2, D = 8, MAX_ROWS = 2, MAX_CHUNKS = 2 };
+enum { LAYERS = 2, HEADS = 4, KV_HEADS = 2, D = 8, MAX_ROWS = 2, MAX_CHUNKS = 2, DEVICES = 2 };
 
 static const struct mp_shape SHAPE = {
     .hidden_size = 32,
@@ -36,6 +36,7 @@ struct fixture {
     struct mp_step_shard *step_cuts[1];
     struct mp_buffer nnz[KV_HEADS][LAYERS];
     struct mp_buffer error[KV_HEADS][LAYERS];
+    struct mp_dense_buffers dense[DEVICES];
     struct mp_step_buffers buffers;
     struct mp_decode_row rows[MAX_ROWS];
     struct mp_decode_step step;
@@ -57,12 +58,15 @@ static inline void name_step(struct fixture *f)
 {
     struct mp_step_buffers *b = &f->buffers;
     name_buffer(&b->ids, "ids");
-    name_buffer(&b->x, "x");
-    name_buffer(&b->q, "q");
-    name_buffer(&b->o_static, "os");
-    name_buffer(&b->lse_static, "ls");
-    name_buffer(&b->o_shared, "oh");
-    name_buffer(&b->lse_shared, "lh");
+    for (int d = 0; d < DEVICES; d++) {
+        const char *mark = d == 0 ? "" : "'"; /* of the second device's */
+        name_buffer(&b->dense[d].x, "x%s", mark);
+        name_buffer(&b->dense[d].q, "q%s", mark);
+        name_buffer(&b->dense[d].o_static, "os%s", mark);
+        name_buffer(&b->dense[d].lse_static, "ls%s", mark);
+        name_buffer(&b->dense[d].o_shared, "oh%s", mark);
+        name_buffer(&b->dense[d].lse_shared, "lh%s", mark);
+    }
     name_buffer(&b->o_merged, "om");
     name_buffer(&b->lse_merged, "lm");
     name_buffer(&b->logits, "logits");
@@ -88,11 +92,12 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
     f->weights.layers = f->layer_weights;
     f->cut = (struct mp_shards){f->shards, shards, shards};
     for (int i = 0; i < shards; i++) {
-        f->shards[i] = (struct mp_shard){.device = {MP_CPU, shards > 1 ? i : -1},
+        f->shards[i] = (struct mp_shard){.dense = dense,
+                                         .device = {MP_CPU, shards > 1 ? i : -1},
                                          .first_kv_head = i * KV_HEADS / shards,
                                          .num_kv_heads = KV_HEADS / shards};
         f->step_shards[i].q =
-            shards == 1 && dense.kind == MP_CPU ? &f->buffers.q : &f->step_shards[i].own_q;
+            shards == 1 && dense.kind == MP_CPU ? &f->dense[0].q : &f->step_shards[i].own_q;
         f->step_shards[i].nnz = f->nnz[i];
         f->step_shards[i].error = f->error[i];
     }
@@ -102,12 +107,13 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
         .shape = &SHAPE,
         .weights = &f->weights,
         .attention = &f->attention,
-        .placements = {f->places, LAYERS, dense, &f->cut, 1},
+        .placements = {f->places, LAYERS, {dense}, 1, &f->cut, 1},
         .blocked_prefill = true,
         .sink = 4,
         .window = 64,
     };
     f->step_cuts[0] = f->step_shards;
+    f->buffers.dense = f->dense;
     f->buffers.shards = f->step_cuts;
     name_weights(f);
     name_step(f);
@@ -140,10 +146,27 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
         .micro_batch = 3, .num_rows = num_rows, .rows = f->rows, .buffers = &f->buffers};
 }
 
+/* Then: the sparse layer is on a second device of the kind. */
+static inline void add_device(struct fixture *f)
+{
+    struct mp_placements *p = &f->graph.placements;
+    p->devices[1] = (struct mp_device){p->devices[0].kind, p->devices[0].index + 1};
+    p->num_devices = DEVICES;
+    f->places[1].dense = p->devices[1];
+    f->places[1].stage = 1;
+    for (int i = 0; i < f->cut.count; i++) {
+        f->shards[i].dense = p->devices[1];
+    }
+}
+
 /* ---- a prompt ---- */
 
 struct prompt {
     struct mp_prefill_chunk chunks[MAX_CHUNKS];
+    struct mp_buffer x[MAX_CHUNKS][DEVICES];
+    struct mp_staging staging[MAX_CHUNKS][LAYERS];
+    struct mp_staging prefix_staging[LAYERS];
+    struct mp_prefill_activations activations[DEVICES];
     struct mp_index_scratch scratch[KV_HEADS];
     struct mp_index_scratch *scratch_cuts[1];
     struct mp_prefill prefill;
@@ -157,18 +180,26 @@ static inline void set_up_prompt(struct prompt *p, struct fixture *f)
         .keep = {.request = 5, .tokens = 168, .kv = f->kv[0], .scratch = p->scratch_cuts},
         .num_chunks = MAX_CHUNKS,
         .chunks = p->chunks,
+        .num_areas = LAYERS,
+        .activations = p->activations,
+        .prefix_staging = p->prefix_staging,
         .rope = &f->rope,
         .last_row_only = true,
     };
-    name_buffer(&p->prefill.prefix_buffer[0], "evenp");
-    name_buffer(&p->prefill.prefix_buffer[1], "oddp");
+    name_buffer(&p->prefix_staging[0].buffer, "evenp");
+    name_buffer(&p->prefix_staging[1].buffer, "oddp");
     for (int c = 0; c < MAX_CHUNKS; c++) {
+        p->chunks[c].x = p->x[c];
+        p->chunks[c].staging = p->staging[c];
         name_buffer(&p->chunks[c].ids, "ids%d", c);
-        name_buffer(&p->chunks[c].x, "x%d", c);
-        name_buffer(&p->prefill.q[c], "pq%d", c);
-        name_buffer(&p->prefill.o[c], "po%d", c);
-        name_buffer(&p->chunks[c].staging_buffer[0], "even%d", c);
-        name_buffer(&p->chunks[c].staging_buffer[1], "odd%d", c);
+        for (int d = 0; d < DEVICES; d++) {
+            const char *mark = d == 0 ? "" : "'";
+            name_buffer(&p->x[c][d], "x%d%s", c, mark);
+            name_buffer(&p->activations[d].q[c], "pq%d%s", c, mark);
+            name_buffer(&p->activations[d].o[c], "po%d%s", c, mark);
+        }
+        name_buffer(&p->staging[c][0].buffer, "even%d", c);
+        name_buffer(&p->staging[c][1].buffer, "odd%d", c);
     }
 }
 
