@@ -122,10 +122,9 @@ struct mp_prefill_chunk {
     struct mp_staging *staging; /* [num_areas] */
 };
 
-/* What the chunks in the layers of one device use in turn. */
+/* What the chunks in the layers of one device use in turn: chunk c number c % chunks_at_once. */
 struct mp_prefill_activations {
-    struct mp_buffer q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim] f32, by
-                              chunk parity */
+    struct mp_buffer q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim] f32 */
     struct mp_buffer o[2]; /* the same */
 };
 
@@ -162,7 +161,10 @@ struct mp_prefill {
     int num_areas; /* of staging, used by the layers in turn. On one device two, so that offload
                       runs under the next layer; on several one a layer, so that chunks follow each
                       other from device to device */
-    struct kv_cache *areas;                     /* [num_areas] K and V of the whole prompt */
+    struct kv_cache *areas; /* [num_areas] K and V of the whole prompt */
+    int chunks_at_once; /* that a device works on. One device alone: two, so that tasks of one are
+                           ready when the other's end; several: one, so that chunks leave them one
+                           by one */
     struct mp_prefill_activations *activations; /* [devices] */
     /* The first tokens of the prompt are not read: a request has kept their KV. */
     int64_t prefix;                 /* tokens; 0: all are read */

@@ -39,7 +39,7 @@ static void insert_projection(struct mp_submit *sub, const struct mp_graph *g,
     struct projection_buffers buffers = {
         .x = &c->x[stage_of(g, layer)],
         .weights = &g->weights->layers[layer].projection,
-        .q = &p->activations[stage_of(g, layer)].q[chunk % 2],
+        .q = &p->activations[stage_of(g, layer)].q[chunk % p->chunks_at_once],
     };
     struct projection_row target = {
         .cache = &c->staging[area_of(p, layer)].buffer,
@@ -101,8 +101,8 @@ static void insert_attention(struct mp_submit *sub, const struct mp_graph *g,
     const struct mp_buffer *caches[chunk + 2];
     int num_caches = list_staging(p, layer, chunk + 1, caches);
     const struct mp_prefill_activations *own = &p->activations[stage_of(g, layer)];
-    struct prefill_attention_buffers buffers = {&own->q[chunk % 2], caches, num_caches,
-                                                &own->o[chunk % 2]};
+    struct prefill_attention_buffers buffers = {&own->q[chunk % p->chunks_at_once], caches,
+                                                num_caches, &own->o[chunk % p->chunks_at_once]};
     int64_t most = g->blocked_prefill ? rows.count : PLAIN_ROWS;
     for (int64_t at = 0; at < rows.count; at += most) {
         int64_t left = rows.count - at;
@@ -129,8 +129,9 @@ void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
         }
         rows = (struct mp_rows){rows.count - 1, 1};
     }
-    const struct output_part all = {.o = &p->activations[stage_of(g, layer)].o[chunk % 2],
-                                    .num_heads = g->shape->num_attention_heads};
+    const struct output_part all = {
+        .o = &p->activations[stage_of(g, layer)].o[chunk % p->chunks_at_once],
+        .num_heads = g->shape->num_attention_heads};
     insert_attention(sub, g, p, layer, chunk, rows);
     output_insert(sub, g->shape, &w->output, &all, 1, x, NULL, rows);
     ffn_insert(sub, g->shape, &w->ffn, x, rows);

@@ -86,7 +86,7 @@ static void create_activations(const struct mp_engine *e, struct mp_allocator *a
     p->activations = mp_xcalloc((size_t)at->num_devices, sizeof *p->activations);
     for (int d = 0; d < at->num_devices; d++) {
         struct mp_place place = mp_memory_of(at->devices[d]);
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < p->chunks_at_once; i++) {
             mp_buffer_create(a, &p->activations[d].q[i], place, bytes, "prefill queries");
             mp_buffer_create(a, &p->activations[d].o[i], place, bytes, "prefill attention");
         }
@@ -99,7 +99,9 @@ void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a
     int64_t chunk_size = e->config->chunk_size;
     int64_t read = count - p->prefix;
     p->keep.tokens = count;
-    p->num_areas = e->graph.placements.num_devices > 1 ? e->shape->num_hidden_layers : 2;
+    const bool several = e->graph.placements.num_devices > 1;
+    p->num_areas = several ? e->shape->num_hidden_layers : 2;
+    p->chunks_at_once = several ? 1 : 2;
     p->areas = mp_xcalloc((size_t)p->num_areas, sizeof *p->areas);
     for (int i = 0; i < p->num_areas; i++) {
         mp_kv_cache_create(e, a, area_place(e, p, i), &p->areas[i], count, false);
@@ -137,7 +139,7 @@ void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p)
     free(p->chunks);
     release_areas(p, p->prefix_staging);
     for (int d = 0; d < devices; d++) {
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < p->chunks_at_once; i++) {
             mp_buffer_release(&p->activations[d].q[i]);
             mp_buffer_release(&p->activations[d].o[i]);
         }

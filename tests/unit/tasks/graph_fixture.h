@@ -181,6 +181,7 @@ static inline void set_up_prompt(struct prompt *p, struct fixture *f)
         .num_chunks = MAX_CHUNKS,
         .chunks = p->chunks,
         .num_areas = LAYERS,
+        .chunks_at_once = 2,
         .activations = p->activations,
         .prefix_staging = p->prefix_staging,
         .rope = &f->rope,
