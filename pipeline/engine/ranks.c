@@ -46,9 +46,11 @@ static bool is_local(const char *path)
            strcmp(path, "model_path") == 0;
 }
 
-/* MP_ERR_USAGE names the first key in which they differ. */
-static int compare_configs(const cJSON *own, const cJSON *first, struct mp_error *err)
+/* Two configurations as text. MP_ERR_USAGE names the first key in which they differ. */
+static int compare_configs(const char *own_text, const char *first_text, struct mp_error *err)
 {
+    cJSON *own = cJSON_Parse(own_text);
+    cJSON *first = cJSON_Parse(first_text);
     int code = 0;
     for (const cJSON *key = own->child; key != NULL && code == 0; key = key->next) {
         char *found = mp_json_key_text(key);
@@ -60,27 +62,24 @@ static int compare_configs(const cJSON *own, const cJSON *first, struct mp_error
         free(found);
         free(expected);
     }
+    cJSON_Delete(first);
+    cJSON_Delete(own);
     return code;
 }
 
 static int check_config(struct mp_engine *e, struct mp_error *err)
 {
-    cJSON *own = mp_config_json(e->config);
-    char *text = e->rank == 0 ? mp_json_key_text(own) : NULL;
-    size_t bytes = text != NULL ? strlen(text) : 0;
-    int code = mp_ranks_tell_all(e->graph.ranks, &text, &bytes, err);
-    if (code == 0) {
-        /* Rank 0's once more, as the others have it: from its text. */
-        char *printed = mp_json_key_text(own);
-        cJSON *same = cJSON_Parse(printed);
-        cJSON *first = cJSON_Parse(text);
-        code = compare_configs(same, first, err);
-        cJSON_Delete(first);
-        cJSON_Delete(same);
-        free(printed);
-        free(text);
+    cJSON *json = mp_config_json(e->config);
+    char *own = mp_json_key_text(json);
+    cJSON_Delete(json);
+    char *first = own;
+    size_t bytes = strlen(own);
+    int code = mp_ranks_tell_all(e->graph.ranks, &first, &bytes, err);
+    if (code == 0 && e->rank > 0) {
+        code = compare_configs(own, first, err);
+        mp_free(first);
     }
-    cJSON_Delete(own);
+    free(own);
     return code;
 }
 
