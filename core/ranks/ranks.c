@@ -10,12 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Tags of what the ranks say to each other beside the exchanges of others. */
-enum { TELL = MP_RANKS_TAGS, GATHER, REPORT, STOP };
-
-/* MPI counts bytes in an int. */
-static const size_t LARGEST = (size_t)64 << 20;
-
 /* How long the others have to come to their ends once one has failed. */
 static const uint64_t GRACE_NS = 2000000000;
 
@@ -57,9 +51,8 @@ static void ignore(void *arg)
     (void)arg;
 }
 
-/* Waits until the messages are through, unless rank 0 ends the run. */
-static int exchange_and_wait(struct mp_ranks *r, const struct mp_message *messages, int count,
-                             struct mp_error *err)
+int mp_ranks_pass(struct mp_ranks *r, const struct mp_message *messages, int count,
+                  struct mp_error *err)
 {
     struct wait w = {.ranks = r};
     struct exchange *x = mp_ranks_add(r, messages, count, end_wait, &w, false);
@@ -97,7 +90,7 @@ int mp_ranks_tell(struct mp_ranks *r, void *data, size_t bytes, struct mp_error 
         if (r->rank == 0) {
             send_to_all(r, from, part, TELL);
         } else {
-            code = exchange_and_wait(r, &(struct mp_message){from, part, 0, TELL, false}, 1, err);
+            code = mp_ranks_pass(r, &(struct mp_message){from, part, 0, TELL, false}, 1, err);
         }
     }
     return code;
@@ -135,7 +128,7 @@ int mp_ranks_gather(struct mp_ranks *r, const void *own, size_t bytes, void *all
                 (struct mp_message){(char *)all + (size_t)i * bytes, bytes, i, GATHER, false};
         }
     }
-    return n == 0 ? 0 : exchange_and_wait(r, list, n, err);
+    return n == 0 ? 0 : mp_ranks_pass(r, list, n, err);
 }
 
 /* ---- the beginning ---- */
@@ -210,7 +203,7 @@ static void watch(struct mp_ranks *r)
         mp_ranks_add(r, &m, 1, take_report, r, true);
     }
     if (r->rank > 0) {
-        struct mp_message m = {NULL, 0, 0, STOP, false};
+        struct mp_message m = {&r->collects, sizeof r->collects, 0, STOP, false};
         mp_ranks_add(r, &m, 1, take_stop, r, true);
     }
 }
@@ -222,6 +215,7 @@ static void release(struct mp_ranks *r)
     pthread_cond_destroy(&r->changed);
     pthread_mutex_destroy(&r->lock);
     free(r->reports);
+    free(r->clocks);
     free(r);
 }
 
@@ -254,16 +248,34 @@ int mp_ranks_open(struct mp_ranks **out, struct mp_error *err)
     r->missing = r->count - 1;
     r->reports = mp_xcalloc((size_t)r->count, sizeof *r->reports);
     watch(r);
+    mp_ranks_set_clocks(r);
     *out = r;
     return 0;
 }
 
 /* ---- the end ---- */
 
+void mp_ranks_stop(struct mp_ranks *r, bool collects)
+{
+    if (!r->told) {
+        r->told = true;
+        send_to_all(r, &collects, sizeof collects, STOP);
+    }
+}
+
+void mp_ranks_await_stop(struct mp_ranks *r)
+{
+    pthread_mutex_lock(&r->lock);
+    while (!r->stopped) {
+        pthread_cond_wait(&r->changed, &r->lock);
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* Of rank 0: tells the others, and waits for what they have to say. */
 static int end_run(struct mp_ranks *r, int code, struct mp_error *err)
 {
-    send_to_all(r, "", 0, STOP);
+    mp_ranks_stop(r, false);
     pthread_mutex_lock(&r->lock);
     r->closing = true;
     if (code != 0) {
@@ -296,11 +308,7 @@ static void report_and_wait(struct mp_ranks *r, int code, const struct mp_error 
     pthread_mutex_unlock(&r->lock);
     struct mp_message m = {own, sizeof *own, 0, REPORT, true};
     mp_ranks_add(r, &m, 1, ignore, NULL, false);
-    pthread_mutex_lock(&r->lock);
-    while (!r->stopped) {
-        pthread_cond_wait(&r->changed, &r->lock);
-    }
-    pthread_mutex_unlock(&r->lock);
+    mp_ranks_await_stop(r);
 }
 
 int mp_ranks_close(struct mp_ranks *r, int code, struct mp_error *err)

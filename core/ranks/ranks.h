@@ -8,6 +8,7 @@
 #ifndef MP_CORE_RANKS_H
 #define MP_CORE_RANKS_H
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 
 #include <stdbool.h>
@@ -28,6 +29,13 @@ int mp_ranks_open(struct mp_ranks **out, struct mp_error *err);
 /* Which of them this process is, and how many there are; 0 and 1 for NULL. */
 int mp_ranks_index(const struct mp_ranks *r);
 int mp_ranks_count(const struct mp_ranks *r);
+
+/* How the clock of one of them compares with rank 0's. */
+struct mp_clock_offset mp_ranks_clock(const struct mp_ranks *r, int rank);
+
+/* Seconds that a message to rank 0 and the answer take, at least, from the rank that is farthest;
+ * NAN for NULL. */
+double mp_ranks_round_trip(const struct mp_ranks *r);
 
 /* One message from this rank or to it. Those of a tag between two ranks arrive in the order in
  * which they were sent. */
@@ -57,6 +65,17 @@ int mp_ranks_tell_all(struct mp_ranks *r, char **data, size_t *bytes, struct mp_
 /* Every rank's own [bytes] to all of them: all [count][bytes]. Like mp_ranks_tell in its errors. */
 int mp_ranks_gather(struct mp_ranks *r, const void *own, size_t bytes, void *all,
                     struct mp_error *err);
+
+/* What a rank hands in. */
+struct mp_piece {
+    char *data; /* [bytes] malloc'ed */
+    size_t bytes;
+};
+
+/* The end of the run, and what every other rank hands in to rank 0: to be called by all that have
+ * come to it. *own is taken over; rank 0, which ends the run for those that wait for it, hands in
+ * nothing and gets all [count]. Nobody waits for a rank 0 that does not ask. */
+void mp_ranks_collect(struct mp_ranks *r, const struct mp_piece *own, struct mp_piece *all);
 
 /* The end, for a rank that has come to it with code (0, or what *err says): waits for the others.
  * Rank 0 gets its own code or that of the first other rank that has failed, with a message that

@@ -111,7 +111,7 @@ struct since {
 static void add_track(void *arg, const struct mp_track *track)
 {
     const struct since *since = arg;
-    if (track->kind == MP_TRACK_HOST) {
+    if (track->kind == MP_TRACK_HOST || track->rank > 0) {
         return;
     }
     for (int64_t i = mp_track_first_span(track, since->ns); i < track->count; i++) {

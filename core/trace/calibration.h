@@ -63,7 +63,7 @@ struct mp_calibrated_op *mp_calibration_op(struct mp_calibration *c, const char 
 double mp_calibration_estimate(const struct mp_calibration *c, const char *op,
                                enum mp_track_kind kind, double flops, double bytes);
 
-/* Adds the recorder's spans on workers that began at or after since_ns of mp_clock_ns. The
+/* Adds this process's spans on workers that began at or after since_ns of mp_clock_ns. The
  * estimates stay as they are. Only while no task is in flight: new entries move the others. */
 void mp_calibration_measure(struct mp_calibration *c, uint64_t since_ns);
 

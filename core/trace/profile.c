@@ -65,7 +65,7 @@ static void add_span(struct interval *in, enum mp_track_kind kind, const struct 
 static void add_track(void *arg, const struct mp_track *track)
 {
     struct interval *in = arg;
-    if (track->kind == MP_TRACK_HOST) {
+    if (track->kind == MP_TRACK_HOST || track->rank > 0) {
         return;
     }
     for (int64_t i = mp_track_first_span(track, in->begin_ns);
@@ -113,6 +113,15 @@ void mp_profile_add(struct mp_profile *p, uint64_t begin_ns, uint64_t end_ns)
     p->seconds += overlap.seconds;
     p->intervals = mp_xrealloc(p->intervals, p->num_intervals + 1, sizeof *p->intervals);
     p->intervals[p->num_intervals++] = overlap;
+}
+
+void mp_profile_count(struct mp_profile *p, const char *op, enum mp_track_kind kind, double flops,
+                      double bytes)
+{
+    struct mp_profile_op *of = find_op(p, op, kind);
+    of->calls++;
+    of->flops += flops;
+    of->bytes += bytes;
 }
 
 static int compare_lengths(const void *a, const void *b)

@@ -34,10 +34,14 @@ struct mp_profile {
     size_t num_intervals;
 };
 
-/* Adds the interval [begin_ns, end_ns) of mp_clock_ns and the recorder's spans in it, cut to it.
+/* Adds the interval [begin_ns, end_ns) of mp_clock_ns and this process's spans in it, cut to it.
  * *p is zeroed before the first. Only while nobody records. Spans on a track of a device do not
  * overlap. */
 void mp_profile_add(struct mp_profile *p, uint64_t begin_ns, uint64_t end_ns);
+
+/* Counts the work of one call that has not run, and takes no time. op: static. */
+void mp_profile_count(struct mp_profile *p, const char *op, enum mp_track_kind kind, double flops,
+                      double bytes);
 
 /* The interval of median length (of an even number the shorter of the two); all 0 if there is none.
  * Now and then a system takes the cores away in the middle of a step: a mean would show that as

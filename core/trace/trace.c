@@ -16,6 +16,7 @@
 struct track {
     struct track *next;
     int id;     /* 1, 2, ... in order of creation */
+    int rank;   /* 0: a thread of this process; else of another, complete */
     char *name; /* NULL until named */
     enum mp_track_kind kind;
     uint64_t session;      /* the recording that spans, count and lost belong to */
@@ -35,6 +36,9 @@ static struct mp_counter_sample *counters; /* [counters_room] */
 static int64_t num_counters;
 static int64_t counters_room;
 static int64_t lost_counters;
+static struct mp_added_recording *added; /* [num_added] of other ranks, whose tracks there are */
+static int num_added;
+static int64_t lost_elsewhere;   /* spans and counters, by those */
 static _Atomic uint64_t session; /* counts the recordings, each begun by a start or a clear */
 static _Atomic bool enabled;
 static _Atomic bool paused;
@@ -42,17 +46,23 @@ static _Thread_local struct track *own;
 
 /* ---- recording ---- */
 
-/* The calling thread's track. Call with the lock held. */
+/* A new track. Call with the lock held. */
+static struct track *add_track(void)
+{
+    struct track *t = mp_xcalloc(1, sizeof *t);
+    t->id = ++num_tracks;
+    struct track **end = &tracks;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    return *end = t;
+}
+
+/* The calling thread's. Call with the lock held. */
 static struct track *own_track(void)
 {
     if (own == NULL) {
-        own = mp_xcalloc(1, sizeof *own);
-        own->id = ++num_tracks;
-        struct track **end = &tracks;
-        while (*end != NULL) {
-            end = &(*end)->next;
-        }
-        *end = own;
+        own = add_track();
     }
     return own;
 }
@@ -81,6 +91,8 @@ static void begin_session(void)
     session_start_ns = mp_clock_ns();
     num_counters = 0;
     lost_counters = 0;
+    num_added = 0;
+    lost_elsewhere = 0;
     atomic_fetch_add(&session, 1);
 }
 
@@ -214,6 +226,7 @@ void mp_trace_each(void (*visit)(void *arg, const struct mp_track *track), void 
         snprintf(unnamed, sizeof unnamed, "thread %d", t->id);
         sort_spans(t, count);
         visit(arg, &(struct mp_track){
+                       .rank = t->rank,
                        .name = t->name != NULL ? t->name : unnamed,
                        .kind = t->kind,
                        .spans = t->spans,
@@ -227,11 +240,39 @@ struct mp_recording mp_trace_stop(void)
 {
     atomic_store(&enabled, false);
     pthread_mutex_lock(&lock);
-    int64_t lost = lost_counters;
+    int64_t lost = lost_counters + lost_elsewhere;
     for (const struct track *t = tracks; t != NULL; t = t->next) {
         lost += t->session == atomic_load(&session) ? atomic_load(&t->lost) : 0;
     }
-    struct mp_recording recording = {session_start_ns, counters, num_counters, lost};
+    struct mp_recording recording = {session_start_ns, counters, num_counters, added,
+                                     num_added,        lost};
     pthread_mutex_unlock(&lock);
     return recording;
+}
+
+/* ---- of other ranks ---- */
+
+void mp_trace_adopt(int rank, char *name, enum mp_track_kind kind, struct mp_span *spans,
+                    int64_t count)
+{
+    pthread_mutex_lock(&lock);
+    struct track *t = add_track();
+    t->rank = rank;
+    t->name = name;
+    t->kind = kind;
+    t->session = atomic_load(&session);
+    t->spans = spans;
+    t->capacity = count;
+    t->sorted = count;
+    atomic_store(&t->count, count);
+    pthread_mutex_unlock(&lock);
+}
+
+void mp_trace_note(int rank, const struct mp_clock_offset *clock, int64_t lost)
+{
+    pthread_mutex_lock(&lock);
+    added = mp_xrealloc(added, (size_t)num_added + 1, sizeof *added);
+    added[num_added++] = (struct mp_added_recording){rank, *clock};
+    lost_elsewhere += lost;
+    pthread_mutex_unlock(&lock);
 }

@@ -3,9 +3,11 @@
 #ifndef MP_CORE_TRACE_H
 #define MP_CORE_TRACE_H
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* What a thread's spans are time of. */
@@ -58,6 +60,7 @@ void mp_trace_counter(const char *name, double value);
 
 /* One thread's spans, in order of begin. */
 struct mp_track {
+    int rank;         /* whose thread it is: 0, of this process; else of another, which was added */
     const char *name; /* "thread 3" if it was never named */
     enum mp_track_kind kind;
     const struct mp_span *spans; /* [count] */
@@ -73,9 +76,17 @@ void mp_trace_each(void (*visit)(void *arg, const struct mp_track *track), void 
  * before those of its last step. */
 int64_t mp_track_first_span(const struct mp_track *track, uint64_t ns);
 
+/* The spans so far as bytes, for another process of the same program; malloc'ed. Stops recording.
+ */
+char *mp_trace_pack(size_t *bytes);
+
+/* Adds what a rank from 1 on has packed, at the times of this process's clock. Its counters are not
+ * among it. Ranks are added in order. Only while nobody records. */
+void mp_trace_add(int rank, const struct mp_clock_offset *clock, const char *data);
+
 /* Writes every span, in order of begin per track, and stops recording. Beside the spans there are
  * counters: those recorded, the bytes/s of each kind of device, and the tasks submitted but not yet
- * done. */
+ * done. Every rank that was added is a process of its own in the file, on one clock. */
 int mp_trace_write(const char *path, struct mp_error *err);
 
 #endif

@@ -27,6 +27,7 @@ struct changes {
 struct writer {
     FILE *out;
     uint64_t start_ns;
+    int rank;                            /* the process being written */
     int num_tracks;                      /* written so far */
     struct changes rate[MP_TRACK_KINDS]; /* GB/s */
     struct changes queued;               /* tasks */
@@ -34,7 +35,7 @@ struct writer {
 
 /* Order of the tracks on the screen, and the title of a kind's memory traffic. */
 static const struct {
-    int rank;
+    int order;
     const char *rate; /* NULL: not derived */
 } kinds[MP_TRACK_KINDS] = {
     [MP_TRACK_GPU] = {0, "GPU GB/s"},
@@ -83,6 +84,12 @@ static void write_amount(FILE *out, const char *key, double value, const char **
     }
 }
 
+/* A rank is a process of the file. */
+static int process_id(const struct writer *w)
+{
+    return 1 + w->rank;
+}
+
 /* Time 0 is the start of the recording; what was under way then is cut. */
 static uint64_t since_start(const struct writer *w, uint64_t ns)
 {
@@ -97,7 +104,7 @@ static void write_span(const struct writer *w, int tid, const struct mp_span *s)
     uint64_t end = since_start(w, s->end_ns);
     fputs(",\n{\"ph\":\"X\",\"name\":", w->out);
     write_string(w->out, s->info.op);
-    fprintf(w->out, ",\"pid\":1,\"tid\":%d", tid);
+    fprintf(w->out, ",\"pid\":%d,\"tid\":%d", process_id(w), tid);
     write_us(w->out, "ts", begin);
     write_us(w->out, "dur", end > begin ? end - begin : 0);
     fputs(",\"args\":{", w->out);
@@ -134,32 +141,13 @@ static void collect_changes(struct writer *w, enum mp_track_kind kind, const str
     }
 }
 
-/* A track's title, its place among the tracks and its spans. */
-static void write_track(void *arg, const struct mp_track *track)
-{
-    enum { TRACKS_OF_A_KIND = 1000 };
-    struct writer *w = arg;
-    int tid = ++w->num_tracks;
-    fprintf(w->out, ",\n{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":1,\"tid\":%d", tid);
-    fputs(",\"args\":{\"name\":", w->out);
-    write_string(w->out, track->name);
-    fprintf(w->out,
-            "}},\n{\"ph\":\"M\",\"name\":\"thread_sort_index\",\"pid\":1,\"tid\":%d,"
-            "\"args\":{\"sort_index\":%d}}",
-            tid, kinds[track->kind].rank * TRACKS_OF_A_KIND + tid);
-    for (int64_t i = 0; i < track->count; i++) {
-        write_span(w, tid, &track->spans[i]);
-        collect_changes(w, track->kind, &track->spans[i]);
-    }
-}
-
 /* ---- counters ---- */
 
 static void write_counter(const struct writer *w, const char *name, uint64_t ns, double value)
 {
     fputs(",\n{\"ph\":\"C\",\"name\":", w->out);
     write_string(w->out, name);
-    fputs(",\"pid\":1", w->out);
+    fprintf(w->out, ",\"pid\":%d", process_id(w));
     write_us(w->out, "ts", ns);
     fprintf(w->out, ",\"args\":{\"value\":%.9g}}", value);
 }
@@ -170,7 +158,7 @@ static int compare_changes(const void *a, const void *b)
     return (x->ns > y->ns) - (x->ns < y->ns);
 }
 
-/* Writes the sum after each change; frees the changes. */
+/* Writes the sum after each change; forgets the changes. */
 static void write_changes(const struct writer *w, const char *name, struct changes *c)
 {
     if (c->count > 0) {
@@ -189,21 +177,75 @@ static void write_changes(const struct writer *w, const char *name, struct chang
         }
     }
     free(c->at);
+    *c = (struct changes){0};
 }
 
-static void write_counters(struct writer *w, const struct mp_recording *recording)
+/* Those that were recorded, of this process. */
+static void write_counters(const struct writer *w, const struct mp_recording *recording)
 {
     for (int64_t i = 0; i < recording->num_counters; i++) {
         const struct mp_counter_sample *s = &recording->counters[i];
         write_counter(w, s->name, since_start(w, s->ns), s->value);
     }
+}
+
+/* ---- a process ---- */
+
+static void begin_process(const struct writer *w)
+{
+    fprintf(w->out,
+            ",\n{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":%d,"
+            "\"args\":{\"name\":\"magicpig-pipe, rank %d\"}}",
+            process_id(w), w->rank);
+}
+
+/* The counters that its spans tell. */
+static void end_process(struct writer *w)
+{
     for (int kind = 0; kind < MP_TRACK_KINDS; kind++) {
         write_changes(w, kinds[kind].rate, &w->rate[kind]);
     }
     write_changes(w, "tasks queued", &w->queued);
 }
 
+/* A track's title, its place among the tracks and its spans. */
+static void write_track(void *arg, const struct mp_track *track)
+{
+    enum { TRACKS_OF_A_KIND = 1000 };
+    struct writer *w = arg;
+    int tid = ++w->num_tracks;
+    if (track->rank != w->rank) {
+        end_process(w);
+        w->rank = track->rank;
+        begin_process(w);
+    }
+    fprintf(w->out, ",\n{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":%d,\"tid\":%d",
+            process_id(w), tid);
+    fputs(",\"args\":{\"name\":", w->out);
+    write_string(w->out, track->name);
+    fprintf(w->out,
+            "}},\n{\"ph\":\"M\",\"name\":\"thread_sort_index\",\"pid\":%d,\"tid\":%d,"
+            "\"args\":{\"sort_index\":%d}}",
+            process_id(w), tid, kinds[track->kind].order * TRACKS_OF_A_KIND + tid);
+    for (int64_t i = 0; i < track->count; i++) {
+        write_span(w, tid, &track->spans[i]);
+        collect_changes(w, track->kind, &track->spans[i]);
+    }
+}
+
 /* ---- the file ---- */
+
+/* How the clocks of the other ranks compared, in microseconds. */
+static void write_clocks(FILE *out, const struct mp_recording *recording)
+{
+    for (int i = 0; i < recording->num_added; i++) {
+        const struct mp_added_recording *a = &recording->added[i];
+        fprintf(out, "%s{\"rank\":%d,\"offset_us\":%.3f,\"round_trip_us\":%.3f}",
+                i == 0 ? ",\"clocks\":[" : ",", a->rank, 1e-3 * (double)a->clock.offset_ns,
+                1e-3 * (double)a->clock.round_trip_ns);
+    }
+    fputs(recording->num_added > 0 ? "]" : "", out);
+}
 
 static void write_events(FILE *out, const struct mp_recording *recording)
 {
@@ -212,9 +254,12 @@ static void write_events(FILE *out, const struct mp_recording *recording)
         "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n"
         "{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":1,\"args\":{\"name\":\"magicpig-pipe\"}}",
         out);
-    mp_trace_each(write_track, &w);
     write_counters(&w, recording);
-    fprintf(out, "\n],\"otherData\":{\"lost_spans\":%" PRId64 "}}\n", recording->lost);
+    mp_trace_each(write_track, &w);
+    end_process(&w);
+    fprintf(out, "\n],\"otherData\":{\"lost_spans\":%" PRId64, recording->lost);
+    write_clocks(out, recording);
+    fputs("}}\n", out);
 }
 
 int mp_trace_write(const char *path, struct mp_error *err)

@@ -5,6 +5,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/base/rng.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/cli/progress.h"
 #include "pipeline/engine/hooks.h"
@@ -63,6 +64,8 @@ static void describe(const struct bench *b)
     r->context = b->cli->context;
     r->batch = b->config->batch;
     r->micro_batches = b->config->micro_batches;
+    r->ranks = mp_ranks_count(b->cli->ranks);
+    r->round_trip = mp_ranks_round_trip(b->cli->ranks);
     r->attention = mp_attention_describe(b->config);
     r->attention_settings = mp_attention_json(b->config);
     r->sampled = NAN;
@@ -331,6 +334,9 @@ int mp_bench_decode(const struct mp_bench_options *o, struct mp_bench_result *ou
     }
     if (code == 0) {
         code = run_steps(&b, err);
+    }
+    if (code == 0 || code == MP_ERR_INTERRUPTED) {
+        mp_recording_gather(b.cli->ranks);
     }
     if (code == 0) {
         out->sampled = sampled_share(&b);

@@ -31,6 +31,8 @@ struct mp_bench_result {
     int64_t context; /* prompt tokens of each request */
     int batch;       /* requests together */
     int micro_batches;
+    int ranks;         /* processes that step together; what is measured is rank 0's */
+    double round_trip; /* seconds, as mp_ranks_round_trip has it; NAN: there is one rank */
     double tried[MP_MOST_MICRO_BATCHES + 1]; /* seconds of the shortest step by their number, from
                                                 the search; 0: not tried */
     char *attention;                         /* mp_attention_describe */

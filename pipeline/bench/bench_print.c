@@ -165,6 +165,10 @@ void mp_bench_print_subject(const struct mp_bench_result *r, FILE *out)
                 r->micro_batches == 1 ? "" : "es");
     }
     fputc('\n', out);
+    if (r->ranks > 1) {
+        fprintf(out, "  ranks         %d; a message and its answer take %.0f us\n", r->ranks,
+                1e6 * r->round_trip);
+    }
     print_placement(r, out);
 }
 
@@ -278,6 +282,8 @@ static cJSON *result_json(const struct mp_bench_result *r)
     if (is_decode(r)) {
         add_number(o, "batch", r->batch);
         add_number(o, "micro_batches", r->micro_batches);
+        add_number(o, "ranks", r->ranks);
+        add_number(o, "round_trip_seconds", r->round_trip);
     }
     cJSON_AddItemToObject(o, "attention", cJSON_Duplicate(r->attention_settings, true));
     add_number(o, "sparse_layers", r->plan.sparse_layers);

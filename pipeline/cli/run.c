@@ -20,7 +20,7 @@ static int run_verb(const struct mp_cli *cli, struct mp_error *err)
     const char *report = cli->config.report_path;
     int code = mp_cli_check_paths(cli, err);
     if (code == 0) {
-        code = mp_recording_start(trace != NULL || report != NULL, err);
+        code = mp_recording_start(trace != NULL || report != NULL, cli->ranks, err);
     }
     if (code == 0) {
         code = mp_cli_call_verb(cli, err);

@@ -4,6 +4,7 @@
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/machine/cpu.h"
+#include "core/ranks/ranks.h"
 #include "pipeline/engine/prefixes/kv_folder.h"
 
 #include <stdlib.h>
@@ -349,6 +350,10 @@ void mp_engine_log_workers(const struct mp_engine *e)
 {
     mp_log(MP_LOG_INFO, "%s; kernels: %s", mp_engine_runtime(e), mp_engine_kernels(e));
     mp_log(MP_LOG_INFO, "%s", mp_runtime_map(e->runtime));
+    if (e->num_ranks > 1) {
+        mp_log(MP_LOG_INFO, "%d ranks; a message and its answer take %.0f us", e->num_ranks,
+               1e6 * mp_ranks_round_trip(e->graph.ranks));
+    }
 }
 
 const char *mp_engine_kernels(const struct mp_engine *e)

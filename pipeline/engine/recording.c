@@ -1,7 +1,10 @@
 #include "pipeline/engine/recording.h"
 
 #include "codelets/common/task/codelet.h"
+#include "core/ranks/ranks.h"
 #include "core/trace/trace.h"
+
+#include <stdlib.h>
 
 /* Spans per thread. A decode step has some hundreds, a long prompt some thousands. */
 enum { KEPT = 1 << 20, PASSING = 1 << 16 };
@@ -13,11 +16,31 @@ static struct mp_calibration *calibration; /* NULL: none */
  * in a hundred. */
 enum { FIRST_STEP = 2, STEP_INTERVAL = 32 };
 
-int mp_recording_start(bool keep, struct mp_error *err)
+int mp_recording_start(bool keep, struct mp_ranks *ranks, struct mp_error *err)
 {
+    int code = mp_ranks_tell(ranks, &keep, sizeof keep, err);
     kept = keep;
     mp_recording_on(keep);
-    return mp_trace_start(keep ? KEPT : PASSING, err);
+    return code == 0 ? mp_trace_start(keep ? KEPT : PASSING, err) : code;
+}
+
+void mp_recording_gather(struct mp_ranks *ranks)
+{
+    if (!kept || ranks == NULL) {
+        return;
+    }
+    bool first = mp_ranks_index(ranks) == 0;
+    struct mp_piece all[mp_ranks_count(ranks)];
+    struct mp_piece own = {0};
+    if (!first) {
+        own.data = mp_trace_pack(&own.bytes);
+    }
+    mp_ranks_collect(ranks, &own, all);
+    for (int r = 1; first && r < mp_ranks_count(ranks); r++) {
+        const struct mp_clock_offset clock = mp_ranks_clock(ranks, r);
+        mp_trace_add(r, &clock, all[r].data);
+        free(all[r].data);
+    }
 }
 
 void mp_recording_on(bool on)

@@ -9,9 +9,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Starts the recorder. keep: it records at once, and spans stay until the end of the run; otherwise
- * nothing before it is told to. */
-int mp_recording_start(bool keep, struct mp_error *err);
+struct mp_ranks; /* core/ranks/ranks.h */
+
+/* Starts the recorder, on all ranks as rank 0 says. keep: it records at once, and spans stay until
+ * the end of the run; otherwise nothing before it is told to. MP_ERR_INTERRUPTED: rank 0 has ended
+ * the run. */
+int mp_recording_start(bool keep, struct mp_ranks *ranks, struct mp_error *err);
+
+/* At the end of a run, on all ranks: what the others have recorded is added to rank 0's, if spans
+ * are kept. Only while no task is in flight. */
+void mp_recording_gather(struct mp_ranks *ranks);
 
 /* Whether the next step, number `step` of the run, is recorded. */
 void mp_recording_choose(int64_t step);

@@ -489,6 +489,7 @@ int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err)
         }
     }
     if (code == 0 || code == MP_ERR_INTERRUPTED) {
+        mp_recording_gather(cli->ranks);
         int report_code = write_report(&g, code == 0 ? err : NULL);
         code = code == 0 ? report_code : code;
     }

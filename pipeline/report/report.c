@@ -185,8 +185,8 @@ static void put_span(struct timeline *t, const struct mp_span *s)
 static void put_track(void *arg, const struct mp_track *track)
 {
     struct timeline *t = arg;
-    fprintf(t->out, "%s\n{\"kind\":\"%s\",\"name\":", t->first_track ? "" : ",",
-            kind_names[track->kind]);
+    fprintf(t->out, "%s\n{\"rank\":%d,\"kind\":\"%s\",\"name\":", t->first_track ? "" : ",",
+            track->rank, kind_names[track->kind]);
     t->first_track = false;
     put_string(t->out, track->name);
     fputs(",\"spans\":[", t->out);

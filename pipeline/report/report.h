@@ -30,15 +30,15 @@ struct mp_report {
     size_t num_steps;
     const double *sampled; /* [num_layers] share of the offloaded tokens that each layer
                               sampled; NaN: a layer that attends to all */
-    const double *error;   /* [num_layers] its estimated error, relative to exact attention's output;
-                              NaN: there is no estimate */
+    const double *error; /* [num_layers] its estimated error, relative to exact attention's output;
+                            NaN: there is no estimate */
     int num_layers;
     double bandwidth[MP_TRACK_KINDS]; /* measured bytes/s of each kind of device; 0: not measured */
 };
 
-/* Writes the page: timeline of the recorder's last spans, table of ops, overlap, histogram of step
- * times, sampled share per layer. Only while nobody records. MP_ERR_IO names the file, of
- * which then nothing is left. */
+/* Writes the page: timeline of the recorder's last spans, of all ranks, table of ops, overlap,
+ * histogram of step times, sampled share per layer. Only while nobody records. MP_ERR_IO names the
+ * file, of which then nothing is left. */
 int mp_report_write(const char *path, const struct mp_report *r, struct mp_error *err);
 
 /* Writes the page to config->report_path, if that is given. What the engine, its session and the

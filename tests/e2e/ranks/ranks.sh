@@ -97,6 +97,65 @@ case_ranks_heads() {
     fi
 }
 
+# The n-th exchange of one rank and that of the other are the same messages: neither ends before both
+# have begun, on any clock that is right.
+expect_exchanges_overlap() { # expect_exchanges_overlap TRACE SLACK: microseconds the clocks may be off
+    local rank
+    for rank in 1 2; do
+        sed -nE "s/.*\"ph\":\"X\",\"name\":\"exchange\",\"pid\":$rank,.*\"ts\":([0-9.]+),\"dur\":([0-9.]+),.*/\\1 \\2/p" \
+            "$1" | sort -n >"exchanges$rank"
+    done
+    expect 'as many exchanges' "$(wc -l <exchanges1)" "$(wc -l <exchanges2)"
+    expect 'exchanges that do not overlap' "$(paste -d ' ' exchanges1 exchanges2 |
+        awk -v slack="$2" '$1 > $3 + $4 + slack || $3 > $1 + $2 + slack { bad++ } END { print (NR > 0), bad + 0 }')" '1 0'
+}
+
+case_ranks_trace() {
+    need_mpi
+    local op rank offset trip
+    local one=(--model "$demo" --threads 1 --attention pps --eos none --prompt "$(story 3 60)")
+    # Rank 0's command line decides.
+    run_ranks 1 "${one[@]}" --gen-len 6 --trace trace.json --report page.html : \
+        -n 1 "$binary" "${one[@]}" --gen-len 6
+    expect_status 0
+    expect_json_object trace.json
+    expect_lines 'processes' trace.json '"process_name"' 2
+    expect_match 'rank 0' trace.json '"process_name","pid":1,"args":\{"name":"magicpig-pipe"\}'
+    expect_match 'rank 1' trace.json '"process_name","pid":2,"args":\{"name":"magicpig-pipe, rank 1"\}'
+    for op in projection code_select sampled_attention exchange output ffn prefill_attention; do
+        for rank in 1 2; do
+            expect_match "$op of process $rank" trace.json "\"name\":\"$op\",\"pid\":$rank,"
+        done
+    done
+    # One machine has one clock: what the ranks make of it is off by half a round trip at most.
+    read -r offset trip < <(sed -nE \
+        's/.*"clocks":\[\{"rank":1,"offset_us":(-?[0-9.]+),"round_trip_us":([0-9.]+)\}\].*/\1 \2/p' trace.json)
+    expect "offset $offset us of a round trip of $trip us" \
+        "$(awk -v o="$offset" -v t="$trip" 'BEGIN { print (t > 0 && t >= 2 * (o < 0 ? -o : o)) }')" 1
+    expect_exchanges_overlap trace.json "$trip"
+    expect_match 'tracks of the page' page.html '^\{"rank":1,"kind":"cpu","name":"cpu worker 0"'
+
+    # What an interrupted run has done.
+    start_ranks "${one[@]}" --gen-len 3000 --trace cut.json
+    wait_for out '[a-z]{3}'
+    kill -INT "$(rank_process "$child" 0)"
+    wait_child
+    expect_status 130
+    expect_json_object cut.json
+    expect_lines 'processes' cut.json '"process_name"' 2
+    expect_exchanges_overlap cut.json "$trip"
+}
+
+case_ranks_bench() {
+    need_mpi
+    run_ranks 2 bench decode --model "$demo" --threads 1 --context 300 --steps 3 --warmup 1 --json
+    expect_status 0
+    expect_match 'ranks' out '"ranks":\s*2,'
+    expect_match 'round trip' out '"round_trip_seconds":\s*[0-9.]+(e-[0-9]+)?,$'
+    run_ranks 2 bench decode --model "$demo" --threads 1 --context 300 --steps 3 --warmup 1
+    expect_match 'ranks' out '^  ranks         2; a message and its answer take [0-9]+ us$'
+}
+
 expect_ranks_error() { # expect_ranks_error STATUS PATTERN: of the last run, once and nothing else
     expect_status "$1"
     expect "$command: stdout" "$(<out)" ''

@@ -1,8 +1,10 @@
 /* The trace: valid Chrome trace events, one ordered track per thread, counters, losses counted. */
 #include "core/base/clock.h"
+#include "core/trace/profile.h"
 #include "tests/unit/core/trace_test.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
 static const struct mp_span_info ffn = {
     .op = "ffn", .layer = 3, .request = -1, .chunk = 0, .micro_batch = -1};
@@ -394,6 +396,74 @@ static void test_each_visits_who_recorded(void **state)
     cJSON_Delete(write_and_parse());
 }
 
+/* The name of a process; NULL: there is none. */
+static const char *process_name(const cJSON *root, int pid)
+{
+    const cJSON *event;
+    cJSON_ArrayForEach(event, cJSON_GetObjectItem(root, "traceEvents"))
+    {
+        if (strcmp(text_of(event, "name"), "process_name") == 0 && number_of(event, "pid") == pid) {
+            return text_of(cJSON_GetObjectItem(event, "args"), "name");
+        }
+    }
+    return NULL;
+}
+
+/* What another rank has recorded, on a clock that is 5 s behind, becomes a process of the trace on
+ * this clock; its work is not this process's. */
+static void test_recordings_of_ranks(void **state)
+{
+    (void)state;
+    const struct mp_clock_offset clock = {.offset_ns = 5000000000, .round_trip_ns = 70500};
+    uint64_t here = mp_clock_ns() + 1000000000;
+    uint64_t there = here - 5000000000;
+    assert_int_equal(mp_trace_start(2, NULL), MP_OK);
+    run_worker(&(struct worker){"their worker", MP_TRACK_CPU, there, 20e3f, there + 1000});
+    mp_trace_name_thread("their main", MP_TRACK_HOST);
+    record("exchange", there + 4000, there + 6000);
+    record("wait", there + 7000, there + 8000);
+    record("too much", there + 9000, there + 9500);
+    size_t bytes;
+    char *packed = mp_trace_pack(&bytes);
+    assert_false(mp_trace_enabled());
+
+    assert_int_equal(mp_trace_start(8, NULL), MP_OK);
+    mp_trace_name_thread("main", MP_TRACK_HOST);
+    record("ours", here, here + 1000);
+    mp_trace_add(1, &clock, packed);
+    free(packed);
+    struct mp_profile p = {0};
+    mp_profile_add(&p, 0, here + 1000000);
+    assert_int_equal(p.num_ops, 0);
+    mp_profile_free(&p);
+
+    cJSON *root = write_and_parse();
+    int theirs = track_named(root, "their main");
+    const cJSON *ours = span_at(root, track_named(root, "main"), 0);
+    const cJSON *exchange = span_at(root, theirs, 0);
+    const cJSON *work_done = span_at(root, track_named(root, "their worker"), 0);
+    assert_int_equal(number_of(ours, "pid"), 1);
+    assert_int_equal(number_of(exchange, "pid"), 2);
+    assert_int_equal(number_of(work_done, "pid"), 2);
+    assert_string_equal(process_name(root, 1), "magicpig-pipe");
+    assert_string_equal(process_name(root, 2), "magicpig-pipe, rank 1");
+    assert_null(process_name(root, 3));
+    assert_string_equal(text_of(exchange, "name"), "exchange");
+    assert_string_equal(text_of(span_at(root, theirs, 1), "name"), "wait");
+    assert_null(span_at(root, theirs, 2));
+    assert_near(value_of(exchange, "ts") - value_of(ours, "ts"), 4.0);
+    assert_near(value_of(exchange, "dur"), 2.0);
+    static const struct sample rate[] = {{10, 2.0}, {20, 0.0}, {30, 2.0}, {40, 0.0}};
+    assert_counter(root, "CPU GB/s", value_of(ours, "ts"), rate, 4);
+    const cJSON *other = cJSON_GetObjectItem(root, "otherData");
+    assert_int_equal(number_of(other, "lost_spans"), 1);
+    const cJSON *first = cJSON_GetArrayItem(cJSON_GetObjectItem(other, "clocks"), 0);
+    assert_int_equal(number_of(first, "rank"), 1);
+    assert_near(value_of(first, "offset_us"), 5e6);
+    assert_near(value_of(first, "round_trip_us"), 70.5);
+    cJSON_Delete(root);
+}
+
 static void test_unwritable_files(void **state)
 {
     (void)state;
@@ -422,6 +492,7 @@ int main(void)
         cmocka_unit_test(test_recorded_counters),
         cmocka_unit_test(test_clear_drops_and_goes_on),
         cmocka_unit_test(test_each_visits_who_recorded),
+        cmocka_unit_test(test_recordings_of_ranks),
         cmocka_unit_test(test_unwritable_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

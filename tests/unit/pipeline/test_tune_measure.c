@@ -24,7 +24,7 @@ static void test_measures_in_a_process_of_its_own(void **state)
     ASSERT_OK(mp_config_set_flag(&cli.config, "calibration", CALIBRATION, &err));
     ASSERT_OK(mp_config_set_flag(&cli.config, "sched", "dmda", &err));
     unlink(CALIBRATION);
-    ASSERT_OK(mp_recording_start(false, &err));
+    ASSERT_OK(mp_recording_start(false, NULL, &err));
     ASSERT_OK(mp_tune_probe(&cli, &machine, &err));
     assert_true(machine.cores >= 1 && machine.numa_nodes >= 1 && machine.batch == 1);
     assert_non_null(strstr(machine.model, "8 layers"));
