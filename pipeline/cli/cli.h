@@ -25,6 +25,7 @@ struct mp_cli {
     int64_t context;     /* prompt tokens to plan for, or to measure; 0: not given */
     int64_t plan_ranks;  /* to plan for; 0: not given */
     const char *network; /* between them: "25Gbit,10us"; NULL: not given */
+    const char *rates;   /* file of what bench decode has measured; NULL: not given */
     /* Of benchmarks. */
     const char *shape; /* a well-known model's, with random weights; NULL: config.model_path */
     int64_t layers;    /* of the shape; 0: all it has */
@@ -115,6 +116,8 @@ int mp_verb_generate(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_logits(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_tokenize(const struct mp_cli *cli, struct mp_error *err);
 int mp_verb_detokenize(const struct mp_cli *cli, struct mp_error *err);
+
+/* plan_verb.c: fails in the end if there is no room for what is planned. */
 int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err);
 
 /* bench_verbs.c */

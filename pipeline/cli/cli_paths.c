@@ -96,7 +96,7 @@ static int check_settings(const struct mp_cli *cli, const struct named_file *wri
     return code;
 }
 
-enum { WRITTEN = 5, FILES = 15 };
+enum { WRITTEN = 5, FILES = 16 };
 
 /* files[i], which is written, is none of those that stand for something else. */
 static int check_written(const struct mp_cli *cli, const struct named_file *files, int i,
@@ -132,6 +132,7 @@ int mp_cli_check_paths(const struct mp_cli *cli, struct mp_error *err)
         {"--config", cli->config_path},
         {"--tokens", strcmp(cli->verb, "logits") == 0 ? cli->tokens : NULL},
         {"--json", cli->json},
+        {"--rates", cli->rates},
         {"--essay", cli->essay},
         {"--words", cli->words},
         {"--squad", cli->squad},

@@ -5,7 +5,7 @@ const char mp_help_overview[] =
     "magicpig-pipe: text from very long prompts, with LSH-sampled attention on StarPU\n"
     "\n"
     "  magicpig-pipe [generate] --config FILE --input FILE   answer the prompts of a file\n"
-    "  magicpig-pipe plan       --config FILE --context N    memory a run would take\n"
+    "  magicpig-pipe plan       --config FILE --context N    memory a run would take, and time\n"
     "  magicpig-pipe logits     --model DIR --tokens FILE --output FILE\n"
     "                                                        full-attention logits\n"
     "  magicpig-pipe tokenize   --model DIR [--json FILE]    text to token ids\n"
@@ -86,7 +86,8 @@ const char mp_help_detokenize[] =
     "  magicpig-pipe detokenize --model models/demo --json ids.json\n";
 
 const char mp_help_plan[] =
-    "magicpig-pipe plan: the memory a run would take, without loading anything\n"
+    "magicpig-pipe plan: the memory a run would take, without loading anything; and the time of\n"
+    "its steps\n"
     "\n"
     "  --config FILE    configuration (JSON); the flags below override it\n"
     "  --context N      prompt tokens of each request\n"
@@ -97,11 +98,16 @@ const char mp_help_plan[] =
     "  --ranks N        of one of so many ranks, the one with the most KV heads; and what a step\n"
     "                   sends to the others\n"
     "  --network SPEED,LATENCY  between them: how long that takes\n"
+    "  --rates FILE     how long a decode step takes, part by part, where ops are as fast as\n"
+    "                   bench decode --json has measured them, with the same attention and batch;\n"
+    "                   of several ranks FILE tells what messages take, too\n"
+    "  --json           results as JSON\n"
     "\n"
     "Examples:\n"
     "  magicpig-pipe plan --config configs/magicpig_config.json --context 60000 --batch 4\n"
     "  magicpig-pipe plan --shape NAME --context 98000\n"
-    "  magicpig-pipe plan --shape NAME --context 1000000 --ranks 8 --network 25Gbit,10us\n";
+    "  magicpig-pipe plan --shape NAME --context 1000000 --ranks 8 --network 25Gbit,10us \\\n"
+    "      --rates rates.json\n";
 
 #define BENCH_OPTIONS                                                                              \
     "  --context N      prompt tokens of each request\n"                                           \

@@ -1,13 +1,11 @@
-/* The small verbs: plan, logits, tokenize, detokenize. */
+/* The small verbs: logits, tokenize, detokenize. */
 #include "core/base/log.h"
 #include "core/base/memory.h"
 #include "core/json/json.h"
 #include "core/safetensors/safetensors.h"
-#include "pipeline/bench/bench.h"
 #include "pipeline/cli/cli.h"
 #include "pipeline/cli/interrupt.h"
 #include "pipeline/engine/hooks.h"
-#include "pipeline/engine/plan.h"
 #include "pipeline/generate/prompts.h"
 
 #include <errno.h>
@@ -16,133 +14,6 @@
 #include <string.h>
 
 enum { MAX_JSON_BYTES = 1 << 30 };
-
-/* ---- plan ---- */
-
-/* The longest prompt of --input that can run; fails with the first record's error if none can. */
-static int longest_prompt(const struct mp_cli *cli, struct mp_engine *e, int64_t *tokens,
-                          struct mp_error *err)
-{
-    struct mp_prompts prompts;
-    int code = mp_prompts_load(cli, e, &prompts, err);
-    if (code != 0) {
-        return code;
-    }
-    mp_prompts_check(&prompts, cli, e);
-    *tokens = mp_prompts_longest(&prompts);
-    if (*tokens == 0) {
-        code = mp_fail(err, MP_ERR_USAGE, "no record can run: %s", prompts.records.items[0].error);
-    }
-    for (size_t i = 0; i < prompts.records.count && code == 0; i++) {
-        if (prompts.records.items[i].error != NULL) {
-            mp_log(MP_LOG_WARNING, "left out: %s", prompts.records.items[i].error);
-        }
-    }
-    mp_prompts_free(&prompts);
-    return code;
-}
-
-/* Of --network. */
-struct network {
-    double speed;   /* bytes/s of a link, each way */
-    double latency; /* seconds from a rank to another */
-};
-
-/* A number and one of two units, the second of which is a thousand of the first; *text moves on. */
-static bool read_quantity(const char **text, const char *small, const char *large, double *out)
-{
-    char *end;
-    *out = strtod(*text, &end);
-    bool thousand = strncmp(end, large, strlen(large)) == 0;
-    const char *unit = thousand ? large : small;
-    if (end == *text || !(*out > 0.0 && *out <= 1e6) || strncmp(end, unit, strlen(unit)) != 0) {
-        return false;
-    }
-    *out *= thousand ? 1000.0 : 1.0;
-    *text = end + strlen(unit);
-    return true;
-}
-
-static int read_network(const char *text, struct network *out, struct mp_error *err)
-{
-    const char *at = text;
-    if (!read_quantity(&at, "Mbit", "Gbit", &out->speed) || *at++ != ',' ||
-        !read_quantity(&at, "us", "ms", &out->latency) || *at != '\0') {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "--network: found \"%s\", expected speed and latency such as 25Gbit,10us",
-                       text);
-    }
-    out->speed *= 1e6 / 8.0;
-    out->latency *= 1e-6;
-    return 0;
-}
-
-/* A layer's exchange begins when its attention is done, and the next layer waits for it; a step
- * begins with what rank 0 has sampled. */
-static void print_exchange(const struct mp_plan *plan, const struct network *network)
-{
-    char sent[MP_SIZE_TEXT];
-    char received[MP_SIZE_TEXT];
-    printf("ranks: this is one of %d; a step sends %s in %d layers and receives %s\n", plan->ranks,
-           mp_size_text(plan->sent, sent), plan->kept_layers,
-           mp_size_text(plan->received, received));
-    if (network != NULL) {
-        int64_t most = plan->sent > plan->received ? plan->sent : plan->received;
-        double latency = (plan->kept_layers + 1) * network->latency;
-        double transfer = (double)most / network->speed;
-        printf("network: %.3f ms a step, of which latency %.3f ms\n", 1e3 * (latency + transfer),
-               1e3 * latency);
-    }
-}
-
-static int check_plan(const struct mp_cli *cli, struct mp_error *err)
-{
-    if ((cli->context == 0) == (cli->input == NULL)) {
-        return mp_fail(err, MP_ERR_USAGE, "plan needs either --context N or --input FILE");
-    }
-    if (cli->shape != NULL && cli->input != NULL) {
-        return mp_fail(err, MP_ERR_USAGE, "--input needs --model: a shape has no tokenizer");
-    }
-    if (cli->network != NULL && cli->plan_ranks == 0) {
-        return mp_fail(err, MP_ERR_USAGE, "--network needs --ranks N");
-    }
-    return mp_bench_check_model(cli, err);
-}
-
-int mp_verb_plan(const struct mp_cli *cli, struct mp_error *err)
-{
-    struct mp_engine *engine = NULL;
-    struct network network;
-    int64_t tokens = cli->context;
-    int code = check_plan(cli, err);
-    if (code == 0 && cli->network != NULL) {
-        code = read_network(cli->network, &network, err);
-    }
-    if (code == 0) {
-        code = mp_cli_open_engine(cli, &cli->config, &engine, err);
-    }
-    if (code == 0 && cli->plan_ranks > 0) {
-        code = mp_engine_plan_ranks(engine, (int)cli->plan_ranks, err);
-    }
-    if (code == 0 && cli->input != NULL) {
-        code = longest_prompt(cli, engine, &tokens, err);
-    }
-    if (code == 0) {
-        code = mp_engine_check_length(engine, tokens, err);
-    }
-    if (code == 0) {
-        struct mp_plan plan;
-        mp_engine_plan(engine, tokens, cli->config.gen_len, &plan);
-        printf("model: %s\n", mp_engine_model(engine));
-        mp_plan_print(&plan, &cli->config, stdout);
-        if (plan.ranks > 1) {
-            print_exchange(&plan, cli->network != NULL ? &network : NULL);
-        }
-        code = mp_plan_check(&plan, &cli->config, err);
-    }
-    mp_engine_close(engine);
-    return code;
-}
 
 /* ---- token ids in JSON ---- */
 

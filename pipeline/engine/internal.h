@@ -142,6 +142,11 @@ int mp_variants_start(struct mp_engine *e, int64_t tokens, int64_t new_tokens,
 
 /* ---- plan.c ---- */
 
+/* A copy of the engine that holds nothing, placed as a plan wants it. Free its placements with
+ * mp_placements_free. */
+void mp_plan_place(const struct mp_engine *e, const struct mp_stages *stages, int gpu_kv_layers,
+                   struct mp_engine *out);
+
 /* Parts bytes by kind of memory between the devices. */
 void mp_plan_by_device(const int64_t counted[MP_MEMORIES], int64_t out[MP_PLAN_DEVICES]);
 
@@ -238,6 +243,10 @@ int mp_kv_lock_pages(const struct mp_engine *e, int64_t tokens, int64_t new_toke
  * tokens. */
 struct mp_shard_size mp_kv_shard_size(const struct mp_engine *e, const struct mp_shard *shard,
                                       int64_t offloaded);
+
+/* Tokens that all heads of a layer are expected to select of so many together, before a step has
+ * told. */
+double mp_expected_selected(const struct mp_engine *e, int64_t offloaded);
 
 /* Room for what the steps of a request select: [cuts] -> [shards]. */
 struct mp_selection **mp_selections_create(const struct mp_engine *e, struct mp_allocator *a,

@@ -214,15 +214,22 @@ static void plan_exchange(const struct mp_engine *e, struct mp_plan *plan)
 
 /* ---- the plan ---- */
 
+void mp_plan_place(const struct mp_engine *e, const struct mp_stages *stages, int gpu_kv_layers,
+                   struct mp_engine *out)
+{
+    *out = *e;
+    out->weights = (struct mp_model_weights){0};
+    out->attention.shared = NULL;
+    out->graph.weights = &out->weights;
+    out->graph.attention = &out->attention;
+    mp_engine_place(e, stages, gpu_kv_layers, &out->graph.placements);
+}
+
 static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                  const struct mp_stages *stages, int gpu_kv_layers, struct mp_plan *out)
 {
-    struct mp_engine placed = *e;
-    placed.weights = (struct mp_model_weights){0};
-    placed.attention.shared = NULL;
-    placed.graph.weights = &placed.weights;
-    placed.graph.attention = &placed.attention;
-    mp_engine_place(e, stages, gpu_kv_layers, &placed.graph.placements);
+    struct mp_engine placed;
+    mp_plan_place(e, stages, gpu_kv_layers, &placed);
     struct planner p = {.e = &placed, .plan = out};
     p.counter.counted = p.counted;
 

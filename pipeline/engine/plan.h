@@ -5,11 +5,13 @@
 #include "core/base/error.h"
 #include "core/config/config.h"
 #include "core/machine/device.h"
+#include "core/trace/profile.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
+struct cJSON;
 struct mp_engine;
 
 enum mp_plan_row {
@@ -82,6 +84,18 @@ static inline bool mp_plan_fits(int64_t bytes, int64_t limit)
 /* Bytes that it holds on the GPU that holds most. */
 int64_t mp_plan_gpu_total(const struct mp_plan *plan);
 
+/* The work of a decode step of all requests, by ops; no times. To be freed with mp_profile_free. */
+struct mp_step_work {
+    struct mp_profile all;
+    struct mp_profile selecting; /* of these, what a method selects by */
+};
+
+/* What the tasks of such a step come to, right after the prompts, by what the codelets estimate
+ * when they are submitted; in one micro-batch, and of a step that observes no error. share: of the
+ * offloaded tokens that every head selects; NAN: as the method expects. */
+void mp_plan_count_step(const struct mp_engine *e, const struct mp_plan *plan, double share,
+                        struct mp_step_work *out);
+
 /* Bytes the plan may use: config->memory_limit, else what the system has left, or the limit of a
  * container. */
 int64_t mp_plan_limit(const struct mp_config *config);
@@ -93,7 +107,8 @@ int mp_plan_check(const struct mp_plan *plan, const struct mp_config *config, st
 enum { MP_SIZE_TEXT = 32 };
 const char *mp_size_text(int64_t bytes, char out[MP_SIZE_TEXT]);
 
-/* The plan as a table. */
+/* The plan as a table; and for programs: bytes by row and device. The caller's: cJSON_Delete. */
 void mp_plan_print(const struct mp_plan *plan, const struct mp_config *config, FILE *out);
+struct cJSON *mp_plan_json(const struct mp_plan *plan, const struct mp_config *config);
 
 #endif

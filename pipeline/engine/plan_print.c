@@ -1,5 +1,7 @@
-/* The memory plan for people: as a table, and why it does not fit. */
+/* The memory plan for people, as a table, and why it does not fit; and for programs. */
 #include "pipeline/engine/plan.h"
+
+#include <cjson/cJSON.h>
 
 static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_WEIGHTS] = "weights",
@@ -164,4 +166,38 @@ void mp_plan_print(const struct mp_plan *plan, const struct mp_config *config, F
     print_row(out, "total", plan, plan->total, "");
     print_row(out, config->memory_limit > 0 ? "memory_limit" : "available", plan, limits,
               all ? " (fits)" : " (does not fit)");
+}
+
+/* ---- for programs ---- */
+
+static cJSON *device_json(const struct mp_plan *plan, enum mp_plan_device d, int64_t limit)
+{
+    cJSON *device = cJSON_CreateObject();
+    cJSON *rows = cJSON_AddObjectToObject(device, "rows");
+    for (int i = 0; i < MP_PLAN_ROWS; i++) {
+        if (plan->bytes[d][i] > 0) {
+            cJSON_AddNumberToObject(rows, row_name(plan, i), (double)plan->bytes[d][i]);
+        }
+    }
+    cJSON_AddNumberToObject(device, "bytes", (double)plan->total[d]);
+    cJSON_AddNumberToObject(device, "limit_bytes", (double)limit);
+    return device;
+}
+
+cJSON *mp_plan_json(const struct mp_plan *plan, const struct mp_config *config)
+{
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "tokens", (double)plan->tokens);
+    cJSON_AddNumberToObject(o, "batch", plan->batch);
+    cJSON_AddNumberToObject(o, "sparse_layers", plan->sparse_layers);
+    cJSON_AddNumberToObject(o, "gpu_kv_layers", plan->gpu_kv_layers);
+    cJSON_AddNumberToObject(o, "ranks", plan->ranks);
+    cJSON_AddNumberToObject(o, "sent_bytes_per_step", (double)plan->sent);
+    cJSON_AddNumberToObject(o, "received_bytes_per_step", (double)plan->received);
+    cJSON_AddItemToObject(o, "cpu_memory", device_json(plan, MP_PLAN_CPU, mp_plan_limit(config)));
+    cJSON *gpus = cJSON_AddArrayToObject(o, "gpu_memory");
+    for (int g = 0; g < plan->gpus; g++) {
+        cJSON_AddItemToArray(gpus, device_json(plan, MP_PLAN_GPU + g, plan->gpu_limit));
+    }
+    return o;
 }

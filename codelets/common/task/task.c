@@ -5,6 +5,7 @@
 #include "codelets/common/task/task_end.h"
 #include "core/base/clock.h"
 #include "core/base/memory.h"
+#include "core/trace/profile.h"
 
 #include <starpu.h>
 #include <stdlib.h>
@@ -267,6 +268,13 @@ static int refuse(const struct mp_task *t, int rc)
                    strerror(-rc));
 }
 
+static void count_task(const struct mp_submit *sub, const struct starpu_task *task)
+{
+    struct mp_work work = mp_codelet_work(task->cl, task->cl_arg);
+    enum mp_track_kind kind = sub->device.kind == MP_GPU ? MP_TRACK_GPU : MP_TRACK_CPU;
+    mp_profile_count(sub->counted, task->cl->name, kind, work.flops, work.bytes);
+}
+
 /* Frees a task that StarPU never had. */
 static void drop(struct starpu_task *task)
 {
@@ -278,7 +286,10 @@ void mp_task_submit(struct mp_task *t)
 {
     struct mp_submit *sub = t->sub;
     struct starpu_task *task = t->task;
-    if (sub->code != 0) {
+    if (sub->code == 0 && sub->counted != NULL) {
+        count_task(sub, task);
+    }
+    if (sub->code != 0 || sub->counted != NULL) {
         free(t->nodes);
         drop(task);
         free(t);

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct mp_profile; /* core/trace/profile.h */
 struct starpu_codelet;
 struct mp_task; /* opaque */
 
@@ -42,6 +43,8 @@ struct mp_submit {
     struct mp_task_group *group; /* that the tasks join; NULL: none */
     double bytes;                /* of memory that the tasks so far move, by their codelets'
                                     estimates */
+    struct mp_profile *counted;  /* a plan: the tasks' work is added up here (mp_profile_count) and
+                                    none is run, nor need the buffers be there; NULL: they run */
 
     struct mp_device device; /* that runs what is inserted next */
     bool in_stream; /* on a GPU: a task counts as done once it is enqueued, and GPU tasks that

@@ -61,17 +61,21 @@ void mp_slot_append(struct mp_slot *r, const struct mp_engine *e, int32_t id)
     mp_request_text_append(r->text, &r->info);
 }
 
-/* Before the first step the method says how many tokens each head will select. */
-static void expect(const struct mp_engine *e, struct mp_slot *r)
+double mp_expected_selected(const struct mp_engine *e, int64_t offloaded)
 {
     const struct mp_method *method = e->attention.method;
-    int64_t offloaded = mp_slot_offloaded(r);
     double share = method->expected_share != NULL && offloaded > 0
                        ? method->expected_share(&e->attention, offloaded)
                        : 0.0;
+    return share * (double)offloaded * e->shape->num_attention_heads;
+}
+
+/* Before the first step the method says how many tokens each head will select. */
+static void expect(const struct mp_engine *e, struct mp_slot *r)
+{
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         r->sampled_mean[l] = NAN;
-        r->expected_nnz[l] = share * (double)offloaded * e->shape->num_attention_heads;
+        r->expected_nnz[l] = mp_expected_selected(e, mp_slot_offloaded(r));
     }
 }
 

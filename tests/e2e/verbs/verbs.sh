@@ -48,6 +48,54 @@ case_plan() {
     done
 }
 
+value_of() { # value_of KEY FILE: of the first line of JSON that has it
+    sed -n "s/^[[:space:]]*\"$1\":[[:space:]]*\([0-9.e+-]*\),\{0,1\}\$/\1/p" "$2" | head -n 1
+}
+
+# What a step takes, from what steps have taken: the same work by the same rates is the same time.
+case_plan_rates() {
+    local decode=(--model "$demo" --devices cpu --attention pps --context 3000)
+    run bench decode "${decode[@]}" --warmup 2 --steps 9 --json
+    expect_status 0
+    cp out rates.json
+    run plan "${decode[@]}" --rates rates.json --json
+    expect_status 0
+    cp out plan.json
+    expect_json_object plan.json
+    expect_match 'all is known' plan.json '"not_known":\s*\[\]'
+    # Ops of a step and its idle time; the estimated error, of some steps alone, is not in the plan.
+    expect 'predicted seconds over those measured' "$(awk -v plan="$(value_of seconds plan.json)" '
+        /"op":/ { error = /sampling_error/ }
+        /"seconds":.*[0-9],$/ && !error { sum += $2 }
+        /"idle_seconds":/ { sum += $2 }
+        END { print (plan > 0.9 * sum && plan < 1.1 * sum) ? "near" : plan " and " sum }' rates.json)" near
+    expect 'its parts' "$(awk '/_seconds":/ && !/network_seconds|received|sent/ { sum += $2 }
+        /"seconds":/ { d = sum - $2; print d * d < 1e-18 }' plan.json)" 1
+
+    # A rank has half the heads; what it is not told of, it says.
+    run plan "${decode[@]}" --rates rates.json --ranks 2
+    expect_status 0
+    expect_match 'step' out '^step: at least [0-9.]+ ms, [0-9.]+ tokens/s, by rates of .*, kernels '
+    expect_lines 'parts' out '^  (dense|selecting|rows|hand-over) +[0-9]+\.[0-9]{3} ms$' 4
+    expect_match 'messages' out '^  not known: what a message takes the processes'
+    expect_match 'network' out '^  not known: the network$'
+    expect 'half the rows' "$(awk -v all="$(value_of rows_seconds plan.json)" '
+        $1 == "rows" { half = 500 * all; print ($2 > half - 0.002 && $2 < half + 0.002) }' out)" 1
+    expect_refusal 2 'rates.json: found no result of bench decode with attention magicpig' \
+        plan --model "$demo" --devices cpu --context 3000 --rates rates.json
+    expect_refusal 2 'rates.json: found no result of bench decode with attention pps.* and batch 2' \
+        plan "${decode[@]}" --batch 2 --rates rates.json
+    expect_refusal 2 '--rates: absent.json: cannot open' plan "${decode[@]}" --rates absent.json
+    echo '[]]' >broken.json
+    expect_refusal 1 'broken.json:1:3' plan "${decode[@]}" --rates broken.json
+
+    run plan --shape llama-3.1-405b --devices cpu --attention pps --context 4000000 --ranks 8 \
+        --memory-limit 4096GiB --json
+    expect_status 0
+    expect_match 'shape' out '"model":.*126 layers, 128/8 heads of 128'
+    expect '405.8 billion weights of 2 bytes' "$(awk '/"weights":/ { print int($2 / 2e8) }' out)" 4058
+}
+
 # ---- logits, tokenize, detokenize ----
 
 case_logits() {
