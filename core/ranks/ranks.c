@@ -1,10 +1,12 @@
 #include "core/ranks/ranks.h"
 
 #include "core/base/clock.h"
+#include "core/base/file.h"
 #include "core/base/memory.h"
 #include "core/ranks/thread.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,13 +155,33 @@ bool mp_ranks_share_cores(void)
            CPU_COUNT(&cores) == sysconf(_SC_NPROCESSORS_ONLN);
 }
 
+/* The module beside the program or in ../lib of it; NULL: dlerror says why. Not by $ORIGIN: the
+ * address sanitizer puts itself between, and the loader then looks beside its library. */
+static void *load_module(const char *program)
+{
+    char *folder = mp_file_folder(program);
+    char *beside = mp_xasprintf("%s/" MP_RANKS_MODULE, folder);
+    char *installed = mp_xasprintf("%s/../lib/" MP_RANKS_MODULE, folder);
+    /* MPI's own modules look for its functions among all that there are. */
+    void *module = dlopen(beside, RTLD_NOW | RTLD_GLOBAL);
+    if (module == NULL) {
+        module = dlopen(installed, RTLD_NOW | RTLD_GLOBAL);
+    }
+    free(folder);
+    free(beside);
+    free(installed);
+    return module;
+}
+
 static const struct mp_ranks_driver *load_driver(struct mp_error *err)
 {
-    /* MPI's own modules look for its functions among all that there are. */
-    void *module = dlopen("$ORIGIN/" MP_RANKS_MODULE, RTLD_NOW | RTLD_GLOBAL);
-    if (module == NULL) {
-        module = dlopen("$ORIGIN/../lib/" MP_RANKS_MODULE, RTLD_NOW | RTLD_GLOBAL);
+    char *program = realpath("/proc/self/exe", NULL);
+    if (program == NULL) {
+        mp_fail(err, MP_ERR_UNSUPPORTED, "/proc/self/exe: cannot tell where this program is: %s",
+                strerror(errno));
+        return NULL;
     }
+    void *module = load_module(program);
     const struct mp_ranks_driver *driver = module != NULL ? dlsym(module, MP_RANKS_DRIVER) : NULL;
     if (driver == NULL) {
         mp_fail(err, MP_ERR_UNSUPPORTED,
@@ -167,6 +189,7 @@ static const struct mp_ranks_driver *load_driver(struct mp_error *err)
                 "without MPI: %s",
                 dlerror());
     }
+    free(program);
     return driver;
 }
 
