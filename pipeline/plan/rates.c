@@ -32,9 +32,10 @@ double mp_rates_seconds(const struct mp_step_rates *r, const struct mp_profile_o
     if (rate == NULL) {
         return NAN;
     }
-    /* Decoding is bound by memory, wherever that is moved at all. */
-    return rate->bytes > 0.0 ? rate->seconds * work->bytes / rate->bytes
-                             : rate->seconds * (double)work->calls / rate->calls;
+    double bytes = rate->bytes > 0.0 ? work->bytes / rate->bytes : 0.0;
+    double flops = rate->flops > 0.0 ? work->flops / rate->flops : 0.0;
+    double more = fmax(bytes, flops);
+    return rate->seconds * (more > 0.0 ? more : (double)work->calls / rate->calls);
 }
 
 /* ---- the file ---- */
@@ -64,6 +65,9 @@ static int read_op(struct mp_step_rates *r, const cJSON *op, double *calls, stru
     }
     if (code == 0) {
         code = mp_json_get_number(r->doc, op, "bytes", 0.0, MOST, &rate.bytes, err);
+    }
+    if (code == 0) {
+        code = mp_json_get_number(r->doc, op, "flops", 0.0, MOST, &rate.flops, err);
     }
     if (code == 0 && find_rate(r, rate.op, rate.kind) == NULL) {
         r->ops = mp_xrealloc(r->ops, r->num_ops + 1, sizeof *r->ops);

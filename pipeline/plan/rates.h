@@ -13,8 +13,9 @@ struct mp_op_rate {
     const char *op;
     enum mp_track_kind kind;
     double seconds; /* of a step, for .. */
-    double bytes;   /* .. so much memory moved; 0: none, then .. */
-    double calls;   /* .. so many calls */
+    double bytes;   /* .. so much memory moved; 0: none */
+    double flops;   /* .. so many floating-point operations; 0: none */
+    double calls;   /* .. so many calls, > 0 */
 };
 
 struct mp_step_rates {
@@ -36,7 +37,9 @@ int mp_rates_read(const char *path, const struct mp_config *config, struct mp_st
                   struct mp_error *err);
 void mp_rates_free(struct mp_step_rates *r);
 
-/* Seconds that the work of an op takes; NAN: it was not measured. */
+/* Seconds that the work of an op takes, as much longer than what was measured as it moves more
+ * memory or does more operations, whichever is more: which of them bounds it is not known. NAN: it
+ * was not measured. */
 double mp_rates_seconds(const struct mp_step_rates *r, const struct mp_profile_op *work);
 
 #endif

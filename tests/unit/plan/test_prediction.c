@@ -22,7 +22,7 @@ static const char FILE_PATH[] = MP_SCRATCH_DIR "/test_prediction.json";
     "\"attention\": @, \"idle_seconds\": " idle ", \"ops\": [" ops "]}"
 #define OP(op, calls, seconds, bytes)                                                              \
     "{\"op\": \"" op "\", \"device\": \"CPU\", \"calls\": " calls ", \"seconds\": " seconds        \
-    ", \"bytes\": " bytes ", \"flops\": 7}"
+    ", \"bytes\": " bytes ", \"flops\": 0}"
 
 static void write_file(const char *text, const struct mp_config *config)
 {
@@ -102,6 +102,23 @@ static void test_rates_of_a_file(void **state)
         isnan(mp_rates_seconds(&r, &(struct mp_profile_op){"ffn", MP_TRACK_GPU, 1, 0, 0, 3000})));
     assert_true(
         isnan(mp_rates_seconds(&r, &(struct mp_profile_op){"embed", MP_TRACK_CPU, 1, 0, 0, 3000})));
+    mp_rates_free(&r);
+}
+
+/* More operations for the same memory take longer too. */
+static void test_the_slower_of_memory_and_arithmetic(void **state)
+{
+    (void)state;
+    struct mp_step_rates r = rates_of(
+        "[" RESULT("1", "null", "0",
+                   "{\"op\": \"ffn\", \"device\": \"GPU\", \"calls\": 1, \"seconds\": 0.5, "
+                   "\"bytes\": 100, \"flops\": 400}") "]");
+    const struct mp_profile_op both = {"ffn", MP_TRACK_GPU, 1, 0, 800, 200};
+    const struct mp_profile_op flops = {"ffn", MP_TRACK_GPU, 1, 0, 1600, 200};
+    const struct mp_profile_op bytes = {"ffn", MP_TRACK_GPU, 1, 0, 100, 300};
+    assert_near(mp_rates_seconds(&r, &both), 1.0);
+    assert_near(mp_rates_seconds(&r, &flops), 2.0);
+    assert_near(mp_rates_seconds(&r, &bytes), 1.5);
     mp_rates_free(&r);
 }
 
@@ -240,6 +257,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rates_of_a_file),
+        cmocka_unit_test(test_the_slower_of_memory_and_arithmetic),
         cmocka_unit_test(test_files_that_do_not_fit),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_what_is_not_known),
