@@ -40,8 +40,9 @@ double mp_rates_seconds(const struct mp_step_rates *r, const struct mp_profile_o
 
 /* ---- the file ---- */
 
-/* Adds an op unless an earlier result has it; *calls grows by its calls. */
-static int read_op(struct mp_step_rates *r, const cJSON *op, double *calls, struct mp_error *err)
+/* Adds an op unless an earlier result has it; *all grows by its time and its calls. */
+static int read_op(struct mp_step_rates *r, const cJSON *op, struct mp_op_rate *all,
+                   struct mp_error *err)
 {
     struct mp_op_rate rate = {0};
     const char *device = NULL;
@@ -73,25 +74,47 @@ static int read_op(struct mp_step_rates *r, const cJSON *op, double *calls, stru
         r->ops = mp_xrealloc(r->ops, r->num_ops + 1, sizeof *r->ops);
         r->ops[r->num_ops++] = rate;
     }
-    *calls += rate.calls;
+    all->seconds += rate.seconds;
+    all->calls += rate.calls;
     return code;
 }
 
+/* The ops of a result share its median step, less the time without any, as they do the mean one:
+ * whatever overlaps there does so elsewhere, and steps that lost their cores do not count. */
 static int read_ops(struct mp_step_rates *r, const cJSON *result, int64_t ranks,
                     struct mp_error *err)
 {
+    const size_t first = r->num_ops;
     const cJSON *ops = NULL;
+    struct mp_op_rate all = {0};
+    double step = 0.0;
     double idle = 0.0;
-    double calls = 0.0;
     int code = mp_json_get_array(r->doc, result, "ops", &ops, err);
     for (const cJSON *op = code == 0 ? mp_json_first(ops) : NULL; op != NULL && code == 0;
          op = mp_json_after(op)) {
-        code = read_op(r, op, &calls, err);
+        code = read_op(r, op, &all, err);
     }
     if (code == 0) {
-        code = mp_json_get_number(r->doc, result, "idle_seconds", 0.0, MOST, &idle, err);
+        code = mp_json_get_number(r->doc, result, "recorded_seconds", 0.0, MOST, &step, err);
     }
-    if (code == 0 && isnan(r->sampled)) {
+    if (code == 0) {
+        code = mp_json_get_number(r->doc, result, "idle_seconds", 0.0, step, &idle, err);
+    }
+    for (size_t i = first; i < r->num_ops && all.seconds > 0.0; i++) {
+        r->ops[i].seconds *= (step - idle) / all.seconds;
+    }
+    /* Several ranks are idle while they wait for each other, too. */
+    if (code == 0 && ranks == 1 && isnan(r->hand_over) && all.calls > 0.0) {
+        r->hand_over = idle / all.calls;
+    }
+    return code;
+}
+
+/* What of a result is about no op. */
+static int read_subject(struct mp_step_rates *r, const cJSON *result, struct mp_error *err)
+{
+    int code = 0;
+    if (isnan(r->sampled)) {
         code = mp_json_opt_number(r->doc, result, "sampled", 0.0, 1.0, &r->sampled, err);
     }
     if (code == 0 && r->machine == NULL) {
@@ -99,10 +122,6 @@ static int read_ops(struct mp_step_rates *r, const cJSON *result, int64_t ranks,
     }
     if (code == 0 && r->kernels == NULL) {
         code = mp_json_get_string(r->doc, result, "kernels", &r->kernels, err);
-    }
-    /* Several ranks are idle while they wait for each other, too. */
-    if (code == 0 && ranks == 1 && isnan(r->hand_over) && calls > 0.0) {
-        r->hand_over = idle / calls;
     }
     return code;
 }
@@ -145,7 +164,11 @@ static int read_result(struct mp_step_rates *r, const cJSON *result, const struc
         code = mp_json_opt_number(r->doc, result, "round_trip_seconds", 0.0, MOST, &r->round_trip,
                                   err);
     }
-    return code == 0 && fits(attention, batch, config) ? read_ops(r, result, ranks, err) : code;
+    if (code != 0 || !fits(attention, batch, config)) {
+        return code;
+    }
+    code = read_subject(r, result, err);
+    return code == 0 ? read_ops(r, result, ranks, err) : code;
 }
 
 int mp_rates_read(const char *path, const struct mp_config *config, struct mp_step_rates *out,

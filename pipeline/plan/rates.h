@@ -12,7 +12,7 @@ struct mp_json;
 struct mp_op_rate {
     const char *op;
     enum mp_track_kind kind;
-    double seconds; /* of a step, for .. */
+    double seconds; /* its part of a median step, for .. */
     double bytes;   /* .. so much memory moved; 0: none */
     double flops;   /* .. so many floating-point operations; 0: none */
     double calls;   /* .. so many calls, > 0 */

@@ -16,10 +16,11 @@
 static const char FILE_PATH[] = MP_SCRATCH_DIR "/test_prediction.json";
 
 /* One result of bench decode with a batch of 1; @ stands for the default attention. */
-#define RESULT(ranks, round_trip, idle, ops)                                                       \
+#define RESULT(ranks, round_trip, step, idle, ops)                                                 \
     "{\"what\": \"decode\", \"runtime\": \"a machine\", \"kernels\": \"some\", \"batch\": 1, "     \
     "\"ranks\": " ranks ", \"round_trip_seconds\": " round_trip ", \"sampled\": 0.03, "            \
-    "\"attention\": @, \"idle_seconds\": " idle ", \"ops\": [" ops "]}"
+    "\"attention\": @, \"recorded_seconds\": " step ", \"idle_seconds\": " idle ", \"ops\": [" ops \
+    "]}"
 #define OP(op, calls, seconds, bytes)                                                              \
     "{\"op\": \"" op "\", \"device\": \"CPU\", \"calls\": " calls ", \"seconds\": " seconds        \
     ", \"bytes\": " bytes ", \"flops\": 0}"
@@ -72,14 +73,11 @@ static struct mp_step_rates rates_of(const char *text)
 
 /* ---- rates ---- */
 
-static const char ONE[] = "[" RESULT(
-    "1", "null", "0.004", OP("ffn", "8", "0.2", "1000") "," OP("sample", "2", "0.01", "0")) "]";
+#define OPS OP("ffn", "8", "0.2", "1000") "," OP("sample", "2", "0.01", "0")
+#define OTHERS OP("ffn", "8", "5", "1000") "," OP("output", "8", "3", "600")
+static const char ONE[] = "[" RESULT("1", "null", "0.214", "0.004", OPS) "]";
 static const char BOTH[] =
-    "[" RESULT("1", "null", "0.004",
-               OP("ffn", "8", "0.2", "1000") "," OP(
-                   "sample", "2", "0.01", "0")) "," RESULT("2", "0.0001", "9",
-                                                           OP("ffn", "8", "5", "1000") "," OP(
-                                                               "output", "8", "3", "600")) "]";
+    "[" RESULT("1", "null", "0.214", "0.004", OPS) "," RESULT("2", "0.0001", "17", "9", OTHERS) "]";
 
 static void test_rates_of_a_file(void **state)
 {
@@ -110,7 +108,7 @@ static void test_the_slower_of_memory_and_arithmetic(void **state)
 {
     (void)state;
     struct mp_step_rates r = rates_of(
-        "[" RESULT("1", "null", "0",
+        "[" RESULT("1", "null", "0.5", "0",
                    "{\"op\": \"ffn\", \"device\": \"GPU\", \"calls\": 1, \"seconds\": 0.5, "
                    "\"bytes\": 100, \"flops\": 400}") "]");
     const struct mp_profile_op both = {"ffn", MP_TRACK_GPU, 1, 0, 800, 200};
@@ -119,6 +117,21 @@ static void test_the_slower_of_memory_and_arithmetic(void **state)
     assert_near(mp_rates_seconds(&r, &both), 1.0);
     assert_near(mp_rates_seconds(&r, &flops), 2.0);
     assert_near(mp_rates_seconds(&r, &bytes), 1.5);
+    mp_rates_free(&r);
+}
+
+/* Ops that overlap, and steps that were disturbed: what they take of a median step. */
+static void test_parts_of_a_median_step(void **state)
+{
+    (void)state;
+    struct mp_step_rates r =
+        rates_of("[" RESULT("1", "null", "0.3", "0.1",
+                            OP("ffn", "1", "0.6", "10") "," OP("output", "1", "0.2", "10")) "]");
+    const struct mp_profile_op ffn = {"ffn", MP_TRACK_CPU, 1, 0, 0, 10};
+    const struct mp_profile_op output = {"output", MP_TRACK_CPU, 1, 0, 0, 10};
+    assert_near(mp_rates_seconds(&r, &ffn), 0.15);
+    assert_near(mp_rates_seconds(&r, &output), 0.05);
+    assert_near(r.hand_over, 0.05);
     mp_rates_free(&r);
 }
 
@@ -137,12 +150,13 @@ static void test_files_that_do_not_fit(void **state)
         {"{}", 1, MP_ERR_FORMAT, "expected an array, found an object"},
         {"[5]", 1, MP_ERR_FORMAT, "[0]: expected an object, found 5"},
         {"[{\"what\": \"decode\"}]", 1, MP_ERR_FORMAT, "batch"},
-        {"[" RESULT("0", "null", "0", "") "]", 1, MP_ERR_FORMAT, "ranks"},
-        {"[" RESULT("1", "-1", "0", "") "]", 1, MP_ERR_FORMAT, "round_trip_seconds"},
-        {"[" RESULT("1", "null", "0", "{\"op\": \"ffn\", \"device\": \"host\"}") "]", 1,
+        {"[" RESULT("0", "null", "1", "0", "") "]", 1, MP_ERR_FORMAT, "ranks"},
+        {"[" RESULT("1", "-1", "1", "0", "") "]", 1, MP_ERR_FORMAT, "round_trip_seconds"},
+        {"[" RESULT("1", "null", "1", "0", "{\"op\": \"ffn\", \"device\": \"host\"}") "]", 1,
          MP_ERR_FORMAT, "[0].ops[0].device: expected CPU or GPU, found \"host\""},
-        {"[" RESULT("1", "null", "0", OP("ffn", "0", "1", "1")) "]", 1, MP_ERR_FORMAT, "calls"},
-        {"[" RESULT("1", "null", "\"x\"", OP("ffn", "1", "1", "1")) "]", 1, MP_ERR_FORMAT,
+        {"[" RESULT("1", "null", "1", "0", OP("ffn", "0", "1", "1")) "]", 1, MP_ERR_FORMAT,
+         "calls"},
+        {"[" RESULT("1", "null", "1", "2", OP("ffn", "1", "1", "1")) "]", 1, MP_ERR_FORMAT,
          "idle_seconds"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -180,15 +194,16 @@ static void free_work(struct mp_step_work *work)
     mp_profile_free(&work->selecting);
 }
 
+#define PARTS_OPS                                                                                  \
+    OP("ffn", "8", "0.2", "1000")                                                                  \
+    "," OP("output", "8", "0.1", "100") "," OP("sampled_attention", "2", "0.001",                  \
+                                               "10") "," OP("table_lookup", "2", "0.002", "10")
+
 static void test_parts(void **state)
 {
     (void)state;
-    struct mp_step_rates r = rates_of(
-        "[" RESULT("1", "null", "0.004",
-                   OP("ffn", "8", "0.2", "1000") "," OP("output", "8", "0.1", "100") "," OP(
-                       "sampled_attention", "2", "0.001",
-                       "10") "," OP("table_lookup", "2", "0.002", "10")) "," RESULT("4", "0.0001",
-                                                                                    "0", "") "]");
+    struct mp_step_rates r = rates_of("[" RESULT(
+        "1", "null", "0.307", "0.004", PARTS_OPS) "," RESULT("4", "0.0001", "1", "0", "") "]");
     struct mp_step_work work = make_work();
     const struct mp_plan plan = {
         .batch = 1, .ranks = 4, .kept_layers = 3, .sent = 1000, .received = 3000};
@@ -224,7 +239,7 @@ static void test_what_is_not_known(void **state)
 {
     (void)state;
     struct mp_step_rates r =
-        rates_of("[" RESULT("2", "null", "0.004", OP("ffn", "8", "0.2", "1000")) "]");
+        rates_of("[" RESULT("2", "null", "0.204", "0.004", OP("ffn", "8", "0.2", "1000")) "]");
     struct mp_step_work work = make_work();
     struct mp_prediction p;
     mp_predict(&work, &(struct mp_plan){.batch = 1, .ranks = 2, .kept_layers = 3}, &r, NULL, &p);
@@ -258,6 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rates_of_a_file),
         cmocka_unit_test(test_the_slower_of_memory_and_arithmetic),
+        cmocka_unit_test(test_parts_of_a_median_step),
         cmocka_unit_test(test_files_that_do_not_fit),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_what_is_not_known),
