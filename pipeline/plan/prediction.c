@@ -158,7 +158,7 @@ static const struct {
 void mp_prediction_print(const struct mp_prediction *p, const struct mp_plan *plan,
                          const struct mp_step_rates *rates, FILE *out)
 {
-    fprintf(out, "step: %s%.3f ms, %.1f tokens/s, by rates of %s, kernels %s\n",
+    fprintf(out, "step: %s%.3f ms, %.2f tokens/s, by rates of %s, kernels %s\n",
             p->num_unknown > 0 ? "at least " : "", 1e3 * p->total, plan->batch / p->total,
             rates->machine, rates->kernels);
     for (int i = 0; i < MP_STEP_PARTS; i++) {
