@@ -64,7 +64,7 @@ while ((done < kills)); do
     sleep "$((delay / 1000)).$(printf '%03d' $((delay % 1000)))"
     kill -"$signal" "$child"
     status=0
-    timeout 300 tail --pid="$child" -f /dev/null || { kill -KILL "$child" && fail 'still there after 300 s'; }
+    timeout 300 tail --pid="$child" -s 0.05 -f /dev/null || { kill -KILL "$child" && fail 'still there after 300 s'; }
     wait "$child" || status=$?
     done=$((done + 1))
     table["$signal: status $status"]=$((${table["$signal: status $status"]:-0} + 1))

@@ -6,6 +6,8 @@
 # address sanitizer would count against the program. All ends in two minutes, or hangs.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 launcher=(timeout --kill-after=5 120 mpirun --oversubscribe --bind-to none)
+# At an end that is not good it would wait two seconds before it kills what is left, and if nothing is.
+export OMPI_MCA_odls_base_sigkill_timeout=0
 
 need_mpi() {
     if [[ ! -e $(dirname "$binary")/libmagicpig-mpi.so ]] || ! command -v mpirun >/dev/null; then
@@ -44,8 +46,8 @@ expect_same_answers() { # expect_same_answers COUNT ARGUMENT...: of as many rank
     expect_lines "$command: one summary" err '^  generated ' 1
 }
 
-make_questions() { # two records of 1,213 tokens and two short ones: questions.jsonl
-    make_needle
+make_questions() { # two records of 378 tokens and two short ones: questions.jsonl
+    "$source_dir/scripts/make-needle.sh" -b 900 -s 5 >needle.json
     {
         tr -d '\n' <needle.json && echo
         printf '{"id": "short", "input": "%s", "max_new_tokens": 5}\n' "$(story 3 12)"
@@ -60,9 +62,11 @@ case_ranks() {
     need_mpi
     make_questions
     local arguments=("${demo_config[@]}" --threads 1 --input questions.jsonl) method
-    for method in magicpig pps full; do
-        expect_same_answers 2 "${arguments[@]}" --attention "$method" --batch 1
-        expect_same_answers 2 "${arguments[@]}" --attention "$method" --batch 2 --micro-batches 2
+    for method in magicpig 'pps --attention-samples 128' full; do
+        # shellcheck disable=SC2086  # words of a flag
+        expect_same_answers 2 "${arguments[@]}" --batch 1 --attention $method
+        # shellcheck disable=SC2086
+        expect_same_answers 2 "${arguments[@]}" --batch 2 --micro-batches 2 --attention $method
     done
     # Drawn tokens, and samples that follow the error.
     expect_same_answers 2 "${arguments[@]}" --attention pps --epsilon 0.05 --temperature 1 --seed 3 \
@@ -88,9 +92,10 @@ case_ranks_heads() {
     command -v node >/dev/null || { echo 'skipped: no node' && exit 77; }
     node "$source_dir/tests/e2e/ranks/repeat_heads.mjs" "$demo" model 2
     make_questions
-    local arguments=("${demo_config[@]}" --model model --input questions.jsonl --batch 2)
+    local arguments=("${demo_config[@]}" --model model --input questions.jsonl --batch 2
+        --gen-len 6)
     expect_same_answers 4 "${arguments[@]}" --threads 1 --attention magicpig
-    expect_same_answers 4 "${arguments[@]}" --threads 1 --attention pps
+    expect_same_answers 4 "${arguments[@]}" --threads 1 --attention pps --attention-samples 128
     expect_same_answers 3 "${arguments[@]}" --threads 1 --attention quest
     if (($(nproc) > 1)); then
         expect_same_answers 2 "${arguments[@]}" --threads 2 --cpu-workers 2
@@ -230,6 +235,8 @@ case_ranks_kill() {
         # A round starts anew once all is answered.
         (($(cat answers.jsonl 2>/dev/null | wc -l) < 6)) || rm -f answers.jsonl
         before=$(cat answers.jsonl 2>/dev/null)
+        # For half of them with a second in which who is told to end may do so by itself.
+        export OMPI_MCA_odls_base_sigkill_timeout=$((i > 4))
         start_ranks "${arguments[@]}" --output answers.jsonl --resume
         delay=$((took / 8 * (RANDOM % 8)))
         sleep "$(printf '%d.%06d' $((delay / 1000000)) $((delay % 1000000)))"
@@ -237,7 +244,7 @@ case_ranks_kill() {
         process=$(rank_process "$child" "$rank")
         [[ -z $process ]] || kill -KILL "$process"
         # wait_child would take a killed rank for a crash.
-        timeout 60 tail --pid="$child" -f /dev/null || fail "kill $i" 'a run that goes on' 'its end'
+        timeout 60 tail --pid="$child" -s 0.05 -f /dev/null || fail "kill $i" 'a run that goes on' 'its end'
         status=0
         wait "$child" || status=$?
         child=
