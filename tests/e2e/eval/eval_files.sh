@@ -52,7 +52,7 @@ case_eval_attention() {
     expect_status 0
     expect_match 'three of each' out '^6 tokens of 2 prompts$'
     # What pps estimates of itself is near what is measured, and follows what it is to be.
-    run eval attention --model "$demo" --task vt --tokens 4096 --samples 2 --quiet \
+    run eval attention --model "$demo" --task vt --tokens 2048 --samples 2 --quiet \
         --setting 'attention=pps attention-samples=128' --setting 'attention=pps epsilon=0.1'
     expect_status 0
     local line rms estimate

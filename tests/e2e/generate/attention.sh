@@ -56,9 +56,10 @@ case_quest() {
 case_topk() {
     method_answers topk 0.02 1.95 2.05
     demo_1k --attention topk --attention-budget 100
-    run bench decode --model "$demo" --devices cpu --attention topk --context 3000 --steps 2 --warmup 0
+    run bench decode --model "$demo" --devices cpu --attention topk --kv-dtype int8 --context 3000 --steps 2 \
+        --warmup 0
     expect_status 0
-    expect_match 'attention' out '^  attention +sampled in 7 of 8 layers, topk, budget 2 %$'
+    expect_match 'attention' out '^  attention +sampled in 7 of 8 layers, topk, budget 2 %, int8 rows$'
     expect_refusal 2 '--page-size does not act for attention topk' \
         --model "$demo" --attention topk --page-size 4 --prompt x
 }
@@ -134,10 +135,6 @@ case_int8_rows() {
     for method in magicpig quest topk oracle pps; do
         demo_1k --attention "$method" --kv-dtype int8
     done
-    run bench decode --model "$demo" --devices cpu --attention pps --kv-dtype int8 --context 3000 \
-        --steps 2 --warmup 0
-    expect_status 0
-    expect_match 'attention' out '^  attention +sampled in 7 of 8 layers, pps, .*, int8 rows$'
     run plan --model "$demo" --devices cpu --attention pps --kv-dtype int8 --context 32068
     expect_status 0
     # 32000 tokens of 2 KV heads in 7 layers: 64 channels and a scale, of keys and of values.

@@ -122,7 +122,7 @@ case_interrupt_join() {
     local i arguments=(--devices cpu --input records.jsonl --eos none --batch 2 --chunk-size 16)
     # One decodes for long; beside it prompts are read one after the other, for a second each.
     {
-        printf '{"id": "0", "input": "Hello", "max_new_tokens": 500}\n'
+        printf '{"id": "0", "input": "Hello", "max_new_tokens": 200}\n'
         for i in 1 2 3 4; do
             printf '{"id": "%d", "input": "%s", "max_new_tokens": 3}\n' "$i" "$(story "$i" 20)"
         done

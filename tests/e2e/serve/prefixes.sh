@@ -2,14 +2,14 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # variables of cli_test.sh and lib.sh
 
-write_questions() { # write_questions FILE: six, about one document, each with its answer
-    make_needle
+write_questions() { # write_questions FILE: six of some 700 tokens, about one document, each with its answer
+    "$source_dir/scripts/make-needle.sh" -b 1800 -s 5 >needle.json
     local marks=(hollow-compass yellow-lantern quiet-harbor hollow-compass yellow-lantern quiet-harbor)
     local numbers=(7395612 5550123 8080808 7395612 5550123 8080808) i
     local hidden='One of the special magic numbers for'
     for i in 0 1 2 3 4 5; do
-        sed -e "s/\. /. $hidden yellow-lantern is: 5550123. /20" \
-            -e "s/\. /. $hidden quiet-harbor is: 8080808. /35" \
+        sed -e "s/\. /. $hidden yellow-lantern is: 5550123. /10" \
+            -e "s/\. /. $hidden quiet-harbor is: 8080808. /16" \
             -e "s/hollow-compass mentioned/${marks[i]} mentioned/g" \
             -e "s/\"index\": 0/\"index\": $i/" \
             -e "s/\"outputs\": \[\"7395612\"\]/\"outputs\": [\"${numbers[i]}\"]/" \
@@ -31,10 +31,11 @@ case_prefixes() {
         local flags=(--config "$source_dir/configs/magicpig_config.json" --attention "$method"
             --input questions.jsonl --devices cpu --gen-len 12)
         [[ $method != quest && $method != topk ]] || flags+=(--attention-budget 0.3)
+        [[ $method != pps ]] || flags+=(--attention-samples 200)
         generate "${flags[@]}" --output answers.jsonl
         expect_status 0
         counts=$(cached answers.jsonl)
-        [[ $counts =~ ^0\ ([0-9]{4}\ ){5}$ ]] || fail "$method: tokens known" "$counts" '0, then thousands'
+        [[ $counts =~ ^0\ ([0-9]{3}\ ){5}$ ]] || fail "$method: tokens known" "$counts" '0, then hundreds'
         expect_match "$method: summary" err 'tokens, of which [0-9]+ read, the others shared'
         expect_match "$method: answers" err 'answers +6.0 of 6'
     done
@@ -72,7 +73,7 @@ case_prefix_files() {
     expect 'files' "$(ls kept | wc -l)" 1
     generate "${flags[@]}" --input second.jsonl --output b.jsonl
     expect_status 0
-    [[ $(cached b.jsonl) =~ ^[0-9]{4}\ $ ]] || fail 'second run' "$(cached b.jsonl)" 'thousands'
+    [[ $(cached b.jsonl) =~ ^[0-9]{3}\ $ ]] || fail 'second run' "$(cached b.jsonl)" 'hundreds'
     expect_match 'second run' err 'answers +1.0 of 1'
 
     # Another method's: nothing to it.

@@ -10,7 +10,7 @@
 #define MODEL GOLDEN "llama3-rope"
 enum {
     VOCAB = 640,
-    DOCUMENT = 325,
+    DOCUMENT = 261, /* little more than is kept at least */
     QUESTION = 21,
     NEW_TOKENS = 9,
     MOST_TOKENS = 90,
@@ -340,7 +340,7 @@ static void test_grown(void **state)
 static void test_planned(void **state)
 {
     (void)state;
-    const int64_t known = SINK + 5 * 64;
+    const int64_t known = SINK + 4 * 64;
     const int64_t tokens = known + WINDOW + 32;
     static const enum mp_plan_row rows[] = {MP_PLAN_STATIC_KV, MP_PLAN_DENSE_KV,
                                             MP_PLAN_OFFLOADED_KV, MP_PLAN_INDEX};
