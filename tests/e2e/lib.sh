@@ -92,6 +92,16 @@ wait_for() {
     fail "$command: $1 in the end" "$(tail -c 500 "$1")" "/$2/"
 }
 
+# Skips the case on a machine of one core, and fails it if it is on one core by one_core.sh.
+need_two_cores() {
+    (($(nproc) == 1)) || return 0
+    if [[ -n ${ONE_CORE:-} ]]; then
+        fail "cores of $case_name" one 'all: a first line of the case that ends with "# on all cores"'
+        exit 1
+    fi
+    exit 77
+}
+
 # ---- inputs and outputs ----
 
 story() { # story SEED SENTENCES: a text to prompt with

@@ -71,7 +71,7 @@ case_oracle() {
 }
 
 # As many tokens for any length, or all there are; the same ones with any kernels.
-case_pps() {
+case_pps() { # on all cores
     local isa
     demo_1k --attention full
     cp out all
@@ -98,7 +98,7 @@ case_pps() {
 
 # Generated tokens that leave the static cache, any number at a time: of all of them the text is that
 # of full attention.
-case_growth() {
+case_growth() { # on all cores
     local budget arguments=(--prompt 'The old baker sold the' --gen-len 90 --eos none --devices cpu)
     generate "${arguments[@]}" --attention full
     expect_status 0
@@ -130,7 +130,7 @@ case_growth() {
 }
 
 # Rows of 8 bits, by every method that keeps rows; a plan has room for them.
-case_int8_rows() {
+case_int8_rows() { # on all cores
     local method
     for method in magicpig quest topk oracle pps; do
         demo_1k --attention "$method" --kv-dtype int8

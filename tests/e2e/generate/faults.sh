@@ -72,7 +72,7 @@ case_starpu_first_runs() {
 }
 
 # Under ulimit -v: an answer, or an error that says what there was no memory for.
-case_no_memory() {
+case_no_memory() { # on all cores
     (ulimit -v 4000000 && "$binary" --version) >/dev/null 2>&1 || exit 77 # a sanitizer's memory
     local mib base=0 # MiB beside which the program starts: CUDA's libraries
     until (ulimit -v $(((base + 64) * 1024)) && "$binary" --version) >/dev/null 2>&1; do

@@ -6,8 +6,6 @@
 one_device=(--devices cpu --cpu-workers 2 --threads 2)
 two_devices=(--devices mock --gpus 2 --threads 2)
 
-need_two_cores() { (($(nproc) > 1)) || exit 77; }
-
 # What a run is judged by: without its times.
 without_times() { sed -E 's/"(prefill|decode)_seconds":[^,]*,//g' "$1" | sort; }
 
@@ -33,7 +31,7 @@ make_mixed() { # six requests of several lengths, some of them with a prompt in 
     tr -d '\n' <needle.json | sed 's/"index": *0/"index": 7/' >>mixed.jsonl && echo >>mixed.jsonl
 }
 
-case_gpus() {
+case_gpus() { # on all cores
     need_two_cores
     make_mixed
     local method
@@ -54,7 +52,7 @@ case_gpus() {
     [[ $(cached 2.jsonl) =~ ^[0-9]{4}\ $ ]] || fail 'from the folder' "$(cached 2.jsonl)" 'thousands'
 }
 
-case_gpus_logits() {
+case_gpus_logits() { # on all cores
     need_two_cores
     local ids=$golden/demo/golden_input_ids.json
     run logits --model "$demo" --tokens "$ids" --output one.safetensors "${one_device[@]}" --chunk-size 48
@@ -64,7 +62,7 @@ case_gpus_logits() {
     cmp one.safetensors two.safetensors || fail 'logits' 'others on two devices' 'the same bits'
 }
 
-case_gpus_usage() {
+case_gpus_usage() { # on all cores
     local one=(--model "$demo" --prompt 'The old baker')
     expect_refusal 2 'runtime.gpus: found 2, but devices is cpu' "${one[@]}" --devices cpu --gpus 2
     expect_refusal 2 '--gpus: expected an integer from 1 to 8, found "9"' "${one[@]}" --gpus 9

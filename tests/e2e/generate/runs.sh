@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # variables of cli_test.sh and lib.sh
 
-case_demo_4k() {
+case_demo_4k() { # on all cores
     demo_4k
     expect_match model err '^magicpig-pipe: llama, 8 layers'
     expect_match kernels err 'StarPU .*workers? with [0-9]+ threads.*; kernels: (ref|avx2|avx512( with AMX)?)$'
@@ -18,7 +18,7 @@ case_demo_4k() {
     expect_lines '--quiet' err '^  ' 0
 }
 
-case_presets() {
+case_presets() { # on all cores
     local preset count=0
     make_needle
     for preset in "$source_dir"/configs/*_config.json "$source_dir"/configs/original/*.json; do
@@ -59,14 +59,14 @@ schedulers() { # schedulers WORKERS
 
 case_one_worker() { schedulers 1; }
 
-case_two_workers() {
-    (($(nproc) > 1)) || exit 77
+case_two_workers() { # on all cores
+    need_two_cores
     schedulers 2
 }
 
 # A machine with a second node that is not there: its worker's memory cannot be bound, which is said
 # once and changes nothing else.
-case_two_nodes() {
+case_two_nodes() { # on all cores
     [[ $(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status) == 0[-,]1* ]] || exit 77
     unset HWLOC_COMPONENTS # would go before the machine
     export HWLOC_SYNTHETIC='numa:2(indexes=0,63) core:1 pu:1' HWLOC_THISSYSTEM=1
@@ -112,7 +112,7 @@ case_original_prompt() {
 }
 
 # Later records finish first; texts still come in the records' order, whatever the batch.
-case_batch() {
+case_batch() { # on all cores
     local i lengths=(12 3 8 2 6 1)
     for i in 0 1 2 3 4 5; do
         printf '{"id": "%d", "input": "%s", "max_new_tokens": %d}\n' "$i" \

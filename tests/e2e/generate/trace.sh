@@ -26,7 +26,7 @@ expect_trace() {
         '1 0'
 }
 
-case_trace() {
+case_trace() { # on all cores
     local workers
     workers=$(($(nproc) > 1 ? 2 : 1))
     expect_trace --devices cpu --cpu-workers "$workers"

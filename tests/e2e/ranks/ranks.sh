@@ -58,7 +58,7 @@ make_questions() { # two records of 378 tokens and two short ones: questions.jso
 
 demo_config=(--config "$source_dir/configs/magicpig_config.json")
 
-case_ranks() {
+case_ranks() { # on all cores
     need_mpi
     make_questions
     local arguments=("${demo_config[@]}" --threads 1 --input questions.jsonl) method
@@ -81,13 +81,13 @@ case_ranks() {
     expect 'standard input: stdout' "$(<out)" "$(<one)"
 }
 
-case_ranks_4k() {
+case_ranks_4k() { # on all cores
     need_mpi
     expect_same_answers 2 "${demo_config[@]}" --threads 1 --input "$source_dir/configs/data4k.json"
 }
 
 # Four KV heads: one a rank, or one or two; two a rank, with a worker for each.
-case_ranks_heads() {
+case_ranks_heads() { # on all cores
     need_mpi
     command -v node >/dev/null || { echo 'skipped: no node' && exit 77; }
     node "$source_dir/tests/e2e/ranks/repeat_heads.mjs" "$demo" model 2
@@ -115,7 +115,7 @@ expect_exchanges_overlap() { # expect_exchanges_overlap TRACE SLACK: microsecond
         awk -v slack="$2" '$1 > $3 + $4 + slack || $3 > $1 + $2 + slack { bad++ } END { print (NR > 0), bad + 0 }')" '1 0'
 }
 
-case_ranks_trace() {
+case_ranks_trace() { # on all cores
     need_mpi
     local op rank offset trip
     local one=(--model "$demo" --threads 1 --attention pps --eos none --prompt "$(story 3 60)")
@@ -151,7 +151,7 @@ case_ranks_trace() {
     expect_exchanges_overlap cut.json "$trip"
 }
 
-case_ranks_bench() {
+case_ranks_bench() { # on all cores
     need_mpi
     run_ranks 2 bench decode --model "$demo" --threads 1 --context 300 --steps 3 --warmup 1 --json
     expect_status 0
@@ -218,7 +218,7 @@ start_ranks() { # start_ranks ARGUMENT...: two of them in the background, as $ch
 }
 
 # However a rank ends, all of them do, and what has been answered stays.
-case_ranks_kill() {
+case_ranks_kill() { # on all cores
     need_mpi
     local i rank process before delay took
     for i in 1 2 3 4 5 6; do

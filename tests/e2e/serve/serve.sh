@@ -176,7 +176,7 @@ case_serve_life() {
     end_server
 }
 
-case_serve_load() {
+case_serve_load() { # on all cores
     need_node
     serve --batch 8 --context 4096 --prefix-cache 0
     run_node load "$child" 2 12

@@ -32,7 +32,7 @@ expect_json_array() { # expect_json_array FILE: of objects
         detokenize --model "$demo" --json "$1"
 }
 
-case_bench() {
+case_bench() { # on all cores
     local arguments=(--model "$demo" --devices cpu --context 300) steps=(--steps 3 --warmup 1)
     run bench decode "${arguments[@]}" "${steps[@]}" --batch 2
     expect_status 0

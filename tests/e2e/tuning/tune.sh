@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # variables of cli_test.sh and lib.sh
 
-case_tune() {
+case_tune() { # on all cores
     cat >config.json <<END
 {"model_path": "$demo", "lsh_K": 9, "gen_len": 3, "eos": [], "runtime": {"isa": "auto"}}
 END
