@@ -5,8 +5,12 @@
 #include "pipeline/serve/api/answer.h"
 
 #include <cjson/cJSON.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Clients, and proxies between, give up after some minute of silence: nginx after 60 seconds. */
+enum { SILENCE_SECONDS = 15 };
 
 struct mp_stream {
     struct mp_call *call;
@@ -42,14 +46,25 @@ void mp_stream_close(struct mp_stream *s)
 
 /* ---- events ---- */
 
+static void add_text(struct mp_stream *s, const char *text)
+{
+    size_t n = strlen(text);
+    s->pending = mp_xrealloc(s->pending, s->length + n + 1, 1);
+    memcpy(s->pending + s->length, text, n + 1);
+    s->length += n;
+}
+
 static void add_event(struct mp_stream *s, const char *data)
 {
     char *event = mp_xasprintf("data: %s\n\n", data);
-    size_t n = strlen(event);
-    s->pending = mp_xrealloc(s->pending, s->length + n + 1, 1);
-    memcpy(s->pending + s->length, event, n + 1);
-    s->length += n;
+    add_text(s, event);
     free(event);
+}
+
+/* A comment, which clients pass over. */
+static void add_sign_of_life(struct mp_stream *s)
+{
+    add_text(s, ": waiting\n\n");
 }
 
 static void add_json(struct mp_stream *s, cJSON *value)
@@ -108,47 +123,64 @@ static void add_end(struct mp_stream *s)
 
 /* ---- what has come ---- */
 
-/* Index of a job with news, which it waits for; -1: all have been told. */
-static int wait_for_news(struct mp_stream *s, struct mp_news *news)
+enum wait_end {
+    NEWS,
+    ALL_TOLD,
+    SILENCE, /* for SILENCE_SECONDS */
+};
+
+/* Waits for news of a job, number *index. */
+static enum wait_end wait_for_news(struct mp_stream *s, int *index, struct mp_news *news)
 {
     struct mp_server *server = s->call->server;
-    int found = -1;
-    bool all = false;
+    enum wait_end end = SILENCE;
+    struct timespec until;
+    int timed_out = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += SILENCE_SECONDS;
     pthread_mutex_lock(&server->lock);
-    while (found < 0 && !all) {
-        all = true;
-        for (int i = 0; i < s->call->num_jobs && found < 0; i++) {
-            all = all && s->tellers[i].done;
-            found = mp_teller_has_news(&s->tellers[i]) ? i : -1;
+    while (end == SILENCE && timed_out != ETIMEDOUT) {
+        end = ALL_TOLD;
+        for (int i = 0; i < s->call->num_jobs && end != NEWS; i++) {
+            *index = i;
+            end = mp_teller_has_news(&s->tellers[i]) ? NEWS : s->tellers[i].done ? end : SILENCE;
         }
-        if (found < 0 && !all) {
-            pthread_cond_wait(&s->call->changed, &server->lock);
+        if (end == SILENCE) {
+            timed_out = pthread_cond_clockwait(&s->call->changed, &server->lock, CLOCK_MONOTONIC,
+                                               &until);
         }
     }
-    if (found >= 0) {
-        *news = mp_teller_take(&s->tellers[found]);
+    if (end == NEWS) {
+        *news = mp_teller_take(&s->tellers[*index]);
     }
     pthread_mutex_unlock(&server->lock);
-    return found;
+    return end;
+}
+
+static void add_news(struct mp_stream *s, struct mp_teller *t, const struct mp_news *news)
+{
+    if (news->ended && t->job->error.status != 0) {
+        add_error(s, t->job);
+    } else if (news->length == 0 && news->rows == 0 && !news->ended) {
+        add_progress(s, t->job, news->read_tokens);
+    } else {
+        add_choice(s, t, news);
+    }
 }
 
 static void next_event(struct mp_stream *s)
 {
     struct mp_news news;
-    int i = wait_for_news(s, &news);
-    if (i < 0) {
+    int i;
+    enum wait_end end = wait_for_news(s, &i, &news);
+    if (end == ALL_TOLD) {
         add_end(s);
-        return;
-    }
-    struct mp_teller *t = &s->tellers[i];
-    if (news.ended && t->job->error.status != 0) {
-        add_error(s, t->job);
-    } else if (news.length == 0 && news.rows == 0 && !news.ended) {
-        add_progress(s, t->job, news.read_tokens);
+    } else if (end == SILENCE) {
+        add_sign_of_life(s);
     } else {
-        add_choice(s, t, &news);
+        add_news(s, &s->tellers[i], &news);
+        mp_news_free(&news);
     }
-    mp_news_free(&news);
 }
 
 size_t mp_stream_read(struct mp_stream *s, char *out, size_t size)

@@ -11,7 +11,8 @@ struct mp_stream; /* opaque */
 struct mp_stream *mp_stream_open(struct mp_call *call);
 void mp_stream_close(struct mp_stream *s);
 
-/* The next bytes, up to `size`: waits until there are some. 0: there are no more. */
+/* The next bytes, up to `size`: waits until there are some. Where there is nothing to tell for a
+ * while, they are a comment. 0: there are no more. */
 size_t mp_stream_read(struct mp_stream *s, char *out, size_t size);
 
 #endif

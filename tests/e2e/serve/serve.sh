@@ -109,11 +109,17 @@ case_serve_usage() {
     end_server
 }
 
-case_serve_openai() {
+# Leaves $modules, a folder with npm's openai.
+need_openai() {
     need_node
-    local modules=$source_dir/build/openai
+    modules=$source_dir/build/openai
     [[ -d $modules/node_modules/openai ]] ||
         fail 'scripts/deps.sh check' "no $modules/node_modules/openai" 'the client'
+}
+
+case_serve_openai() {
+    local modules
+    need_openai
     printf 'key-1\r\nkey-2 \n' >keys
     serve --batch 4 --context 4096 --api-key-file keys --template none
     expect_get 401 '"code":"invalid_api_key"' /v1/models
@@ -125,6 +131,15 @@ case_serve_openai() {
     expect_get 200 '"prompt_tokens":9,' /v1/chat/completions -H 'Authorization: Bearer key-1' \
         -d '{"messages": [{"role": "user", "content": "<|eot_id|>"}], "max_tokens": 1}'
     run_node client "$modules"
+    end_server
+}
+
+# Half a minute, most of which it waits.
+case_serve_waiting() {
+    local modules
+    need_openai
+    serve --batch 1 --context 60000 --request-seconds 20
+    run_node waiting "$modules"
     end_server
 }
 
