@@ -47,10 +47,11 @@ static bool remove_abandoned(const char *path)
     return abandoned && unlink(path) == 0;
 }
 
-static void add(struct kv_dir_list *list, char *path, bool unfinished)
+static void add(struct kv_dir_list *list, char *path, bool unfinished, bool locked)
 {
     struct stat st;
-    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || (unfinished && remove_abandoned(path))) {
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) ||
+        (unfinished && locked && remove_abandoned(path))) {
         free(path);
         return;
     }
@@ -60,10 +61,15 @@ static void add(struct kv_dir_list *list, char *path, bool unfinished)
         return;
     }
     list->files = mp_xrealloc(list->files, (size_t)list->count + 1, sizeof *list->files);
-    list->files[list->count++] = (struct kv_dir_file){path, (int64_t)st.st_size, st.st_mtim};
+    list->files[list->count++] = (struct kv_dir_file){
+        .path = path,
+        .inode = st.st_ino,
+        .bytes = (int64_t)st.st_size,
+        .used = st.st_mtim,
+    };
 }
 
-int kv_dir_read(const char *dir, struct kv_dir_list *out, struct mp_error *err)
+int kv_dir_read(const char *dir, bool locked, struct kv_dir_list *out, struct mp_error *err)
 {
     DIR *stream = opendir(dir);
     *out = (struct kv_dir_list){0};
@@ -73,7 +79,7 @@ int kv_dir_read(const char *dir, struct kv_dir_list *out, struct mp_error *err)
     for (const struct dirent *d = readdir(stream); d != NULL; d = readdir(stream)) {
         bool unfinished = strstr(d->d_name, KV_SUFFIX ".") != NULL && ends_with(d->d_name, ".new");
         if (unfinished || ends_with(d->d_name, KV_SUFFIX)) {
-            add(out, mp_xasprintf("%s/%s", dir, d->d_name), unfinished);
+            add(out, mp_xasprintf("%s/%s", dir, d->d_name), unfinished, locked);
         }
     }
     closedir(stream);
@@ -86,6 +92,7 @@ void kv_dir_list_free(struct kv_dir_list *list)
         free(list->files[i].path);
     }
     free(list->files);
+    *list = (struct kv_dir_list){0};
 }
 
 /* ---- room ---- */
@@ -101,7 +108,7 @@ static int by_use(const void *a, const void *b)
 int kv_dir_make_room(const char *dir, int64_t bytes, int64_t limit, struct mp_error *err)
 {
     struct kv_dir_list list;
-    int code = kv_dir_read(dir, &list, err);
+    int code = kv_dir_read(dir, true, &list, err);
     if (list.count > 1) {
         qsort(list.files, (size_t)list.count, sizeof *list.files, by_use);
     }

@@ -5,7 +5,9 @@
 
 #include "core/base/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
 
 #define KV_SUFFIX ".kv"
@@ -18,6 +20,7 @@ void kv_dir_unlock(int lock);
 
 struct kv_dir_file {
     char *path;
+    ino_t inode; /* another one once it has been written anew */
     int64_t bytes;
     struct timespec used; /* last */
 };
@@ -28,9 +31,9 @@ struct kv_dir_list {
     int64_t bytes; /* of all of them, and of those that are being written, at their full size */
 };
 
-/* What is in a locked folder. Removes what was being written by processes that are no more: nobody
- * holds its lock. MP_ERR_IO. *out: kv_dir_list_free. */
-int kv_dir_read(const char *dir, struct kv_dir_list *out, struct mp_error *err);
+/* What is in a folder. locked: it is, and what was being written by processes that are no more, so
+ * that nobody holds its lock, is removed. MP_ERR_IO. *out: kv_dir_list_free. */
+int kv_dir_read(const char *dir, bool locked, struct kv_dir_list *out, struct mp_error *err);
 void kv_dir_list_free(struct kv_dir_list *list);
 
 /* Removes files of a locked folder, those that were not used for the longest time, until there is

@@ -32,6 +32,8 @@ struct mp_kv_folder {
     cpu_set_t cpus;        /* that the program may use: its threads are bound later */
     struct kv_file *files; /* [count] of use to this engine; others may have removed some */
     int count;
+    struct kv_dir_list seen; /* what was there when the folder was looked through */
+    struct timespec seen_at; /* the folder's own time then; 0: it may change without a later one */
     pthread_t writer;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
@@ -84,12 +86,90 @@ static int find_best(const struct mp_kv_folder *f, const int32_t *ids, int64_t c
 }
 
 /* The same of those that are still there. */
-static int find_present(struct mp_kv_folder *f, const int32_t *ids, int64_t count, int64_t *most)
+static int find_left(struct mp_kv_folder *f, const int32_t *ids, int64_t count, int64_t *most)
 {
     int best = find_best(f, ids, count, most);
     while (best >= 0 && is_gone(f->files[best].path)) {
         forget(f, best);
         best = find_best(f, ids, count, most);
+    }
+    return best;
+}
+
+/* ---- looking through the folder ---- */
+
+static void look_at(struct mp_kv_folder *f, const char *path)
+{
+    struct mp_error err;
+    struct kv_file file;
+    int code = kv_file_open(f->engine, path, &file, &err);
+    if (code == 0) {
+        add_file(f, &file);
+    } else if (!is_gone(path)) {
+        mp_log(code == MP_ERR_UNSUPPORTED ? MP_LOG_INFO : MP_LOG_WARNING, "%s; not used",
+               err.message);
+    }
+}
+
+/* Whether a file has been looked at before, or is one of the engine's own. */
+static bool is_old(const struct mp_kv_folder *f, const struct kv_dir_file *file)
+{
+    for (int i = 0; i < f->seen.count; i++) {
+        const struct kv_dir_file *seen = &f->seen.files[i];
+        if (seen->inode == file->inode && strcmp(seen->path, file->path) == 0) {
+            return true;
+        }
+    }
+    for (int i = 0; i < f->count; i++) {
+        if (strcmp(f->files[i].path, file->path) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int look_through(struct mp_kv_folder *f, bool locked, struct mp_error *err)
+{
+    struct kv_dir_list list;
+    int code = kv_dir_read(f->path, locked, &list, err);
+    if (code != 0) {
+        return code;
+    }
+    for (int i = 0; i < list.count; i++) {
+        if (!is_old(f, &list.files[i])) {
+            look_at(f, list.files[i].path);
+        }
+    }
+    kv_dir_list_free(&f->seen);
+    f->seen = list;
+    return 0;
+}
+
+/* Whether files have come or gone since this was asked last. Times of files are coarse: one that
+ * comes right after another does not change the folder's. */
+static bool has_changed(struct mp_kv_folder *f)
+{
+    struct stat st;
+    if (stat(f->path, &st) != 0 || (st.st_mtim.tv_sec == f->seen_at.tv_sec &&
+                                    st.st_mtim.tv_nsec == f->seen_at.tv_nsec)) {
+        return false;
+    }
+    f->seen_at = time(NULL) - st.st_mtim.tv_sec > 1 ? st.st_mtim : (struct timespec){0};
+    return true;
+}
+
+/* ---- finding ---- */
+
+/* Looks for what other processes have written since only if it is of use. */
+static int find_present(struct mp_kv_folder *f, const int32_t *ids, int64_t count, int64_t *most)
+{
+    struct mp_error err;
+    int best = find_left(f, ids, count, most);
+    if (*most < count && has_changed(f)) {
+        if (look_through(f, false, &err) != 0) {
+            mp_log(MP_LOG_WARNING, "%s", err.message);
+        }
+        best = find_left(f, ids, count, most);
     }
     return best;
 }
@@ -138,34 +218,6 @@ void mp_kv_folder_note(struct mp_kv_folder *f, const struct kv_file *file, int c
             forget(f, i);
         }
     }
-}
-
-/* ---- looking through the folder ---- */
-
-static void look_at(struct mp_kv_folder *f, const char *path)
-{
-    struct mp_error err;
-    struct kv_file file;
-    int code = kv_file_open(f->engine, path, &file, &err);
-    if (code == 0) {
-        add_file(f, &file);
-    } else if (!is_gone(path)) {
-        mp_log(code == MP_ERR_UNSUPPORTED ? MP_LOG_INFO : MP_LOG_WARNING, "%s; not used",
-               err.message);
-    }
-}
-
-static int look_through(struct mp_kv_folder *f, struct mp_error *err)
-{
-    struct kv_dir_list list;
-    int lock = kv_dir_lock(f->path);
-    int code = kv_dir_read(f->path, &list, err);
-    kv_dir_unlock(lock);
-    for (int i = 0; i < list.count; i++) {
-        look_at(f, list.files[i].path);
-    }
-    kv_dir_list_free(&list);
-    return code;
 }
 
 /* ---- writing ---- */
@@ -336,7 +388,9 @@ int mp_kv_folder_open(const struct mp_engine *e, struct mp_kv_folder **out, stru
     e->prefixes->settings = kv_settings(e);
     int code = mp_file_make_folders(f->path, err);
     if (code == 0) {
-        code = look_through(f, err);
+        int lock = kv_dir_lock(f->path);
+        code = look_through(f, true, err);
+        kv_dir_unlock(lock);
     }
     if (code != 0) {
         free(f);
@@ -367,6 +421,7 @@ void mp_kv_folder_close(struct mp_kv_folder *f)
     while (f->count > 0) {
         forget(f, f->count - 1);
     }
+    kv_dir_list_free(&f->seen);
     free(f->files);
     free(f);
 }

@@ -1,6 +1,7 @@
 /* The folder of runtime.kv_dir: segments in files, for later runs. A thread of its own writes, so
  * that nobody waits for a disk; the files are read by who needs them. Other processes may use the
- * folder as well, and remove files: one that is gone is forgotten. */
+ * folder as well: what they have written is found by the next prompt that there is nothing better
+ * for, and what they have removed is forgotten. */
 #ifndef MP_PIPELINE_KV_FOLDER_H
 #define MP_PIPELINE_KV_FOLDER_H
 

@@ -128,6 +128,16 @@ case_prefix_serve() {
     expect_match 'after a restart' body '"cached_tokens":[0-9]{4}'
     end_server
 
+    # What another process reads while the server runs is found, too.
+    serve --context 4096 --devices cpu --kv-dir kept
+    document=$(story 4 200)
+    "$binary" --model "$demo" --prompt "${document}Who lost the key?" --gen-len 4 --devices cpu --kv-dir kept \
+        >out2 2>err2 || fail 'another process' "$(tail -c 500 err2)" 'an answer'
+    question 'Who found the key?'
+    expect_match 'what another process has read' body '"cached_tokens":[0-9]{4}'
+    end_server
+    document=$(story 3 200)
+
     # The file is loaded while another request decodes.
     serve --context 4096 --devices cpu --kv-dir kept --batch 2
     curl -sN -m 120 "$url/v1/completions" -d '{"prompt": "Once", "max_tokens": 4000, "ignore_eos": true,

@@ -6,6 +6,9 @@
 #include "core/base/log.h"
 #include "pipeline/engine/prefixes/kv_dir.h"
 
+#include <fcntl.h>
+#include <time.h>
+
 static void set_budget(const struct fixture *f, const int64_t bytes[MP_PLAN_DEVICES])
 {
     memcpy(f->engine->prefixes->budget, bytes, MP_PLAN_DEVICES * sizeof *bytes);
@@ -187,6 +190,69 @@ static void test_gone(void **state)
     empty_folder();
 }
 
+/* The folder's own time, which changes with its files. */
+static void set_folder_time(time_t seconds)
+{
+    const struct timespec times[2] = {{.tv_sec = seconds}, {.tv_sec = seconds}};
+    assert_int_equal(utimensat(AT_FDCWD, FOLDER, times, 0), 0);
+}
+
+/* How much of a question about a document is known; nothing of it is kept in memory. */
+static int64_t ask(const struct fixture *f, struct mp_session *session, int document, int question)
+{
+    set_budget(f, (const int64_t[MP_PLAN_DEVICES]){0});
+    struct mp_ids prompt = make_prompt(document, question, QUESTION);
+    int slot = generate(session, &prompt, 1);
+    int64_t cached = mp_session_request(session, slot)->cached_tokens;
+    mp_session_remove(session, slot);
+    mp_kv_folder_collect(f->engine->prefixes->folder, true);
+    mp_ids_free(&prompt);
+    return cached;
+}
+
+/* A file that another process puts there is found by the next prompt, whether the folder was quiet
+ * before or has changed just now; one that it writes badly is named once. */
+static void test_written_by_others(void **state)
+{
+    (void)state;
+    static const char elsewhere[] = FOLDER "/elsewhere";
+    const int64_t known = 4 + (DOCUMENT - 4) / 64 * 64;
+    for (int quiet = 0; quiet < 2; quiet++) {
+        struct fixture f;
+        struct mp_error err;
+        struct mp_session *session;
+        char path[512];
+        int warnings = 0;
+        struct mp_log_target target = {.sink = count_warnings, .user = &warnings};
+        write_file(5, false);
+        count_files(".kv", path, sizeof path);
+        assert_int_equal(rename(path, elsewhere), 0);
+        f.engine = open_with(&f.config, METHODS[5], NULL, 400);
+        ASSERT_OK(mp_session_open(f.engine, &session, &err));
+        assert_int_equal(ask(&f, session, 1, 0), 0);
+        if (quiet == 1) {
+            set_folder_time(1000);
+            assert_int_equal(ask(&f, session, 2, 0), 0);
+            set_folder_time(1000); /* it has written a file of its own */
+            assert_true(ask(&f, session, 2, 1) > 0);
+        }
+        assert_int_equal(rename(elsewhere, path), 0);
+        assert_int_equal(ask(&f, session, 0, 1), known);
+
+        mp_log_add_target(&target);
+        for (int i = 0; i < 2; i++) {
+            write_bytes(elsewhere, "nothing", 7);
+            assert_int_equal(rename(elsewhere, FOLDER "/bad.kv"), 0);
+            assert_true(ask(&f, session, 0, 2) == known && ask(&f, session, 0, 3) == known);
+            assert_int_equal(warnings, i + 1);
+        }
+        mp_log_remove_target(&target);
+        mp_session_close(session);
+        close_fixture(&f);
+        empty_folder();
+    }
+}
+
 /* While the folder's lock is held elsewhere nothing is written: what waits counts as memory, also
  * when another prompt begins with all of it, and a prompt waits once. */
 static void test_waiting(void **state)
@@ -353,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_limit_with_others),
         cmocka_unit_test(test_abandoned),
         cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_written_by_others),
         cmocka_unit_test(test_waiting),
         cmocka_unit_test(test_loaded_beside),
         cmocka_unit_test(test_little_offloaded),
