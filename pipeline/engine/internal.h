@@ -264,6 +264,11 @@ void mp_kv_count_static(const struct mp_engine *e, struct mp_allocator *a, int l
 void mp_kv_count_borrower(const struct mp_engine *e, struct mp_allocator *a, int layer,
                           int64_t new_tokens);
 
+/* Likewise the largest cache that grows meanwhile, on each device: until it is copied there are two
+ * of it. One at a time grows, of all requests. */
+void mp_kv_count_growing(const struct mp_engine *e, struct mp_allocator *a, int64_t tokens,
+                         int64_t new_tokens);
+
 /* Bytes that the KV of a request takes, when it has generated new_tokens. */
 void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                  int64_t bytes[MP_PLAN_DEVICES]);

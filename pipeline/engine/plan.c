@@ -151,6 +151,8 @@ static void plan_requests(struct planner *p, int64_t tokens, int64_t new_tokens)
     for (int l = 0; l < e->shape->num_hidden_layers; l++) {
         plan_layer(p, l, tokens, new_tokens);
     }
+    mp_kv_count_growing(e, &p->counter, tokens, new_tokens);
+    book(p, MP_PLAN_GROWING, 1);
     int64_t offloaded = tokens - mp_static_tokens(&e->graph, tokens);
     mp_selections_destroy(e, mp_selections_create(e, &p->counter, offloaded + growth));
     book(p, MP_PLAN_SELECTION, e->config->batch);

@@ -19,6 +19,7 @@ enum mp_plan_row {
     MP_PLAN_SHARED,       /* of the method: what all layers share, e.g. hash functions */
     MP_PLAN_STATIC_KV,    /* sink, window and generated tokens of sparse layers */
     MP_PLAN_DENSE_KV,     /* dense layers */
+    MP_PLAN_GROWING,      /* the largest of these caches once more, while it grows */
     MP_PLAN_OFFLOADED_KV, /* offloaded keys and values */
     MP_PLAN_INDEX,        /* of the method: what it makes of the keys, e.g. hash tables */
     MP_PLAN_SELECTION,    /* room for selected ids */

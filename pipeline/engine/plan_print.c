@@ -7,6 +7,7 @@ static const char *const ROW_NAMES[MP_PLAN_ROWS] = {
     [MP_PLAN_WEIGHTS] = "weights",
     [MP_PLAN_STATIC_KV] = "static caches (sink, window, generated)",
     [MP_PLAN_DENSE_KV] = "dense layers' KV",
+    [MP_PLAN_GROWING] = "copy of a cache while it grows",
     [MP_PLAN_OFFLOADED_KV] = "offloaded KV",
     [MP_PLAN_SELECTION] = "selected ids",
     [MP_PLAN_PREFIXES] = "KV of past prompts",
@@ -37,6 +38,7 @@ static const char *row_name(const struct mp_plan *plan, enum mp_plan_row row)
         return plan->index_name;
     case MP_PLAN_PROMPTS:
         return plan->variant ? ROW_NAMES[row] : NULL;
+    case MP_PLAN_GROWING:
     case MP_PLAN_PREFIXES:
         return holds(plan, row) ? ROW_NAMES[row] : NULL;
     default:

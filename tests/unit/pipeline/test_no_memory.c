@@ -1,6 +1,8 @@
-/* Requests that find no memory fail alone. The program's allocator fails when the test says so. */
+/* Requests that find no memory fail alone. The program's allocator fails when the test says so.
+ * And what they hold at most is planned. */
 #include "core/base/memory.h"
 #include "engine_fixture.h"
+#include "pipeline/engine/session/session.h"
 
 #define MODEL GOLDEN "llama3-rope"
 enum { REQUESTS = 2, NEW_TOKENS = 12, PROMPT = 150 };
@@ -11,8 +13,30 @@ static int failures;             /* so many of them still */
 void *__real_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
 void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err);
 
+static struct mp_config config;
+static struct mp_engine *engine;
+
+static const struct mp_session *watched; /* what its requests hold at most is measured */
+static int64_t most_held;
+
+/* Bytes of the KV of the requests, and of a cache that takes the place of one of them. */
+static int64_t count_held(const struct mp_session *session, int64_t larger)
+{
+    int64_t held = larger;
+    for (int i = 0; i < REQUESTS; i++) {
+        int64_t bytes[MP_PLAN_DEVICES];
+        mp_kv_count_held(engine, session->slots[i].segment->layers, bytes);
+        held += bytes[MP_PLAN_CPU];
+    }
+    return held;
+}
+
 void *__wrap_mp_alloc(size_t count, size_t size, const char *what, struct mp_error *err)
 {
+    if (watched != NULL && strcmp(what, "value cache") == 0) {
+        int64_t held = count_held(watched, 2 * (int64_t)(count * size));
+        most_held = held > most_held ? held : most_held;
+    }
     if (failing_what != NULL && strcmp(what, failing_what) == 0 && failures > 0) {
         failures--;
         mp_fail(err, MP_ERR_MEMORY, "%s: the test gives no memory", what);
@@ -28,17 +52,15 @@ static void fail_one(const char *what)
     failures = 1;
 }
 
-static struct mp_config config;
-static struct mp_engine *engine;
-
 /* Room for two generated tokens at first: caches grow while decoding. */
 static int start(void **state)
 {
     (void)state;
     mp_config_init(&config);
-    set_flags(&config, (const char *const[]){"devices", "cpu", "batch", "2", "eos", "none",
-                                             "device-budget", "20", "window-size", "16", "lsh-k",
-                                             "3", "lsh-l", "8", "generation-budget", "2", NULL});
+    set_flags(&config,
+              (const char *const[]){"devices", "cpu", "batch", "2", "eos", "none", "device-budget",
+                                    "20", "window-size", "16", "lsh-k", "3", "lsh-l", "8",
+                                    "generation-budget", "2", "prefix-cache", "0", NULL});
     engine = open_engine(&config, MODEL, PROMPT);
     return 0;
 }
@@ -122,6 +144,32 @@ static void test_growth_of_all(void **state)
     mp_session_close(session);
 }
 
+/* While a cache grows there are two of it, of one layer and request. */
+static void test_growth_is_planned(void **state)
+{
+    (void)state;
+    static const enum mp_plan_row rows[] = {MP_PLAN_STATIC_KV, MP_PLAN_DENSE_KV,
+                                            MP_PLAN_OFFLOADED_KV, MP_PLAN_INDEX};
+    struct mp_plan plan;
+    int64_t planned = 0;
+    int slot[REQUESTS];
+    struct mp_session *session = read_prompts(slot);
+    watched = session;
+    decode(session);
+    watched = NULL;
+    mp_session_close(session);
+    mp_engine_plan(engine, PROMPT, NEW_TOKENS, &plan);
+    for (int i = 0; i < 4; i++) {
+        planned += plan.bytes[MP_PLAN_CPU][rows[i]];
+    }
+    int64_t growing = plan.bytes[MP_PLAN_CPU][MP_PLAN_GROWING];
+    print_message("%lld bytes held at most, planned %lld and %lld for a cache that grows\n",
+                  (long long)most_held, (long long)planned, (long long)growing);
+    assert_true(most_held > planned && most_held <= planned + growing);
+    mp_engine_plan(engine, PROMPT, 2, &plan); /* the room that there is at first */
+    assert_int_equal(plan.bytes[MP_PLAN_CPU][MP_PLAN_GROWING], 0);
+}
+
 /* A prompt whose KV finds no memory fails; the session goes on. */
 static void test_prompt(void **state)
 {
@@ -187,6 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_growth),
         cmocka_unit_test(test_growth_of_all),
+        cmocka_unit_test(test_growth_is_planned),
         cmocka_unit_test(test_prompt),
         cmocka_unit_test(test_prompt_logprobs),
     };
