@@ -155,8 +155,8 @@ int mp_session_end_step(struct mp_session *s, int *active, struct mp_error *err)
 /* Units, of one chunk in one layer, still to be read of the prompt that was added last; 0: all. */
 int mp_session_units_left(const struct mp_session *s);
 
-/* Reads the prompt that was added last to its end, and samples its first token. Like a step in its
- * errors. */
+/* Reads the prompt that was added last to its end, and samples its first token; where another one
+ * is to be let in (mp_hook_interrupt), to the end of a layer. Like a step in its errors. */
 int mp_session_read(struct mp_session *s, struct mp_error *err);
 
 /* A prompt that a session of the base has read, for a variant's. */
@@ -237,6 +237,19 @@ double mp_hook_waited(const struct mp_engine *e);
  * is loaded, beside the steps. Between two steps. */
 bool mp_hook_prepare_prompt(struct mp_session *s, const int32_t *ids, int64_t count,
                             int64_t max_new_tokens);
+
+/* Whether a prompt need not wait for the one that is being read: a slot is free, the other is of
+ * several chunks, and this one has no more tokens than one of them, besides those that it shares
+ * in place with another prompt in memory. It is let in between two layers, unless more has been
+ * read of others that were than of the one that lets them in: that takes about twice its time at
+ * most. Never where layers are on several GPUs. Also in callbacks. */
+bool mp_hook_lets_in(const struct mp_session *s, const int32_t *ids, int64_t count,
+                     int64_t max_new_tokens);
+
+/* After that: whether mp_session_add may be called now for such a prompt, which is then read before
+ * the other. If not, the step that is under way, or the next one, ends with a layer. Also in
+ * callbacks. */
+bool mp_hook_interrupt(struct mp_session *s);
 
 /* Between two steps, with nothing to do for a while: the workers of a started engine sleep instead
  * of looking for tasks, until they are resumed. Meanwhile no other call may be made. */

@@ -290,6 +290,10 @@ int64_t mp_kv_static_limit(const struct mp_engine *e);
 
 struct mp_prefix;
 
+/* A prefill under way, in units of one chunk in one layer. Where it goes layer by layer, there is
+ * nothing between two of them in the room that it works in. */
+struct mp_prefill_run;
+
 /* A prompt to read. */
 struct mp_prefill_options {
     int request;        /* index, for traces */
@@ -303,21 +307,42 @@ struct mp_prefill_options {
     int64_t *read_tokens;                /* gets how many tokens have been read, or NULL */
     mp_logits_sink *sink;                /* gets every row's logits, or NULL */
     void *sink_arg;
+    struct mp_prefill_run *interrupted; /* a prompt that lets it in: it works in the other's room,
+                                           which goes on once this one is closed; NULL: in its own
+                                         */
 };
-
-/* A prefill under way, in units of one chunk in one layer. */
-struct mp_prefill_run;
 
 /* Allocates what it takes, the KV aside: that comes layer by layer with the units. *options is
  * copied. MP_ERR_MEMORY, MP_ERR_RUNTIME. */
 int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *options,
                     struct mp_prefill_run **out, struct mp_error *err);
 
-/* The activations and staging of a prefill of `count` tokens, of which the first p->prefix are not
- * read; the plan counts them. indexes: what is offloaded is kept and indexed. */
+/* What a prompt works in while a layer is computed. */
+struct mp_prefill_room {
+    int num_areas; /* this and what follows as in struct mp_prefill */
+    struct kv_cache *areas;
+    int chunks_at_once;
+    struct mp_prefill_activations *activations;
+    int64_t rows; /* of a chunk that there is room for */
+    int users;    /* prompts that are in turn read in it */
+};
+
+/* A room for `tokens` tokens, in chunks of up to `rows`; the plan counts it. */
+void mp_prefill_room_create(const struct mp_engine *e, struct mp_allocator *a,
+                            struct mp_prefill_room *room, int64_t tokens, int64_t rows);
+void mp_prefill_room_destroy(const struct mp_engine *e, struct mp_prefill_room *room);
+
+/* What else a prefill of `count` tokens takes in a room, of which the first p->prefix are not read;
+ * the plan counts it. indexes: what is offloaded is kept and indexed. */
 void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
-                               struct mp_prefill *p, int64_t count, bool indexes);
+                               struct mp_prefill *p, const struct mp_prefill_room *room,
+                               int64_t count, bool indexes);
 void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p);
+
+/* Whether, at the end of a layer, it lets in a prompt of `count` tokens, of which `own` are not
+ * another one's: one that is short beside it, unless more has been read of others than of itself.
+ * Never on several devices, where it goes chunk by chunk. */
+bool mp_prefill_lets_in(const struct mp_prefill_run *r, int64_t count, int64_t own);
 
 /* ---- index_scratch.c ---- */
 
@@ -326,8 +351,12 @@ struct mp_index_scratch **mp_index_scratch_create(const struct mp_engine *e, str
                                                   int64_t offloaded);
 void mp_index_scratch_destroy(const struct mp_engine *e, struct mp_index_scratch **scratch);
 
-/* Units not yet submitted. */
+/* Units not yet submitted; and those to the end of a layer, of the next one if it is at the end. */
 int mp_prefill_units_left(const struct mp_prefill_run *r);
+int mp_prefill_units_to_end(const struct mp_prefill_run *r);
+
+/* Whether the next unit is a layer's first. */
+bool mp_prefill_is_between_layers(const struct mp_prefill_run *r);
 
 /* Submits the next unit. MP_ERR_MEMORY: none for the layer's KV; MP_ERR_RUNTIME. */
 int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err);
@@ -336,8 +365,9 @@ int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err);
  * progress; MP_ERR_INTERRUPTED if the program asks to stop. The program's callbacks are called. */
 int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err);
 
-/* Waits for the units submitted so far. */
+/* Waits for the units submitted so far; or as mp_prefill_submit_next does. */
 void mp_prefill_wait(struct mp_prefill_run *r);
+int mp_prefill_catch_up(struct mp_prefill_run *r, struct mp_error *err);
 
 /* After the last unit: waits, and computes the logits that the options ask for. MP_ERR_MEMORY,
  * MP_ERR_RUNTIME, or what the sink returns. */

@@ -112,15 +112,28 @@ static void plan_adoption(struct planner *p, int64_t tokens)
     book(p, MP_PLAN_PREFILL, 1);
 }
 
+static void count_prefill(struct planner *p, const struct mp_prefill_room *room, int64_t tokens,
+                          bool keeps)
+{
+    struct mp_prefill prefill = {0};
+    mp_prefill_create_buffers(p->e, &p->counter, &prefill, room, tokens, keeps);
+    mp_prefill_destroy_buffers(p->e, &prefill);
+}
+
 static void plan_prefill(struct planner *p, int64_t tokens, bool keeps)
 {
     if (p->e->base != NULL) {
         plan_adoption(p, tokens);
         return;
     }
-    struct mp_prefill prefill = {0};
-    mp_prefill_create_buffers(p->e, &p->counter, &prefill, tokens, keeps);
-    mp_prefill_destroy_buffers(p->e, &prefill);
+    int64_t rows = min64(tokens, p->e->config->chunk_size);
+    struct mp_prefill_room room;
+    mp_prefill_room_create(p->e, &p->counter, &room, tokens, rows);
+    count_prefill(p, &room, tokens, keeps);
+    if (keeps && p->e->config->batch > 1 && p->plan->devices == 1 && rows < tokens) {
+        count_prefill(p, &room, rows, true); /* a short one that it lets in */
+    }
+    mp_prefill_room_destroy(p->e, &room);
     book(p, MP_PLAN_PREFILL, 1);
 }
 

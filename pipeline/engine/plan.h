@@ -25,7 +25,8 @@ enum mp_plan_row {
     MP_PLAN_SELECTION,    /* room for selected ids */
     MP_PLAN_PROMPTS,      /* of a variant: the KV that its base keeps */
     MP_PLAN_PREFIXES,     /* KV of past prompts, kept for those that begin alike */
-    MP_PLAN_PREFILL,      /* residual stream, q, o, staging, index scratch of one request; of a
+    MP_PLAN_PREFILL,      /* residual stream, q, o, staging, index scratch of one request, with
+                             residual stream and scratch of a short one that it lets in; of a
                              variant, which reads no prompts, the scratch alone */
     MP_PLAN_STEP,         /* decode activations and logits; or a block of the prompt's logits */
     MP_PLAN_WORKSPACE,    /* of the GPU's kernels */

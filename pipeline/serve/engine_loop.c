@@ -73,15 +73,33 @@ static void take_logprobs(void *user, int slot, int64_t position, const int32_t 
     }
 }
 
+/* Under the lock: the first job in the queue that need not wait for the prompt that is read. */
+static struct mp_job *find_short(const struct mp_server *s)
+{
+    struct mp_job *job = s->first_waiting;
+    while (job != NULL &&
+           (job->call->ask.echo ||
+            !mp_hook_lets_in(s->session, job->ids, job->prompt_tokens, job->max_tokens))) {
+        job = job->next;
+    }
+    return job;
+}
+
 void mp_server_progress(void *user, const char *what, const char *unit, int64_t done, int64_t total)
 {
     struct mp_server *s = user;
     (void)what;
     (void)unit;
     (void)total;
-    if (done >= 0 && s->session != NULL) {
-        watch(s);
+    if (done < 0 || s->session == NULL) {
+        return;
     }
+    watch(s);
+    pthread_mutex_lock(&s->lock);
+    if (find_short(s) != NULL) {
+        mp_hook_interrupt(s->session);
+    }
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- those that end before their time ---- */
@@ -240,14 +258,24 @@ static bool file_is_ready(struct mp_server *s)
     return ready;
 }
 
-/* Reads on in the queue, if there is a free slot. */
+/* Under the lock: the job whose prompt is read next, if there is a free slot. The first one in the
+ * queue; while a long prompt is read, the first short one. NULL: none yet. */
+static struct mp_job *choose_next(const struct mp_server *s)
+{
+    if (mp_session_can_add(s->session)) {
+        return s->first_waiting;
+    }
+    struct mp_job *job = find_short(s);
+    return job != NULL && mp_hook_interrupt(s->session) ? job : NULL;
+}
+
 static int start_next(struct mp_server *s, struct mp_error *err)
 {
     if (s->config->kv_dir != NULL && mp_session_can_add(s->session) && !file_is_ready(s)) {
         return 0;
     }
     pthread_mutex_lock(&s->lock);
-    struct mp_job *job = mp_session_can_add(s->session) ? s->first_waiting : NULL;
+    struct mp_job *job = choose_next(s);
     if (job != NULL) {
         mp_queue_remove(s, job);
         job->state = MP_JOB_READING;

@@ -171,12 +171,12 @@ static void print_prompt_progress(const struct printer *p, const struct mp_serve
     for (int i = 0; i < s->config->batch; i++) {
         const struct mp_job *job = s->running[i];
         if (job != NULL && job->state == MP_JOB_READING) {
-            read = job->read_tokens;
-            total = job->prompt_tokens;
+            read += job->read_tokens;
+            total += job->prompt_tokens;
         }
     }
     print_one(p, "magicpig:prompt_tokens_being_read", "gauge", (double)total,
-              "Tokens of the prompt that is being read.");
+              "Tokens of the prompts that are being read.");
     print_one(p, "magicpig:prompt_tokens_read", "gauge", (double)read, "Of these, read so far.");
 }
 

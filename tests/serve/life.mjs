@@ -69,6 +69,15 @@ reading.hangUp();
 await settle("0 0");
 assert.equal((await metrics())["vllm:prompt_tokens_total"], tokens);
 
+// ---- a short prompt while a long one is read ----
+const longer = await begin({ ...long, prompt: promptIds(20000, 5) });
+await (await longer.response).body.getReader().read();
+assert.equal((await ask(path, small)).choices[0].text, expected);
+const { running } = await (await fetch(url + "/status")).json();
+assert.deepEqual(running.map((r) => r.state), ["reading"]);
+longer.hangUp();
+await settle("0 0");
+
 // ---- one that does not read ----
 const body = JSON.stringify({ ...endless, stream: true });
 const patience = new AbortController();

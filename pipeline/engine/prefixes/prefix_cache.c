@@ -391,21 +391,35 @@ bool mp_prefix_prepare(const struct mp_engine *e, const struct mp_session *s, co
     return !load_from_disk(e, ids, count, new_tokens, find_in_memory(e, s, ids, count).tokens);
 }
 
-struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_session *s,
-                                const int32_t *ids, int64_t count, int64_t new_tokens)
+/* Whether there is room for one to be restored, beside those that are. */
+static bool can_restore(const struct mp_engine *e, const struct mp_segment *segment)
 {
-    finish_load(e);
-    struct mp_prefix best = find_in_memory(e, s, ids, count);
-    if (e->prefixes->folder != NULL) {
-        mp_kv_folder_collect(e->prefixes->folder, false);
-        load_from_disk(e, ids, count, new_tokens, best.tokens);
+    int64_t others[MP_PLAN_DEVICES] = {0};
+    for (const struct mp_segment *s = e->prefixes->first; s != NULL; s = s->next) {
+        for (int d = 0; d < MP_PLAN_DEVICES && s != segment && s->restoring > 0; d++) {
+            others[d] = mp_bytes_add(others[d], s->bytes[d]);
+        }
+    }
+    return !exceeds(e, others, segment->bytes);
+}
+
+struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_session *s,
+                                const int32_t *ids, int64_t count, int64_t new_tokens, bool files)
+{
+    const bool loads = files && e->prefixes->folder != NULL;
+    if (loads) {
         finish_load(e);
-        best = find_in_memory(e, s, ids, count); /* anew: what was found may have made room */
+        mp_kv_folder_collect(e->prefixes->folder, false);
+        load_from_disk(e, ids, count, new_tokens, find_in_memory(e, s, ids, count).tokens);
+        finish_load(e);
+    }
+    struct mp_prefix best = find_in_memory(e, s, ids, count);
+    if (loads) {
         end_load(e);
     }
     best.shared = best.segment != NULL && shares(e, count - best.tokens, new_tokens);
     /* Two of them are in memory until the prompt has been read: the plan counts that. */
-    if (best.segment != NULL && !best.shared && exceeds(e, best.segment->bytes, NOTHING)) {
+    if (best.segment != NULL && !best.shared && !can_restore(e, best.segment)) {
         best = (struct mp_prefix){0};
     }
     if (best.segment != NULL) {

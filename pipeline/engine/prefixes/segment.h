@@ -83,9 +83,10 @@ int64_t mp_prefix_most_rest(const struct mp_engine *e);
 int64_t mp_prefix_most_new(const struct mp_engine *e);
 
 /* The longest prefix that a prompt of `count` tokens, in that session, has in common with one of
- * them. The segment is the engine's: who keeps it takes a reference. */
+ * them. The segment is the engine's: who keeps it takes a reference. files: those are looked at,
+ * too, and waited for. */
 struct mp_prefix mp_prefix_find(const struct mp_engine *e, const struct mp_session *s,
-                                const int32_t *ids, int64_t count, int64_t new_tokens);
+                                const int32_t *ids, int64_t count, int64_t new_tokens, bool files);
 
 /* Begins to load what a file has of a prompt to come; false: it is still being loaded, and
  * mp_prefix_find would wait for it. */

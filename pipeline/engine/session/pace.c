@@ -15,6 +15,7 @@ static double smooth(double old, double now)
 
 void mp_pace_begin(struct mp_pace *p)
 {
+    p->unit_seconds = 0.0;
     p->elapsed = 0.0;
     p->added = 0.0;
 }

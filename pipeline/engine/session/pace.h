@@ -12,7 +12,8 @@ struct mp_pace {
     double added;        /* of them, what reading added to the steps */
 };
 
-/* A new prompt: its time is counted anew, what is known of steps and units stays. */
+/* A new prompt: its time is counted anew, and its units are of another size; what is known of steps
+ * stays. */
 void mp_pace_begin(struct mp_pace *p);
 
 /* Units for the next step, of those left. 0 at first, to learn how long a step takes without. */

@@ -1,4 +1,4 @@
-/* The exact prefill of one prompt: chunks, staging, submission unit by unit, logits. */
+/* The exact prefill of a prompt: chunks, staging, submission unit by unit, logits. */
 #include "core/base/memory.h"
 #include "pipeline/engine/prefixes/segment.h"
 
@@ -15,8 +15,11 @@ struct mp_prefill_run {
     struct mp_prefill_options options;
     struct mp_prefix prefix; /* that is not read; a reference to its segment */
     struct mp_prefill p;
+    struct mp_prefill_room *room;
     struct mp_task_group *group;
-    int unit;   /* the next one */
+    int unit;     /* the next one */
+    int64_t lead; /* rows, each in one layer, that have been read of it, less those of prompts that
+                     it has let in; below 0 it lets in no others */
     bool shown; /* progress is reported, in prompt tokens: each counts once all layers have read it
                  */
 };
@@ -39,19 +42,20 @@ static void report(const struct mp_prefill_run *r, int64_t done)
 /* ---- buffers ---- */
 
 /* Where a staging area is: with the layers that use it. */
-static struct mp_place area_place(const struct mp_engine *e, const struct mp_prefill *p, int area)
+static struct mp_place area_place(const struct mp_engine *e, const struct mp_prefill_room *room,
+                                  int area)
 {
     const struct mp_placements *at = &e->graph.placements;
-    return mp_memory_of(p->num_areas == at->num_layers ? at->layers[area].dense : at->devices[0]);
+    return mp_memory_of(room->num_areas == at->num_layers ? at->layers[area].dense
+                                                          : at->devices[0]);
 }
 
 /* A part of every area: a prefix's or a chunk's. */
-static struct mp_staging *wrap_areas(struct mp_allocator *a, const struct mp_prefill *p,
-                                     const struct kv_cache *areas)
+static struct mp_staging *wrap_areas(struct mp_allocator *a, const struct mp_prefill *p)
 {
     struct mp_staging *parts = mp_xcalloc((size_t)p->num_areas, sizeof *parts);
     for (int i = 0; i < p->num_areas; i++) {
-        parts[i].cache = areas[i];
+        parts[i].cache = p->areas[i];
         mp_buffer_wrap(a, &parts[i].buffer, MP_HOST, &parts[i].cache, sizeof parts[i].cache);
     }
     return parts;
@@ -80,42 +84,70 @@ static void create_chunk(const struct mp_engine *e, struct mp_allocator *a,
 }
 
 static void create_activations(const struct mp_engine *e, struct mp_allocator *a,
-                               struct mp_prefill *p, size_t bytes)
+                               struct mp_prefill_room *room)
 {
     const struct mp_placements *at = &e->graph.placements;
-    p->activations = mp_xcalloc((size_t)at->num_devices, sizeof *p->activations);
+    const size_t bytes = (size_t)room->rows * (size_t)mp_shape_q_width(e->shape) * sizeof(float);
+    room->activations = mp_xcalloc((size_t)at->num_devices, sizeof *room->activations);
     for (int d = 0; d < at->num_devices; d++) {
         struct mp_place place = mp_memory_of(at->devices[d]);
-        for (int i = 0; i < p->chunks_at_once; i++) {
-            mp_buffer_create(a, &p->activations[d].q[i], place, bytes, "prefill queries");
-            mp_buffer_create(a, &p->activations[d].o[i], place, bytes, "prefill attention");
+        for (int i = 0; i < room->chunks_at_once; i++) {
+            mp_buffer_create(a, &room->activations[d].q[i], place, bytes, "prefill queries");
+            mp_buffer_create(a, &room->activations[d].o[i], place, bytes, "prefill attention");
         }
     }
 }
 
+void mp_prefill_room_create(const struct mp_engine *e, struct mp_allocator *a,
+                            struct mp_prefill_room *room, int64_t tokens, int64_t rows)
+{
+    const bool several = e->graph.placements.num_devices > 1;
+    *room = (struct mp_prefill_room){
+        .num_areas = several ? e->shape->num_hidden_layers : 2,
+        .chunks_at_once = several ? 1 : 2,
+        .rows = rows,
+        .users = 1,
+    };
+    room->areas = mp_xcalloc((size_t)room->num_areas, sizeof *room->areas);
+    for (int i = 0; i < room->num_areas; i++) {
+        mp_kv_cache_create(e, a, area_place(e, room, i), &room->areas[i], tokens, false);
+    }
+    create_activations(e, a, room);
+}
+
+void mp_prefill_room_destroy(const struct mp_engine *e, struct mp_prefill_room *room)
+{
+    for (int d = 0; d < e->graph.placements.num_devices; d++) {
+        for (int i = 0; i < room->chunks_at_once; i++) {
+            mp_buffer_release(&room->activations[d].q[i]);
+            mp_buffer_release(&room->activations[d].o[i]);
+        }
+    }
+    free(room->activations);
+    for (int i = 0; i < room->num_areas; i++) {
+        mp_kv_cache_destroy(area_place(e, room, i), &room->areas[i]);
+    }
+    free(room->areas);
+}
+
 void mp_prefill_create_buffers(const struct mp_engine *e, struct mp_allocator *a,
-                               struct mp_prefill *p, int64_t count, bool indexes)
+                               struct mp_prefill *p, const struct mp_prefill_room *room,
+                               int64_t count, bool indexes)
 {
     int64_t chunk_size = e->config->chunk_size;
     int64_t read = count - p->prefix;
     p->keep.tokens = count;
-    const bool several = e->graph.placements.num_devices > 1;
-    p->num_areas = several ? e->shape->num_hidden_layers : 2;
-    p->chunks_at_once = several ? 1 : 2;
-    p->areas = mp_xcalloc((size_t)p->num_areas, sizeof *p->areas);
-    for (int i = 0; i < p->num_areas; i++) {
-        mp_kv_cache_create(e, a, area_place(e, p, i), &p->areas[i], count, false);
-    }
-    create_activations(e, a, p,
-                       (size_t)least(read, chunk_size) * (size_t)mp_shape_q_width(e->shape) *
-                           sizeof(float));
-    p->prefix_staging = wrap_areas(a, p, p->areas);
+    p->num_areas = room->num_areas;
+    p->areas = room->areas;
+    p->chunks_at_once = room->chunks_at_once;
+    p->activations = room->activations;
+    p->prefix_staging = wrap_areas(a, p);
     p->num_chunks = (int)((read + chunk_size - 1) / chunk_size);
     p->chunks = mp_xcalloc((size_t)p->num_chunks, sizeof *p->chunks);
     for (int c = 0; c < p->num_chunks; c++) {
         p->chunks[c].first = p->prefix + c * chunk_size;
         p->chunks[c].rows = least(count - p->chunks[c].first, chunk_size);
-        p->chunks[c].staging = wrap_areas(a, p, p->areas);
+        p->chunks[c].staging = wrap_areas(a, p);
         create_chunk(e, a, &p->chunks[c]);
     }
     if (indexes) {
@@ -138,21 +170,18 @@ void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p)
     }
     free(p->chunks);
     release_areas(p, p->prefix_staging);
-    for (int d = 0; d < devices; d++) {
-        for (int i = 0; i < p->chunks_at_once; i++) {
-            mp_buffer_release(&p->activations[d].q[i]);
-            mp_buffer_release(&p->activations[d].o[i]);
-        }
-    }
-    free(p->activations);
-    for (int i = 0; i < p->num_areas; i++) {
-        mp_kv_cache_destroy(area_place(e, p, i), &p->areas[i]);
-    }
-    free(p->areas);
     mp_index_scratch_destroy(e, p->keep.scratch);
 }
 
 /* ---- life ---- */
+
+static void leave_room(struct mp_prefill_run *r)
+{
+    if (--r->room->users == 0) {
+        mp_prefill_room_destroy(r->engine, r->room);
+        free(r->room);
+    }
+}
 
 void mp_prefill_close(struct mp_prefill_run *r)
 {
@@ -161,6 +190,7 @@ void mp_prefill_close(struct mp_prefill_run *r)
     }
     mp_task_group_cancel(r->group); /* what is left of a prompt that is given up */
     mp_prefill_destroy_buffers(r->engine, &r->p);
+    leave_room(r);
     mp_task_group_destroy(r->group);
     mp_prefix_release(r->engine, &r->prefix);
     report(r, -1);
@@ -187,6 +217,23 @@ static void take_prefix(struct mp_prefill_run *r)
     r->p.keep.shared = r->prefix.shared ? r->prefix.tokens : 0;
 }
 
+/* What was staged in another's room has been kept once its tasks have run. */
+static void enter_room(struct mp_prefill_run *r, struct mp_allocator *a)
+{
+    struct mp_prefill_run *other = r->options.interrupted;
+    int64_t read = r->options.count - r->p.prefix;
+    if (other == NULL) {
+        r->room = mp_xcalloc(1, sizeof *r->room);
+        mp_prefill_room_create(r->engine, a, r->room, r->options.count,
+                               least(read, r->engine->config->chunk_size));
+        return;
+    }
+    mp_task_group_wait(other->group, 0);
+    r->room = other->room;
+    r->room->users++;
+    other->lead -= read * r->engine->shape->num_hidden_layers;
+}
+
 int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *options,
                     struct mp_prefill_run **out, struct mp_error *err)
 {
@@ -201,7 +248,8 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
         .last_row_only = options->sink == NULL,
     };
     take_prefix(r);
-    mp_prefill_create_buffers(e, &a, &r->p, options->count,
+    enter_room(r, &a);
+    mp_prefill_create_buffers(e, &a, &r->p, r->room, options->count,
                               options->kv != NULL && !r->prefix.shared);
     if (a.code == 0) {
         struct mp_submit sub = mp_submit_begin(r->group, err);
@@ -237,6 +285,22 @@ static bool goes_by_chunks(const struct mp_prefill_run *r)
     return r->engine->graph.placements.num_devices > 1;
 }
 
+int mp_prefill_units_to_end(const struct mp_prefill_run *r)
+{
+    return r->p.num_chunks - r->unit % r->p.num_chunks;
+}
+
+bool mp_prefill_is_between_layers(const struct mp_prefill_run *r)
+{
+    return r->unit % r->p.num_chunks == 0;
+}
+
+bool mp_prefill_lets_in(const struct mp_prefill_run *r, int64_t count, int64_t own)
+{
+    return r->lead >= 0 && !goes_by_chunks(r) && r->p.num_chunks > 1 && count <= r->p.keep.tokens &&
+           own <= r->room->rows;
+}
+
 /* The KV is allocated layer by layer, while the devices work on what was submitted before: its
  * memory is touched, and locked for the GPU, in the time of tasks. */
 static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, int layer,
@@ -263,6 +327,7 @@ int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err)
     int chunk = goes_by_chunks(r) ? r->unit / layers : r->unit % chunks;
     mp_submit_prefill_chunk(&sub, &r->engine->graph, &r->p, layer, chunk);
     int code = sub.code;
+    r->lead += r->p.chunks[chunk].rows;
     r->unit++;
     if (code == 0 && chunk == chunks - 1 && r->options.kv != NULL) {
         code = keep_layer(r, &sub, layer, err);
@@ -330,6 +395,11 @@ void mp_prefill_wait(struct mp_prefill_run *r)
 {
     mp_task_group_wait(r->group, 0);
     show_progress(r, 0);
+}
+
+int mp_prefill_catch_up(struct mp_prefill_run *r, struct mp_error *err)
+{
+    return wait_until(r, 0, err);
 }
 
 /* ---- logits ---- */

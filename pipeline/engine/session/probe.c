@@ -60,7 +60,7 @@ int mp_session_probe(struct mp_session *s, const float *given, const struct mp_p
                      struct mp_error *err)
 {
     const struct mp_graph *g = &s->engine->graph;
-    if (mp_session_count_decoding(s) != 1 || s->prefill != NULL) {
+    if (mp_session_count_decoding(s) != 1 || s->prefill.run != NULL) {
         return mp_fail(err, MP_ERR_USAGE, "a probe needs one request that decodes, found %d",
                        mp_session_count_decoding(s));
     }

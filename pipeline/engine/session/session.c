@@ -16,7 +16,7 @@ int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_erro
     struct mp_session *s = mp_xcalloc(1, sizeof *s);
     s->engine = e;
     s->batch = e->config->batch;
-    s->pace.share = e->config->prefill_share;
+    s->prefill.pace.share = e->config->prefill_share;
     s->group = mp_task_group_create();
     mp_micro_batches_init(&s->micro_batches, e->config, mp_searches_micro_batches(e));
     s->slots = mp_xcalloc((size_t)s->batch, sizeof *s->slots);
@@ -69,9 +69,7 @@ void mp_session_remove(struct mp_session *s, int slot)
 {
     /* A step that was begun and not ended uses the slot. */
     mp_task_group_wait(s->group, 0);
-    if (s->prefill_slot == slot) {
-        mp_session_stop_reading(s);
-    }
+    mp_session_stop_reading(s, slot);
     mp_slot_close(&s->slots[slot], s->engine);
 }
 
@@ -82,40 +80,94 @@ void mp_session_cancel(struct mp_session *s, int slot)
         return;
     }
     r->info.finish = MP_FINISH_CANCELLED;
-    if (s->prefill_slot == slot && !s->reading) {
-        mp_session_stop_reading(s);
+    if (s->prefill.slot != slot || !s->reading) {
+        mp_session_stop_reading(s, slot);
     }
 }
 
 /* ---- a new request ---- */
 
+static int first_free(const struct mp_session *s)
+{
+    int slot = 0;
+    while (slot < s->batch && s->slots[slot].used) {
+        slot++;
+    }
+    return slot;
+}
+
+bool mp_session_has_slot(const struct mp_session *s)
+{
+    return first_free(s) < s->batch;
+}
+
 bool mp_session_can_add(const struct mp_session *s)
 {
-    int used = 0;
-    for (int i = 0; i < s->batch; i++) {
-        used += s->slots[i].used;
-    }
-    return used < s->batch && s->prefill == NULL && !s->stepping;
+    return mp_session_has_slot(s) && s->prefill.run == NULL && !s->stepping;
+}
+
+static int refuse(const struct mp_session *s, struct mp_error *err)
+{
+    return mp_fail(err, MP_ERR_USAGE,
+                   "all %d slots are in use, a prompt is being read, or a step is under way",
+                   s->batch);
 }
 
 int mp_session_find_slot(const struct mp_session *s, int *slot, struct mp_error *err)
 {
-    if (!mp_session_can_add(s)) {
-        return mp_fail(err, MP_ERR_USAGE,
-                       "all %d slots are in use, a prompt is being read, or a step is under way",
-                       s->batch);
-    }
-    *slot = 0;
-    while (s->slots[*slot].used) {
-        (*slot)++;
-    }
-    return 0;
+    *slot = first_free(s);
+    return mp_session_can_add(s) ? 0 : refuse(s, err);
 }
 
 bool mp_hook_prepare_prompt(struct mp_session *s, const int32_t *ids, int64_t count,
                             int64_t max_new_tokens)
 {
     return mp_prefix_prepare(s->engine, s, ids, count, max_new_tokens);
+}
+
+/* For the prompt that is being read. */
+static bool waits(const struct mp_session *s, int64_t count, const struct mp_prefix *known)
+{
+    return s->prefill.run != NULL &&
+           (!mp_prefill_is_between_layers(s->prefill.run) || !mp_session_lets_in(s, count, known));
+}
+
+/* Opens a slot for a prompt that has been found to be fine, and begins to read it. */
+static int add(struct mp_session *s, const struct mp_request_options *o,
+               const struct mp_prefix *known, int slot, struct mp_error *err)
+{
+    struct mp_slot *r = &s->slots[slot];
+    struct mp_reading reading = {
+        .slot = slot, .since = mp_clock_seconds(), .pace = s->prefill.pace};
+    mp_pace_begin(&reading.pace);
+    int code =
+        mp_slot_open(r, s->engine, o->ids, o->count, o->max_new_tokens, o->stream, known, err);
+    if (code == 0) {
+        code = mp_slot_configure(r, s->engine, o, slot, err);
+    }
+    if (code == 0) {
+        struct mp_prefill_options prefill = {
+            .request = slot,
+            .ids = r->ids,
+            .count = o->count,
+            .kv = r->segment->layers,
+            .growth = mp_slot_growth(r, s->engine),
+            .prefix = known,
+            .rope = &r->rope,
+            .last_logits = &s->buffers[0].logits,
+            .read_tokens = &r->info.read_tokens,
+            .sink = r->logprobs.prompt ? mp_slot_prompt_logprobs : NULL,
+            .sink_arg = r,
+            .interrupted = s->prefill.run,
+        };
+        code = mp_prefill_open(s->engine, &prefill, &reading.run, err);
+    }
+    if (code == 0) {
+        mp_session_start_reading(s, &reading);
+    } else {
+        mp_session_remove(s, slot);
+    }
+    return code;
 }
 
 int mp_session_add(struct mp_session *s, const struct mp_request_options *options, int *slot,
@@ -129,45 +181,23 @@ int mp_session_add(struct mp_session *s, const struct mp_request_options *option
     if (code == 0) {
         code = mp_request_options_check(s->engine, &o, err);
     }
-    if (code == 0) {
-        code = mp_session_find_slot(s, slot, err);
+    if (code == 0 && (!mp_session_has_slot(s) || s->stepping)) {
+        code = refuse(s, err);
     }
     if (code != 0) {
         return code;
     }
-    struct mp_slot *r = &s->slots[*slot];
-    s->prefill_slot = *slot;
-    s->prefill_since = mp_clock_seconds();
-    mp_pace_begin(&s->pace);
-    /* The probabilities of a prompt's tokens need all of it. */
-    struct mp_prefix prefix = o.prompt_logprobs
-                                  ? (struct mp_prefix){0}
-                                  : mp_prefix_find(s->engine, s, o.ids, o.count, o.max_new_tokens);
-    mp_prefix_hold(&prefix);
-    code = mp_slot_open(r, s->engine, o.ids, o.count, o.max_new_tokens, o.stream, &prefix, err);
-    if (code == 0) {
-        code = mp_slot_configure(r, s->engine, &o, *slot, err);
+    /* The probabilities of a prompt's tokens need all of it. One that is let in waits for no file.
+     */
+    struct mp_prefix known = {0};
+    if (!o.prompt_logprobs) {
+        known =
+            mp_prefix_find(s->engine, s, o.ids, o.count, o.max_new_tokens, s->prefill.run == NULL);
     }
-    if (code == 0) {
-        struct mp_prefill_options prefill = {
-            .request = *slot,
-            .ids = r->ids,
-            .count = o.count,
-            .kv = r->segment->layers,
-            .growth = mp_slot_growth(r, s->engine),
-            .prefix = &prefix,
-            .rope = &r->rope,
-            .last_logits = &s->buffers[0].logits,
-            .read_tokens = &r->info.read_tokens,
-            .sink = r->logprobs.prompt ? mp_slot_prompt_logprobs : NULL,
-            .sink_arg = r,
-        };
-        code = mp_prefill_open(s->engine, &prefill, &s->prefill, err);
-    }
-    mp_prefix_release(s->engine, &prefix);
-    if (code != 0) {
-        mp_session_remove(s, *slot);
-    }
+    mp_prefix_hold(&known);
+    *slot = first_free(s);
+    code = waits(s, o.count, &known) ? refuse(s, err) : add(s, &o, &known, *slot, err);
+    mp_prefix_release(s->engine, &known);
     return code;
 }
 
@@ -210,7 +240,8 @@ double mp_session_attention_bytes(const struct mp_session *s)
 /* With a share of 1 a prompt is read to its end before anybody goes on. */
 int mp_session_decoding(const struct mp_session *s)
 {
-    return s->prefill != NULL && s->pace.share == 1.0 ? 0 : mp_session_count_decoding(s);
+    const struct mp_reading *p = &s->prefill;
+    return p->run != NULL && p->pace.share == 1.0 ? 0 : mp_session_count_decoding(s);
 }
 
 int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
@@ -221,9 +252,9 @@ int mp_session_step(struct mp_session *s, int *active, struct mp_error *err)
         code = mp_session_begin_step(s, err);
         return code == 0 ? mp_session_end_step(s, active, err) : code;
     }
-    if (s->prefill != NULL) {
+    if (s->prefill.run != NULL) {
         code = mp_session_read(s, err);
-        *active = mp_session_count_decoding(s) + (s->prefill != NULL);
+        *active = mp_session_count_decoding(s) + mp_session_count_reading(s);
     }
     return code;
 }

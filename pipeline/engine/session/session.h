@@ -14,9 +14,18 @@ struct mp_session_step {
     int slot_of[MP_MAX_BATCH]; /* whose row it is */
     int num_rows;
     int units;           /* of a prompt, submitted beside it */
+    int read_slot;       /* whose prompt that is */
     int units_code;      /* how that went */
     struct mp_error err; /* if it went wrong */
     double since;        /* mp_clock_seconds */
+};
+
+/* The prompt of a request, while it is read. */
+struct mp_reading {
+    struct mp_prefill_run *run; /* NULL: none is */
+    int slot;
+    double since; /* mp_clock_seconds */
+    struct mp_pace pace;
 };
 
 struct mp_session {
@@ -29,23 +38,36 @@ struct mp_session {
     struct mp_task_group *group;     /* of the steps' tasks */
     struct mp_session_step step;     /* the last one submitted */
     bool stepping;                   /* it was begun and has not ended */
-    struct mp_prefill_run *prefill;  /* of the prompt being read; NULL: none */
-    int prefill_slot;
-    bool reading;         /* the prefill is in use: it may not be closed */
-    double prefill_since; /* mp_clock_seconds */
-    struct mp_pace pace;
+    struct mp_reading prefill;       /* the prompt that is read now */
+    struct mp_reading interrupted;   /* one that has let it in, and goes on after it */
+    bool lets_in; /* another one waits to be let in: this step stops at the end of a layer */
+    bool reading; /* the prefill is in use: it may not be closed */
     double attention_bytes; /* that attention has moved in all steps, estimated */
 };
 
 /* ---- session.c ---- */
+
+/* Whether a slot is free. */
+bool mp_session_has_slot(const struct mp_session *s);
 
 /* A free slot. MP_ERR_USAGE: there is none, or nothing can be added now. */
 int mp_session_find_slot(const struct mp_session *s, int *slot, struct mp_error *err);
 
 /* ---- read.c ---- */
 
-/* The prompt that was added last will not be read any further. */
-void mp_session_stop_reading(struct mp_session *s);
+/* Reads a prompt, before all others. */
+void mp_session_start_reading(struct mp_session *s, const struct mp_reading *reading);
+
+/* The prompt of a slot will not be read any further, if it is being read: one that has let it in
+ * goes on. */
+void mp_session_stop_reading(struct mp_session *s, int slot);
+
+/* Prompts that are being read. */
+int mp_session_count_reading(const struct mp_session *s);
+
+/* Whether the prompt that is being read lets in one of `count` tokens, of which so many are known.
+ */
+bool mp_session_lets_in(const struct mp_session *s, int64_t count, const struct mp_prefix *known);
 
 /* After its last unit: its first token. Like a step in its errors. */
 int mp_session_finish_reading(struct mp_session *s, struct mp_error *err);
@@ -54,9 +76,9 @@ int mp_session_finish_reading(struct mp_session *s, struct mp_error *err);
  * there are several ranks, none of them could go on without the others. */
 bool mp_session_fails_alone(const struct mp_session *s, int code);
 
-/* What reading on has come to: without memory for its KV a request fails alone, and the result
- * is 0. */
-int mp_session_read_failed(struct mp_session *s, int code, struct mp_error *err);
+/* What reading on in the prompt of a slot has come to: without memory for its KV a request fails
+ * alone, and the result is 0. */
+int mp_session_read_failed(struct mp_session *s, int slot, int code, struct mp_error *err);
 
 /* ---- step.c ---- */
 

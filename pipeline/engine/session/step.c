@@ -195,9 +195,13 @@ int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
 {
     struct mp_session_step *step = &s->step;
     int code = mp_session_prepare_step(s, err);
-    if (s->prefill != NULL) {
-        step->units = mp_pace_units(&s->pace, mp_prefill_units_left(s->prefill));
+    if (s->prefill.run != NULL) {
+        const struct mp_prefill_run *run = s->prefill.run;
+        int left = s->lets_in ? mp_prefill_units_to_end(run) : mp_prefill_units_left(run);
+        step->units = mp_pace_units(&s->prefill.pace, left);
+        step->read_slot = s->prefill.slot;
     }
+    s->lets_in = false;
     if (code == 0) {
         code = mp_ranks_tell(s->engine->graph.ranks, &step->units, sizeof step->units, err);
     }
@@ -205,7 +209,7 @@ int mp_session_begin_step(struct mp_session *s, struct mp_error *err)
         code = submit_step(s, step, err);
     }
     for (int i = 0; i < step->units && code == 0 && step->units_code == 0; i++) {
-        step->units_code = mp_prefill_submit(s->prefill, &step->err);
+        step->units_code = mp_prefill_submit(s->prefill.run, &step->err);
     }
     s->stepping = code == 0;
     if (code != 0) {
@@ -233,8 +237,8 @@ static int end_step(struct mp_session *s, struct mp_error *err)
     struct mp_session_step *step = &s->step;
     mp_task_group_wait(s->group, 0);
     s->stepping = false;
-    if (step->units > 0 && s->prefill != NULL) {
-        mp_prefill_wait(s->prefill);
+    if (step->units > 0 && s->prefill.run != NULL) {
+        mp_prefill_wait(s->prefill.run);
     }
     int code = agree(s, err);
     if (code != 0) {
@@ -242,14 +246,14 @@ static int end_step(struct mp_session *s, struct mp_error *err)
     }
     double seconds = mp_clock_seconds() - step->since;
     mp_session_collect(s, seconds);
-    mp_pace_took(&s->pace, step->units, seconds);
+    mp_pace_took(&s->prefill.pace, step->units, seconds);
     if (step->units == 0 && step->num_rows > 0) {
         mp_micro_batches_took(&s->micro_batches, seconds);
     }
     if (step->units_code != 0 && err != NULL) {
         *err = step->err;
     }
-    return mp_session_read_failed(s, step->units_code, err);
+    return mp_session_read_failed(s, step->read_slot, step->units_code, err);
 }
 
 int mp_session_count_decoding(const struct mp_session *s)
@@ -264,9 +268,9 @@ int mp_session_count_decoding(const struct mp_session *s)
 int mp_session_end_step(struct mp_session *s, int *active, struct mp_error *err)
 {
     int code = end_step(s, err);
-    if (code == 0 && s->prefill != NULL && mp_prefill_units_left(s->prefill) == 0) {
+    if (code == 0 && s->prefill.run != NULL && mp_prefill_units_left(s->prefill.run) == 0) {
         code = mp_session_finish_reading(s, err);
     }
-    *active = mp_session_count_decoding(s) + (s->prefill != NULL);
+    *active = mp_session_count_decoding(s) + mp_session_count_reading(s);
     return code;
 }

@@ -72,12 +72,18 @@ case_serve() {
     expect_get 200 '"content":"' /v1/chat/completions \
         -d "{\"messages\": [{\"role\": \"user\", \"content\": \"$prompt\"}], \"max_tokens\": 4}"
     expect_get 400 '"param":"n"' /v1/completions -d '{"prompt": "a", "n": 2}'
+    expect_get 200 '"finish_reason"' /v1/completions \
+        -d '{"prompt": "a", "max_tokens": 1, "attention": "magicpig", "samples": null, "epsilon": null}'
+    expect_get 400 'samples and epsilon do nothing in attention.method magicpig.*"param":"samples"' \
+        /v1/completions -d '{"prompt": "a", "samples": 16}'
+    expect_get 400 'samples and epsilon do nothing in attention.method magicpig.*"param":"epsilon"' \
+        /v1/completions -d '{"prompt": "a", "epsilon": 0.1}'
     expect_get 404 'there is no /v2 here' /v2
     expect_get 405 'takes POST' /v1/completions
     expect_get 200 '"tokens":\[4091,' /tokenize -d '{"prompt": "Once"}'
     expect_get 200 '"prompt":"o"' /detokenize -d '{"tokens": [78]}'
     expect_get 200 '"vocab_size":4096' /tokenizer_info
-    expect_get 200 '^vllm:generation_tokens_total\{model_name="demo"\} 28$' /metrics
+    expect_get 200 '^vllm:generation_tokens_total\{model_name="demo"\} 29$' /metrics
     expect_get 200 '"past":\[\{"id":"chatcmpl-' /status
     expect_get 200 "<title>" /
     # With nothing to do it sleeps, and its workers too, which would look for tasks all the time.
@@ -296,7 +302,13 @@ case_serve_attention() {
     serve --context 2048 --attention pps --epsilon 0.1 --cache-layers none
     expect_get 200 '"estimated_error":[0-9.e-]+' /v1/completions \
         -d "{\"prompt\": \"$text\", \"max_tokens\": 8, \"attention\": \"pps\", \"epsilon\": 0.3}"
+    expect_get 200 '"sampled_share":0\.0[0-9]+,"sampled_rows":(1[56]|17),' /v1/completions \
+        -d "{\"prompt\": \"$text\", \"max_tokens\": 8, \"samples\": 16}"
+    expect_get 200 '"finish_reason"' /v1/completions -d '{"prompt": "a", "max_tokens": 1, "samples": 4096}'
     expect_get 400 'samples: found 4097, expected at most 4096.*"param":"samples"' /v1/completions \
         -d '{"prompt": "a", "samples": 4097}'
+    expect_get 400 'samples: .*"param":"samples"' /v1/completions -d '{"prompt": "a", "samples": 0}'
+    expect_get 400 'epsilon: .*"param":"epsilon"' /v1/completions -d '{"prompt": "a", "epsilon": 1.5}'
+    expect_get 400 'epsilon: .*"param":"epsilon"' /v1/completions -d '{"prompt": "a", "epsilon": 0}'
     end_server
 }

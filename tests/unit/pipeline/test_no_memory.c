@@ -5,7 +5,7 @@
 #include "pipeline/engine/session/session.h"
 
 #define MODEL GOLDEN "llama3-rope"
-enum { REQUESTS = 2, NEW_TOKENS = 12, PROMPT = 150 };
+enum { REQUESTS = 2, NEW_TOKENS = 12, PROMPT = 150, CHUNK = 64 };
 
 static const char *failing_what; /* allocations of this fail, NULL: none */
 static int failures;             /* so many of them still */
@@ -57,10 +57,12 @@ static int start(void **state)
 {
     (void)state;
     mp_config_init(&config);
-    set_flags(&config,
-              (const char *const[]){"devices", "cpu", "batch", "2", "eos", "none", "device-budget",
-                                    "20", "window-size", "16", "lsh-k", "3", "lsh-l", "8",
-                                    "generation-budget", "2", "prefix-cache", "0", NULL});
+    set_flags(
+        &config,
+        (const char *const[]){
+            "devices",      "cpu", "batch",      "2",  "eos",   "none", "device-budget",     "20",
+            "window-size",  "16",  "lsh-k",      "3",  "lsh-l", "8",    "generation-budget", "2",
+            "prefix-cache", "0",   "chunk-size", "64", NULL});
     engine = open_engine(&config, MODEL, PROMPT);
     return 0;
 }
@@ -191,6 +193,32 @@ static void test_prompt(void **state)
     mp_session_close(session);
 }
 
+/* Nor does the prompt that has let in another one, which finds no memory at first or later. */
+static void test_prompt_let_in(void **state)
+{
+    (void)state;
+    static const char *const whats[] = {"prefill residual stream", "offloaded keys and values"};
+    struct mp_error err;
+    int32_t ids[PROMPT] = {0};
+    for (int i = 0; i < 2; i++) {
+        int slot, failed_slot;
+        struct mp_session *session;
+        ASSERT_OK(mp_session_open(engine, &session, &err));
+        ASSERT_OK(add_prompt(session, ids, PROMPT, NEW_TOKENS, 0, &slot, &err));
+        fail_one(whats[i]);
+        int code = add_prompt(session, ids, CHUNK, NEW_TOKENS, 0, &failed_slot, &err);
+        assert_int_equal(code, i == 0 ? MP_ERR_MEMORY : 0);
+        if (code == 0) {
+            ASSERT_OK(mp_session_read(session, &err));
+            assert_int_equal(mp_session_request(session, failed_slot)->finish, MP_FINISH_FAILED);
+        }
+        assert_int_equal(failures, 0);
+        decode(session);
+        assert_int_equal(mp_session_request(session, slot)->finish, MP_FINISH_LENGTH);
+        mp_session_close(session);
+    }
+}
+
 static void hear_nothing(void *user, int slot, int64_t position, const int32_t *ids,
                          const float *logprobs, int count)
 {
@@ -237,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_growth_of_all),
         cmocka_unit_test(test_growth_is_planned),
         cmocka_unit_test(test_prompt),
+        cmocka_unit_test(test_prompt_let_in),
         cmocka_unit_test(test_prompt_logprobs),
     };
     return cmocka_run_group_tests(tests, start, stop);

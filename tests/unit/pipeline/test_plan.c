@@ -94,8 +94,16 @@ static void test_scaling(void **state)
                      4 * one.bytes[MP_PLAN_CPU][MP_PLAN_INDEX]);
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS],
                      one.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS]);
+    /* Of several one lets in one of a chunk: ids, residual stream, and what its index takes. */
+    const struct mp_plan chunk = make_plan(NULL, MP_BF16, 8192);
+    const int64_t kv = 2 * 2 * 8 * 128;
+    const int64_t room = 8192 * (2 * kv + 4 * 32 * 128 * 4); /* staging, queries and attention */
     assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_PREFILL],
-                     one.bytes[MP_PLAN_CPU][MP_PLAN_PREFILL]);
+                     one.bytes[MP_PLAN_CPU][MP_PLAN_PREFILL] +
+                         chunk.bytes[MP_PLAN_CPU][MP_PLAN_PREFILL] - room);
+    p = make_plan(four, MP_BF16, 8192);
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_PREFILL],
+                     chunk.bytes[MP_PLAN_CPU][MP_PLAN_PREFILL]);
 
     static const char *const full[] = {"attention", "full", NULL};
     p = make_plan(full, MP_BF16, 10000);
