@@ -361,8 +361,8 @@ bool mp_prefill_is_between_layers(const struct mp_prefill_run *r);
 /* Submits the next unit. MP_ERR_MEMORY: none for the layer's KV; MP_ERR_RUNTIME. */
 int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err);
 
-/* Submits the next unit, waits until no more than two layers of units are under way, and reports
- * progress; MP_ERR_INTERRUPTED if the program asks to stop. The program's callbacks are called. */
+/* Submits the next unit, waits until no more than two layers of units, or two units, are under way,
+ * and reports progress; MP_ERR_INTERRUPTED if the program asks to stop. The program's callbacks are called. */
 int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err);
 
 /* Waits for the units submitted so far; or as mp_prefill_submit_next does. */

@@ -369,13 +369,16 @@ static int wait_until(struct mp_prefill_run *r, int limit, struct mp_error *err)
 }
 
 /* Tasks that may be under way. So that StarPU's queues stay short, those of two layers; or of as
- * many chunks as keep every device busy, and one that is ready for the first. */
+ * many chunks as keep every device busy, and one that is ready for the first. Without a GPU no
+ * memory is locked between two layers: two units do, and another prompt is let in the sooner. */
 static int most_ahead(const struct mp_prefill_run *r)
 {
     const struct mp_placements *p = &r->engine->graph.placements;
-    return goes_by_chunks(r)
-               ? (p->num_devices + 1) * p->num_layers * (TASKS_PER_UNIT + TASKS_TO_KEEP)
-               : 2 * (TASKS_PER_UNIT * r->p.num_chunks + TASKS_TO_KEEP);
+    if (goes_by_chunks(r)) {
+        return (p->num_devices + 1) * p->num_layers * (TASKS_PER_UNIT + TASKS_TO_KEEP);
+    }
+    int units = mp_dense(r->engine).kind == MP_GPU ? r->p.num_chunks : 1;
+    return 2 * (TASKS_PER_UNIT * units + TASKS_TO_KEEP);
 }
 
 int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
