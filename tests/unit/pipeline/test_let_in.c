@@ -325,12 +325,53 @@ static void test_known(void **state)
     close_fixture(&f);
 }
 
+/* The KV that two prompts at a time restore is within the budget, or one of them is read. */
+static void test_both_restored(void **state)
+{
+    (void)state;
+    enum { FIRST = 700, SECOND = 305, KNOWN = 300, RESTORED = 4 + 256 };
+    for (int room = 0; room < 2; room++) {
+        struct fixture f;
+        struct mp_error err;
+        const struct mp_segment *kept[2];
+        int slots[2];
+        open_fixture(&f, (const char *const[]){"chunk-size", "320", "prefix-cache", "1GiB", NULL});
+        struct mp_ids ids[2] = {draw(1, FIRST), draw(2, SECOND)};
+        for (int i = 0; i < 2; i++) {
+            size_t count = ids[i].count;
+            ids[i].count = KNOWN;
+            mp_session_remove(f.session, generate(f.session, &ids[i], 1));
+            ids[i].count = count;
+            kept[i] = f.engine->prefixes->first;
+        }
+        int64_t *budget = f.engine->prefixes->budget;
+        for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+            budget[d] = kept[0]->bytes[d] + kept[1]->bytes[d];
+        }
+        budget[MP_PLAN_CPU] -= 1 - room;
+        for (int i = 0; i < 2; i++) {
+            ASSERT_OK(add_prompt(f.session, ids[i].data, (int64_t)ids[i].count, NEW_TOKENS, 0,
+                                 &slots[i], &err));
+            assert_int_equal(mp_session_request(f.session, slots[i])->cached_tokens,
+                             i == 0 || room == 1 ? RESTORED : 0);
+            mp_ids_free(&ids[i]);
+        }
+        while (step(&f) > 0) {
+        }
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(generated(&f, slots[i]), NEW_TOKENS);
+        }
+        close_fixture(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),   cmocka_unit_test(test_nobody_comes),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_lead),
-        cmocka_unit_test(test_ends),    cmocka_unit_test(test_known),
+        cmocka_unit_test(test_order),         cmocka_unit_test(test_nobody_comes),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_lead),
+        cmocka_unit_test(test_ends),          cmocka_unit_test(test_known),
+        cmocka_unit_test(test_both_restored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
