@@ -6,6 +6,7 @@
 #include "pipeline/engine/session/session.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #define MODEL GOLDEN "llama3-rope"
 enum { VOCAB = 640, LAYERS = 3, CHUNK = 64, LONG = 400, SHORT = 50, NEW_TOKENS = 5 };
@@ -295,6 +296,33 @@ static void test_ends(void **state)
     close_fixture(&f); /* with both */
 }
 
+/* Layers on two devices, which CPU workers stand for: a prompt goes through them chunk by chunk,
+ * and lets no other one in, so that none is planned. */
+static void test_several_devices(void **state)
+{
+    (void)state;
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+        skip(); /* a worker needs a core */
+    }
+    struct fixture f;
+    struct mp_plan one, two;
+    int slot;
+    open_fixture(&f, (const char *const[]){"devices", "mock", "gpus", "2", "threads", "2", NULL});
+    add(&f, 0, LONG);
+    assert_false(lets_in(&f, 1, SHORT));
+    assert_int_equal(try_add(&f, 1, SHORT, 1, &slot), MP_ERR_USAGE);
+    while (step(&f) > 0) {
+    }
+    mp_engine_plan(f.engine, LONG, NEW_TOKENS, &two);
+    f.config.batch = 1;
+    mp_engine_plan(f.engine, LONG, NEW_TOKENS, &one);
+    for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+        assert_int_equal(two.bytes[d][MP_PLAN_PREFILL], one.bytes[d][MP_PLAN_PREFILL]);
+    }
+    f.config.batch = 4;
+    close_fixture(&f);
+}
+
 /* A question about a document that is known is short, however long the document. */
 static void test_known(void **state)
 {
@@ -371,7 +399,7 @@ int main(void)
         cmocka_unit_test(test_order),         cmocka_unit_test(test_nobody_comes),
         cmocka_unit_test(test_refused),       cmocka_unit_test(test_lead),
         cmocka_unit_test(test_ends),          cmocka_unit_test(test_known),
-        cmocka_unit_test(test_both_restored),
+        cmocka_unit_test(test_both_restored), cmocka_unit_test(test_several_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
