@@ -69,15 +69,15 @@ case_serve() {
     expect_get 200 '^data: \[DONE\]' /v1/completions \
         -d "{\"prompt\": \"$prompt\", \"max_tokens\": 12, \"temperature\": 0, \"stream\": true}"
     expect 'a stream' "$(grep -oE '"text":"[^"]*"' body | cut -d'"' -f4 | tr -d '\n')" "$wanted"
-    expect_get 200 '"content":"' /v1/chat/completions \
-        -d "{\"messages\": [{\"role\": \"user\", \"content\": \"$prompt\"}], \"max_tokens\": 4}"
-    expect_get 400 '"param":"n"' /v1/completions -d '{"prompt": "a", "n": 2}'
     expect_get 200 '"finish_reason"' /v1/completions \
         -d '{"prompt": "a", "max_tokens": 1, "attention": "magicpig", "samples": null, "epsilon": null}'
     expect_get 400 'samples and epsilon do nothing in attention.method magicpig.*"param":"samples"' \
         /v1/completions -d '{"prompt": "a", "samples": 16}'
     expect_get 400 'samples and epsilon do nothing in attention.method magicpig.*"param":"epsilon"' \
         /v1/completions -d '{"prompt": "a", "epsilon": 0.1}'
+    expect_get 200 '"content":"' /v1/chat/completions \
+        -d "{\"messages\": [{\"role\": \"user\", \"content\": \"$prompt\"}], \"max_tokens\": 4}"
+    expect_get 400 '"param":"n"' /v1/completions -d '{"prompt": "a", "n": 2}'
     expect_get 404 'there is no /v2 here' /v2
     expect_get 405 'takes POST' /v1/completions
     expect_get 200 '"tokens":\[4091,' /tokenize -d '{"prompt": "Once"}'
