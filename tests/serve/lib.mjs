@@ -31,12 +31,12 @@ export async function ask(path, body, status = 200) {
   return JSON.parse(text);
 }
 
-/** Events of a stream, without the last one, [DONE], which must be there. */
+/** Events of a stream, without its comments and the last one, [DONE], which must be there. */
 export async function events(path, body) {
   const response = await post(path, { ...body, stream: true });
   assert.equal(response.status, 200);
   assert.match(response.headers.get("content-type"), /^text\/event-stream/);
-  const parts = (await response.text()).split("\n\n");
+  const parts = (await response.text()).split("\n\n").filter((part) => !part.startsWith(":"));
   assert.equal(parts.pop(), "");
   assert.equal(parts.pop(), "data: [DONE]");
   return parts.map((part) => JSON.parse(part.replace(/^data: /, "")));

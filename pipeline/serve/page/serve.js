@@ -137,7 +137,7 @@ keepFresh();
 
 let asking = null;
 
-// The JSON of each event of a stream.
+// The JSON of each event of a stream, which has comments between them.
 async function* eventsOf(response) {
   const decoder = new TextDecoder();
   let rest = "";
@@ -147,7 +147,7 @@ async function* eventsOf(response) {
     const parts = (rest + decoder.decode(value, { stream: true })).split("\n\n");
     rest = parts.pop();
     for (const part of parts) {
-      if (part !== "data: [DONE]") yield JSON.parse(part.slice(6));
+      if (part.startsWith("data: {")) yield JSON.parse(part.slice(6));
     }
   }
 }
