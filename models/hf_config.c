@@ -96,7 +96,7 @@ static int read_sizes(const struct reader *r, struct mp_shape *s, struct mp_erro
     }
     double eps = DEFAULT_RMS_NORM_EPS;
     rc = mp_json_opt_number(r->doc, r->root, "rms_norm_eps", 0.0, 1.0, &eps, err);
-    s->rms_norm_eps = (float)eps;
+    s->rms_norm_eps = s->qk_norm_eps = (float)eps;
     return rc;
 }
 

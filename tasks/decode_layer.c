@@ -5,6 +5,7 @@
 #include "codelets/lm_head/lm_head.h"
 #include "codelets/output/output.h"
 #include "codelets/peer_copy/peer_copy.h"
+#include "codelets/peer_mean/peer_mean.h"
 #include "codelets/projection/projection.h"
 #include "codelets/sampled_attention/sampled_attention.h"
 #include "codelets/sampling_error/sampling_error.h"
@@ -38,9 +39,10 @@ static bool samples(const struct mp_decode_step *s, int layer)
 double mp_expected_nnz(const struct mp_graph *g, const struct mp_decode_step *s, int layer,
                        const struct mp_shard *shard)
 {
+    int heads = g->part ? g->attention->model_kv_heads : g->shape->num_key_value_heads;
     double sum = 0.0;
     for (int r = 0; r < s->num_rows; r++) {
-        sum += s->rows[r].expected_nnz[layer] * shard->num_kv_heads / g->shape->num_key_value_heads;
+        sum += s->rows[r].expected_nnz[layer] * shard->num_kv_heads / heads;
     }
     return sum;
 }
@@ -279,12 +281,28 @@ static void insert_sampling_error(struct mp_submit *sub, const struct mp_graph *
             };
         }
         sub->device = shard->device;
-        sub->in_stream = !mp_ends_stage(&g->placements, layer);
+        sub->in_stream = !g->part && !mp_ends_stage(&g->placements, layer);
         sampling_error_insert(sub, g->shape, shard,
                               &(struct sampling_error_buffers){of->q, &of->nnz[layer], &b->o_merged,
                                                                &b->lse_merged, &of->error[layer]},
                               rows, s->num_rows,
                               mp_expected_nnz(g, s, layer, shard) / mp_shape_group(g->shape));
+    }
+}
+
+/* Whether a layer's error is estimated. */
+static bool told(const struct mp_graph *g, const struct mp_decode_step *s, int layer)
+{
+    return s->observe && samples(s, layer) && g->attention->method->estimates_error;
+}
+
+static void insert_observed(struct mp_submit *sub, const struct mp_graph *g,
+                            const struct mp_decode_step *s, int layer)
+{
+    begin(sub, s, layer, g->placements.layers[layer].dense);
+    insert_sampling_error(sub, g, s, layer);
+    if (has_others(g, layer)) {
+        insert_error_exchange(sub, g, s, layer);
     }
 }
 
@@ -298,14 +316,13 @@ static void insert_peer_copy(struct mp_submit *sub, const struct mp_graph *g,
                      s->num_rows * (int64_t)g->shape->hidden_size);
 }
 
-double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
-                              const struct mp_decode_step *s, int layer)
+/* From the residual stream to what attention adds to it. Returns the bytes that all between
+ * projection and output move. */
+static double insert_attention(struct mp_submit *sub, const struct mp_graph *g,
+                               const struct mp_decode_step *s, int layer)
 {
     const struct mp_device dense = g->placements.layers[layer].dense;
-    const struct mp_layer_weights *w = &g->weights->layers[layer];
     const bool sampled = samples(s, layer);
-    const struct mp_rows rows = {0, s->num_rows};
-    const struct mp_buffer *x = &mp_dense_buffers_of(g, s, layer)->x;
     const struct output_merged_buffers merged = {&s->buffers->o_merged, &s->buffers->lse_merged};
     struct output_part parts[2 + MP_MAX_SHARDS];
     int num_parts = 1;
@@ -327,41 +344,94 @@ double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
     num_parts += insert_shared_attention(sub, g, s, layer, parts + num_parts);
     const double attention = sub->bytes - before;
     begin(sub, s, layer, dense);
-    /* CPU workers read the merged attention. */
-    const bool told = s->observe && sampled && g->attention->method->estimates_error;
-    sub->in_stream = !told || !mp_handed_to_cpu(&g->placements, layer);
-    output_insert(sub, g->shape, &w->output, parts, num_parts, x, s->observe ? &merged : NULL,
-                  rows);
-    sub->in_stream = true;
-    ffn_insert(sub, g->shape, &w->ffn, x, rows);
-    if (mp_ends_stage(&g->placements, layer)) {
-        insert_peer_copy(sub, g, s, layer);
+    /* CPU workers read the merged attention; other GPUs read what this one has added. */
+    sub->in_stream = !g->part && (!told(g, s, layer) || !mp_handed_to_cpu(&g->placements, layer));
+    output_insert(sub, g->shape, &g->weights->layers[layer].output, parts, num_parts,
+                  &mp_dense_buffers_of(g, s, layer)->x, s->observe ? &merged : NULL,
+                  (struct mp_rows){0, s->num_rows});
+    return attention;
+}
+
+static void insert_ffn(struct mp_submit *sub, const struct mp_graph *g,
+                       const struct mp_decode_step *s, int layer)
+{
+    const struct mp_dense_buffers *b = mp_dense_buffers_of(g, s, layer);
+    begin(sub, s, layer, g->placements.layers[layer].dense);
+    sub->in_stream = !g->part;
+    ffn_insert(sub, g->shape, &g->weights->layers[layer].ffn, g->part ? &b->y : &b->x,
+               (struct mp_rows){0, s->num_rows});
+}
+
+/* The residual stream of the first num_to parts: what num_from of them have added up to, shared out
+ * again. */
+static void insert_mean(struct mp_submit *sub, const struct mp_decode_parts *p, int num_from,
+                        int num_to, int layer, bool to_y)
+{
+    for (int i = 0; i < num_to; i++) {
+        const struct mp_buffer *from[MP_MAX_GPUS];
+        const struct mp_buffer *to = NULL;
+        for (int j = 0; j < p->count; j++) {
+            struct mp_dense_buffers *b = &p->steps[j]->buffers->dense[0];
+            from[j] = to_y ? &b->x : &b->y;
+            to = j != i ? to : to_y ? &b->y : &b->x;
+        }
+        begin(sub, p->steps[i], layer, p->graphs[i]->placements.devices[0]);
+        peer_mean_insert(sub, from, num_from, to, (struct mp_rows){0, p->steps[i]->num_rows},
+                         p->graphs[i]->shape->hidden_size, 1.0f / (float)p->count);
     }
-    if (told) {
-        insert_sampling_error(sub, g, s, layer);
+}
+
+double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_decode_parts *p, int layer)
+{
+    double attention = 0.0;
+    for (int i = 0; i < p->count; i++) {
+        attention += insert_attention(sub, p->graphs[i], p->steps[i], layer);
     }
-    if (told && has_others(g, layer)) {
-        insert_error_exchange(sub, g, s, layer);
+    if (p->count > 1) {
+        insert_mean(sub, p, p->count, p->count, layer, true);
+    }
+    for (int i = 0; i < p->count; i++) {
+        insert_ffn(sub, p->graphs[i], p->steps[i], layer);
+    }
+    if (p->count > 1) {
+        /* The first one alone goes on after the last layer: the others have nothing in their
+         * streams then that nobody waits for. */
+        bool last = layer == p->graphs[0]->shape->num_hidden_layers - 1;
+        insert_mean(sub, p, p->count, last ? 1 : p->count, layer, false);
+    } else if (mp_ends_stage(&p->graphs[0]->placements, layer)) {
+        insert_peer_copy(sub, p->graphs[0], p->steps[0], layer);
+    }
+    for (int i = 0; i < p->count; i++) {
+        if (told(p->graphs[i], p->steps[i], layer)) {
+            insert_observed(sub, p->graphs[i], p->steps[i], layer);
+        }
     }
     return attention;
 }
 
-void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
-                            const struct mp_decode_step *s)
+void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_decode_parts *p)
 {
+    const struct mp_graph *g = p->graphs[0];
+    const struct mp_decode_step *s = p->steps[0];
+    const struct mp_dense_buffers *b = &s->buffers->dense[0];
     begin(sub, s, -1, g->placements.devices[0]);
-    embed_insert(sub, g->shape, &s->buffers->ids, &g->weights->embed, &s->buffers->dense[0].x,
+    sub->in_stream = !g->part;
+    embed_insert(sub, g->shape, &s->buffers->ids, &g->weights->embed, g->part ? &b->y : &b->x,
                  s->num_rows);
+    if (p->count > 1) {
+        insert_mean(sub, p, 1, p->count, -1, false);
+    }
 }
 
-void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,
-                             const struct mp_decode_step *s)
+void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_decode_parts *parts)
 {
+    const struct mp_graph *g = parts->graphs[0];
+    const struct mp_decode_step *s = parts->steps[0];
+    const struct mp_placements *p = &g->placements;
     struct sample_row list[s->num_rows];
     for (int r = 0; r < s->num_rows; r++) {
         list[r] = s->rows[r].sample;
     }
-    const struct mp_placements *p = &g->placements;
     begin(sub, s, -1, mp_last_device(p));
     sub->in_stream = false;
     lm_head_insert(sub, g->shape, &g->weights->final_norm, mp_lm_head(g),

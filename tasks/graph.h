@@ -38,12 +38,16 @@ struct mp_model_weights {
     struct mp_layer_weights *layers; /* [num_hidden_layers] */
 };
 
-/* What every submission needs. */
+/* What every submission needs. Where each of several devices has a part of every layer, of the
+ * heads and of the FFN's width, there is one for each of them: its shape says how much it has, its
+ * weights are those columns and rows. What such parts have in their residual streams adds up to the
+ * model's; each has the same share of it before an op reads it. */
 struct mp_graph {
     const struct mp_shape *shape;
     const struct mp_model_weights *weights;
     const struct mp_attention *attention; /* the method that sparse layers follow */
-    struct mp_placements placements;
+    struct mp_placements placements;      /* of a part: all on its device */
+    bool part;                            /* of a layer, beside others; false: all of it */
     struct mp_ranks *ranks; /* among which KV heads are dealt out; NULL: there is one */
     bool blocked_prefill;   /* flash prefill attention; false: the plain reference */
     int64_t sink;           /* first tokens of a prompt kept in the static cache of sparse layers */
@@ -126,6 +130,8 @@ struct mp_prefill_chunk {
 struct mp_prefill_activations {
     struct mp_buffer q[2]; /* [rows of the longest chunk][num_attention_heads][head_dim] f32 */
     struct mp_buffer o[2]; /* the same */
+    struct mp_buffer y[2]; /* [rows of the longest chunk][hidden_size] f32: of a part, between
+                              attention and FFN; else unused */
 };
 
 /* What it takes to make the index of one shard of a layer. Each layer that is cut so uses it in
@@ -175,16 +181,23 @@ struct mp_prefill {
                            skips attention and FFN of every other row */
 };
 
-/* x of every chunk from its ids. */
-void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,
-                             const struct mp_prefill *p);
+/* The same prompt in each of several parts, of which the first one has the ids and the logits. */
+struct mp_prefill_parts {
+    int count; /* 1: there are none */
+    const struct mp_graph *graphs[MP_MAX_GPUS];
+    const struct mp_prefill *prefills[MP_MAX_GPUS];
+};
 
-/* One chunk in one decoder layer: projection, prefill_attention, output, ffn, and, if the next
+/* x of every chunk from its ids. */
+void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_prefill_parts *p);
+
+/* One chunk in one decoder layer: projection, prefill_attention, output, ffn (with parts, peer_mean
+ * after both), and, if the next
  * layer is on another device, peer_copy; before the first one, the keys and values of a prefix that
  * is not read are restored. The chunks of a layer come in order; with fewer areas than layers, all
  * before the next layer's. */
-void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
-                             const struct mp_prefill *p, int layer, int chunk);
+void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_prefill_parts *p, int layer,
+                             int chunk);
 
 /* After a layer's last chunk, what is kept of it (mp_submit_keep), at a lower priority, so that
  * this runs under the next layer. */
@@ -233,6 +246,7 @@ struct mp_step_shard {
 /* Activations of up to max_rows requests on one device, reused by each of its layers. */
 struct mp_dense_buffers {
     struct mp_buffer x;          /* [max_rows][hidden_size] f32 */
+    struct mp_buffer y;          /* as x: of a part, between attention and FFN; else unused */
     struct mp_buffer q;          /* [max_rows][num_attention_heads][head_dim] f32 */
     struct mp_buffer o_static;   /* as q */
     struct mp_buffer lse_static; /* [max_rows][num_attention_heads] f32 */
@@ -279,6 +293,14 @@ struct mp_decode_step {
     bool observe; /* each layer's attention is written down, and its error if the method can tell */
 };
 
+/* The same micro-batch in each of several parts, of which the first one has the ids and the
+ * logits. */
+struct mp_decode_parts {
+    int count; /* 1: there are none */
+    const struct mp_graph *graphs[MP_MAX_GPUS];
+    const struct mp_decode_step *steps[MP_MAX_GPUS];
+};
+
 /* Where a layer's activations are. */
 static inline const struct mp_dense_buffers *
 mp_dense_buffers_of(const struct mp_graph *g, const struct mp_decode_step *s, int layer)
@@ -287,19 +309,16 @@ mp_dense_buffers_of(const struct mp_graph *g, const struct mp_decode_step *s, in
 }
 
 /* ids -> x of the first device. */
-void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_graph *g,
-                            const struct mp_decode_step *s);
+void mp_submit_decode_embed(struct mp_submit *sub, const struct mp_decode_parts *p);
 
 /* projection -> what the method selects by -> sampled_attention -> where there are several ranks,
  * exchange; static_attention beside the last three, then output -> ffn -> if the next layer is on
- * another device, peer_copy. Returns the bytes that all between projection and output move, by
- * their codelets' estimates. */
-double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_graph *g,
-                              const struct mp_decode_step *s, int layer);
+ * another device, peer_copy. With parts, peer_mean after output and ffn. Returns the bytes that all
+ * between projection and output move, by their codelets' estimates. */
+double mp_submit_decode_layer(struct mp_submit *sub, const struct mp_decode_parts *p, int layer);
 
 /* x of the last device -> logits -> ids. */
-void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_graph *g,
-                             const struct mp_decode_step *s);
+void mp_submit_decode_sample(struct mp_submit *sub, const struct mp_decode_parts *p);
 
 /* Tokens that a layer is expected to select for the heads of one shard, over all rows. */
 double mp_expected_nnz(const struct mp_graph *g, const struct mp_decode_step *s, int layer,

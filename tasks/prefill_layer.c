@@ -4,6 +4,7 @@
 #include "codelets/lm_head/lm_head.h"
 #include "codelets/output/output.h"
 #include "codelets/peer_copy/peer_copy.h"
+#include "codelets/peer_mean/peer_mean.h"
 #include "codelets/prefill_attention/prefill_attention.h"
 #include "codelets/projection/projection.h"
 #include "codelets/restore/restore.h"
@@ -112,32 +113,89 @@ static void insert_attention(struct mp_submit *sub, const struct mp_graph *g,
     }
 }
 
-void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_graph *g,
-                             const struct mp_prefill *p, int layer, int chunk)
+/* The rows of a chunk whose attention and FFN are wanted in a layer; none if count is 0. */
+static struct mp_rows wanted_rows(const struct mp_graph *g, const struct mp_prefill *p, int layer,
+                                  int chunk)
 {
-    const struct mp_layer_weights *w = &g->weights->layers[layer];
-    const struct mp_buffer *x = &p->chunks[chunk].x[stage_of(g, layer)];
-    struct mp_rows rows = {0, p->chunks[chunk].rows};
+    struct mp_rows all = {0, p->chunks[chunk].rows};
+    if (!p->last_row_only || layer < g->shape->num_hidden_layers - 1) {
+        return all;
+    }
+    return chunk < p->num_chunks - 1 ? (struct mp_rows){0, 0} : (struct mp_rows){all.count - 1, 1};
+}
+
+/* From the residual stream to what attention adds to it. */
+static void insert_layer_attention(struct mp_submit *sub, const struct mp_graph *g,
+                                   const struct mp_prefill *p, int layer, int chunk,
+                                   struct mp_rows rows)
+{
+    const struct mp_prefill_activations *own = &p->activations[stage_of(g, layer)];
+    const struct output_part all = {.o = &own->o[chunk % p->chunks_at_once],
+                                    .num_heads = g->shape->num_attention_heads};
     begin(sub, p, layer, chunk, g->placements.layers[layer].dense);
     if (chunk == 0 && p->prefix > 0) {
         insert_restore(sub, g, p, layer);
     }
     insert_projection(sub, g, p, layer, chunk);
-    if (p->last_row_only && layer == g->shape->num_hidden_layers - 1) {
-        if (chunk < p->num_chunks - 1) {
-            return;
-        }
-        rows = (struct mp_rows){rows.count - 1, 1};
+    if (rows.count > 0) {
+        insert_attention(sub, g, p, layer, chunk, rows);
+        output_insert(sub, g->shape, &g->weights->layers[layer].output, &all, 1,
+                      &p->chunks[chunk].x[stage_of(g, layer)], NULL, rows);
     }
-    const struct output_part all = {
-        .o = &p->activations[stage_of(g, layer)].o[chunk % p->chunks_at_once],
-        .num_heads = g->shape->num_attention_heads};
-    insert_attention(sub, g, p, layer, chunk, rows);
-    output_insert(sub, g->shape, &w->output, &all, 1, x, NULL, rows);
-    ffn_insert(sub, g->shape, &w->ffn, x, rows);
-    if (mp_ends_stage(&g->placements, layer)) {
-        peer_copy_insert(sub, x, &p->chunks[chunk].x[stage_of(g, layer + 1)],
-                         rows.count * g->shape->hidden_size);
+}
+
+/* What a part's FFN adds to, or the embedding fills. */
+static const struct mp_buffer *part_y(const struct mp_prefill *p, int chunk)
+{
+    return &p->activations[0].y[chunk % p->chunks_at_once];
+}
+
+/* As in a step. */
+static void insert_mean(struct mp_submit *sub, const struct mp_prefill_parts *p, int num_from,
+                        int layer, int chunk, struct mp_rows rows, bool to_y)
+{
+    for (int i = 0; i < p->count; i++) {
+        const struct mp_buffer *from[MP_MAX_GPUS];
+        const struct mp_buffer *to = NULL;
+        for (int j = 0; j < p->count; j++) {
+            const struct mp_buffer *x = &p->prefills[j]->chunks[chunk].x[0];
+            const struct mp_buffer *y = part_y(p->prefills[j], chunk);
+            from[j] = to_y ? x : y;
+            to = j != i ? to : to_y ? y : x;
+        }
+        begin(sub, p->prefills[i], layer, chunk, p->graphs[i]->placements.devices[0]);
+        peer_mean_insert(sub, from, num_from, to, rows, p->graphs[i]->shape->hidden_size,
+                         1.0f / (float)p->count);
+    }
+}
+
+void mp_submit_prefill_chunk(struct mp_submit *sub, const struct mp_prefill_parts *p, int layer,
+                             int chunk)
+{
+    const struct mp_graph *first = p->graphs[0];
+    const struct mp_rows rows = wanted_rows(first, p->prefills[0], layer, chunk);
+    for (int i = 0; i < p->count; i++) {
+        insert_layer_attention(sub, p->graphs[i], p->prefills[i], layer, chunk, rows);
+    }
+    if (rows.count == 0) {
+        return;
+    }
+    if (p->count > 1) {
+        insert_mean(sub, p, p->count, layer, chunk, rows, true);
+    }
+    for (int i = 0; i < p->count; i++) {
+        const struct mp_graph *g = p->graphs[i];
+        const struct mp_buffer *x = &p->prefills[i]->chunks[chunk].x[stage_of(g, layer)];
+        begin(sub, p->prefills[i], layer, chunk, g->placements.layers[layer].dense);
+        ffn_insert(sub, g->shape, &g->weights->layers[layer].ffn,
+                   g->part ? part_y(p->prefills[i], chunk) : x, rows);
+    }
+    if (p->count > 1) {
+        insert_mean(sub, p, p->count, layer, chunk, rows, false);
+    } else if (mp_ends_stage(&first->placements, layer)) {
+        const struct mp_buffer *x = p->prefills[0]->chunks[chunk].x;
+        peer_copy_insert(sub, &x[stage_of(first, layer)], &x[stage_of(first, layer + 1)],
+                         rows.count * first->shape->hidden_size);
     }
 }
 
@@ -149,13 +207,18 @@ void mp_submit_prefill_keep(struct mp_submit *sub, const struct mp_graph *g,
     mp_submit_keep(sub, g, &p->keep, layer, staging, num_staging);
 }
 
-void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_graph *g,
-                             const struct mp_prefill *p)
+void mp_submit_prefill_embed(struct mp_submit *sub, const struct mp_prefill_parts *parts)
 {
+    const struct mp_graph *g = parts->graphs[0];
+    const struct mp_prefill *p = parts->prefills[0];
     for (int c = 0; c < p->num_chunks; c++) {
         const struct mp_prefill_chunk *chunk = &p->chunks[c];
         begin(sub, p, -1, c, g->placements.devices[0]);
-        embed_insert(sub, g->shape, &chunk->ids, &g->weights->embed, &chunk->x[0], chunk->rows);
+        embed_insert(sub, g->shape, &chunk->ids, &g->weights->embed,
+                     g->part ? part_y(p, c) : &chunk->x[0], chunk->rows);
+        if (parts->count > 1) {
+            insert_mean(sub, parts, 1, -1, c, (struct mp_rows){0, chunk->rows}, false);
+        }
     }
 }
 

@@ -173,6 +173,21 @@ int mp_runtime_find_gpus(int count, struct mp_gpu *out, struct mp_error *err)
     return code;
 }
 
+int mp_runtime_check_peers(int gpus, struct mp_error *err)
+{
+    for (int i = 0; i < gpus; i++) {
+        for (int j = 0; j < gpus; j++) {
+            if (i != j && !cuda_device_reads(i, j)) {
+                return mp_fail(err, MP_ERR_UNSUPPORTED,
+                               "runtime.parallel: tensor needs GPUs that read each other's memory, "
+                               "but GPU %d cannot read that of GPU %d",
+                               i, j);
+            }
+        }
+    }
+    return 0;
+}
+
 /* StarPU takes the limit in MiB from its environment. */
 static int limit_gpu_memory(int64_t bytes, struct mp_error *err)
 {

@@ -35,6 +35,10 @@ struct mp_gpu {
  * are not, or how many there are. */
 int mp_runtime_find_gpus(int count, struct mp_gpu *out, struct mp_error *err);
 
+/* Whether each of so many GPUs can read the others' memory. MP_ERR_UNSUPPORTED says which cannot.
+ */
+int mp_runtime_check_peers(int gpus, struct mp_error *err);
+
 /* Name of StarPU's scheduling policy `index`, from 0; NULL past the last. Works before the runtime
  * is started. */
 const char *mp_runtime_scheduler(int index);

@@ -17,6 +17,7 @@ static code_select_kernel *const variants[MP_ISA_COUNT] = {
 struct code_select_task {
     int num_kv_heads; /* of the shard */
     int first_kv_head;
+    int heads_before;
     int group;       /* query heads of a KV head */
     int layer_heads; /* query heads of the layer */
     int head_dim;
@@ -68,7 +69,7 @@ static void code_select_run(void *buffers[], const struct code_select_task *t,
         .rows = t->rows,
         .num_heads = t->num_kv_heads * t->group,
         .num_kv_heads = t->num_kv_heads,
-        .first_kv_head = t->first_kv_head,
+        .first_kv_head = t->heads_before + t->first_kv_head,
         .head_dim = t->head_dim,
     });
 }
@@ -99,6 +100,7 @@ void code_select_insert(struct mp_submit *sub, const struct mp_shape *shape,
         mp_task_argument(t, sizeof *arg + (size_t)rows * sizeof arg->list[0]);
     arg->num_kv_heads = shard->num_kv_heads;
     arg->first_kv_head = shard->first_kv_head;
+    arg->heads_before = shard->heads_before;
     arg->group = mp_shape_group(shape);
     arg->layer_heads = shape->num_attention_heads;
     arg->head_dim = shape->head_dim;

@@ -30,6 +30,10 @@ typedef void ffn_kernel(const struct ffn_args *);
 
 size_t ffn_weights_at(const struct mp_shape *shape, const void *base, struct ffn_weights *out);
 
+/* The block of part `index` of a model's, as output_weights_part, of the FFN's width. */
+void ffn_weights_part(const struct mp_shape *shape, const void *whole, const struct mp_shape *part,
+                      int index, void *out);
+
 void ffn_ref(const struct ffn_args *a);
 void ffn_fast(const struct ffn_args *a);
 /* On the GPU. */

@@ -106,7 +106,7 @@ void key_select_insert(struct mp_submit *sub, const struct mp_shape *shape,
     arg->mode = mode;
     arg->num_kv_heads = shard->num_kv_heads;
     arg->num_heads = shard->num_kv_heads * group;
-    arg->first_head = shard->first_kv_head * group;
+    arg->first_head = (shard->heads_before + shard->first_kv_head) * group;
     arg->head_dim = shape->head_dim;
     arg->rows = rows;
     mp_task_reads(t, q);

@@ -43,6 +43,11 @@ size_t output_weights_at(const struct mp_shape *shape, const void *base,
 /* Each query head over the parts that cover it:
  *   o = sum_i exp(lse_i - max) o_i / sum_i exp(lse_i - max).
  * A part with lse = -inf is not looked at; one alone that covers all heads is used as it is. */
+/* The block of part `index` of a model's, as projection_weights_part: the columns of its heads. The
+ * first part alone has a bias other than 0. */
+void output_weights_part(const struct mp_shape *shape, const void *whole,
+                         const struct mp_shape *part, int index, void *out);
+
 void output_ref(const struct output_args *a);
 void output_fast(const struct output_args *a);
 /* On the GPU; parts and merged may lie in pinned host memory: each element of o is read once. */

@@ -56,6 +56,11 @@ typedef void projection_kernel(const struct projection_args *);
 size_t projection_weights_at(const struct mp_shape *shape, const void *base,
                              struct projection_weights *out);
 
+/* The block of part `index` of a model's: that has so many of its heads, as the part's shape says,
+ * those after the heads of the parts before. Both in host memory. */
+void projection_weights_part(const struct mp_shape *shape, const void *whole,
+                             const struct mp_shape *part, int index, void *out);
+
 void projection_ref(const struct projection_args *a);
 /* oneDNN GEMM or own GEMV, with the vector variant in force. */
 void projection_fast(const struct projection_args *a);

@@ -202,7 +202,7 @@ void finish_rows(const projection_args *a, const float *qkv, int64_t first, int6
     params.bias = a->weights.bias;
     params.q_norm = a->weights.q_norm;
     params.k_norm = a->weights.k_norm;
-    params.eps = shape->rms_norm_eps;
+    params.eps = shape->qk_norm_eps;
     params.num_heads = shape->num_attention_heads;
     params.num_kv_heads = shape->num_key_value_heads;
     params.head_dim = shape->head_dim;

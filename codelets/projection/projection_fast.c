@@ -20,7 +20,7 @@ static void position_heads(const struct mp_shape *shape, const struct elementwis
     int d = shape->head_dim;
     for (float *head = heads; head < heads + count * d; head += d) {
         if (norm != NULL) {
-            e->rms_norm(head, head, norm, d, shape->rms_norm_eps);
+            e->rms_norm(head, head, norm, d, shape->qk_norm_eps);
         }
         e->rope(head, rotation->cosine, rotation->sine, d);
     }

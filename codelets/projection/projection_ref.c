@@ -10,7 +10,7 @@ static void position_head(const struct projection_args *a, float *head, const fl
 {
     int d = a->shape->head_dim;
     if (norm != NULL) {
-        elementwise_ref.rms_norm(head, head, norm, d, a->shape->rms_norm_eps);
+        elementwise_ref.rms_norm(head, head, norm, d, a->shape->qk_norm_eps);
     }
     elementwise_ref.rope(head, cosine, sine, d);
 }

@@ -16,7 +16,8 @@ struct mp_shape {
     int head_dim;            /* elements per head, even, <= MP_MAX_HEAD_DIM */
     int intermediate_size;   /* FFN width */
     int vocab_size;          /* rows of the embedding and of the LM head */
-    float rms_norm_eps;      /* added to the mean square */
+    float rms_norm_eps;      /* added to the mean square of the residual stream */
+    float qk_norm_eps;       /* likewise, of a head's queries and keys */
     bool qkv_bias;           /* bias on the Q, K and V projections */
     bool output_bias;        /* bias on the attention output projection */
     bool mlp_bias;           /* bias on gate, up and down */

@@ -25,6 +25,12 @@ enum mp_gather {
     MP_GATHER_GPU,
 };
 
+/* What several GPUs have of a model. */
+enum mp_parallel {
+    MP_PARALLEL_LAYERS, /* each has some layers */
+    MP_PARALLEL_TENSOR, /* each has a part of every layer */
+};
+
 enum mp_kv_dtype {
     MP_KV_BF16, /* as the model computes them; f32 on the reference path */
     MP_KV_INT8, /* with a scale a token and KV head */
@@ -107,8 +113,9 @@ struct mp_config {
     char *isa;           /* runtime.isa: auto | ref | avx2 | avx512 */
     char *devices;       /* runtime.devices: auto | cpu | gpu | mock, for tests: CPU workers
                             stand for GPUs */
-    int gpus;            /* runtime.gpus: the layers are split between so many, 1..MP_MAX_GPUS,
+    int gpus;            /* runtime.gpus: the model is split between so many, 1..MP_MAX_GPUS,
                             default 1 */
+    enum mp_parallel parallel; /* runtime.parallel: "layers" | "tensor" */
     char *activations; /* runtime.activations: auto | bf16 | bf16x2: in how many bf16 parts those of
                           a prompt are multiplied with weights; auto: bf16 */
     int64_t gpu_memory; /* runtime.gpu_memory, bytes; 0: what is free */

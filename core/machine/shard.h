@@ -20,6 +20,8 @@ struct mp_shard {
                      memory */
     int first_kv_head;
     int num_kv_heads;                   /* >= 1 */
+    int heads_before;                   /* KV heads of the model before those of the layer, if that
+                                           is a part of one */
     const struct mp_team *team;         /* of a CPU worker: its memory is to lie next to it; NULL:
                                            anywhere */
     const struct mp_topology *topology; /* of the team; NULL: memory is not bound */

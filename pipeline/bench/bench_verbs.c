@@ -274,6 +274,7 @@ static int measure_variants(struct rows *rows, const struct mp_cli *cli, struct 
     int code = 0;
     config.devices = "cpu";
     config.gpus = 1;
+    config.parallel = MP_PARALLEL_LAYERS;
     if (!any) {
         code = measure_variant(rows, cli, &config, cli->config.isa, err);
     }

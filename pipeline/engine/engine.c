@@ -23,7 +23,8 @@ int mp_engine_set_attention(struct mp_engine *e, const struct mp_config *c, stru
         }
     }
     e->config = c;
-    e->attention = (struct mp_attention){.config = c, .shape = e->shape};
+    e->attention = (struct mp_attention){
+        .config = c, .shape = e->shape, .model_kv_heads = e->shape->num_key_value_heads};
     e->graph.attention = &e->attention;
     e->graph.sink = c->device_budget - c->window_size;
     e->graph.window = c->window_size;
@@ -67,11 +68,12 @@ static int choose_kernels(struct mp_engine *e, struct mp_error *err)
     return code;
 }
 
-/* Dense work is on so many of a kind. */
+/* Dense work is on so many of a kind: with parts, the engine itself is as if it were on the first.
+ */
 static void use_devices(struct mp_engine *e, enum mp_device_kind kind)
 {
     struct mp_placements *p = &e->graph.placements;
-    p->num_devices = e->config->gpus;
+    p->num_devices = e->config->parallel == MP_PARALLEL_TENSOR ? 1 : e->config->gpus;
     for (int i = 0; i < p->num_devices; i++) {
         p->devices[i] = (struct mp_device){kind, i};
     }
@@ -113,7 +115,7 @@ static int choose_devices(struct mp_engine *e, struct mp_error *err)
     struct mp_gpu gpu = {0};
     struct mp_error why;
     int code;
-    if (c->gpus > e->shape->num_hidden_layers) {
+    if (c->parallel == MP_PARALLEL_LAYERS && c->gpus > e->shape->num_hidden_layers) {
         return mp_fail(err, MP_ERR_USAGE, "runtime.gpus: found %d, but the model has %d layers",
                        c->gpus, e->shape->num_hidden_layers);
     }
@@ -175,6 +177,9 @@ int mp_engine_create(const struct mp_config *config, struct mp_model *model,
     if (code == 0) {
         code = choose_devices(e, err);
     }
+    if (code == 0 && config->parallel == MP_PARALLEL_TENSOR) {
+        code = mp_parts_create(e, err);
+    }
     if (code == 0) {
         code = mp_kernels_check(mp_isa_current(), e->dtype, e->shape->head_dim,
                                 mp_dense(e).kind == MP_GPU, err);
@@ -219,7 +224,8 @@ static int start_runtime(struct mp_engine *e, const struct mp_plan *plan, struct
     const bool mock = mp_dense(e).kind != MP_GPU && mp_has_gpus(e);
     struct mp_runtime_options options = {
         .scheduler = e->config->scheduler,
-        .cpu_workers = mock && e->config->cpu_workers == 0 ? plan->devices : e->config->cpu_workers,
+        .cpu_workers =
+            mock && e->config->cpu_workers == 0 ? e->config->gpus : e->config->cpu_workers,
         .threads = e->config->threads,
         .bind = e->config->binding == MP_BIND_CORES,
         .gpus = plan->gpus,
@@ -243,7 +249,12 @@ int mp_engine_set_up_attention(struct mp_engine *e, const struct mp_plan *plan,
 {
     struct mp_allocator a = {.err = err};
     mp_engine_place(e, &plan->stages, plan->gpu_kv_layers, &e->graph.placements);
-    if (mp_engine_kept_layers(e) > 0 && e->attention.method->create_shared != NULL) {
+    for (int i = 0; i < e->num_parts && a.code == 0; i++) {
+        e->parts[i]->runtime = e->runtime;
+        a.code = mp_engine_set_up_attention(e->parts[i], plan, err);
+    }
+    if (e->parts == NULL && mp_engine_kept_layers(e) > 0 &&
+        e->attention.method->create_shared != NULL) {
         e->attention.method->create_shared(&e->attention, &a, mp_memory_of(mp_dense(e)));
     }
     return a.code;
@@ -319,6 +330,7 @@ void mp_engine_close(struct mp_engine *e)
     if (e->base == NULL) {
         mp_weights_destroy(e);
     }
+    mp_parts_destroy(e);
     mp_placements_free(&e->graph.placements);
     if (e->base != NULL) {
         mp_variants_remove(e->base, e);
@@ -395,8 +407,7 @@ char *mp_engine_fingerprint(const struct mp_engine *e)
 int64_t mp_engine_gpu_used(const struct mp_engine *e)
 {
     struct mp_gpu gpu;
-    if (mp_dense(e).kind != MP_GPU ||
-        mp_runtime_find_gpus(e->graph.placements.num_devices, &gpu, NULL) != 0) {
+    if (mp_dense(e).kind != MP_GPU || mp_runtime_find_gpus(e->config->gpus, &gpu, NULL) != 0) {
         return 0;
     }
     return e->gpu_free - gpu.free_bytes;

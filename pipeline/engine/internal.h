@@ -28,6 +28,9 @@ struct mp_prefix_cache {
     uint64_t uses;                   /* a clock */
 };
 
+/* With runtime.parallel tensor an engine has parts: what each of its devices has of every layer,
+ * the columns and rows of some heads and of some of the FFN's width. A part is an engine itself, of
+ * its own shape, with weights, attention and graph of its own; all else is the whole engine's. */
 struct mp_engine {
     struct mp_engine_host *host; /* of the program that it runs in */
     const struct mp_config *config;
@@ -55,8 +58,13 @@ struct mp_engine {
     char *calibration_trouble; /* what is wrong with the machine's own file; NULL: nothing */
     /* Variants have model, weights, runtime, prefixes and host of their base, and neither hold nor
      * free them. */
-    struct mp_engine *base; /* of a variant; NULL: it is none */
-    bool lends;             /* it has, or had, variants, whose sessions take its prompts over */
+    struct mp_engine *base;   /* of a variant; NULL: it is none */
+    bool lends;               /* it has, or had, variants, whose sessions take its prompts over */
+    struct mp_engine **parts; /* [num_parts]; NULL: it has none, or is one */
+    int num_parts;
+    int part;                    /* number of a part, .. */
+    struct mp_engine *whole;     /* .. of this; NULL: it is none */
+    struct mp_shape part_shape;  /* of a part, to which its shape points */
     struct mp_engine **variants; /* [num_variants] that are open, in the order of their opening */
     int num_variants;
 };
@@ -80,6 +88,24 @@ static inline struct mp_device mp_dense(const struct mp_engine *e)
 static inline bool mp_has_gpus(const struct mp_engine *e)
 {
     return mp_dense(e).index >= 0;
+}
+
+/* Its parts, from 0; one without any is its own. */
+static inline int mp_num_parts(const struct mp_engine *e)
+{
+    return e->parts != NULL ? e->num_parts : 1;
+}
+
+static inline const struct mp_engine *mp_part(const struct mp_engine *e, int part)
+{
+    return e->parts != NULL ? e->parts[part] : e;
+}
+
+/* Of the layers [parts][num_hidden_layers] of a request, those of a part. */
+static inline struct mp_layer_kv *mp_part_layers(const struct mp_engine *part,
+                                                 struct mp_layer_kv *layers)
+{
+    return layers + part->part * part->shape->num_hidden_layers;
 }
 
 /* A rank's KV heads of a sparse layer. */
@@ -125,6 +151,14 @@ int mp_engine_set_attention(struct mp_engine *e, const struct mp_config *config,
  * has been started. */
 int mp_engine_set_up_attention(struct mp_engine *e, const struct mp_plan *plan,
                                struct mp_error *err);
+
+/* ---- parts.c ---- */
+
+/* The parts of an engine whose devices are chosen. MP_ERR_USAGE: it cannot be parted so. */
+int mp_parts_create(struct mp_engine *e, struct mp_error *err);
+
+/* Their weights have been destroyed. */
+void mp_parts_destroy(struct mp_engine *e);
 
 /* ---- variants.c ---- */
 
@@ -227,12 +261,15 @@ void mp_kv_create_index(const struct mp_engine *e, struct mp_allocator *a, struc
 int mp_kv_create_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer, int64_t tokens,
                        int64_t growth, struct mp_error *err);
 void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int layer);
-/* Every layer's, and the array itself; NULL is fine. */
+/* Every layer's of every part, and the array itself; NULL is fine. */
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv);
 
 /* The offloaded part alone, of kv->offloaded tokens, of a layer that has one. */
 void mp_kv_create_shards(const struct mp_engine *e, struct mp_allocator *a, struct mp_layer_kv *kv,
                          int layer, int64_t growth);
+
+/* Empty layers of a request, [parts][num_hidden_layers]; mp_kv_destroy. */
+struct mp_layer_kv *mp_kv_layers(const struct mp_engine *e);
 
 /* Makes and frees what one request of a plan offloads to memory that is locked for the GPU, so that
  * it is there when the first one comes. MP_ERR_MEMORY. */
@@ -299,7 +336,7 @@ struct mp_prefill_options {
     int request;        /* index, for traces */
     const int32_t *ids; /* [count] the prompt */
     int64_t count;
-    struct mp_layer_kv *kv; /* filled; NULL: nothing is kept */
+    struct mp_layer_kv *kv; /* [parts][num_hidden_layers] filled; NULL: nothing is kept */
     int64_t growth;         /* tokens that there is to be room for behind the offloaded ones */
     const struct mp_prefix *prefix; /* its first tokens, which are not read; NULL: all are */
     const struct mp_rope *rope;

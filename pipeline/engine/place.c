@@ -154,6 +154,7 @@ static int add_cut(const struct mp_engine *e, struct mp_device dense, bool on_de
     }
     for (int i = 0; i < cut->total; i++) {
         cut->list[i].dense = dense;
+        cut->list[i].heads_before = e->attention.first_kv_head;
     }
     return p->num_cuts++;
 }

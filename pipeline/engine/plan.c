@@ -79,7 +79,7 @@ static void plan_model(struct planner *p)
     const struct mp_engine *base = p->e->base;
     mp_weights_create(p->e, &p->counter);
     mp_weights_destroy(p->e);
-    if (p->e->shape->tied_embeddings && p->plan->gpus > 1) {
+    if (p->e->shape->tied_embeddings && p->plan->gpus > 1 && p->plan->parts == 1) {
         /* StarPU copies the embedding to where it serves as the LM head. */
         struct mp_place last = mp_memory_of(mp_last_device(&p->e->graph.placements));
         mp_allocate(&p->counter, last, (size_t)mp_weights_matrix_bytes(p->e), "LM head");
@@ -240,22 +240,71 @@ void mp_plan_place(const struct mp_engine *e, const struct mp_stages *stages, in
     mp_engine_place(e, stages, gpu_kv_layers, &out->graph.placements);
 }
 
+/* What a device has of all layers, or all devices of all. */
+static void plan_part(struct planner *p, int64_t tokens, int64_t new_tokens)
+{
+    plan_model(p);
+    plan_prefill(p, tokens, new_tokens > 0);
+    if (new_tokens > 0) {
+        plan_requests(p, tokens, new_tokens);
+        plan_steps(p);
+    }
+}
+
+/* What there is of it besides. */
+static void plan_rest(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
+                      struct mp_plan *plan)
+{
+    const struct mp_engine *part = mp_part(e, 0);
+    if (new_tokens == 0) {
+        plan->bytes[MP_PLAN_CPU][MP_PLAN_STEP] = (int64_t)MP_LOGITS_ROWS * e->shape->vocab_size * 4;
+    }
+    plan->bytes[MP_PLAN_CPU][MP_PLAN_PROCESS] = PROCESS_BYTES;
+    if (plan->gpus > 0) {
+        /* A block on its way; a part of it, too, where there are parts. */
+        plan->bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] =
+            (int64_t)mp_weights_largest_block(e) * (e->parts != NULL ? 2 : 1);
+    }
+    for (int d = MP_PLAN_GPU; d < MP_PLAN_GPU + plan->gpus; d++) {
+        plan->bytes[d][MP_PLAN_WORKSPACE] =
+            (int64_t)mp_workspace_bytes(&part->attention, min64(tokens, e->config->chunk_size),
+                                        e->config->batch, plan->kept_layers > 0);
+        plan->bytes[d][MP_PLAN_PROCESS] = GPU_PROCESS_BYTES;
+    }
+    for (int d = 0; d < MP_PLAN_DEVICES; d++) {
+        for (int i = 0; i < MP_PLAN_ROWS; i++) {
+            plan->total[d] = mp_bytes_add(plan->total[d], plan->bytes[d][i]);
+        }
+    }
+    if (new_tokens > 0) {
+        plan_exchange(e, plan);
+    }
+    if (new_tokens > 0 && mp_prefix_is_on(e)) {
+        plan_prefixes(e, plan, new_tokens);
+    }
+}
+
 static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                  const struct mp_stages *stages, int gpu_kv_layers, struct mp_plan *out)
 {
     struct mp_engine placed;
+    struct mp_engine own[MP_MAX_GPUS]; /* its parts */
+    struct mp_engine *parts[MP_MAX_GPUS];
     mp_plan_place(e, stages, gpu_kv_layers, &placed);
-    struct planner p = {.e = &placed, .plan = out};
-    p.counter.counted = p.counted;
+    for (int i = 0; i < e->num_parts; i++) {
+        mp_plan_place(e->parts[i], stages, gpu_kv_layers, &own[i]);
+        parts[i] = &own[i];
+    }
+    placed.parts = e->parts != NULL ? parts : NULL;
 
     const int devices = placed.graph.placements.num_devices;
-    const int gpus = mp_dense(e).kind == MP_GPU ? devices : 0;
     const struct mp_method *method = e->attention.method;
     *out = (struct mp_plan){
         .tokens = tokens,
         .batch = e->config->batch,
-        .gpus = gpus,
+        .gpus = mp_dense(e).kind == MP_GPU ? devices * mp_num_parts(e) : 0,
         .devices = devices,
+        .parts = mp_num_parts(e),
         .stages = *stages,
         .sparse_layers = mp_sparse_layers(&placed.graph.placements),
         .kept_layers = mp_engine_kept_layers(e),
@@ -266,34 +315,14 @@ static void make(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
         .gpu_limit = e->gpu_limit,
         .variant = e->base != NULL,
     };
-    plan_model(&p);
-    plan_prefill(&p, tokens, new_tokens > 0);
-    if (new_tokens > 0) {
-        plan_requests(&p, tokens, new_tokens);
-        plan_steps(&p);
-    } else {
-        out->bytes[MP_PLAN_CPU][MP_PLAN_STEP] = (int64_t)MP_LOGITS_ROWS * e->shape->vocab_size * 4;
+    for (int i = 0; i < mp_num_parts(e); i++) {
+        struct planner p = {.e = e->parts != NULL ? &own[i] : &placed, .plan = out};
+        p.counter.counted = p.counted;
+        plan_part(&p, tokens, new_tokens);
     }
-    out->bytes[MP_PLAN_CPU][MP_PLAN_PROCESS] = PROCESS_BYTES;
-    if (gpus > 0) {
-        out->bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] = (int64_t)mp_weights_largest_block(&placed);
-    }
-    for (int d = MP_PLAN_GPU; d < MP_PLAN_GPU + gpus; d++) {
-        out->bytes[d][MP_PLAN_WORKSPACE] =
-            (int64_t)mp_workspace_bytes(&placed.attention, min64(tokens, e->config->chunk_size),
-                                        e->config->batch, out->kept_layers > 0);
-        out->bytes[d][MP_PLAN_PROCESS] = GPU_PROCESS_BYTES;
-    }
-    for (int d = 0; d < MP_PLAN_DEVICES; d++) {
-        for (int i = 0; i < MP_PLAN_ROWS; i++) {
-            out->total[d] = mp_bytes_add(out->total[d], out->bytes[d][i]);
-        }
-    }
-    if (new_tokens > 0) {
-        plan_exchange(e, out);
-    }
-    if (new_tokens > 0 && mp_prefix_is_on(&placed)) {
-        plan_prefixes(&placed, out, new_tokens);
+    plan_rest(&placed, tokens, new_tokens, out);
+    for (int i = 0; i < e->num_parts; i++) {
+        mp_placements_free(&own[i].graph.placements);
     }
     mp_placements_free(&placed.graph.placements);
 }

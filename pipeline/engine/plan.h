@@ -50,8 +50,9 @@ struct mp_plan {
     int64_t tokens; /* context planned for, per request */
     int batch;      /* requests */
     int gpus;       /* GPUs in it */
-    int devices;    /* of dense work: they, or what stands for them, or 1: the CPU */
+    int devices;    /* between which layers are split: they, or what stands for them; or 1 */
     struct mp_stages stages;
+    int parts;         /* of every layer, one on each of so many; 1: all of it is on one */
     bool variant;      /* of an engine that has another one's prompts */
     int sparse_layers; /* layers whose static cache has sink, window and generated tokens alone */
     int kept_layers;   /* of them, those whose offloaded tokens are kept to select from */

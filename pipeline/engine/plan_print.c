@@ -133,6 +133,10 @@ static void print_gpus(FILE *out, const struct mp_plan *plan)
         fprintf(out, "  KV and index of %d of %d sparse layers on the GPU%s\n", plan->gpu_kv_layers,
                 plan->kept_layers, plan->gpus > 1 ? "s" : "");
     }
+    if (plan->parts > 1) {
+        fprintf(out, "  heads and FFN of every layer on %d GPUs, 1/%d on each\n", plan->parts,
+                plan->parts);
+    }
     for (int d = 0; d < plan->devices && plan->devices > 1; d++) {
         fprintf(out, "%s %d to %d on GPU %d%s", d == 0 ? "  layers" : ",", plan->stages.first[d],
                 plan->stages.first[d + 1] - 1, d, d == plan->devices - 1 ? "\n" : "");

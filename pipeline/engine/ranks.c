@@ -19,6 +19,10 @@ static int set_ranks(struct mp_engine *e, int rank, int count, struct mp_error *
             "model has %d",
             count, heads, heads);
     }
+    if (count > 1 && e->parts != NULL) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "runtime.parallel: found tensor with %d ranks, expected one process", count);
+    }
     e->rank = rank;
     e->num_ranks = count;
     return 0;

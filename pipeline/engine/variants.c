@@ -10,6 +10,12 @@ int mp_engine_open_variant(struct mp_engine *base, const struct mp_config *confi
     if (base->runtime != NULL || base->base != NULL) {
         return mp_fail(err, MP_ERR_USAGE, "variants are opened of an engine before it is started");
     }
+    if (base->parts != NULL) {
+        return mp_fail(
+            err, MP_ERR_USAGE,
+            "runtime.parallel: several attentions beside each other expect layers, found "
+            "tensor");
+    }
     struct mp_engine *e = mp_xcalloc(1, sizeof *e);
     *e = *base;
     e->base = base;

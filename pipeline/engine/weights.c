@@ -30,8 +30,9 @@ static void list_blocks(struct mp_engine *e, struct block *list)
     const struct mp_shape *s = e->shape;
     const struct mp_placements *p = &e->graph.placements;
     struct mp_model_weights *w = &e->weights;
-    size_t matrix = (size_t)mp_weights_matrix_bytes(e);
-    size_t norm = (size_t)s->hidden_size * sizeof(float);
+    /* The first of several parts has what belongs to no layer. */
+    size_t matrix = e->part == 0 ? (size_t)mp_weights_matrix_bytes(e) : 0;
+    size_t norm = e->part == 0 ? (size_t)s->hidden_size * sizeof(float) : 0;
     struct mp_device last = mp_last_device(p);
     list[0] = (struct block){&w->embed, p->devices[0], matrix, "embedding"};
     list[1] = (struct block){&w->lm_head, last, s->tied_embeddings ? 0 : matrix, "LM head"};
@@ -111,7 +112,7 @@ static int read_to_gpu(struct mp_engine *e, const struct block *list, struct mp_
 
 /* ---- draw ---- */
 
-/* The block that holds an address. */
+/* The block of host or device memory, of those in the list, that holds an address; NULL: none. */
 static const struct mp_buffer *holder(const struct mp_engine *e, const struct block *list,
                                       const void *at)
 {
@@ -122,7 +123,7 @@ static const struct mp_buffer *holder(const struct mp_engine *e, const struct bl
             return list[i].buffer;
         }
     }
-    mp_panic("a weight lies in none of the %d blocks", num_blocks(e));
+    return NULL;
 }
 
 /* Matrices that keep the size of what they multiply, gains of 1, no bias. Queries lie in the first
@@ -150,24 +151,81 @@ static void draw_weight(struct mp_submit *sub, const struct mp_engine *e,
     random_insert(sub, block, &what);
 }
 
-static int draw_all(struct mp_engine *e, const struct block *list, struct mp_error *err)
+/* Those whose memory is given [blocks]; the others' is NULL. */
+static int draw(struct mp_engine *e, const struct block *list, void **memory, struct mp_error *err)
 {
-    void *memory[num_blocks(e)];
     void *layers[num_blocks(e)];
-    for (int i = 0; i < num_blocks(e); i++) {
-        memory[i] = list[i].bytes > 0 ? list[i].buffer->data : NULL;
-    }
     struct mp_weight_blocks at = blocks_at(e, memory, layers);
     struct mp_weight *weights;
     size_t count = mp_model_weights(e->model, &at, &weights);
     struct mp_task_group *group = mp_task_group_create();
     struct mp_submit sub = mp_submit_begin(group, err);
     for (size_t i = 0; i < count; i++) {
-        draw_weight(&sub, e, holder(e, list, weights[i].dst), &weights[i], i);
+        const struct mp_buffer *block = holder(e, list, weights[i].dst);
+        if (block != NULL) {
+            draw_weight(&sub, e, block, &weights[i], i);
+        }
     }
     mp_task_group_destroy(group);
     free(weights);
     return sub.code;
+}
+
+/* ---- parts ---- */
+
+/* A block of the model, in host memory, to each part: as much of it as that has. */
+static int fill_parts_of(struct mp_engine *e, int block, const void *whole, void *staging,
+                         struct mp_error *err)
+{
+    int code = 0;
+    for (int p = 0; p < e->num_parts && code == 0; p++) {
+        struct mp_engine *part = e->parts[p];
+        struct block list[num_blocks(part)];
+        list_blocks(part, list);
+        const int kind = block < SHARED_BLOCKS ? -1 : (block - SHARED_BLOCKS) % LAYER_BLOCKS;
+        if (kind == 0) {
+            projection_weights_part(e->shape, whole, part->shape, p, staging);
+        } else if (kind == 1) {
+            output_weights_part(e->shape, whole, part->shape, p, staging);
+        } else if (kind == 2) {
+            ffn_weights_part(e->shape, whole, part->shape, p, staging);
+        }
+        if (list[block].bytes > 0) {
+            code = mp_buffer_fill(list[block].buffer, kind < 0 ? whole : staging, err);
+        }
+    }
+    return code;
+}
+
+/* Block by block through host memory. */
+static int fill_parts(struct mp_engine *e, struct mp_error *err)
+{
+    const size_t largest = mp_weights_largest_block(e);
+    struct mp_layer_weights layers[e->shape->num_hidden_layers];
+    struct mp_engine any = *e; /* its list tells what blocks the model has */
+    struct block list[num_blocks(e)];
+    struct mp_allocator a = {.err = err};
+    struct mp_buffer whole = {0};
+    any.weights.layers = layers;
+    list_blocks(&any, list);
+    mp_buffer_create(&a, &whole, MP_HOST, largest, "weights on their way to the GPUs");
+    void *staging = mp_allocate(&a, MP_HOST, largest, "weights on their way to the GPUs");
+    for (int i = 0; i < num_blocks(e) && a.code == 0; i++) {
+        void *memory[num_blocks(e)];
+        struct mp_buffer none = {0};
+        for (int j = 0; j < num_blocks(e); j++) {
+            memory[j] = j == i && list[i].bytes > 0 ? whole.data : NULL;
+            list[j].buffer = j == i ? &whole : &none;
+        }
+        a.code =
+            mp_model_has_weights(e->model) ? read_all(e, memory, err) : draw(e, list, memory, err);
+        if (a.code == 0 && list[i].bytes > 0) {
+            a.code = fill_parts_of(e, i, whole.data, staging, err);
+        }
+    }
+    mp_memory_free(MP_HOST, staging, largest);
+    mp_buffer_release(&whole);
+    return a.code;
 }
 
 /* ---- life ---- */
@@ -188,6 +246,12 @@ size_t mp_weights_largest_block(const struct mp_engine *e)
 
 void mp_weights_create(struct mp_engine *e, struct mp_allocator *a)
 {
+    for (int p = 0; p < e->num_parts; p++) {
+        mp_weights_create(e->parts[p], a);
+    }
+    if (e->parts != NULL) {
+        return;
+    }
     struct block list[num_blocks(e)];
     e->weights.layers = mp_xcalloc((size_t)e->shape->num_hidden_layers, sizeof *e->weights.layers);
     list_blocks(e, list);
@@ -201,20 +265,26 @@ void mp_weights_create(struct mp_engine *e, struct mp_allocator *a)
 
 int mp_weights_fill(struct mp_engine *e, struct mp_error *err)
 {
+    if (e->parts != NULL) {
+        return fill_parts(e, err);
+    }
     struct block list[num_blocks(e)];
     void *memory[num_blocks(e)];
     list_blocks(e, list);
     for (int i = 0; i < num_blocks(e); i++) {
-        memory[i] = list[i].buffer->data;
+        memory[i] = list[i].bytes > 0 ? list[i].buffer->data : NULL;
     }
     if (!mp_model_has_weights(e->model)) {
-        return draw_all(e, list, err);
+        return draw(e, list, memory, err);
     }
     return mp_dense(e).kind == MP_GPU ? read_to_gpu(e, list, err) : read_all(e, memory, err);
 }
 
 void mp_weights_destroy(struct mp_engine *e)
 {
+    for (int p = 0; p < e->num_parts; p++) {
+        mp_weights_destroy(e->parts[p]);
+    }
     if (e->weights.layers == NULL) {
         return;
     }

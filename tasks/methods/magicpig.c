@@ -61,8 +61,11 @@ static void create_shared(struct mp_attention *a, struct mp_allocator *alloc, st
     for (int g = 0; g < f->num_groups; g++) {
         mp_buffer_create(alloc, &f->groups[g], place, bytes, "hash functions");
         if (mp_allocated(alloc)) {
-            float *w = lsh_projections_draw(shape->head_dim, c->lsh_K, c->lsh_L, c->lsh_seed,
-                                            (uint64_t)(g * per_group), per_group);
+            uint64_t first =
+                one ? (uint64_t)g
+                    : (uint64_t)g * (uint64_t)a->model_kv_heads + (uint64_t)a->first_kv_head;
+            float *w = lsh_projections_draw(shape->head_dim, c->lsh_K, c->lsh_L, c->lsh_seed, first,
+                                            per_group);
             alloc->code = mp_buffer_fill(&f->groups[g], w, alloc->err);
             free(w);
         }

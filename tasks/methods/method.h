@@ -16,8 +16,10 @@
 struct mp_attention {
     const struct mp_method *method;
     const struct mp_config *config;
-    const struct mp_shape *shape;
-    void *shared; /* what create_shared has made; NULL: nothing */
+    const struct mp_shape *shape; /* of a part of every layer: the part's */
+    int first_kv_head;            /* .. and the number of its first KV head, .. */
+    int model_kv_heads;           /* .. of so many */
+    void *shared;                 /* what create_shared has made; NULL: nothing */
 };
 
 /* Sizes of a shard's parts, in bytes. query_heads: of the shard; kv_heads: likewise. */

@@ -36,6 +36,9 @@ int cuda_device_count(void);
  * in this program (compute capability 8.0). */
 int cuda_device_probe(int device, struct cuda_device_info *out, struct mp_error *err);
 
+/* Whether kernels on a GPU can read another one's memory. */
+bool cuda_device_reads(int device, int peer);
+
 /* Sets up the calling thread: a stream, cuBLAS and `workspace` bytes of device
  * memory for kernels. Once a thread, before any kernel. */
 int cuda_context_create(int device, size_t workspace, struct mp_error *err);

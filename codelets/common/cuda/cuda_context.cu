@@ -70,6 +70,12 @@ int cuda_device_probe(int device, struct cuda_device_info *out, struct mp_error 
     return 0;
 }
 
+bool cuda_device_reads(int device, int peer)
+{
+    int can = 0;
+    return cudaDeviceCanAccessPeer(&can, device, peer) == cudaSuccess && can != 0;
+}
+
 /* ---- the calling thread's context ---- */
 
 /* Takes what the calling thread needs of the GPU into `current`, as far as it can be had. */

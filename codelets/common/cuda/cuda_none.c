@@ -12,6 +12,13 @@ int cuda_device_probe(int device, struct cuda_device_info *out, struct mp_error 
     return mp_fail(err, MP_ERR_RUNTIME, "GPU %d: this program was built without CUDA", device);
 }
 
+bool cuda_device_reads(int device, int peer)
+{
+    (void)device;
+    (void)peer;
+    return false;
+}
+
 int cuda_context_create(int device, size_t workspace, struct mp_error *err)
 {
     (void)workspace;

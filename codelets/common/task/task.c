@@ -217,6 +217,11 @@ void mp_task_updates(struct mp_task *t, const struct mp_buffer *b)
     add(t, b, STARPU_RW, usual_node(b));
 }
 
+void mp_task_reads_on_peer(struct mp_task *t, const struct mp_buffer *b)
+{
+    add(t, b, STARPU_R, (int)mp_memory_node(b->place));
+}
+
 void mp_task_writes_on_peer(struct mp_task *t, const struct mp_buffer *b)
 {
     add(t, b, STARPU_W, (int)mp_memory_node(b->place));

@@ -79,7 +79,9 @@ void mp_task_reads(struct mp_task *t, const struct mp_buffer *b);
 void mp_task_writes(struct mp_task *t, const struct mp_buffer *b);
 void mp_task_updates(struct mp_task *t, const struct mp_buffer *b);
 
-/* Appends a buffer in the memory of another GPU than the task's, which writes it whole, there. */
+/* Appends a buffer that a GPU's task reads, or writes whole, where it is, though that may be
+ * another GPU's memory. */
+void mp_task_reads_on_peer(struct mp_task *t, const struct mp_buffer *b);
 void mp_task_writes_on_peer(struct mp_task *t, const struct mp_buffer *b);
 
 /* Hands the task over, unless an insert before it failed; it is freed in any case. */

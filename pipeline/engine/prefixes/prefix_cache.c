@@ -153,7 +153,8 @@ static bool make_room(const void *engine)
 
 struct mp_allocator mp_request_allocator(const struct mp_engine *e, struct mp_error *err)
 {
-    return (struct mp_allocator){.err = err, .make_room = make_room, .owner = e};
+    const struct mp_engine *owner = e->whole != NULL ? e->whole : e;
+    return (struct mp_allocator){.err = err, .make_room = make_room, .owner = owner};
 }
 
 /* Those whose whole prompt the new one begins with are of no more use, but to those who still use

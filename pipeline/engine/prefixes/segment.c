@@ -8,7 +8,7 @@
 struct mp_segment *mp_segment_create(const struct mp_engine *e)
 {
     struct mp_segment *s = mp_xcalloc(1, sizeof *s);
-    s->layers = mp_xcalloc((size_t)e->shape->num_hidden_layers, sizeof *s->layers);
+    s->layers = mp_kv_layers(e);
     s->refs = 1;
     return s;
 }
@@ -67,7 +67,7 @@ int mp_kv_share_layer(const struct mp_engine *e, struct mp_layer_kv *kv,
                       struct mp_error *err)
 {
     struct mp_allocator a = mp_request_allocator(e, err);
-    const struct mp_layer_kv *from = &prefix->segment->layers[layer];
+    const struct mp_layer_kv *from = &mp_part_layers(e, prefix->segment->layers)[layer];
     const struct mp_shards *shards = mp_shards_of(&e->graph.placements, layer);
     int64_t sink = e->graph.placements.layers[layer].sparse ? e->graph.sink : 0;
     struct mp_place place = mp_cache_place(e, layer);

@@ -42,12 +42,28 @@ static struct offloaded_kv leaving(const struct kv_cache *cache, const struct mp
     };
 }
 
+static void grow_part(const struct mp_engine *part, const struct mp_growth *growth,
+                      struct mp_submit *sub)
+{
+    for (int l = 0; l < part->shape->num_hidden_layers; l++) {
+        const struct mp_shards *shards = mp_shards_of(&part->graph.placements, l);
+        struct mp_layer_kv *kv = &growth->kv[l];
+        if (shards == NULL) {
+            continue;
+        }
+        for (int i = 0; i < shards->count; i++) {
+            kv->shards[i].leaving =
+                leaving(&kv->static_cache, &shards->list[i], growth->first, growth->count);
+        }
+        mp_submit_growth(sub, &part->graph, growth, l);
+        kv->offloaded += growth->count;
+    }
+}
+
 void mp_slot_grow(struct mp_slot *r, const struct mp_engine *e, int slot, struct mp_submit *sub)
 {
-    const struct mp_placements *p = &e->graph.placements;
     struct mp_growth growth = {
         .request = slot,
-        .kv = r->segment->layers,
         .first = r->static_prompt < e->graph.sink ? r->static_prompt : e->graph.sink,
         .count = block(e),
         .used = mp_slot_static_index(r),
@@ -56,18 +72,9 @@ void mp_slot_grow(struct mp_slot *r, const struct mp_engine *e, int slot, struct
         r->shared > 0) {
         return;
     }
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        const struct mp_shards *shards = mp_shards_of(p, l);
-        struct mp_layer_kv *kv = &r->segment->layers[l];
-        if (shards == NULL) {
-            continue;
-        }
-        for (int i = 0; i < shards->count; i++) {
-            kv->shards[i].leaving =
-                leaving(&kv->static_cache, &shards->list[i], growth.first, growth.count);
-        }
-        mp_submit_growth(sub, &e->graph, &growth, l);
-        kv->offloaded += growth.count;
+    for (int p = 0; p < mp_num_parts(e); p++) {
+        growth.kv = mp_part_layers(mp_part(e, p), r->segment->layers);
+        grow_part(mp_part(e, p), &growth, sub);
     }
     r->grown += growth.count;
 }

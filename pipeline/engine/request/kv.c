@@ -231,25 +231,36 @@ void mp_kv_destroy_layer(const struct mp_engine *e, struct mp_layer_kv *kv, int 
 
 void mp_kv_destroy(const struct mp_engine *e, struct mp_layer_kv *kv)
 {
-    for (int l = 0; kv != NULL && l < e->shape->num_hidden_layers; l++) {
-        mp_kv_destroy_layer(e, &kv[l], l);
+    for (int p = 0; kv != NULL && p < mp_num_parts(e); p++) {
+        struct mp_layer_kv *own = mp_part_layers(mp_part(e, p), kv);
+        for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+            mp_kv_destroy_layer(mp_part(e, p), &own[l], l);
+        }
     }
     free(kv);
+}
+
+struct mp_layer_kv *mp_kv_layers(const struct mp_engine *e)
+{
+    size_t count = (size_t)mp_num_parts(e) * (size_t)e->shape->num_hidden_layers;
+    return mp_xcalloc(count, sizeof(struct mp_layer_kv));
 }
 
 /* Pages are locked while nobody waits for them, and kept (mp_memory_free). */
 int mp_kv_lock_pages(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                      struct mp_error *err)
 {
-    const struct mp_placements *p = &e->graph.placements;
     int64_t growth = mp_kv_growth(e, tokens, new_tokens);
-    size_t layers = (size_t)e->shape->num_hidden_layers;
-    struct mp_layer_kv *kv = mp_xcalloc(layers, sizeof *kv);
+    struct mp_layer_kv *kv = mp_kv_layers(e);
     struct mp_allocator a = {.err = err};
-    for (int l = 0; l < p->num_layers && mp_dense(e).kind == MP_GPU; l++) {
-        const struct mp_shards *shards = mp_shards_of(p, l);
-        if (shards != NULL && mp_shard_in_host(&shards->list[0])) {
-            mp_kv_create_offloaded(e, &a, &kv[l], l, tokens, growth);
+    for (int i = 0; i < mp_num_parts(e) && mp_dense(e).kind == MP_GPU; i++) {
+        const struct mp_engine *part = mp_part(e, i);
+        const struct mp_placements *p = &part->graph.placements;
+        for (int l = 0; l < p->num_layers; l++) {
+            const struct mp_shards *shards = mp_shards_of(p, l);
+            if (shards != NULL && mp_shard_in_host(&shards->list[0])) {
+                mp_kv_create_offloaded(part, &a, &mp_part_layers(part, kv)[l], l, tokens, growth);
+            }
         }
     }
     mp_kv_destroy(e, kv);

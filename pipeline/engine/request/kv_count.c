@@ -87,20 +87,45 @@ void mp_kv_count_borrower(const struct mp_engine *e, struct mp_allocator *a, int
     mp_kv_destroy_layer(e, &kv, layer);
 }
 
+static void count_part(const struct mp_engine *part, struct mp_allocator *counter, int64_t tokens,
+                       int64_t new_tokens)
+{
+    int64_t growth = mp_kv_growth(part, tokens, new_tokens);
+    for (int l = 0; l < part->shape->num_hidden_layers; l++) {
+        struct mp_layer_kv kv = {0};
+        mp_kv_count_static(part, counter, l, tokens, new_tokens);
+        mp_kv_create_offloaded(part, counter, &kv, l, tokens, growth);
+        mp_kv_create_index(part, counter, &kv, l);
+        mp_kv_destroy_layer(part, &kv, l);
+    }
+}
+
 void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                  int64_t bytes[MP_PLAN_DEVICES])
 {
     int64_t counted[MP_MEMORIES] = {0};
     struct mp_allocator counter = {.counted = counted};
-    int64_t growth = mp_kv_growth(e, tokens, new_tokens);
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        struct mp_layer_kv kv = {0};
-        mp_kv_count_static(e, &counter, l, tokens, new_tokens);
-        mp_kv_create_offloaded(e, &counter, &kv, l, tokens, growth);
-        mp_kv_create_index(e, &counter, &kv, l);
-        mp_kv_destroy_layer(e, &kv, l);
+    for (int p = 0; p < mp_num_parts(e); p++) {
+        count_part(mp_part(e, p), &counter, tokens, new_tokens);
     }
     mp_plan_by_device(counted, bytes);
+}
+
+static void count_held_part(const struct mp_engine *part, struct mp_allocator *counter,
+                            const struct mp_layer_kv *layers)
+{
+    for (int l = 0; l < part->shape->num_hidden_layers; l++) {
+        const struct mp_layer_kv *kv = &layers[l];
+        struct mp_layer_kv same = {.offloaded = kv->offloaded};
+        mp_kv_cache_create(part, counter, mp_cache_place(part, l), &same.static_cache,
+                           kv->static_cache.capacity, true);
+        if (kv->lender == NULL && kv->shards != NULL) {
+            mp_kv_create_shards(part, counter, &same, l,
+                                kv->shards[0].offloaded.capacity - kv->offloaded);
+            mp_kv_create_index(part, counter, &same, l);
+        }
+        mp_kv_destroy_layer(part, &same, l);
+    }
 }
 
 void mp_kv_count_held(const struct mp_engine *e, const struct mp_layer_kv *layers,
@@ -108,17 +133,8 @@ void mp_kv_count_held(const struct mp_engine *e, const struct mp_layer_kv *layer
 {
     int64_t counted[MP_MEMORIES] = {0};
     struct mp_allocator counter = {.counted = counted};
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        const struct mp_layer_kv *kv = &layers[l];
-        struct mp_layer_kv same = {.offloaded = kv->offloaded};
-        mp_kv_cache_create(e, &counter, mp_cache_place(e, l), &same.static_cache,
-                           kv->static_cache.capacity, true);
-        if (kv->lender == NULL && kv->shards != NULL) {
-            mp_kv_create_shards(e, &counter, &same, l,
-                                kv->shards[0].offloaded.capacity - kv->offloaded);
-            mp_kv_create_index(e, &counter, &same, l);
-        }
-        mp_kv_destroy_layer(e, &same, l);
+    for (int p = 0; p < mp_num_parts(e); p++) {
+        count_held_part(mp_part(e, p), &counter, layers + p * e->shape->num_hidden_layers);
     }
     mp_plan_by_device(counted, bytes);
 }

@@ -92,7 +92,11 @@ double mp_slot_observe(struct mp_slot *r, const struct mp_engine *e,
         if (!e->graph.placements.layers[l].sparse) {
             continue;
         }
-        double square = mean_square(e, b, n, l);
+        double square = 0.0;
+        for (int p = 0; p < mp_num_parts(e); p++) {
+            square += mean_square(mp_part(e, p), &b[p], n, l);
+        }
+        square /= mp_num_parts(e);
         o->squares[l] += square;
         o->error[l] = sqrt(o->squares[l] / (double)o->steps);
         if (r->epsilon > 0.0) {

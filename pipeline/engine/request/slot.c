@@ -19,7 +19,10 @@ int64_t mp_slot_growth(const struct mp_slot *r, const struct mp_engine *e)
 void mp_slot_close(struct mp_slot *r, const struct mp_engine *e)
 {
     mp_prefix_retire(e, r->segment);
-    mp_selections_destroy(e, r->selections);
+    for (int p = 0; r->selections != NULL && p < mp_num_parts(e); p++) {
+        mp_selections_destroy(mp_part(e, p), r->selections[p]);
+    }
+    free(r->selections);
     mp_free(r->ids);
     free(r->own_eos);
     mp_request_text_close(r->text);
@@ -134,7 +137,11 @@ int mp_slot_open(struct mp_slot *r, const struct mp_engine *e, const int32_t *id
 
     expect(e, r);
     struct mp_allocator a = mp_request_allocator(e, err);
-    r->selections = mp_selections_create(e, &a, mp_slot_offloaded(r) + mp_slot_growth(r, e));
+    r->selections = mp_xcalloc((size_t)mp_num_parts(e), sizeof *r->selections);
+    for (int p = 0; p < mp_num_parts(e); p++) {
+        r->selections[p] =
+            mp_selections_create(mp_part(e, p), &a, mp_slot_offloaded(r) + mp_slot_growth(r, e));
+    }
     return a.code;
 }
 
@@ -149,18 +156,27 @@ int64_t mp_slot_static_index(const struct mp_slot *r)
     return r->static_prompt + r->info.generated_tokens - 1 - r->grown;
 }
 
-int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_error *err)
+static int reserve_part(struct mp_slot *r, const struct mp_engine *part, struct mp_error *err)
 {
-    for (int l = 0; l < e->shape->num_hidden_layers; l++) {
-        int64_t used = e->graph.placements.layers[l].sparse ? mp_slot_static_index(r)
-                                                            : next_position(r) - r->shared;
-        int code =
-            mp_kv_cache_reserve(e, l, &r->segment->layers[l].static_cache, used, used + 1, err);
+    struct mp_layer_kv *kv = mp_part_layers(part, r->segment->layers);
+    for (int l = 0; l < part->shape->num_hidden_layers; l++) {
+        int64_t used = part->graph.placements.layers[l].sparse ? mp_slot_static_index(r)
+                                                               : next_position(r) - r->shared;
+        int code = mp_kv_cache_reserve(part, l, &kv[l].static_cache, used, used + 1, err);
         if (code != 0) {
             return code;
         }
     }
     return 0;
+}
+
+int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_error *err)
+{
+    int code = 0;
+    for (int p = 0; p < mp_num_parts(e) && code == 0; p++) {
+        code = reserve_part(r, mp_part(e, p), err);
+    }
+    return code;
 }
 
 struct sample_row mp_slot_sample(struct mp_slot *r, const struct mp_engine *e)
@@ -170,17 +186,15 @@ struct sample_row mp_slot_sample(struct mp_slot *r, const struct mp_engine *e)
 }
 
 void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
-                  struct mp_decode_row *row)
+                  struct mp_decode_row *const *rows)
 {
     int64_t position = next_position(r);
     if (mp_model_rope_varies(e->model)) {
         mp_engine_rope(e, position + 1, &r->rope);
     }
     ((int32_t *)b->ids.data)[n] = r->ids[position];
-    *row = (struct mp_decode_row){
-        .kv = r->segment->layers,
+    const struct mp_decode_row row = {
         .shared = r->shared,
-        .selections = r->selections,
         .rope = &r->rope,
         .position = position,
         .static_index = mp_slot_static_index(r),
@@ -189,6 +203,11 @@ void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_b
         .expected_nnz = r->expected_nnz,
         .samples = r->observation.samples,
     };
+    for (int p = 0; p < mp_num_parts(e); p++) {
+        rows[p][n] = row;
+        rows[p][n].kv = mp_part_layers(mp_part(e, p), r->segment->layers);
+        rows[p][n].selections = r->selections[p];
+    }
 }
 
 /* Tokens that a layer selected for row n, all heads. */
@@ -225,7 +244,10 @@ double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct 
         if (!e->graph.placements.layers[l].sparse) {
             continue;
         }
-        r->expected_nnz[l] = count_selected(e, b, n, l);
+        r->expected_nnz[l] = 0.0;
+        for (int p = 0; p < mp_num_parts(e); p++) {
+            r->expected_nnz[l] += count_selected(mp_part(e, p), &b[p], n, l);
+        }
         step += r->expected_nnz[l] / candidates;
         r->sampled_sum[l] += r->expected_nnz[l] / candidates;
         r->sampled_mean[l] = r->sampled_sum[l] / (double)r->sampled_steps;

@@ -48,9 +48,9 @@ struct mp_slot {
     uint64_t stream;    /* separates its random numbers from those of other requests */
     const int32_t *eos; /* [num_eos] its end tokens: the engine's, or own_eos */
     int num_eos;
-    int32_t *own_eos;                 /* NULL: it has none of its own */
-    struct mp_request_text *text;     /* NULL: nobody wants it as it comes */
-    struct mp_selection **selections; /* [cuts] -> [shards] */
+    int32_t *own_eos;                  /* NULL: it has none of its own */
+    struct mp_request_text *text;      /* NULL: nobody wants it as it comes */
+    struct mp_selection ***selections; /* [parts] -> [cuts] -> [shards] */
     double *expected_nnz;  /* [num_hidden_layers] tokens the last step selected, all heads */
     double *sampled_sum;   /* [num_hidden_layers] sum over steps of the share sampled */
     double *sampled_mean;  /* [num_hidden_layers] the same as a mean; info.sampled */
@@ -100,13 +100,13 @@ int mp_slot_reserve(struct mp_slot *r, const struct mp_engine *e, struct mp_erro
 struct sample_row mp_slot_sample(struct mp_slot *r, const struct mp_engine *e);
 
 /* Makes row n of a step out of the request, for which there is room: its last token is fed in. The
- * step's ids are acquired for writing. */
+ * step's ids are acquired for writing. b [parts]; rows [parts]: each gets its n-th. */
 void mp_slot_feed(struct mp_slot *r, const struct mp_engine *e, struct mp_step_buffers *b, int n,
-                  struct mp_decode_row *row);
+                  struct mp_decode_row *const *rows);
 
 /* Adds what a step selected for its row n to the statistics. Returns its part of the offloaded
  * tokens, the mean of the sparse layers; NAN if there is none of either. The step's tasks have
- * run. */
+ * run. b [parts] */
 double mp_slot_count(struct mp_slot *r, const struct mp_engine *e, const struct mp_step_buffers *b,
                      int n);
 

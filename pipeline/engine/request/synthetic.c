@@ -122,8 +122,9 @@ static void fill_layer(struct mp_submit *sub, const struct mp_engine *e, const s
     sub->code = mp_kv_create_layer(e, &keep->kv[layer], layer, keep->tokens, growth, sub->err);
     /* Tasks see the staging area through its struct, not through what is drawn into. */
     mp_task_group_wait(sub->group, 0);
-    draw(sub, e, place, staging, staging->k, keys, (uint64_t)layer * 2);
-    draw(sub, e, place, staging, staging->v, ANY, (uint64_t)layer * 2 + 1);
+    uint64_t seed = 2 * (uint64_t)(e->part * e->shape->num_hidden_layers + layer);
+    draw(sub, e, place, staging, staging->k, keys, seed);
+    draw(sub, e, place, staging, staging->v, ANY, seed + 1);
     mp_task_group_wait(sub->group, 0);
     mp_submit_keep(sub, &e->graph, keep, layer, &wrap, 1);
 }
@@ -150,6 +151,19 @@ static void fill_stage(struct mp_submit *sub, const struct mp_engine *e, const s
     mp_kv_cache_destroy(place, &staging);
 }
 
+static void fill_part(struct mp_submit *sub, const struct mp_engine *e, struct mp_layer_kv *kv,
+                      int64_t tokens, int64_t growth, struct key_spread keys)
+{
+    struct mp_allocator a = {.code = sub->code, .err = sub->err};
+    struct mp_keep keep = {.request = -1, .tokens = tokens, .kv = kv};
+    keep.scratch = mp_index_scratch_create(e, &a, tokens - mp_static_tokens(&e->graph, tokens));
+    sub->code = a.code;
+    for (int s = 0; s < e->graph.placements.num_devices; s++) {
+        fill_stage(sub, e, &keep, s, growth, keys);
+    }
+    mp_index_scratch_destroy(e, keep.scratch);
+}
+
 int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t tokens,
                       int64_t growth, double sampled, bool nearest, struct mp_error *err)
 {
@@ -161,16 +175,12 @@ int mp_synthetic_fill(const struct mp_engine *e, struct mp_layer_kv *kv, int64_t
             return code;
         }
     }
-    struct mp_allocator a = {.err = err};
-    struct mp_keep keep = {.request = -1, .tokens = tokens, .kv = kv};
-    keep.scratch = mp_index_scratch_create(e, &a, tokens - mp_static_tokens(&e->graph, tokens));
     struct mp_task_group *group = mp_task_group_create();
     struct mp_submit sub = mp_submit_begin(group, err);
-    sub.code = a.code;
-    for (int s = 0; s < e->graph.placements.num_devices; s++) {
-        fill_stage(&sub, e, &keep, s, growth, keys);
+    for (int p = 0; p < mp_num_parts(e); p++) {
+        const struct mp_engine *part = mp_part(e, p);
+        fill_part(&sub, part, mp_part_layers(part, kv), tokens, growth, keys);
     }
     mp_task_group_destroy(group);
-    mp_index_scratch_destroy(e, keep.scratch);
     return sub.code;
 }

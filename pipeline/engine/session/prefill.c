@@ -13,9 +13,10 @@ enum {
 struct mp_prefill_run {
     const struct mp_engine *engine;
     struct mp_prefill_options options;
-    struct mp_prefix prefix; /* that is not read; a reference to its segment */
-    struct mp_prefill p;
-    struct mp_prefill_room *room;
+    struct mp_prefix prefix;          /* that is not read; a reference to its segment */
+    struct mp_prefill p[MP_MAX_GPUS]; /* [parts] */
+    struct mp_prefill_parts parts;    /* of p */
+    struct mp_prefill_room *room;     /* [parts] */
     struct mp_task_group *group;
     int unit;     /* the next one */
     int64_t lead; /* rows, each in one layer, that have been read of it, less those of prompts that
@@ -35,7 +36,7 @@ static void report(const struct mp_prefill_run *r, int64_t done)
         *r->options.read_tokens = done;
     }
     if (r->shown) {
-        mp_engine_progress(r->engine, "reading the prompt", "tok", done, r->p.keep.tokens);
+        mp_engine_progress(r->engine, "reading the prompt", "tok", done, r->p[0].keep.tokens);
     }
 }
 
@@ -74,7 +75,9 @@ static void create_chunk(const struct mp_engine *e, struct mp_allocator *a,
 {
     const struct mp_placements *p = &e->graph.placements;
     size_t rows = (size_t)chunk->rows;
-    mp_buffer_create(a, &chunk->ids, MP_PINNED, rows * sizeof(int32_t), "prompt ids");
+    if (e->part == 0) {
+        mp_buffer_create(a, &chunk->ids, MP_PINNED, rows * sizeof(int32_t), "prompt ids");
+    }
     chunk->x = mp_xcalloc((size_t)p->num_devices, sizeof *chunk->x);
     for (int d = 0; d < p->num_devices; d++) {
         mp_buffer_create(a, &chunk->x[d], mp_memory_of(p->devices[d]),
@@ -88,12 +91,17 @@ static void create_activations(const struct mp_engine *e, struct mp_allocator *a
 {
     const struct mp_placements *at = &e->graph.placements;
     const size_t bytes = (size_t)room->rows * (size_t)mp_shape_q_width(e->shape) * sizeof(float);
+    const size_t stream = (size_t)room->rows * (size_t)e->shape->hidden_size * sizeof(float);
     room->activations = mp_xcalloc((size_t)at->num_devices, sizeof *room->activations);
     for (int d = 0; d < at->num_devices; d++) {
         struct mp_place place = mp_memory_of(at->devices[d]);
         for (int i = 0; i < room->chunks_at_once; i++) {
             mp_buffer_create(a, &room->activations[d].q[i], place, bytes, "prefill queries");
             mp_buffer_create(a, &room->activations[d].o[i], place, bytes, "prefill attention");
+            if (e->graph.part) {
+                mp_buffer_create(a, &room->activations[d].y[i], place, stream,
+                                 "prefill residual stream");
+            }
         }
     }
 }
@@ -121,6 +129,7 @@ void mp_prefill_room_destroy(const struct mp_engine *e, struct mp_prefill_room *
         for (int i = 0; i < room->chunks_at_once; i++) {
             mp_buffer_release(&room->activations[d].q[i]);
             mp_buffer_release(&room->activations[d].o[i]);
+            mp_buffer_release(&room->activations[d].y[i]);
         }
     }
     free(room->activations);
@@ -177,10 +186,13 @@ void mp_prefill_destroy_buffers(const struct mp_engine *e, struct mp_prefill *p)
 
 static void leave_room(struct mp_prefill_run *r)
 {
-    if (--r->room->users == 0) {
-        mp_prefill_room_destroy(r->engine, r->room);
-        free(r->room);
+    if (--r->room->users > 0) {
+        return;
     }
+    for (int i = 0; i < r->parts.count; i++) {
+        mp_prefill_room_destroy(mp_part(r->engine, i), &r->room[i]);
+    }
+    free(r->room);
 }
 
 void mp_prefill_close(struct mp_prefill_run *r)
@@ -189,7 +201,9 @@ void mp_prefill_close(struct mp_prefill_run *r)
         return;
     }
     mp_task_group_cancel(r->group); /* what is left of a prompt that is given up */
-    mp_prefill_destroy_buffers(r->engine, &r->p);
+    for (int i = 0; i < r->parts.count; i++) {
+        mp_prefill_destroy_buffers(mp_part(r->engine, i), &r->p[i]);
+    }
     leave_room(r);
     mp_task_group_destroy(r->group);
     mp_prefix_release(r->engine, &r->prefix);
@@ -199,8 +213,8 @@ void mp_prefill_close(struct mp_prefill_run *r)
 
 static void fill_ids(struct mp_prefill_run *r)
 {
-    for (int c = 0; c < r->p.num_chunks; c++) {
-        const struct mp_prefill_chunk *chunk = &r->p.chunks[c];
+    for (int c = 0; c < r->p[0].num_chunks; c++) {
+        const struct mp_prefill_chunk *chunk = &r->p[0].chunks[c];
         memcpy(chunk->ids.data, r->options.ids + chunk->first, chunk->ids.bytes);
     }
 }
@@ -212,20 +226,25 @@ static void take_prefix(struct mp_prefill_run *r)
     }
     r->prefix = *r->options.prefix;
     mp_prefix_hold(&r->prefix);
-    r->p.prefix = r->prefix.tokens;
-    r->p.kept = r->prefix.segment->layers;
-    r->p.keep.shared = r->prefix.shared ? r->prefix.tokens : 0;
+    for (int i = 0; i < r->parts.count; i++) {
+        const struct mp_engine *part = mp_part(r->engine, i);
+        r->p[i].prefix = r->prefix.tokens;
+        r->p[i].kept = mp_part_layers(part, r->prefix.segment->layers);
+        r->p[i].keep.shared = r->prefix.shared ? r->prefix.tokens : 0;
+    }
 }
 
 /* What was staged in another's room has been kept once its tasks have run. */
 static void enter_room(struct mp_prefill_run *r, struct mp_allocator *a)
 {
     struct mp_prefill_run *other = r->options.interrupted;
-    int64_t read = r->options.count - r->p.prefix;
+    int64_t read = r->options.count - r->p[0].prefix;
     if (other == NULL) {
-        r->room = mp_xcalloc(1, sizeof *r->room);
-        mp_prefill_room_create(r->engine, a, r->room, r->options.count,
-                               least(read, r->engine->config->chunk_size));
+        r->room = mp_xcalloc((size_t)r->parts.count, sizeof *r->room);
+        for (int i = 0; i < r->parts.count; i++) {
+            mp_prefill_room_create(mp_part(r->engine, i), a, &r->room[i], r->options.count,
+                                   least(read, r->engine->config->chunk_size));
+        }
         return;
     }
     mp_task_group_wait(other->group, 0);
@@ -242,19 +261,28 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
     r->engine = e;
     r->options = *options;
     r->group = mp_task_group_create();
-    r->p = (struct mp_prefill){
-        .keep = {.request = options->request, .kv = options->kv},
-        .rope = options->rope,
-        .last_row_only = options->sink == NULL,
-    };
+    r->parts.count = mp_num_parts(e);
+    for (int i = 0; i < r->parts.count; i++) {
+        const struct mp_engine *part = mp_part(e, i);
+        r->parts.graphs[i] = &part->graph;
+        r->parts.prefills[i] = &r->p[i];
+        r->p[i] = (struct mp_prefill){
+            .keep = {.request = options->request,
+                     .kv = options->kv != NULL ? mp_part_layers(part, options->kv) : NULL},
+            .rope = options->rope,
+            .last_row_only = options->sink == NULL,
+        };
+    }
     take_prefix(r);
     enter_room(r, &a);
-    mp_prefill_create_buffers(e, &a, &r->p, r->room, options->count,
-                              options->kv != NULL && !r->prefix.shared);
+    for (int i = 0; i < r->parts.count; i++) {
+        mp_prefill_create_buffers(mp_part(e, i), &a, &r->p[i], &r->room[i], options->count,
+                                  options->kv != NULL && !r->prefix.shared);
+    }
     if (a.code == 0) {
         struct mp_submit sub = mp_submit_begin(r->group, err);
         fill_ids(r);
-        mp_submit_prefill_embed(&sub, &e->graph, &r->p);
+        mp_submit_prefill_embed(&sub, &r->parts);
         a.code = sub.code;
     }
     if (a.code != 0) {
@@ -270,7 +298,7 @@ int mp_prefill_open(const struct mp_engine *e, const struct mp_prefill_options *
 /* Of a chunk and layer each. */
 static int total_units(const struct mp_prefill_run *r)
 {
-    return r->engine->shape->num_hidden_layers * r->p.num_chunks;
+    return r->engine->shape->num_hidden_layers * r->p[0].num_chunks;
 }
 
 int mp_prefill_units_left(const struct mp_prefill_run *r)
@@ -287,32 +315,32 @@ static bool goes_by_chunks(const struct mp_prefill_run *r)
 
 int mp_prefill_units_to_end(const struct mp_prefill_run *r)
 {
-    return r->p.num_chunks - r->unit % r->p.num_chunks;
+    return r->p[0].num_chunks - r->unit % r->p[0].num_chunks;
 }
 
 bool mp_prefill_is_between_layers(const struct mp_prefill_run *r)
 {
-    return r->unit % r->p.num_chunks == 0;
+    return r->unit % r->p[0].num_chunks == 0;
 }
 
 bool mp_prefill_lets_in(const struct mp_prefill_run *r, int64_t count, int64_t own)
 {
-    return r->lead >= 0 && !goes_by_chunks(r) && r->p.num_chunks > 1 && count <= r->p.keep.tokens &&
-           own <= r->room->rows;
+    return r->lead >= 0 && !goes_by_chunks(r) && r->p[0].num_chunks > 1 &&
+           count <= r->p[0].keep.tokens && own <= r->room->rows;
 }
 
 /* The KV is allocated layer by layer, while the devices work on what was submitted before: its
  * memory is touched, and locked for the GPU, in the time of tasks. */
-static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, int layer,
+static int keep_layer(struct mp_prefill_run *r, struct mp_submit *sub, int part, int layer,
                       struct mp_error *err)
 {
-    const struct mp_engine *e = r->engine;
-    struct mp_layer_kv *kv = &r->options.kv[layer];
+    const struct mp_engine *e = mp_part(r->engine, part);
+    struct mp_layer_kv *kv = &r->p[part].keep.kv[layer];
     int code = r->prefix.shared
                    ? mp_kv_share_layer(e, kv, &r->prefix, layer, r->options.count, err)
                    : mp_kv_create_layer(e, kv, layer, r->options.count, r->options.growth, err);
     if (code == 0) {
-        mp_submit_prefill_keep(sub, &e->graph, &r->p, layer);
+        mp_submit_prefill_keep(sub, &e->graph, &r->p[part], layer);
         code = sub->code;
     }
     return code;
@@ -322,15 +350,16 @@ int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err)
 {
     struct mp_submit sub = mp_submit_begin(r->group, err);
     const int layers = r->engine->shape->num_hidden_layers;
-    const int chunks = r->p.num_chunks;
+    const int chunks = r->p[0].num_chunks;
     int layer = goes_by_chunks(r) ? r->unit % layers : r->unit / chunks;
     int chunk = goes_by_chunks(r) ? r->unit / layers : r->unit % chunks;
-    mp_submit_prefill_chunk(&sub, &r->engine->graph, &r->p, layer, chunk);
+    mp_submit_prefill_chunk(&sub, &r->parts, layer, chunk);
     int code = sub.code;
-    r->lead += r->p.chunks[chunk].rows;
+    r->lead += r->p[0].chunks[chunk].rows;
     r->unit++;
-    if (code == 0 && chunk == chunks - 1 && r->options.kv != NULL) {
-        code = keep_layer(r, &sub, layer, err);
+    bool keeps = chunk == chunks - 1 && r->options.kv != NULL;
+    for (int i = 0; i < r->parts.count && keeps && code == 0; i++) {
+        code = keep_layer(r, &sub, i, layer, err);
     }
     return code;
 }
@@ -338,10 +367,10 @@ int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err)
 /* Reports what has run when at most `pending` tasks of this prompt have not. */
 static void show_progress(struct mp_prefill_run *r, int pending)
 {
-    double units = r->unit - (double)pending / TASKS_PER_UNIT;
+    double units = r->unit - (double)pending / (TASKS_PER_UNIT * r->parts.count);
     double read =
-        units > 0 ? units / total_units(r) * (double)(r->p.keep.tokens - r->p.prefix) : 0.0;
-    report(r, r->p.prefix + (int64_t)read);
+        units > 0 ? units / total_units(r) * (double)(r->p[0].keep.tokens - r->p[0].prefix) : 0.0;
+    report(r, r->p[0].prefix + (int64_t)read);
 }
 
 /* MP_ERR_INTERRUPTED once the engine is to stop, if the prompt is read by itself: its tasks that
@@ -377,15 +406,15 @@ static int most_ahead(const struct mp_prefill_run *r)
     if (goes_by_chunks(r)) {
         return (p->num_devices + 1) * p->num_layers * (TASKS_PER_UNIT + TASKS_TO_KEEP);
     }
-    int units = mp_dense(r->engine).kind == MP_GPU ? r->p.num_chunks : 1;
-    return 2 * (TASKS_PER_UNIT * units + TASKS_TO_KEEP);
+    int units = mp_dense(r->engine).kind == MP_GPU ? r->p[0].num_chunks : 1;
+    return 2 * r->parts.count * (TASKS_PER_UNIT * units + TASKS_TO_KEEP);
 }
 
 int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err)
 {
     if (!r->shown) {
         r->shown = true;
-        report(r, r->p.prefix);
+        report(r, r->p[0].prefix);
     }
     int code = check_stop(r, err);
     if (code == 0) {
@@ -412,7 +441,7 @@ static int sink_rows(struct mp_prefill_run *r, int chunk, struct mp_rows rows,
                      struct mp_buffer *logits, struct mp_error *err)
 {
     struct mp_submit sub = mp_submit_begin(r->group, err);
-    mp_submit_prefill_logits(&sub, &r->engine->graph, &r->p, chunk, rows, logits);
+    mp_submit_prefill_logits(&sub, r->parts.graphs[0], &r->p[0], chunk, rows, logits);
     int code = sub.code == 0 ? mp_buffer_acquire(logits, false, err) : sub.code;
     if (code == 0) {
         code = r->options.sink(r->options.sink_arg, logits->data, rows.count, err);
@@ -428,8 +457,8 @@ static int sink_logits(struct mp_prefill_run *r, struct mp_error *err)
     size_t row_bytes = (size_t)r->engine->shape->vocab_size * sizeof(float);
     mp_buffer_create(&a, &logits, MP_PINNED, MP_LOGITS_ROWS * row_bytes, "logits");
     int code = a.code;
-    for (int c = 0; c < r->p.num_chunks && code == 0; c++) {
-        int64_t rows = r->p.chunks[c].rows;
+    for (int c = 0; c < r->p[0].num_chunks && code == 0; c++) {
+        int64_t rows = r->p[0].chunks[c].rows;
         for (int64_t row = 0; row < rows && code == 0; row += MP_LOGITS_ROWS) {
             struct mp_rows some = {row, least(rows - row, MP_LOGITS_ROWS)};
             code = mp_engine_stopped(r->engine)
@@ -448,10 +477,11 @@ int mp_prefill_finish(struct mp_prefill_run *r, struct mp_error *err)
         code = sink_logits(r, err);
     }
     if (code == 0 && r->options.last_logits != NULL) {
-        int last = r->p.num_chunks - 1;
-        struct mp_rows row = {r->p.chunks[last].rows - 1, 1};
+        int last = r->p[0].num_chunks - 1;
+        struct mp_rows row = {r->p[0].chunks[last].rows - 1, 1};
         struct mp_submit sub = mp_submit_begin(r->group, err);
-        mp_submit_prefill_logits(&sub, &r->engine->graph, &r->p, last, row, r->options.last_logits);
+        mp_submit_prefill_logits(&sub, r->parts.graphs[0], &r->p[0], last, row,
+                                 r->options.last_logits);
         code = sub.code;
     }
     return code;

@@ -13,7 +13,7 @@ static void read_errors(const struct mp_session *s, int layer, float *error)
     const struct mp_shards *shards = mp_shards_of(&g->placements, layer);
     int group = mp_shape_group(g->shape);
     bool estimated = g->attention->method->estimates_error && shards != NULL &&
-                     s->step.rows[0].kv[layer].offloaded > 0;
+                     s->rows[0].kv[layer].offloaded > 0;
     for (int h = 0; h < g->shape->num_attention_heads; h++) {
         error[h] = NAN;
     }
@@ -29,8 +29,7 @@ static int probe_layer(struct mp_session *s, int layer, const float *given,
                        const struct mp_probe *out, struct mp_error *err)
 {
     const struct mp_shape *shape = s->engine->shape;
-    const struct mp_buffer *x =
-        &mp_dense_buffers_of(&s->engine->graph, &s->step.parts[0], layer)->x;
+    const struct mp_buffer *x = &mp_dense_buffers_of(&s->engine->graph, s->steps, layer)->x;
     size_t hidden = (size_t)shape->hidden_size;
     size_t bytes = hidden * sizeof *given;
     float *in = out->x + (size_t)layer * hidden;
@@ -43,9 +42,9 @@ static int probe_layer(struct mp_session *s, int layer, const float *given,
         code = mp_memory_copy(MP_HOST, in, x->place, x->data, bytes, err);
     }
     if (code == 0) {
+        const struct mp_decode_parts parts = mp_session_parts(s, 0);
         struct mp_submit sub = mp_submit_begin(s->group, err);
-        s->attention_bytes +=
-            mp_submit_decode_layer(&sub, &s->engine->graph, &s->step.parts[0], layer);
+        s->attention_bytes += mp_submit_decode_layer(&sub, &parts, layer);
         code = sub.code;
     }
     if (code == 0) {
@@ -68,15 +67,16 @@ int mp_session_probe(struct mp_session *s, const float *given, const struct mp_p
     mp_task_one_at_a_time(true);
     int code = mp_session_prepare_step(s, err);
     if (code == 0 && s->step.num_rows == 1) {
-        s->step.parts[0].observe = true;
+        const struct mp_decode_parts parts = mp_session_parts(s, 0);
+        s->steps[0].observe = true;
         struct mp_submit sub = mp_submit_begin(s->group, err);
-        mp_submit_decode_embed(&sub, g, &s->step.parts[0]);
+        mp_submit_decode_embed(&sub, &parts);
         code = sub.code;
         for (int l = 0; l < g->shape->num_hidden_layers && code == 0; l++) {
             code = probe_layer(s, l, given, out, err);
         }
         sub.code = code;
-        mp_submit_decode_sample(&sub, g, &s->step.parts[0]);
+        mp_submit_decode_sample(&sub, &parts);
         code = sub.code;
     }
     mp_task_one_at_a_time(false);

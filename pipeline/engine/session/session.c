@@ -20,10 +20,16 @@ int mp_session_open(struct mp_engine *e, struct mp_session **out, struct mp_erro
     s->group = mp_task_group_create();
     mp_micro_batches_init(&s->micro_batches, e->config, mp_searches_micro_batches(e));
     s->slots = mp_xcalloc((size_t)s->batch, sizeof *s->slots);
-    s->buffers = mp_xcalloc((size_t)s->micro_batches.most, sizeof *s->buffers);
+    const size_t parts = (size_t)mp_num_parts(e);
+    s->buffers = mp_xcalloc(parts * (size_t)s->micro_batches.most, sizeof *s->buffers);
+    s->steps = mp_xcalloc(parts * (size_t)s->batch, sizeof *s->steps);
+    s->rows = mp_xcalloc(parts * (size_t)s->batch, sizeof *s->rows);
     struct mp_allocator a = {.err = err};
     for (int m = 0; m < s->micro_batches.most; m++) {
-        mp_step_buffers_create(e, &a, mp_micro_batch_rows(s->batch, m), &s->buffers[m]);
+        for (int p = 0; p < mp_num_parts(e); p++) {
+            mp_step_buffers_create(mp_part(e, p), &a, mp_micro_batch_rows(s->batch, m),
+                                   &mp_session_buffers(s, m)[p]);
+        }
     }
     if (a.code != 0) {
         mp_session_close(s);
@@ -42,12 +48,36 @@ void mp_session_close(struct mp_session *s)
         mp_session_remove(s, i);
     }
     for (int m = 0; m < s->micro_batches.most; m++) {
-        mp_step_buffers_destroy(s->engine, &s->buffers[m]);
+        for (int p = 0; p < mp_num_parts(s->engine); p++) {
+            mp_step_buffers_destroy(mp_part(s->engine, p), &mp_session_buffers(s, m)[p]);
+        }
     }
     mp_task_group_destroy(s->group);
     free(s->buffers);
+    free(s->steps);
+    free(s->rows);
     free(s->slots);
     free(s);
+}
+
+struct mp_step_buffers *mp_session_buffers(const struct mp_session *s, int micro_batch)
+{
+    return s->buffers + micro_batch * mp_num_parts(s->engine);
+}
+
+struct mp_decode_step *mp_session_steps(const struct mp_session *s, int micro_batch)
+{
+    return s->steps + micro_batch * mp_num_parts(s->engine);
+}
+
+struct mp_decode_parts mp_session_parts(const struct mp_session *s, int micro_batch)
+{
+    struct mp_decode_parts parts = {.count = mp_num_parts(s->engine)};
+    for (int p = 0; p < parts.count; p++) {
+        parts.graphs[p] = &mp_part(s->engine, p)->graph;
+        parts.steps[p] = &mp_session_steps(s, micro_batch)[p];
+    }
+    return parts;
 }
 
 int mp_session_micro_batches(const struct mp_session *s)

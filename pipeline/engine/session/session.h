@@ -8,9 +8,7 @@
 
 /* A step of all requests that decode, in micro-batches. */
 struct mp_session_step {
-    int count; /* micro-batches */
-    struct mp_decode_step parts[MP_MAX_BATCH];
-    struct mp_decode_row rows[MP_MAX_BATCH];
+    int count;                 /* micro-batches */
     int slot_of[MP_MAX_BATCH]; /* whose row it is */
     int num_rows;
     int units;           /* of a prompt, submitted beside it */
@@ -33,8 +31,10 @@ struct mp_session {
     struct mp_slot *slots; /* [batch] */
     int batch;
     struct mp_micro_batches micro_batches;
-    struct mp_step_buffers *buffers; /* [micro_batches.most]; m has room for as many rows as it gets
-                                        when m + 1 micro-batches are in use */
+    struct mp_step_buffers *buffers; /* [micro_batches.most][parts]; m has room for as many rows as
+                                        it gets when m + 1 micro-batches are in use */
+    struct mp_decode_step *steps;    /* [batch][parts] the last step's micro-batches, .. */
+    struct mp_decode_row *rows;      /* [parts][batch] .. and their rows, one after the other */
     struct mp_task_group *group;     /* of the steps' tasks */
     struct mp_session_step step;     /* the last one submitted */
     bool stepping;                   /* it was begun and has not ended */
@@ -49,6 +49,11 @@ struct mp_session {
 
 /* Whether a slot is free. */
 bool mp_session_has_slot(const struct mp_session *s);
+
+/* A micro-batch's, of every part of the engine. */
+struct mp_step_buffers *mp_session_buffers(const struct mp_session *s, int micro_batch);
+struct mp_decode_step *mp_session_steps(const struct mp_session *s, int micro_batch);
+struct mp_decode_parts mp_session_parts(const struct mp_session *s, int micro_batch);
 
 /* A free slot. MP_ERR_USAGE: there is none, or nothing can be added now. */
 int mp_session_find_slot(const struct mp_session *s, int *slot, struct mp_error *err);

@@ -83,6 +83,44 @@ static int lead(const struct mp_session *s, int micro_batch, int count)
     return places * (MP_DECODE_PRIORITY - MP_STATIC_PRIORITY + 1);
 }
 
+/* Fills the rows of a micro-batch, which begin with number `first`, of the slots in order. */
+static int gather_micro_batch(struct mp_session *s, struct mp_session_step *step, const int *order,
+                              int m, int first, struct mp_error *err)
+{
+    const int parts = mp_num_parts(s->engine);
+    struct mp_step_buffers *buffers = mp_session_buffers(s, m);
+    struct mp_decode_step *steps = mp_session_steps(s, m);
+    struct mp_decode_row *rows[MP_MAX_GPUS];
+    struct mp_decode_step own = {.micro_batch = m, .lead = lead(s, m, step->count)};
+    for (int p = 0; p < parts; p++) {
+        rows[p] = s->rows + p * s->batch + first;
+    }
+    int code = mp_buffer_acquire(&buffers->ids, true, err);
+    if (code != 0) {
+        return code;
+    }
+    for (int i = 0; i < step->num_rows; i++) {
+        int to, row;
+        deal(i, step->count, &to, &row);
+        if (to == m) {
+            struct mp_slot *slot = &s->slots[order[i]];
+            bool due = mp_slot_observes(slot, s->engine);
+            step->slot_of[first + row] = order[i];
+            mp_slot_feed(slot, s->engine, buffers, row, rows);
+            rows[0][row].due = due;
+            own.num_rows++;
+            own.observe = own.observe || due;
+        }
+    }
+    mp_buffer_return(&buffers->ids);
+    for (int p = 0; p < parts; p++) {
+        steps[p] = own;
+        steps[p].rows = rows[p];
+        steps[p].buffers = &buffers[p];
+    }
+    return 0;
+}
+
 /* Fills the rows of every micro-batch. */
 static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_error *err)
 {
@@ -93,31 +131,8 @@ static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_
     int first = 0;
     int code = 0;
     for (int m = 0; m < step->count && code == 0; m++) {
-        step->parts[m] = (struct mp_decode_step){
-            .micro_batch = m,
-            .lead = lead(s, m, step->count),
-            .rows = step->rows + first,
-            .buffers = &s->buffers[m],
-        };
-        code = mp_buffer_acquire(&s->buffers[m].ids, true, err);
-        if (code != 0) {
-            break;
-        }
-        for (int i = 0; i < step->num_rows; i++) {
-            int to, row;
-            deal(i, step->count, &to, &row);
-            if (to == m) {
-                step->slot_of[first + row] = order[i];
-                mp_slot_feed(&s->slots[order[i]], s->engine, &s->buffers[m], row,
-                             &step->rows[first + row]);
-                step->parts[m].num_rows++;
-                struct mp_decode_row *fed = &step->rows[first + row];
-                fed->due = mp_slot_observes(&s->slots[order[i]], s->engine);
-                step->parts[m].observe = step->parts[m].observe || fed->due;
-            }
-        }
-        mp_buffer_return(&s->buffers[m].ids);
-        first += step->parts[m].num_rows;
+        code = gather_micro_batch(s, step, order, m, first, err);
+        first += code == 0 ? mp_session_steps(s, m)->num_rows : 0;
     }
     return code;
 }
@@ -127,18 +142,19 @@ static int gather(struct mp_session *s, struct mp_session_step *step, struct mp_
 static int submit_step(struct mp_session *s, const struct mp_session_step *step,
                        struct mp_error *err)
 {
-    const struct mp_graph *g = &s->engine->graph;
     struct mp_submit sub = mp_submit_begin(s->group, err);
+    struct mp_decode_parts parts[MP_MAX_BATCH];
     for (int m = 0; m < step->count; m++) {
-        mp_submit_decode_embed(&sub, g, &step->parts[m]);
+        parts[m] = mp_session_parts(s, m);
+        mp_submit_decode_embed(&sub, &parts[m]);
     }
-    for (int l = 0; l < g->shape->num_hidden_layers; l++) {
+    for (int l = 0; l < s->engine->shape->num_hidden_layers; l++) {
         for (int m = 0; m < step->count; m++) {
-            s->attention_bytes += mp_submit_decode_layer(&sub, g, &step->parts[m], l);
+            s->attention_bytes += mp_submit_decode_layer(&sub, &parts[m], l);
         }
     }
     for (int m = 0; m < step->count; m++) {
-        mp_submit_decode_sample(&sub, g, &step->parts[m]);
+        mp_submit_decode_sample(&sub, &parts[m]);
     }
     return sub.code;
 }
@@ -152,8 +168,8 @@ void mp_session_collect(struct mp_session *s, double seconds)
     double error = 0.0;
     int observed = 0;
     for (int m = 0; m < step->count; m++) {
-        const struct mp_step_buffers *b = &s->buffers[m];
-        for (int n = 0; n < step->parts[m].num_rows; n++, at++) {
+        const struct mp_step_buffers *b = mp_session_buffers(s, m);
+        for (int n = 0; n < mp_session_steps(s, m)->num_rows; n++, at++) {
             struct mp_slot *r = &s->slots[step->slot_of[at]];
             if (!r->used) {
                 continue; /* removed since the step was begun */
@@ -164,7 +180,7 @@ void mp_session_collect(struct mp_session *s, double seconds)
                 sampled += part;
                 sampling++;
             }
-            double own = step->rows[at].due ? mp_slot_observe(r, s->engine, b, n) : NAN;
+            double own = s->rows[at].due ? mp_slot_observe(r, s->engine, b, n) : NAN;
             if (!isnan(own)) {
                 error += own;
                 observed++;
@@ -225,8 +241,9 @@ static int agree(struct mp_session *s, struct mp_error *err)
 {
     int code = 0;
     for (int m = 0; m < s->step.count && code == 0; m++) {
-        size_t bytes = (size_t)s->step.parts[m].num_rows * sizeof(int32_t);
-        code = mp_ranks_tell(s->engine->graph.ranks, s->buffers[m].ids.data, bytes, err);
+        size_t bytes = (size_t)mp_session_steps(s, m)->num_rows * sizeof(int32_t);
+        code =
+            mp_ranks_tell(s->engine->graph.ranks, mp_session_buffers(s, m)->ids.data, bytes, err);
     }
     return code;
 }

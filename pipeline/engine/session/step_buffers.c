@@ -108,6 +108,10 @@ static void create_dense(const struct mp_engine *e, struct mp_allocator *a, int 
     size_t vectors = n * (size_t)mp_shape_q_width(s) * sizeof(float);
     mp_buffer_create(a, &out->x, place, n * (size_t)s->hidden_size * sizeof(float),
                      "residual stream");
+    if (e->graph.part) {
+        mp_buffer_create(a, &out->y, place, n * (size_t)s->hidden_size * sizeof(float),
+                         "residual stream");
+    }
     mp_buffer_create(a, &out->q, place, vectors, "queries");
     mp_buffer_create(a, &out->o_static, place, vectors, "static attention");
     mp_buffer_create(a, &out->lse_static, place, heads, "static attention");
@@ -118,6 +122,7 @@ static void create_dense(const struct mp_engine *e, struct mp_allocator *a, int 
 static void destroy_dense(struct mp_dense_buffers *b)
 {
     mp_buffer_release(&b->x);
+    mp_buffer_release(&b->y);
     mp_buffer_release(&b->q);
     mp_buffer_release(&b->o_static);
     mp_buffer_release(&b->lse_static);
@@ -135,15 +140,17 @@ void mp_step_buffers_create(const struct mp_engine *e, struct mp_allocator *a, i
     size_t vectors = n * (size_t)mp_shape_q_width(s) * sizeof(float);
 
     *out = (struct mp_step_buffers){0};
-    mp_buffer_create(a, &out->ids, MP_PINNED, n * sizeof(int32_t), "token ids");
+    if (e->part == 0) {
+        mp_buffer_create(a, &out->ids, MP_PINNED, n * sizeof(int32_t), "token ids");
+        mp_buffer_create(a, &out->logits, MP_PINNED, n * (size_t)s->vocab_size * sizeof(float),
+                         "logits");
+    }
     out->dense = mp_xcalloc((size_t)p->num_devices, sizeof *out->dense);
     for (int d = 0; d < p->num_devices; d++) {
         create_dense(e, a, rows, p->devices[d], &out->dense[d]);
     }
     mp_buffer_create(a, &out->o_merged, MP_PINNED, vectors, "attention");
     mp_buffer_create(a, &out->lse_merged, MP_PINNED, heads * sizeof(float), "attention");
-    mp_buffer_create(a, &out->logits, MP_PINNED, n * (size_t)s->vocab_size * sizeof(float),
-                     "logits");
     out->shards = mp_xcalloc((size_t)p->num_cuts + 1, sizeof *out->shards);
     for (int c = 0; c < p->num_cuts; c++) {
         out->shards[c] = mp_xcalloc((size_t)p->cuts[c].total, sizeof *out->shards[c]);

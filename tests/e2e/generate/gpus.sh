@@ -62,6 +62,32 @@ case_gpus_logits() { # on all cores
     cmp one.safetensors two.safetensors || fail 'logits' 'others on two devices' 'the same bits'
 }
 
+# A part of every layer on each: sums have other orders than on one device, so that texts are compared
+# where activations are not rounded much.
+case_gpus_tensor() { # on all cores
+    need_two_cores
+    make_mixed
+    local parts=("${two_devices[@]}" --parallel tensor) method
+    local same=(--model "$demo" --input mixed.jsonl --eos none --batch 3 --activations bf16x2)
+    for method in magicpig pps quest full; do
+        run "${same[@]}" "${one_device[@]}" --attention "$method"
+        expect_status 0
+        cp out one
+        run "${same[@]}" "${parts[@]}" --attention "$method" --micro-batches 2 --chunk-size 100
+        expect_status 0
+        expect "$command: stdout" "$(<out)" "$(<one)"
+    done
+    run "${same[@]}" "${parts[@]}" --attention pps --kv-dtype int8 --generation-budget 4 --gpu-kv-layers 0
+    expect_status 0
+    demo_4k "${parts[@]}" --gpu-kv-layers 3
+    run bench decode --shape llama-3.2-1b --layers 2 --context 3000 --steps 2 --warmup 1 "${parts[@]}"
+    expect_status 0
+    expect_match 'sums' out '^  CPU  peer_mean +9\.0 '
+    run plan --model "$demo" --context 4096 --devices mock --gpus 2 --parallel tensor
+    expect_status 0
+    expect_match 'plan' out '^  heads and FFN of every layer on 2 GPUs, 1/2 on each$'
+}
+
 case_gpus_usage() { # on all cores
     local one=(--model "$demo" --prompt 'The old baker')
     expect_refusal 2 'runtime.gpus: found 2, but devices is cpu' "${one[@]}" --devices cpu --gpus 2
@@ -75,6 +101,15 @@ case_gpus_usage() { # on all cores
     if ! command -v nvidia-smi >/dev/null; then
         expect_refusal 2 'runtime.gpus: found 2, but no GPU' "${one[@]}" --gpus 2
     fi
+    expect_refusal 2 'runtime.parallel: found tensor with 0 GPUs, expected 2 or more' "${one[@]}" \
+        --devices cpu --parallel tensor
+    expect_refusal 2 'runtime.parallel: found tensor with 3 GPUs, .* divides the model.s 2 KV heads' \
+        "${one[@]}" --devices mock --gpus 3 --parallel tensor
+    expect_refusal 2 'runtime.kv_dir: found with runtime.parallel tensor' "${one[@]}" --devices mock \
+        --gpus 2 --parallel tensor --kv-dir kept
+    expect_refusal 2 'runtime.parallel: several attentions beside each other expect layers' eval \
+        --model "$demo" --task vt --tokens 500 --samples 1 --setting attention=full --devices mock \
+        --gpus 2 --parallel tensor
     run plan --model "$demo" --context 4096 --devices mock --gpus 2
     expect_status 0
     expect_match 'plan' out '^  layers 0 to 3 on GPU 0, 4 to 7 on GPU 1$'

@@ -83,6 +83,7 @@ static inline struct mp_shape make_shape(int hidden, int heads, int kv_heads, in
         .num_key_value_heads = kv_heads,
         .head_dim = head_dim,
         .rms_norm_eps = 1e-5f,
+        .qk_norm_eps = 2e-5f,
     };
 }
 

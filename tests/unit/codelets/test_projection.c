@@ -173,7 +173,7 @@ static void naive_rope(const struct problem *p, double *x, const float *norm,
         square += x[i] * x[i] / d;
     }
     for (int i = 0; norm != NULL && i < d; i++) {
-        x[i] *= norm[i] / sqrt(square + (double)p->shape.rms_norm_eps);
+        x[i] *= norm[i] / sqrt(square + (double)p->shape.qk_norm_eps);
     }
     for (int i = 0; i < d / 2; i++) {
         double angle = (double)((float)(t->position + offset) * t->inv_freq[i]);

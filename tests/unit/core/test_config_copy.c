@@ -56,6 +56,7 @@ static const struct {
     {"runtime.activations", "bf16x2", OTHER},
     {"runtime.devices", "cpu", OTHER},
     {"runtime.gpus", "2", OTHER},
+    {"runtime.parallel", "tensor", OTHER},
     {"runtime.gpu_memory", "4GiB", OTHER},
     {"runtime.gpu_kv_layers", "1", OTHER},
     {"runtime.memory_limit", "8GiB", OTHER},

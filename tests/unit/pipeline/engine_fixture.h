@@ -28,17 +28,22 @@
 
 /* Where the tests run, and that they leave nothing in the tester's home.
  * MAGICPIG_TEST_GPU_KV_LAYERS, if set, is "cpu" for no GPU, or how many layers keep their KV and
- * tables on the GPU. MAGICPIG_TEST_MOCK_GPUS, if set, is how many CPU workers stand for GPUs.
- * Otherwise the defaults hold: everything on a GPU, if there is one. */
+ * tables on the GPU. MAGICPIG_TEST_MOCK_GPUS, if set, is how many CPU workers stand for GPUs, and
+ * MAGICPIG_TEST_PARALLEL what each of them has. Otherwise the defaults hold: everything on a GPU,
+ * if there is one. */
 static inline void set_placement(struct mp_config *config)
 {
     struct mp_error err;
     const char *layers = getenv("MAGICPIG_TEST_GPU_KV_LAYERS");
     const char *mock = getenv("MAGICPIG_TEST_MOCK_GPUS");
+    const char *parallel = getenv("MAGICPIG_TEST_PARALLEL");
     ASSERT_OK(mp_config_set_flag(config, "calibration", "off", &err));
     if (mock != NULL) {
         ASSERT_OK(mp_config_set_flag(config, "devices", "mock", &err));
         ASSERT_OK(mp_config_set_flag(config, "gpus", mock, &err));
+    }
+    if (parallel != NULL) {
+        ASSERT_OK(mp_config_set_flag(config, "parallel", parallel, &err));
     }
     if (layers != NULL && strcmp(layers, "cpu") == 0) {
         ASSERT_OK(mp_config_set_flag(config, "devices", "cpu", &err));

@@ -44,6 +44,14 @@ static int compare_rows(void *arg, const float *logits, int64_t rows, struct mp_
     return 0;
 }
 
+/* A model with one KV head cannot be parted. */
+static bool can_be_run(const struct golden *g)
+{
+    const char *parallel = getenv("MAGICPIG_TEST_PARALLEL");
+    bool parted = parallel != NULL && strcmp(parallel, "tensor") == 0;
+    return !parted || strcmp(g->name, "mistral") != 0;
+}
+
 static void read_prompt(const struct golden *g, struct mp_ids *ids)
 {
     struct mp_json *doc = read_json(g->ids);
@@ -105,6 +113,9 @@ static void test_logits(void **state)
 {
     (void)state;
     for (int m = 0; m < NUM_MODELS; m++) {
+        if (!can_be_run(&MODELS[m])) {
+            continue;
+        }
         check_logits(&MODELS[m], MP_ISA_REF, "auto", 1e-4);
         for (int isa = MP_ISA_REF + 1; isa <= (int)mp_isa_detect(); isa++) {
             check_logits(&MODELS[m], (enum mp_isa)isa, "bf16x2", 1e-2);
@@ -163,7 +174,7 @@ static void test_greedy(void **state)
 {
     (void)state;
     for (int m = 0; m < NUM_MODELS - 1; m++) {
-        for (int isa = MP_ISA_REF; isa <= (int)mp_isa_detect(); isa++) {
+        for (int isa = MP_ISA_REF; can_be_run(&MODELS[m]) && isa <= (int)mp_isa_detect(); isa++) {
             check_greedy(&MODELS[m], mp_isa_name((enum mp_isa)isa));
         }
     }

@@ -364,6 +364,37 @@ static void test_gpus_that_are_full(void **state)
     mp_config_free(&config);
 }
 
+/* Each has half of the layers' weights, caches and KV; the first one embedding and LM head, too. */
+static void test_parts(void **state)
+{
+    (void)state;
+    struct mp_error err;
+    struct mp_config config;
+    struct mp_plan one, layers, p;
+    mp_config_init(&config);
+    set_flags(&config, (const char *const[]){"prefix-cache", "0", "gpus", "2", NULL});
+    struct mp_engine e = imagine(&config, MP_BF16, INT64_C(80) << 30);
+    mp_plan_make(&e, 98304, 32, &one);
+    /* Those of CPU workers are planned as those of GPUs are, in another memory. */
+    struct mp_engine mock = imagine(&config, MP_BF16, 0);
+    mock.graph.placements.devices[0].index = 0;
+    mp_plan_make(&mock, 98304, 32, &layers);
+    ASSERT_OK(mp_parts_create(&mock, &err));
+    mp_plan_make(&mock, 98304, 32, &p);
+    assert_int_equal(p.parts, 2);
+    static const enum mp_plan_row same[] = {MP_PLAN_DENSE_KV, MP_PLAN_STATIC_KV,
+                                            MP_PLAN_OFFLOADED_KV, MP_PLAN_INDEX, MP_PLAN_SHARED};
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; i++) {
+        assert_int_equal(p.bytes[MP_PLAN_CPU][same[i]], layers.bytes[MP_PLAN_CPU][same[i]]);
+        assert_int_equal(p.bytes[MP_PLAN_CPU][same[i]], one.bytes[MP_PLAN_GPU][same[i]]);
+    }
+    /* Norms are on both. */
+    assert_int_equal(p.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS],
+                     layers.bytes[MP_PLAN_CPU][MP_PLAN_WEIGHTS] + 32 * 2 * 4096 * 4);
+    mp_parts_destroy(&mock);
+    mp_config_free(&config);
+}
+
 /* The KV of past prompts: as much as asked for, parted as a request's is; or one request's, but
  * only beside all else. */
 static void test_prefixes(void **state)
@@ -437,6 +468,7 @@ int main(void)
         cmocka_unit_test(test_gpu),      cmocka_unit_test(test_prefixes),
         cmocka_unit_test(test_limit),    cmocka_unit_test(test_gpus),
         cmocka_unit_test(test_split),    cmocka_unit_test(test_gpus_that_are_full),
+        cmocka_unit_test(test_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,17 +107,18 @@ static float *decode(int shards, int64_t *selected)
     ASSERT_OK(mp_buffer_acquire(&buffers.ids, true, &err));
     for (int r = 0; r < ROWS; r++) {
         ASSERT_OK(mp_slot_reserve(&slots[r], engine, &err));
-        mp_slot_feed(&slots[r], engine, &buffers, r, &rows[r]);
+        mp_slot_feed(&slots[r], engine, &buffers, r, &(struct mp_decode_row *){rows});
     }
     mp_buffer_return(&buffers.ids);
     struct mp_decode_step step = {.num_rows = ROWS, .rows = rows, .buffers = &buffers};
+    const struct mp_decode_parts parts = {1, {&engine->graph}, {&step}};
     struct mp_task_group *group = mp_task_group_create();
     struct mp_submit sub = mp_submit_begin(group, &err);
-    mp_submit_decode_embed(&sub, &engine->graph, &step);
+    mp_submit_decode_embed(&sub, &parts);
     for (int l = 0; l < LAYERS; l++) {
-        mp_submit_decode_layer(&sub, &engine->graph, &step, l);
+        mp_submit_decode_layer(&sub, &parts, l);
     }
-    mp_submit_decode_sample(&sub, &engine->graph, &step);
+    mp_submit_decode_sample(&sub, &parts);
     ASSERT_OK(sub.code);
     mp_task_group_destroy(group);
     *selected = count_selected(&buffers);

@@ -40,6 +40,7 @@ struct fixture {
     struct mp_step_buffers buffers;
     struct mp_decode_row rows[MAX_ROWS];
     struct mp_decode_step step;
+    struct mp_decode_parts parts;
 };
 
 static inline void name_weights(struct fixture *f)
@@ -61,6 +62,7 @@ static inline void name_step(struct fixture *f)
     for (int d = 0; d < DEVICES; d++) {
         const char *mark = d == 0 ? "" : "'"; /* of the second device's */
         name_buffer(&b->dense[d].x, "x%s", mark);
+        name_buffer(&b->dense[d].y, "y%s", mark);
         name_buffer(&b->dense[d].q, "q%s", mark);
         name_buffer(&b->dense[d].o_static, "os%s", mark);
         name_buffer(&b->dense[d].lse_static, "ls%s", mark);
@@ -144,6 +146,7 @@ static inline void set_up(struct fixture *f, const struct mp_method *method, str
     }
     f->step = (struct mp_decode_step){
         .micro_batch = 3, .num_rows = num_rows, .rows = f->rows, .buffers = &f->buffers};
+    f->parts = (struct mp_decode_parts){1, {&f->graph}, {&f->step}};
 }
 
 /* Then: the sparse layer is on a second device of the kind. */
@@ -170,6 +173,7 @@ struct prompt {
     struct mp_index_scratch scratch[KV_HEADS];
     struct mp_index_scratch *scratch_cuts[1];
     struct mp_prefill prefill;
+    struct mp_prefill_parts parts;
 };
 
 static inline void set_up_prompt(struct prompt *p, struct fixture *f)
@@ -187,6 +191,7 @@ static inline void set_up_prompt(struct prompt *p, struct fixture *f)
         .rope = &f->rope,
         .last_row_only = true,
     };
+    p->parts = (struct mp_prefill_parts){1, {&f->graph}, {&p->prefill}};
     name_buffer(&p->prefix_staging[0].buffer, "evenp");
     name_buffer(&p->prefix_staging[1].buffer, "oddp");
     for (int c = 0; c < MAX_CHUNKS; c++) {

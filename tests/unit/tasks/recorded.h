@@ -2,8 +2,8 @@
  * replace those of codelets/common/task/task.c in a test's program.
  *
  * A task is written as one line, "op@device[+][!priority] mode:buffer ...": + if it counts as done
- * once it is enqueued in its stream; modes R, W, RW, and W^ in another GPU's memory; buffers by the
- * names that the test gives.
+ * once it is enqueued in its stream; modes R, W, RW, and R^ and W^ in any GPU's memory; buffers by
+ * the names that the test gives.
  */
 #ifndef MP_TESTS_RECORDED_H
 #define MP_TESTS_RECORDED_H
@@ -114,6 +114,11 @@ void mp_task_writes(struct mp_task *t, const struct mp_buffer *b)
 void mp_task_updates(struct mp_task *t, const struct mp_buffer *b)
 {
     add(t, b, "RW");
+}
+
+void mp_task_reads_on_peer(struct mp_task *t, const struct mp_buffer *b)
+{
+    add(t, b, "R^");
 }
 
 void mp_task_writes_on_peer(struct mp_task *t, const struct mp_buffer *b)

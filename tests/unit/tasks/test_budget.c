@@ -31,7 +31,7 @@ static void test_topk(void **state)
     struct mp_config c;
     set_up_budget(&f, &c, &mp_method_topk, (struct mp_device){MP_CPU, -1}, 2, 1);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_recorded(expected);
     /* 100 keys of the shard's one KV head, and a score for each of its two query heads. */
     assert_float_equal(recorded_work[1].bytes, 100.0 * (2.0 * D + 8.0 * 2), 1e-6);
@@ -57,7 +57,7 @@ static void test_oracle_on_a_gpu(void **state)
     set_up_budget(&f, &c, &mp_method_oracle, (struct mp_device){MP_GPU, 0}, 1, 2);
     f.shards[0].device = (struct mp_device){MP_GPU, 0};
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_recorded(expected);
     mp_config_free(&c);
 }
@@ -78,7 +78,7 @@ static void test_quest_beside_a_gpu(void **state)
     struct mp_config c;
     set_up_budget(&f, &c, &mp_method_quest, (struct mp_device){MP_GPU, 0}, 1, 1);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_recorded(expected);
     /* 12 full pages of 100 tokens: their bounds, and a score for each of the four query heads. */
     assert_float_equal(recorded_work[1].bytes, 12.0 * (4.0 * KV_HEADS * D + 8.0 * HEADS), 1e-6);

@@ -18,11 +18,11 @@ static const struct mp_method SELECTS_NOTHING = {
 static void submit_step(struct fixture *f)
 {
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_embed(&sub, &f->graph, &f->step);
+    mp_submit_decode_embed(&sub, &f->parts);
     for (int l = 0; l < LAYERS; l++) {
-        mp_submit_decode_layer(&sub, &f->graph, &f->step, l);
+        mp_submit_decode_layer(&sub, &f->parts, l);
     }
-    mp_submit_decode_sample(&sub, &f->graph, &f->step);
+    mp_submit_decode_sample(&sub, &f->parts);
 }
 
 static void test_decode_on_one_worker(void **state)
@@ -69,7 +69,7 @@ static void test_decode_on_two_workers(void **state)
     struct fixture f;
     set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_CPU, -1}, 2, 1);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_recorded(expected);
 }
 
@@ -125,7 +125,7 @@ static void test_decode_on_two_ranks(void **state)
     struct fixture f;
     set_up_ranks(&f, (struct mp_device){MP_CPU, -1});
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_recorded(expected);
     /* Two query heads a shard: their vectors, a sum and a count each. */
     assert_float_equal(recorded_work[2].bytes, 2 * (2 * D * 4.0 + 2 * 4.0 + 2 * 4.0), 1e-6);
@@ -147,7 +147,7 @@ static void test_decode_on_two_gpus(void **state)
     set_up_ranks(&f, (struct mp_device){MP_GPU, 0});
     f.shards[0].device = (struct mp_device){MP_GPU, 0};
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_recorded(expected);
 }
 
@@ -189,6 +189,61 @@ static void test_layers_on_two_gpus(void **state)
     assert_float_equal(recorded_work[5].bytes, 2 * 32 * 4.0, 1e-6);
 }
 
+/* Parts of a layer on two GPUs: what each has added is summed up by both after attention and after
+ * the FFN, whose ends are waited for; after the last layer by the first alone, which has the LM
+ * head. */
+static void test_parts_on_two_gpus(void **state)
+{
+    (void)state;
+    static const char *const expected[] = {"embed@gpu0!1 R:ids R:embed W:y",
+                                           "peer_mean@gpu0+!1 W:x R^:y",
+                                           "peer_mean@gpu1+!1 W:x' R^:y",
+                                           "projection@gpu0+!1 R:x R:wp0 W:q RW:kv0.0",
+                                           "static_attention@gpu0+!0 R:q W:os W:ls R:kv0.0",
+                                           "output@gpu0!1 R:wo0 RW:x R:os R:ls",
+                                           "projection@gpu1+!1 R:x' R:wp0 W:q' RW:kv0.0",
+                                           "static_attention@gpu1+!0 R:q' W:os' W:ls' R:kv0.0",
+                                           "output@gpu1!1 R:wo0 RW:x' R:os' R:ls'",
+                                           "peer_mean@gpu0+!1 W:y R^:x R^:x'",
+                                           "peer_mean@gpu1+!1 W:y' R^:x R^:x'",
+                                           "ffn@gpu0!1 R:wf0 RW:y",
+                                           "ffn@gpu1!1 R:wf0 RW:y'",
+                                           "peer_mean@gpu0+!1 W:x R^:y R^:y'",
+                                           "peer_mean@gpu1+!1 W:x' R^:y R^:y'",
+                                           "projection@gpu0+!1 R:x R:wp1 W:q RW:kv0.1",
+                                           "static_attention@gpu0+!0 R:q W:os W:ls R:kv0.1",
+                                           "output@gpu0!1 R:wo1 RW:x R:os R:ls",
+                                           "projection@gpu1+!1 R:x' R:wp1 W:q' RW:kv0.1",
+                                           "static_attention@gpu1+!0 R:q' W:os' W:ls' R:kv0.1",
+                                           "output@gpu1!1 R:wo1 RW:x' R:os' R:ls'",
+                                           "peer_mean@gpu0+!1 W:y R^:x R^:x'",
+                                           "peer_mean@gpu1+!1 W:y' R^:x R^:x'",
+                                           "ffn@gpu0!1 R:wf1 RW:y",
+                                           "ffn@gpu1!1 R:wf1 RW:y'",
+                                           "peer_mean@gpu0+!1 W:x R^:y R^:y'",
+                                           "lm_head@gpu0!1 R:x R:norm R:lm_head W:logits",
+                                           "sample@cpu!1 RW:logits W:ids",
+                                           NULL};
+    struct fixture f;
+    set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_GPU, 0}, 1, 1);
+    f.kv[0][1].offloaded = 0;
+    f.graph.part = true;
+    /* The second part has the same layers, on another device. */
+    struct mp_placement places[LAYERS] = {f.places[0], f.places[1]};
+    struct mp_graph graph = f.graph;
+    struct mp_step_buffers buffers = f.buffers;
+    struct mp_decode_step step = f.step;
+    graph.placements.layers = places;
+    graph.placements.devices[0] = places[0].dense = places[1].dense = (struct mp_device){MP_GPU, 1};
+    buffers.dense = &f.dense[1];
+    step.buffers = &buffers;
+    f.parts = (struct mp_decode_parts){2, {&f.graph, &graph}, {&f.step, &step}};
+    submit_step(&f);
+    assert_recorded(expected);
+    /* A vector of each part read, one written. */
+    assert_float_equal(recorded_work[9].bytes, 3 * 32 * 4.0, 1e-6);
+}
+
 static const struct mp_method ESTIMATES = {.name = "estimates",
                                            .sparse = true,
                                            .keeps = true,
@@ -217,7 +272,7 @@ static void test_observed_before_another_gpu(void **state)
             add_device(&f);
         }
         struct mp_submit sub = mp_submit_begin(NULL, NULL);
-        mp_submit_decode_layer(&sub, &f.graph, &f.step, 0);
+        mp_submit_decode_layer(&sub, &f.parts, 0);
         snprintf(expected, sizeof expected, error, devices == 1 ? "+" : "");
         assert_string_equal(recorded[num_recorded - 1], expected);
         assert_string_equal(recorded[num_recorded - 2],
@@ -236,7 +291,7 @@ static void test_nothing_offloaded(void **state)
     set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_CPU, -1}, 2, 1);
     f.kv[0][1].offloaded = 0;
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_recorded(expected);
 }
 
@@ -248,9 +303,9 @@ static void test_work_follows_what_is_selected(void **state)
     struct fixture f;
     set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_CPU, -1}, 1, 1);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     f.rows[0].expected_nnz = more;
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_float_equal(recorded_work[6].bytes - recorded_work[1].bytes, 1000.0 * (4.0 * D + 4.0),
                        1e-6);
 }
@@ -270,7 +325,7 @@ static void test_nothing_kept(void **state)
     f.kv[0][1].offloaded = 0;
     assert_false(mp_takes_turns(&f.graph.placements));
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 1);
+    mp_submit_decode_layer(&sub, &f.parts, 1);
     assert_recorded(expected);
 }
 
@@ -298,10 +353,10 @@ static void test_prefill(void **state)
     set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_GPU, 0}, 1, 1);
     set_up_prompt(&p, &f);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_prefill_embed(&sub, &f.graph, &p.prefill);
-    mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 0, 1);
-    mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 1, 0);
-    mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 1, 1);
+    mp_submit_prefill_embed(&sub, &p.parts);
+    mp_submit_prefill_chunk(&sub, &p.parts, 0, 1);
+    mp_submit_prefill_chunk(&sub, &p.parts, 1, 0);
+    mp_submit_prefill_chunk(&sub, &p.parts, 1, 1);
     mp_submit_prefill_logits(&sub, &f.graph, &p.prefill, 1, (struct mp_rows){47, 1},
                              &f.buffers.logits);
     assert_recorded(expected);
@@ -338,10 +393,10 @@ static void test_prefill_on_two_gpus(void **state)
     add_device(&f);
     set_up_prompt(&p, &f);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_prefill_embed(&sub, &f.graph, &p.prefill);
+    mp_submit_prefill_embed(&sub, &p.parts);
     for (int c = 0; c < MAX_CHUNKS; c++) {
-        mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 0, c);
-        mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 1, c);
+        mp_submit_prefill_chunk(&sub, &p.parts, 0, c);
+        mp_submit_prefill_chunk(&sub, &p.parts, 1, c);
     }
     mp_submit_prefill_logits(&sub, &f.graph, &p.prefill, 1, (struct mp_rows){47, 1},
                              &f.buffers.logits);
@@ -363,13 +418,13 @@ static void test_plain_prefill(void **state)
     set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_CPU, -1}, 1, 1);
     set_up_prompt(&p, &f);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 0, 1);
+    mp_submit_prefill_chunk(&sub, &p.parts, 0, 1);
     assert_int_equal(num_recorded, 4);
     double whole = recorded_work[1].flops;
     set_up(&f, &SELECTS_NOTHING, (struct mp_device){MP_CPU, -1}, 1, 1);
     set_up_prompt(&p, &f);
     f.graph.blocked_prefill = false;
-    mp_submit_prefill_chunk(&sub, &f.graph, &p.prefill, 0, 1);
+    mp_submit_prefill_chunk(&sub, &p.parts, 0, 1);
     assert_recorded(expected);
     assert_true(recorded_work[2].flops > 0.0);
     assert_true(recorded_work[1].flops + recorded_work[2].flops == whole);
@@ -436,6 +491,7 @@ int main(void)
         cmocka_unit_test(test_decode_on_two_ranks),
         cmocka_unit_test(test_decode_on_two_gpus),
         cmocka_unit_test(test_layers_on_two_gpus),
+        cmocka_unit_test(test_parts_on_two_gpus),
         cmocka_unit_test(test_observed_before_another_gpu),
         cmocka_unit_test(test_nothing_offloaded),
         cmocka_unit_test(test_nothing_kept),

@@ -25,7 +25,7 @@ static void tear_down(struct fixture *f, struct mp_config *config)
 static void submit_layer(struct fixture *f)
 {
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f->graph, &f->step, 1);
+    mp_submit_decode_layer(&sub, &f->parts, 1);
 }
 
 static void test_decode_on_one_worker(void **state)

@@ -28,7 +28,7 @@ static void tear_down(struct fixture *f, struct mp_config *config)
 static void check_layer(struct fixture *f, const char *const *expected)
 {
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f->graph, &f->step, 1);
+    mp_submit_decode_layer(&sub, &f->parts, 1);
     assert_recorded(expected);
 }
 

@@ -67,7 +67,7 @@ static void submit_layers(struct fixture *f)
 {
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
     for (int l = 0; l < LAYERS; l++) {
-        mp_submit_decode_layer(&sub, &f->graph, &f->step, l);
+        mp_submit_decode_layer(&sub, &f->parts, l);
     }
 }
 
@@ -134,7 +134,7 @@ static void test_decode_on_a_gpu(void **state)
     set_up_lender(&from);
     share(&f, 0, &from);
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
-    mp_submit_decode_layer(&sub, &f.graph, &f.step, 0);
+    mp_submit_decode_layer(&sub, &f.parts, 0);
     assert_recorded(expected);
 }
 
@@ -151,11 +151,11 @@ static void set_up_prefix(struct prompt *p, struct fixture *f, struct lender *fr
     p->prefill.kept = from->kv;
 }
 
-static void submit_chunks(struct fixture *f, const struct prompt *p, int layer)
+static void submit_chunks(const struct prompt *p, int layer)
 {
     struct mp_submit sub = mp_submit_begin(NULL, NULL);
     for (int c = 0; c < MAX_CHUNKS; c++) {
-        mp_submit_prefill_chunk(&sub, &f->graph, &p->prefill, layer, c);
+        mp_submit_prefill_chunk(&sub, &p->parts, layer, c);
     }
 }
 
@@ -194,16 +194,16 @@ static void test_prefill(void **state)
     struct prompt p;
     struct lender from;
     set_up_prefix(&p, &f, &from, GPU);
-    submit_chunks(&f, &p, 0);
+    submit_chunks(&p, 0);
     assert_recorded(dense);
     assert_true(recorded_work[0].bytes == restored_bytes(KV_HEADS, 2.0));
     num_recorded = 0;
-    submit_chunks(&f, &p, 1);
+    submit_chunks(&p, 1);
     assert_recorded(sparse);
     assert_true(recorded_work[1].bytes == restored_bytes(1, 2.0));
     num_recorded = 0;
     from.shards[0].offloaded.dtype = from.shards[1].offloaded.dtype = MP_I8;
-    submit_chunks(&f, &p, 1);
+    submit_chunks(&p, 1);
     assert_true(recorded_work[0].bytes == restored_bytes(1, 1.0));
 }
 
@@ -216,7 +216,7 @@ static void test_prefill_nothing_offloaded(void **state)
     struct lender from;
     set_up_prefix(&p, &f, &from, ANY_CPU);
     from.kv[1].offloaded = 0;
-    submit_chunks(&f, &p, 1);
+    submit_chunks(&p, 1);
     assert_string_equal(recorded[0], "restore@cpu!-1 R:lent1 RW:oddp");
     assert_string_equal(recorded[1], "projection@cpu!-1 R:x0 R:wp1 W:pq0 RW:odd0");
 }
