@@ -112,13 +112,13 @@ static int read_to_gpu(struct mp_engine *e, const struct block *list, struct mp_
 
 /* ---- draw ---- */
 
-/* The block of host or device memory, of those in the list, that holds an address; NULL: none. */
+/* The block of the list that holds an address; NULL: none of those that have memory. */
 static const struct mp_buffer *holder(const struct mp_engine *e, const struct block *list,
                                       const void *at)
 {
     for (int i = 0; i < num_blocks(e); i++) {
         const char *begin = list[i].buffer->data;
-        if (list[i].bytes > 0 && (const char *)at >= begin &&
+        if (begin != NULL && (const char *)at >= begin &&
             (const char *)at < begin + list[i].bytes) {
             return list[i].buffer;
         }

@@ -35,7 +35,7 @@ case_gpus() { # on all cores
     need_two_cores
     make_mixed
     local method
-    for method in magicpig pps quest full; do
+    for method in magicpig pps full; do
         expect_as_on_one --input mixed.jsonl --attention "$method" --eos none --batch 3
     done
     # Several micro-batches follow each other; chunks do; KV is on CPU workers, or some layers' is.
@@ -47,7 +47,7 @@ case_gpus() { # on all cores
     # Prompts are kept and found again.
     local i
     for i in 1 2; do
-        demo_4k "${two_devices[@]}" --chunk-size 512 --kv-dir kept --output "$i.jsonl"
+        demo_1k "${two_devices[@]}" --chunk-size 300 --kv-dir kept --output "$i.jsonl"
     done
     [[ $(cached 2.jsonl) =~ ^[0-9]{4}\ $ ]] || fail 'from the folder' "$(cached 2.jsonl)" 'thousands'
 }
@@ -69,7 +69,7 @@ case_gpus_tensor() { # on all cores
     make_mixed
     local parts=("${two_devices[@]}" --parallel tensor) method
     local same=(--model "$demo" --input mixed.jsonl --eos none --batch 3 --activations bf16x2)
-    for method in magicpig pps quest full; do
+    for method in magicpig pps quest; do
         run "${same[@]}" "${one_device[@]}" --attention "$method"
         expect_status 0
         cp out one
@@ -79,7 +79,7 @@ case_gpus_tensor() { # on all cores
     done
     run "${same[@]}" "${parts[@]}" --attention pps --kv-dtype int8 --generation-budget 4 --gpu-kv-layers 0
     expect_status 0
-    demo_4k "${parts[@]}" --gpu-kv-layers 3
+    demo_1k "${parts[@]}" --gpu-kv-layers 3
     run bench decode --shape llama-3.2-1b --layers 2 --context 3000 --steps 2 --warmup 1 "${parts[@]}"
     expect_status 0
     expect_match 'sums' out '^  CPU  peer_mean +9\.0 '
