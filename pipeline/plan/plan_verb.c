@@ -60,6 +60,10 @@ static int check_plan(const struct mp_cli *cli, struct mp_error *err)
     if (cli->network != NULL && cli->plan_ranks == 0) {
         return mp_fail(err, MP_ERR_USAGE, "--network needs --ranks N");
     }
+    if (cli->rates != NULL && cli->config.parallel == MP_PARALLEL_TENSOR) {
+        return mp_fail(err, MP_ERR_USAGE,
+                       "--rates: found with runtime.parallel tensor, expected layers");
+    }
     return mp_bench_check_model(cli, err);
 }
 

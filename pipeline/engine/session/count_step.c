@@ -66,18 +66,19 @@ static void make_step(struct planned_step *p, int64_t tokens)
 static void count(struct planned_step *p, struct mp_step_work *out)
 {
     const struct mp_graph *g = &p->e.graph;
+    const struct mp_decode_parts whole = {1, {g}, {&p->step}};
     struct mp_submit all = mp_submit_begin(NULL, NULL);
     struct mp_submit selecting = mp_submit_begin(NULL, NULL);
     all.counted = &out->all;
     selecting.counted = &out->selecting;
-    mp_submit_decode_embed(&all, g, &p->step);
+    mp_submit_decode_embed(&all, &whole);
     for (int l = 0; l < g->shape->num_hidden_layers; l++) {
-        mp_submit_decode_layer(&all, g, &p->step, l);
+        mp_submit_decode_layer(&all, &whole, l);
         if (p->kv[l].offloaded > 0) {
             g->attention->method->select(&selecting, g, &p->step, l);
         }
     }
-    mp_submit_decode_sample(&all, g, &p->step);
+    mp_submit_decode_sample(&all, &whole);
 }
 
 static void destroy(struct planned_step *p)
