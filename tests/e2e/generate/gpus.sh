@@ -105,6 +105,7 @@ case_gpus_usage() { # on all cores
         --devices cpu --parallel tensor
     expect_refusal 2 'runtime.parallel: found tensor with 3 GPUs, .* divides the model.s 2 KV heads' \
         "${one[@]}" --devices mock --gpus 3 --parallel tensor
+    echo '{}' >rates.json
     expect_refusal 2 '--rates: found with runtime.parallel tensor' plan --model "$demo" --context 4096 \
         --devices mock --gpus 2 --parallel tensor --rates rates.json
     expect_refusal 2 'runtime.kv_dir: found with runtime.parallel tensor' "${one[@]}" --devices mock \

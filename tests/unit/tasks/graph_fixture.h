@@ -162,6 +162,29 @@ static inline void add_device(struct fixture *f)
     }
 }
 
+/* A method that needs no data of its own. */
+static inline void select_nothing(struct mp_submit *sub, const struct mp_graph *g,
+                                  const struct mp_decode_step *s, int layer)
+{
+    (void)sub;
+    (void)g;
+    (void)s;
+    (void)layer;
+}
+
+static const struct mp_method SELECTS_NOTHING = {
+    .name = "nothing", .sparse = true, .keeps = true, .select = select_nothing};
+
+static inline void submit_step(struct fixture *f)
+{
+    struct mp_submit sub = mp_submit_begin(NULL, NULL);
+    mp_submit_decode_embed(&sub, &f->parts);
+    for (int l = 0; l < LAYERS; l++) {
+        mp_submit_decode_layer(&sub, &f->parts, l);
+    }
+    mp_submit_decode_sample(&sub, &f->parts);
+}
+
 /* ---- a prompt ---- */
 
 struct prompt {

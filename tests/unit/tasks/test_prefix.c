@@ -14,15 +14,6 @@ static void build_nothing(struct mp_submit *sub, const struct mp_graph *g, int l
     fail_msg("an index is built");
 }
 
-static void select_nothing(struct mp_submit *sub, const struct mp_graph *g,
-                           const struct mp_decode_step *s, int layer)
-{
-    (void)sub;
-    (void)g;
-    (void)s;
-    (void)layer;
-}
-
 static const struct mp_method BUILDS_NOTHING = {.name = "nothing",
                                                 .sparse = true,
                                                 .keeps = true,
