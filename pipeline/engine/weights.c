@@ -112,7 +112,7 @@ static int read_to_gpu(struct mp_engine *e, const struct block *list, struct mp_
 
 /* ---- draw ---- */
 
-/* The block of the list that holds an address; NULL: none of those that have memory. */
+/* The block that holds an address. */
 static const struct mp_buffer *holder(const struct mp_engine *e, const struct block *list,
                                       const void *at)
 {
@@ -123,7 +123,7 @@ static const struct mp_buffer *holder(const struct mp_engine *e, const struct bl
             return list[i].buffer;
         }
     }
-    return NULL;
+    mp_panic("a weight lies in none of the %d blocks", num_blocks(e));
 }
 
 /* Matrices that keep the size of what they multiply, gains of 1, no bias. Queries lie in the first
@@ -161,9 +161,8 @@ static int draw(struct mp_engine *e, const struct block *list, void **memory, st
     struct mp_task_group *group = mp_task_group_create();
     struct mp_submit sub = mp_submit_begin(group, err);
     for (size_t i = 0; i < count; i++) {
-        const struct mp_buffer *block = holder(e, list, weights[i].dst);
-        if (block != NULL) {
-            draw_weight(&sub, e, block, &weights[i], i);
+        if (weights[i].dst != NULL) {
+            draw_weight(&sub, e, holder(e, list, weights[i].dst), &weights[i], i);
         }
     }
     mp_task_group_destroy(group);
