@@ -33,6 +33,9 @@ static const struct published {
     {"llama-3.1-70b", 70553706496,
      "llama-3.1-70b, 80 layers, 64/8 heads of 128, 70.6 B parameters, random weights", 131072, 5e5,
      8.0, 1e-5F},
+    {"llama-3.1-405b", 405853388800,
+     "llama-3.1-405b, 126 layers, 128/8 heads of 128, 405.9 B parameters, random weights", 131072,
+     5e5, 8.0, 1e-5F},
     {"llama-3.2-1b", 1235814400,
      "llama-3.2-1b, 16 layers, 32/8 heads of 64, 1.2 B parameters, random weights", 131072, 5e5,
      32.0, 1e-5F},
@@ -157,7 +160,8 @@ static void must_refuse(const char *name, int num_layers, const char *message)
 }
 
 #define KNOWN                                                                                      \
-    "; known shapes: llama-3.1-8b, llama-3.1-70b, llama-3.2-1b, llama-3.2-3b, mistral-7b, "        \
+    "; known shapes: llama-3.1-8b, llama-3.1-70b, llama-3.1-405b, llama-3.2-1b, llama-3.2-3b, "    \
+    "mistral-7b, "                                                                                 \
     "qwen2.5-7b, qwen3-8b"
 
 static void test_refused(void **state)
