@@ -306,6 +306,10 @@ void mp_kv_count_borrower(const struct mp_engine *e, struct mp_allocator *a, int
 void mp_kv_count_growing(const struct mp_engine *e, struct mp_allocator *a, int64_t tokens,
                          int64_t new_tokens);
 
+/* Counts all that a layer keeps of such a request. */
+void mp_kv_count_layer(const struct mp_engine *e, struct mp_allocator *a, int layer, int64_t tokens,
+                       int64_t new_tokens);
+
 /* Bytes that the KV of a request takes, when it has generated new_tokens. */
 void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
                  int64_t bytes[MP_PLAN_DEVICES]);
@@ -399,7 +403,8 @@ bool mp_prefill_is_between_layers(const struct mp_prefill_run *r);
 int mp_prefill_submit(struct mp_prefill_run *r, struct mp_error *err);
 
 /* Submits the next unit, waits until no more than two layers of units, or two units, are under way,
- * and reports progress; MP_ERR_INTERRUPTED if the program asks to stop. The program's callbacks are called. */
+ * and reports progress; MP_ERR_INTERRUPTED if the program asks to stop. The program's callbacks are
+ * called. */
 int mp_prefill_submit_next(struct mp_prefill_run *r, struct mp_error *err);
 
 /* Waits for the units submitted so far; or as mp_prefill_submit_next does. */

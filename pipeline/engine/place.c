@@ -54,7 +54,6 @@ static void count_layers(const struct mp_engine *e, int64_t tokens, int64_t new_
 {
     const int layers = e->shape->num_hidden_layers;
     const struct mp_stages whole = {.first = {0, layers}};
-    const int64_t growth = mp_kv_growth(e, tokens, new_tokens);
     enum mp_plan_device device = mp_dense(e).kind == MP_GPU ? MP_PLAN_GPU : MP_PLAN_CPU;
     struct mp_engine one = *e;
     one.graph.placements.num_devices = 1;
@@ -64,12 +63,8 @@ static void count_layers(const struct mp_engine *e, int64_t tokens, int64_t new_
         int64_t counted[MP_MEMORIES] = {0};
         int64_t by_device[MP_PLAN_DEVICES];
         struct mp_allocator counter = {.counted = counted};
-        struct mp_layer_kv kv = {0};
         if (new_tokens > 0) {
-            mp_kv_count_static(&one, &counter, l, tokens, new_tokens);
-            mp_kv_create_offloaded(&one, &counter, &kv, l, tokens, growth);
-            mp_kv_create_index(&one, &counter, &kv, l);
-            mp_kv_destroy_layer(&one, &kv, l);
+            mp_kv_count_layer(&one, &counter, l, tokens, new_tokens);
         }
         mp_plan_by_device(counted, by_device);
         bytes[l] = mp_bytes_add(mp_weights_layer_bytes(e),

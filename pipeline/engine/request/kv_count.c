@@ -87,17 +87,14 @@ void mp_kv_count_borrower(const struct mp_engine *e, struct mp_allocator *a, int
     mp_kv_destroy_layer(e, &kv, layer);
 }
 
-static void count_part(const struct mp_engine *part, struct mp_allocator *counter, int64_t tokens,
+void mp_kv_count_layer(const struct mp_engine *e, struct mp_allocator *a, int layer, int64_t tokens,
                        int64_t new_tokens)
 {
-    int64_t growth = mp_kv_growth(part, tokens, new_tokens);
-    for (int l = 0; l < part->shape->num_hidden_layers; l++) {
-        struct mp_layer_kv kv = {0};
-        mp_kv_count_static(part, counter, l, tokens, new_tokens);
-        mp_kv_create_offloaded(part, counter, &kv, l, tokens, growth);
-        mp_kv_create_index(part, counter, &kv, l);
-        mp_kv_destroy_layer(part, &kv, l);
-    }
+    struct mp_layer_kv kv = {0};
+    mp_kv_count_static(e, a, layer, tokens, new_tokens);
+    mp_kv_create_offloaded(e, a, &kv, layer, tokens, mp_kv_growth(e, tokens, new_tokens));
+    mp_kv_create_index(e, a, &kv, layer);
+    mp_kv_destroy_layer(e, &kv, layer);
 }
 
 void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
@@ -106,7 +103,9 @@ void mp_kv_count(const struct mp_engine *e, int64_t tokens, int64_t new_tokens,
     int64_t counted[MP_MEMORIES] = {0};
     struct mp_allocator counter = {.counted = counted};
     for (int p = 0; p < mp_num_parts(e); p++) {
-        count_part(mp_part(e, p), &counter, tokens, new_tokens);
+        for (int l = 0; l < e->shape->num_hidden_layers; l++) {
+            mp_kv_count_layer(mp_part(e, p), &counter, l, tokens, new_tokens);
+        }
     }
     mp_plan_by_device(counted, bytes);
 }

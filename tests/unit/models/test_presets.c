@@ -161,8 +161,7 @@ static void must_refuse(const char *name, int num_layers, const char *message)
 
 #define KNOWN                                                                                      \
     "; known shapes: llama-3.1-8b, llama-3.1-70b, llama-3.1-405b, llama-3.2-1b, llama-3.2-3b, "    \
-    "mistral-7b, "                                                                                 \
-    "qwen2.5-7b, qwen3-8b"
+    "mistral-7b, qwen2.5-7b, qwen3-8b"
 
 static void test_refused(void **state)
 {
